@@ -1,0 +1,135 @@
+"""Files that appear whole or not at all: atomic writes, JSON, hashes."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mlcli.errors import MlcliError
+
+ADVICE = {
+    errno.ENOSPC: "make room or choose another disk",
+    errno.EDQUOT: "make room or choose another disk",
+    errno.EFBIG: "the file-size limit of this shell or disk is too low (ulimit -f)",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.EISDIR: "give the name of a file, not of a folder",
+    errno.ENOTDIR: "a part of the path is a file; choose another",
+    errno.EEXIST: "a part of the path is a file; choose another",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it becomes `path`, on any exception it is removed.
+
+    What stood at `path` stays whole until the new content is on the disk, also when the process is killed.
+    Parent folders are made. The temporary name keeps the ending of `path`, so that a writer can guess the
+    format from it. A symbolic link is followed; a device or a pipe (/dev/stdout) is written straight through.
+    Raises MlcliError, naming the path and the reason, for every OSError inside the block.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        through = bool(mode) and not stat.S_ISREG(mode)  # renaming over /dev/null would destroy the device
+        target = Path(os.path.realpath(path)) if path.is_symlink() and not through else path
+        folder = Path(tempfile.gettempdir()) if through else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not built on the target's name: that may already be as long as the file system allows.
+        ending = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
+        temporary = folder / f".mlcli-{os.getpid()}-{secrets.token_hex(6)}{ending}"
+
+        yield temporary
+
+        if through:
+            with open(temporary, "rb") as source, open(path, "wb") as sink:
+                shutil.copyfileobj(source, sink)
+        else:
+            _flush_to_disk(temporary)
+            os.replace(temporary, target)
+            with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
+                _flush_to_disk(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = ADVICE.get(error.errno)
+        raise MlcliError(
+            f"{path}: cannot be written: {reason}" + (f"; {advice}" if advice else "")
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Atomically write `data` to `path`. Raises MlcliError if that cannot be done."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Atomically write `text` as UTF-8, with the bytes of undecodable file names as they were."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: str | Path, value) -> None:
+    """Atomically write `value` as indented JSON with a final newline.
+
+    Numbers that are not finite become null, since JSON has none of them; paths become strings.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escapes keep it, and keep the file valid
+        text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def file_hash(path: str | Path) -> str:
+    """The SHA-256 of the file's content, 64 hexadecimal digits. Raises MlcliError if it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise MlcliError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _mode(path: Path) -> int:
+    """The file mode of what `path` leads to; 0 if there is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

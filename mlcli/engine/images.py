@@ -1,0 +1,380 @@
+"""Picture files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
+
+import io
+import logging
+import math
+import os
+import stat
+import threading
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageCms, UnidentifiedImageError
+from torch import Tensor
+
+from mlcli.engine import files
+from mlcli.errors import ImageError, MlcliError, UsageError
+
+MAX_PIXELS = (
+    200_000_000  # what a camera back or a scanner makes fits; what fills 0.6 GB when decoded does not
+)
+
+# What a walk through a folder counts as a picture. Pillow opens more (icons of old programs, PDF streams),
+# and `read` takes them when named; these are the endings that a folder of pictures has.
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .pfm .tga "
+    ".ico .jp2 .j2k .jpx .j2c .jpf .avif .qoi .pcx .sgi .ras .psd .dds .xbm .xpm".split()
+)
+# Pillow hands these to another program, or can read the header alone.
+NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
+
+WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+
+TIFF_BITS, TIFF_PHOTOMETRIC, ORIENTATION = 258, 262, 274
+_pillow_lock = threading.Lock()
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Decode the first frame of a picture file to (3, H, W) in sRGB.
+
+    uint8 where the source has at most 8 bits a channel, float32 in [0, 1] where it has more: gray of 16 or 32
+    bits or floating point. (Of 16-bit colour Pillow gives the upper 8 bits: uint8.) EXIF orientation is
+    applied, transparency laid over white, CMYK, palettes, YCbCr and Lab converted, an embedded ICC profile
+    converted to sRGB unless it is sRGB or broken. Gray is repeated over the three channels.
+
+    16-bit gray is divided by 65535 (12-bit by 4095). 32-bit integers and floats carry no scale of their own,
+    so `unit_scale` chooses one.
+
+    Raises ImageError, naming the file, for everything that is no whole picture of at most `max_pixels`.
+    """
+    _prepare_pillow(max_pixels)
+    try:
+        with _open(path) as stream, Image.open(stream) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
+                    "make the picture smaller"
+                )
+            if picture.format in NOT_PIXELS:
+                raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
+            picture.load()
+            return _upright(picture, from_pillow(picture))
+    except ImageError as error:
+        # from_pillow knows the picture and not the file.
+        raise error if str(error).startswith(str(path)) else ImageError(f"{path}: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a picture, or of a kind that Pillow cannot read") from None
+    except (Image.DecompressionBombError, MemoryError):
+        raise ImageError(f"{path}: too large to decode; make the picture smaller") from None
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{path}: broken or cut off ({reason}); replace the file") from error
+
+
+def from_pillow(picture: Image.Image) -> Tensor:
+    """The pixels of a Pillow image of any mode as `read` gives them, EXIF orientation left alone.
+
+    Raises ImageError for floats that are not finite.
+    """
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return _deep_gray(picture)
+    picture = _over_white(_to_srgb(picture))
+    pixels = torch.from_numpy(np.array(picture))
+    if pixels.ndim == 2:
+        return pixels.expand(3, -1, -1).contiguous()
+    return pixels.permute(2, 0, 1).contiguous()
+
+
+def unit_scale(values: np.ndarray) -> np.ndarray:
+    """Bring numbers of unknown scale to [0, 1] as float32.
+
+    The divisor is the smallest of the usual full scales that holds them all: 1 or 255 (floats only), 65535.
+    A float may overshoot its scale by a quarter, as resampled pictures do, and is clamped. Where no scale
+    fits (negative or greater values: heights, temperatures), the range from least to greatest is stretched.
+    Raises ImageError for NaN and infinity.
+    """
+    if values.size and not np.isfinite(values).all():
+        raise ImageError("holds values that are not finite numbers; replace them")
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    floating = values.dtype.kind == "f"
+    slack = 1.25 if floating else 1.0
+    for full in (1, 255, 65535) if floating else (65535,):
+        if low >= 0 and high <= full * slack:
+            return np.clip(values.astype(np.float32) / np.float32(full), 0, 1)
+    values = values.astype(np.float64)  # 32-bit integers have more digits than float32
+    return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def _open(path: str | Path):
+    """Open a regular file or a pipe for reading, or say in an ImageError why not."""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f"{path}: a folder, not a picture")
+        if stat.S_ISREG(mode) and os.stat(path).st_size == 0:
+            raise ImageError(f"{path}: empty file (0 bytes); replace it")
+        if stat.S_ISFIFO(mode):  # a shell's <(command); decoders need to seek
+            return io.BytesIO(Path(path).read_bytes())
+        if not stat.S_ISREG(mode):
+            raise ImageError(f"{path}: a device or socket, not a picture")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file; check the name") from None
+    except PermissionError:
+        raise ImageError(f"{path}: may not be read; change its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
+        raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _prepare_pillow(max_pixels: int) -> None:
+    """Pillow's global settings: read without its warnings, and with our limit on pixels instead of its own."""
+    _load_plugins()
+    limit = Image.MAX_IMAGE_PIXELS
+    if (
+        limit is not None and limit < max_pixels
+    ):  # Pillow refuses from twice its limit on, and only warns below
+        with _pillow_lock:
+            # Only ever raised, so threads with different limits cannot disturb each other. It stays on as
+            # the guard for pictures inside pictures (icons), whose size the outer header does not tell.
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+
+
+@cache
+def _load_plugins() -> None:
+    with _pillow_lock:
+        Image.init()  # Image.open would load its plugins by and by, and two threads in there miss some
+    # Warnings about odd metadata are no use to the user: what matters is an ImageError. catch_warnings
+    # is not thread-safe, hence a filter; and unhandled log records would land on stderr.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def _upright(picture: Image.Image, pixels: Tensor) -> Tensor:
+    """Apply the EXIF orientation of `picture` to `pixels` (3, H, W)."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # broken metadata spoils no pixel
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 2)
+    flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)
+    return (pixels.flip(flips) if flips else pixels).contiguous()
+
+
+def _deep_gray(picture: Image.Image) -> Tensor:
+    """Gray with more than 8 bits to float32 (3, H, W) in [0, 1]."""
+    values = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode.startswith("I;16"):
+        bits = tags.get(TIFF_BITS, (16,))[0]
+        unit = np.minimum(values.astype(np.float32) / np.float32(2**bits - 1), 1)
+        if _foreign_profile(picture):  # Pillow's colour management ends in 8 bits
+            converted = _through_profile(picture, _foreign_profile(picture))
+            if converted is not None:
+                return to_unit(from_pillow(converted))
+    else:
+        unit = unit_scale(values)
+    if tags.get(TIFF_PHOTOMETRIC) == 0 and picture.mode != "I":  # white is zero; Pillow inverts 8 bits only
+        unit = 1 - unit
+    key = picture.info.get("transparency")
+    if isinstance(key, int):
+        unit = np.where(values == key, np.float32(1), unit)
+    return torch.from_numpy(unit).expand(3, -1, -1).contiguous()
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """An image of at most 8 bits in mode L, LA, RGB or RGBA, its colours in sRGB."""
+    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+        # Pillow takes every CMYK JPEG for one of Adobe's, which are inverted, and inverts it back.
+        picture = Image.eval(picture, lambda value: 255 - value)
+    profile = _foreign_profile(picture)
+    if picture.mode == "LAB":
+        return _through_profile(picture, ImageCms.createProfile("LAB")) or picture.convert("RGB")
+    if picture.mode == "CMYK":
+        return (profile and _through_profile(picture, profile)) or picture.convert("RGB")
+
+    picture = _simple_mode(picture)
+    if profile is None:
+        return picture
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    colour = picture.convert(picture.mode.removesuffix("A")) if alpha else picture
+    colour = _through_profile(colour, profile)
+    if colour is None:
+        return picture
+    if alpha:
+        colour.putalpha(alpha)
+    return colour
+
+
+def _simple_mode(picture: Image.Image) -> Image.Image:
+    """Undo palettes, bits, premultiplied alpha and transparent colours: mode L, LA, RGB or RGBA."""
+    key = picture.info.get("transparency")
+    if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        key = None  # the key of a 16-bit picture, which says nothing about the 8 bits that are left
+    if picture.mode == "P":
+        return picture.convert("RGB" if key is None else "RGBA")
+    if picture.mode == "PA":
+        return picture.convert("RGBA")
+    if picture.mode in ("La", "RGBa"):
+        return picture.convert(picture.mode.upper())
+    if picture.mode in ("1", "L", "RGB") and key is not None:
+        return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
+    if picture.mode in ("L", "LA", "RGB", "RGBA"):
+        return picture
+    return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    if picture.mode not in ("LA", "RGBA"):
+        return picture
+    plain = picture.mode.removesuffix("A")
+    white = Image.new(plain, picture.size, (255,) * len(plain) if plain == "RGB" else 255)
+    white.paste(picture.convert(plain), mask=picture.getchannel("A"))
+    return white
+
+
+def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """The embedded ICC profile, if there is a sound one for this kind of pixels and it is not sRGB."""
+    data = picture.info.get("icc_profile")
+    if not data:
+        return None
+    space = {"CMYK": "CMYK", "RGB": "RGB ", "P": "RGB ", "PA": "RGB ", "YCbC": "RGB "}
+    space |= {"L": "GRAY", "LA": "GRAY", "La": "GRAY", "1": "GRAY", "I;16": "GRAY"}
+    try:
+        profile = ImageCms.getOpenProfile(io.BytesIO(data))
+        wanted = space.get(picture.mode[:4].removesuffix("A").removesuffix("a"))
+        fits = profile.profile.xcolor_space == wanted
+        return profile if fits and "srgb" not in ImageCms.getProfileDescription(profile).lower() else None
+    except Exception:  # a broken profile: the pixels count as sRGB, as they do without one
+        return None
+
+
+def _through_profile(picture: Image.Image, profile) -> Image.Image | None:
+    """`picture` converted from `profile` to sRGB, or None where the profile cannot do it."""
+    try:
+        return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except Exception:
+        return None
+
+
+# ----------------------------------------------------------------------------------------------- tensors
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]; what is floating point already passes through."""
+    return image if image.is_floating_point() else image.to(torch.float32) / 255
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Float in [0, 1] (clamped) to uint8, rounded to nearest; uint8 passes through."""
+    return image if image.dtype == torch.uint8 else _quantised(image, 255).to(torch.uint8)
+
+
+def to_gray(image: Tensor) -> Tensor:
+    """(..., 3, H, W) to its ITU-R 601 luma (..., 1, H, W), in the same dtype."""
+    red, green, blue = image.unbind(-3)
+    if image.is_floating_point():
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    else:  # in integers, so that gray stays the very gray it was
+        luma = (red.int() * 299 + green.int() * 587 + blue.int() * 114 + 500) // 1000
+    return luma.to(image.dtype).unsqueeze(-3)
+
+
+def fit(image: Tensor, size: int) -> Tensor:
+    """The central square of (C, H, W), resized to (C, size, size), bilinear with antialiasing; same dtype.
+
+    The square is cut before resizing, which sees the same field as torchvision's resize and centre crop, and
+    does not blow a strip of 1 x 10000 up to a gigabyte first.
+    """
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[:, top : top + side, left : left + side]
+    if side == size:
+        return square.contiguous()
+    return F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
+
+
+# ----------------------------------------------------------------------------------------------- writing
+
+
+def write(image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, bits: int = 8) -> None:
+    """Write a picture to `path` as PNG, JPEG, WebP or TIFF by its ending; the same pixels give the same bytes.
+
+    image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a Pillow
+    image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8.
+    Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the picture is
+    not finite or the file cannot be written; what stood at `path` is then still there.
+    """
+    kind = output_format(path)
+    if isinstance(image, Tensor):
+        _check_depth(image, kind, bits, path)
+        image = to_pillow(image, bits=bits)
+    elif kind == "JPEG" and image.mode not in ("L", "RGB"):
+        image = to_pillow(to_bytes(from_pillow(image)))
+    options = {
+        "PNG": {},
+        # Full colour resolution at high quality: thin coloured lines and single pixels survive.
+        "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
+        "WEBP": {"quality": quality},
+        "TIFF": {"compression": "tiff_deflate"},
+    }[kind]
+    buffer = io.BytesIO()  # encoders hide a full disk behind errors of their own; a buffer has no such errors
+    try:
+        image.save(buffer, kind, **options)
+    except (OSError, ValueError, SystemError) as error:  # such as a side over the format's limit
+        width, height = image.size
+        raise MlcliError(f"{path}: {kind} cannot hold this {width} x {height} picture: {error}") from error
+    files.write_bytes(path, buffer.getvalue())
+
+
+def output_format(path: str | Path) -> str:
+    """PNG, JPEG, WEBP or TIFF, by the ending of `path`. Raises UsageError for any other."""
+    try:
+        return WRITERS[Path(path).suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{path}: no picture can be written under this ending; use .png, .jpg (.jpeg), .webp or .tif (.tiff)"
+        ) from None
+
+
+def to_pillow(image: Tensor, *, bits: int = 8) -> Image.Image:
+    """(3, H, W), (1, H, W) or (H, W), uint8 or float in [0, 1], to a Pillow image of mode RGB, L or I;16.
+
+    Raises ValueError for another shape, MlcliError for values that are not finite.
+    """
+    image = image.detach().cpu()
+    if image.ndim == 3 and image.shape[0] == 1:
+        image = image[0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[0] != 3) or math.prod(image.shape) == 0:
+        raise ValueError(f"a picture has shape (3, H, W), (1, H, W) or (H, W), not {tuple(image.shape)}")
+    if image.is_floating_point() and not image.isfinite().all():
+        raise MlcliError("the picture to write holds values that are not finite numbers")
+    if bits == 16:
+        return Image.fromarray(_quantised(to_unit(image), 65535).to(torch.int32).numpy().astype(np.uint16))
+    if image.ndim == 3:
+        image = image.permute(1, 2, 0)
+    return Image.fromarray(to_bytes(image).contiguous().numpy())
+
+
+def _quantised(image: Tensor, levels: int) -> Tensor:
+    # half precision cannot count to 255 in halves, let alone to 65535
+    return image.to(torch.float32).clamp(0, 1).mul(levels).round()
+
+
+def _check_depth(image: Tensor, kind: str, bits: int, path: str | Path) -> None:
+    gray = image.ndim == 2 or image.shape[0] == 1
+    if bits == 8 or (bits == 16 and gray and kind in ("PNG", "TIFF")):
+        return
+    what = f"{bits}-bit {'gray' if gray else 'colour'} {kind}"
+    raise UsageError(
+        f"{path}: {what} cannot be written; 16 bits go into gray .png and .tif, all else takes 8"
+    )
