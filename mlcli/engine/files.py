@@ -31,7 +31,7 @@ ADVICE = {
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success it becomes `path`, on any exception it is removed.
+    """Yield a temporary path in the same folder; it becomes `path` on success and goes on any exception.
 
     What stood at `path` stays whole until the new content is on the disk, also when the process is killed.
     Parent folders are made. The temporary name keeps the ending of `path`, so that a writer can guess the
@@ -63,11 +63,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
                 _flush_to_disk(folder)
     except OSError as error:
-        reason = error.strerror or str(error)
-        advice = ADVICE.get(error.errno)
-        raise MlcliError(
-            f"{path}: cannot be written: {reason}" + (f"; {advice}" if advice else "")
-        ) from error
+        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+        raise MlcliError(f"{path}: cannot be written: {error.strerror or error}{advice}") from error
     finally:
         if temporary is not None:
             with suppress(OSError):

@@ -33,8 +33,8 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
 
     A file is taken whatever its ending, and even if it is not there: `images.read` says so later, by name.
     A folder is walked recursively, linked folders and link loops included; hidden names (leading dot) are
-    skipped, endings outside `images.EXTENSIONS` too; the pictures of one folder are sorted by their path inside
-    it. `-` stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
+    skipped, endings outside `images.EXTENSIONS` too; its pictures are sorted by their path inside it. `-`
+    stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
     """
     found = Found()
     for given in inputs:
@@ -43,7 +43,10 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
                 found.paths += _walk(path, found.problems)
             else:
                 found.paths.append(path)
-    found.paths = list({path.absolute(): path for path in reversed(found.paths)}.values())[::-1]
+    first: dict[Path, Path] = {}
+    for path in found.paths:
+        first.setdefault(path.absolute(), path)
+    found.paths = list(first.values())
     return found
 
 
@@ -54,7 +57,7 @@ def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
 
 
 def _walk(root: Path, problems: list[ImageError]) -> list[Path]:
-    """The pictures below `root`, sorted by their path inside it; folders that cannot be listed go to `problems`.
+    """The pictures below `root`, sorted by their path inside it; what cannot be listed goes to `problems`.
 
     Each folder is listed once, whatever links lead to it. Links wait until all real folders are done, so a
     picture keeps the name that it has without them.
@@ -122,9 +125,7 @@ class ClassFolder:
         except OSError as error:
             raise DataError(f"{root}: cannot be listed: {error.strerror or error}") from error
         if not folders:
-            raise DataError(
-                f"{root}: no class folders in it; put the pictures of each class into one of its own"
-            )
+            raise DataError(f"{root}: no class folders in it; put the pictures of each class into one")
         known = {name: index for index, name in enumerate(folders if classes is None else classes)}
         unknown = [name for name in folders if name not in known]
         if unknown:
@@ -147,7 +148,7 @@ class ClassFolder:
         return cls(root, tuple(known), paths, labels)
 
     def digest(self) -> str:
-        """SHA-256 over the names inside the root and the sizes in bytes: tells one list of files from another."""
+        """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
         total = hashlib.sha256()
         for path in self.paths:
             try:
@@ -253,7 +254,7 @@ class PictureSet:
     ) -> "PictureSet":
         """Decode every picture once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
 
-        Each is cut and resized by `images.fit`; channels 1 takes its luma; deep sources are rounded to 8 bits.
+        Each is cut and resized by `images.fit`; channels 1 takes its luma; deep sources are rounded to 8 bit.
         progress(done, total) is called after each picture.
         """
         if labels is not None and len(labels) != len(paths):

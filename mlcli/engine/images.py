@@ -19,9 +19,7 @@ from torch import Tensor
 from mlcli.engine import files
 from mlcli.errors import ImageError, MlcliError, UsageError
 
-MAX_PIXELS = (
-    200_000_000  # what a camera back or a scanner makes fits; what fills 0.6 GB when decoded does not
-)
+MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
 
 # What a walk through a folder counts as a picture. Pillow opens more (icons of old programs, PDF streams),
 # and `read` takes them when named; these are the endings that a folder of pictures has.
@@ -67,9 +65,8 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
                 raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
             picture.load()
             return _upright(picture, from_pillow(picture))
-    except ImageError as error:
-        # from_pillow knows the picture and not the file.
-        raise error if str(error).startswith(str(path)) else ImageError(f"{path}: {error}") from None
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture, or of a kind that Pillow cannot read") from None
     except (Image.DecompressionBombError, MemoryError):
@@ -82,7 +79,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 def from_pillow(picture: Image.Image) -> Tensor:
     """The pixels of a Pillow image of any mode as `read` gives them, EXIF orientation left alone.
 
-    Raises ImageError for floats that are not finite.
+    Raises ValueError for floats that are not finite, and what Pillow raises for a broken picture.
     """
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return _deep_gray(picture)
@@ -99,10 +96,10 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
     The divisor is the smallest of the usual full scales that holds them all: 1 or 255 (floats only), 65535.
     A float may overshoot its scale by a quarter, as resampled pictures do, and is clamped. Where no scale
     fits (negative or greater values: heights, temperatures), the range from least to greatest is stretched.
-    Raises ImageError for NaN and infinity.
+    Raises ValueError for NaN and infinity.
     """
     if values.size and not np.isfinite(values).all():
-        raise ImageError("holds values that are not finite numbers; replace them")
+        raise ValueError("it holds values that are not finite numbers")
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     floating = values.dtype.kind == "f"
     slack = 1.25 if floating else 1.0
@@ -135,12 +132,10 @@ def _open(path: str | Path):
 
 
 def _prepare_pillow(max_pixels: int) -> None:
-    """Pillow's global settings: read without its warnings, and with our limit on pixels instead of its own."""
+    """Pillow's global settings: no warnings, and our limit on pixels instead of its own."""
     _load_plugins()
     limit = Image.MAX_IMAGE_PIXELS
-    if (
-        limit is not None and limit < max_pixels
-    ):  # Pillow refuses from twice its limit on, and only warns below
+    if limit is not None and limit < max_pixels:  # Pillow raises above twice its limit
         with _pillow_lock:
             # Only ever raised, so threads with different limits cannot disturb each other. It stays on as
             # the guard for pictures inside pictures (icons), whose size the outer header does not tell.
@@ -176,9 +171,9 @@ def _deep_gray(picture: Image.Image) -> Tensor:
     if picture.mode.startswith("I;16"):
         bits = tags.get(TIFF_BITS, (16,))[0]
         unit = np.minimum(values.astype(np.float32) / np.float32(2**bits - 1), 1)
-        if _foreign_profile(picture):  # Pillow's colour management ends in 8 bits
-            converted = _through_profile(picture, _foreign_profile(picture))
-            if converted is not None:
+        if profile := _foreign_profile(picture):
+            # Colour management gives 8 bits, which is less than a curve of tones that is wrong costs.
+            if converted := _through_profile(picture, profile):
                 return to_unit(from_pillow(converted))
     else:
         unit = unit_scale(values)
@@ -195,27 +190,23 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
         # Pillow takes every CMYK JPEG for one of Adobe's, which are inverted, and inverts it back.
         picture = Image.eval(picture, lambda value: 255 - value)
-    profile = _foreign_profile(picture)
     if picture.mode == "LAB":
-        return _through_profile(picture, ImageCms.createProfile("LAB")) or picture.convert("RGB")
-    if picture.mode == "CMYK":
-        return (profile and _through_profile(picture, profile)) or picture.convert("RGB")
-
+        return ImageCms.profileToProfile(
+            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     picture = _simple_mode(picture)
-    if profile is None:
-        return picture
+    profile = _foreign_profile(picture)
     alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
-    colour = picture.convert(picture.mode.removesuffix("A")) if alpha else picture
-    colour = _through_profile(colour, profile)
-    if colour is None:
-        return picture
+    converted = profile and _through_profile(picture.convert(picture.mode.removesuffix("A")), profile)
+    if converted is None:
+        return picture.convert("RGB") if picture.mode == "CMYK" else picture
     if alpha:
-        colour.putalpha(alpha)
-    return colour
+        converted.putalpha(alpha)
+    return converted
 
 
 def _simple_mode(picture: Image.Image) -> Image.Image:
-    """Undo palettes, bits, premultiplied alpha and transparent colours: mode L, LA, RGB or RGBA."""
+    """Undo palettes, bits, premultiplied alpha and transparent colours: mode L, LA, RGB, RGBA or CMYK."""
     key = picture.info.get("transparency")
     if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         key = None  # the key of a 16-bit picture, which says nothing about the 8 bits that are left
@@ -227,7 +218,7 @@ def _simple_mode(picture: Image.Image) -> Image.Image:
         return picture.convert(picture.mode.upper())
     if picture.mode in ("1", "L", "RGB") and key is not None:
         return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
-    if picture.mode in ("L", "LA", "RGB", "RGBA"):
+    if picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         return picture
     return picture.convert("L" if picture.mode == "1" else "RGB")
 
@@ -246,12 +237,10 @@ def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
     data = picture.info.get("icc_profile")
     if not data:
         return None
-    space = {"CMYK": "CMYK", "RGB": "RGB ", "P": "RGB ", "PA": "RGB ", "YCbC": "RGB "}
-    space |= {"L": "GRAY", "LA": "GRAY", "La": "GRAY", "1": "GRAY", "I;16": "GRAY"}
+    space = "CMYK" if picture.mode == "CMYK" else "RGB " if picture.mode.startswith("RGB") else "GRAY"
     try:
         profile = ImageCms.getOpenProfile(io.BytesIO(data))
-        wanted = space.get(picture.mode[:4].removesuffix("A").removesuffix("a"))
-        fits = profile.profile.xcolor_space == wanted
+        fits = profile.profile.xcolor_space == space
         return profile if fits and "srgb" not in ImageCms.getProfileDescription(profile).lower() else None
     except Exception:  # a broken profile: the pixels count as sRGB, as they do without one
         return None
@@ -307,10 +296,10 @@ def fit(image: Tensor, size: int) -> Tensor:
 
 
 def write(image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, bits: int = 8) -> None:
-    """Write a picture to `path` as PNG, JPEG, WebP or TIFF by its ending; the same pixels give the same bytes.
+    """Write a picture as PNG, JPEG, WebP or TIFF by the ending of `path`; same pixels, same bytes.
 
-    image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a Pillow
-    image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8.
+    image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a
+    Pillow image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8.
     Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the picture is
     not finite or the file cannot be written; what stood at `path` is then still there.
     """
@@ -342,7 +331,7 @@ def output_format(path: str | Path) -> str:
         return WRITERS[Path(path).suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{path}: no picture can be written under this ending; use .png, .jpg (.jpeg), .webp or .tif (.tiff)"
+            f"{path}: no format has this ending; use PNG (.png), JPEG (.jpg), WebP (.webp) or TIFF (.tif)"
         ) from None
 
 
@@ -375,6 +364,4 @@ def _check_depth(image: Tensor, kind: str, bits: int, path: str | Path) -> None:
     if bits == 8 or (bits == 16 and gray and kind in ("PNG", "TIFF")):
         return
     what = f"{bits}-bit {'gray' if gray else 'colour'} {kind}"
-    raise UsageError(
-        f"{path}: {what} cannot be written; 16 bits go into gray .png and .tif, all else takes 8"
-    )
+    raise UsageError(f"{path}: {what} cannot be written; 16 bits fit gray PNG and TIFF, all else takes 8")
