@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -146,6 +146,28 @@ class ClassFolder:
         if empty:
             raise DataError(f"{root}: no pictures for {_listed(empty)}; add some or remove the folder")
         return cls(root, tuple(known), paths, labels)
+
+    def require_classes(self, least: int) -> None:
+        """Raise DataError where there are fewer classes."""
+        if len(self.classes) < least:
+            raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
+
+    def split(self, share: float, seed: int) -> tuple["ClassFolder", "ClassFolder"]:
+        """(rest, held out): the share (0 to 1) of each class, at least one picture, chosen by the seed."""
+        random = torch.Generator().manual_seed(seed)
+        labels = torch.tensor(self.labels)
+        held: set[int] = set()
+        for label in labels.unique().tolist():
+            members = (labels == label).nonzero()[:, 0]
+            if len(members) < 2:
+                raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
+            chosen = torch.randperm(len(members), generator=random)[: max(1, round(share * len(members)))]
+            held.update(members[chosen].tolist())
+        return self._part(i for i in range(len(labels)) if i not in held), self._part(sorted(held))
+
+    def _part(self, indices: Iterable[int]) -> "ClassFolder":
+        indices = list(indices)
+        return replace(self, paths=[self.paths[i] for i in indices], labels=[self.labels[i] for i in indices])
 
     def digest(self) -> str:
         """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""

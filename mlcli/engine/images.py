@@ -5,10 +5,12 @@ import logging
 import math
 import os
 import stat
+import struct
 import threading
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -63,14 +65,18 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
                 )
             if picture.format in NOT_PIXELS:
                 raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
+            if picture.format == "JPEG2000" and not _ends_whole(stream):
+                raise ImageError(f"{path}: cut off; replace the file")
             picture.load()
             return _upright(picture, from_pillow(picture))
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture, or of a kind that Pillow cannot read") from None
-    except (Image.DecompressionBombError, MemoryError):
-        raise ImageError(f"{path}: too large to decode; make the picture smaller") from None
+        raise ImageError(f"{path}: not a picture that Pillow can read, or cut off; replace the file") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
+    except MemoryError:
+        raise ImageError(f"{path}: does not fit into memory; make the picture smaller") from None
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: broken or cut off ({reason}); replace the file") from error
@@ -110,7 +116,7 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
     return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def _open(path: str | Path):
+def _open(path: str | Path) -> BinaryIO:
     """Open a regular file or a pipe for reading, or say in an ImageError why not."""
     try:
         mode = os.stat(path).st_mode
@@ -129,6 +135,26 @@ def _open(path: str | Path):
         raise ImageError(f"{path}: may not be read; change its permissions") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _ends_whole(stream: BinaryIO) -> bool:
+    """Whether a JPEG 2000 file goes on to its end, which its decoder does not ask: it blurs what is missing."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    raw = stream.read(2) == b"\xff\x4f"  # a bare codestream; else a chain of boxes, each led by its length
+    at = size if raw else 0
+    while at + 8 <= size:
+        stream.seek(at)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        if length == 1 and at + 16 <= size:  # too long for 32 bits
+            length = struct.unpack(">Q", stream.read(8))[0]
+        if length == 0:  # up to the end of the file
+            at = size
+        elif length < 8 or at + length > size:
+            return False
+        else:
+            at += length
+    return at == size
 
 
 def _prepare_pillow(max_pixels: int) -> None:
@@ -247,11 +273,16 @@ def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 
 def _through_profile(picture: Image.Image, profile) -> Image.Image | None:
-    """`picture` converted from `profile` to sRGB, or None where the profile cannot do it."""
+    """`picture` converted from `profile` to sRGB (L stays L), or None where the profile cannot do it."""
+    source = Image.frombytes("L", (256, 1), bytes(range(256))) if picture.mode == "L" else picture
+    # Without this, LittleCMS samples the curve of gray at so few points that dark tones are 10 levels off.
+    flags = ImageCms.Flags.NOOPTIMIZE if picture.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE
+    srgb = ImageCms.createProfile("sRGB")
     try:
-        return ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(source, profile, srgb, outputMode="RGB", flags=flags)
     except Exception:
         return None
+    return picture.point(converted.getchannel("R").tobytes()) if picture.mode == "L" else converted
 
 
 # ----------------------------------------------------------------------------------------------- tensors

@@ -1,0 +1,20 @@
+"""One file per command: options -> configuration -> method -> report. COMMANDS is the only list of them."""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    name: str
+    module: str  # in mlcli.commands; its function `run` is the command
+    panel: str
+    example: str  # shown by `mlcli --help`
+
+
+COMMANDS = (
+    Command("classify", "classify", "Look inside", "mlcli classify photos/"),
+    Command("layers", "layers", "Look inside", "mlcli layers --model resnet50"),
+    Command("filters", "filters", "Look inside", "mlcli filters -o filters.png"),
+    Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
+    Command("models", "models", "Check", "mlcli models"),
+    Command("doctor", "doctor", "Check", "mlcli doctor"),
+)

@@ -1,0 +1,53 @@
+"""The options that commands share, each declared once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders (walked recursively), or - for paths on stdin.", show_default=False),
+]
+Model = Annotated[
+    str, typer.Option("--model", help="cifarnet, a torchvision classifier, or the folder of a run.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="A .safetensors or .pth file in place of the model's own weights."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto takes bf16 where the hardware has it natively.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the result to this file.")]
+Picture = Annotated[
+    Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")
+]
+RunFolder = Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")]
+Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]

@@ -1,0 +1,116 @@
+"""The only place that prints: results on stdout, progress and messages on stderr."""
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def complain(problem: object) -> None:
+    """An error on stderr, in one style, on one line whatever the file is called."""
+    print(f"mlcli: {printable(str(problem))}", file=sys.stderr)
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """A message on stderr."""
+    if not quiet:
+        print(message, file=sys.stderr)
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def out(text: str) -> None:
+    """A finished document on stdout, as UTF-8 whatever the locale; undecodable file names come out as they were."""
+    sys.stdout.flush()
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        sys.stdout.write(text)
+    else:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence], *, right: Sequence[int] = ()) -> str:
+    """A table as text; in a pipe as wide as its contents, so that nothing is cut."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(header):
+        drawn.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(printable(str(cell))) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=10_000, no_color=True)
+    with console.capture() as captured:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def printable(text: str) -> str:
+    """Control characters of strange file names escaped, undecodable bytes shown as such."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Progress:
+    """A bar on a terminal; in a log a line now and then; nothing when quiet."""
+
+    LOG_SECONDS = 30.0
+
+    def __init__(self, total: int | None, what: str, *, quiet: bool = False, start: int = 0):
+        self.total, self.what, self.done, self.said = total, what, start, time.monotonic()
+        self.bar = None
+        self.silent = quiet
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=total, desc=what, initial=start, file=sys.stderr, dynamic_ncols=True, leave=False
+            )
+
+    def to(self, done: int, note: str = "", *, always: bool = False) -> None:
+        """Move to `done`, with a note such as the loss; `always` writes a line to a log even if it is soon."""
+        if self.bar is not None:
+            if note:
+                self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(done - self.done)
+        elif not self.silent and (always or time.monotonic() - self.said > self.LOG_SECONDS):
+            self.said = time.monotonic()
+            total = f"/{self.total}" if self.total else ""
+            print(f"{self.what} {done}{total} {note}".rstrip(), file=sys.stderr, flush=True)
+        self.done = done
+
+    def complain(self, problem: object) -> None:
+        """An error that does not disturb the bar; said even when quiet."""
+        if self.bar is not None:
+            self.bar.clear()
+        complain(problem)
+
+    def line(self, text: str) -> None:
+        """A message that does not disturb the bar."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        elif not self.silent:
+            print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,128 @@
+"""What every training command does around its method: options on resume, data, the run folder, progress."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from click.core import ParameterSource
+
+from mlcli.commands._report import Progress, complain
+from mlcli.engine import report, training
+from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine.processes import Processes
+from mlcli.engine.runs import Run
+from mlcli.errors import DataError, Interrupted, RunError, UsageError
+
+# Options that change no number of the result; the data sets are told apart by the hash of their files.
+FREE = {"output", "device", "workers", "overwrite", "resume", "quiet", "data", "val"}
+
+
+def open_run(
+    command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool
+) -> tuple[Run, dict]:
+    """The run folder and the options in force, before any long work.
+
+    With `resume` and a run in the folder, its options are in force, and what the command line says besides must
+    agree (UsageError names what does not). Else RunError where the folder holds anything and `overwrite` is off.
+    """
+    run = Run(output)
+    given = {key: plain(value) for key, value in context.params.items()}
+    if not (resume and run.exists()):
+        run.check_free(overwrite)
+        return run, given
+    stored = run.load_config()
+    if stored["command"] != command:
+        raise UsageError(f"{output}: a run of `mlcli {stored['command']}`, not of `mlcli {command}`")
+    options = dict(stored["options"])
+    for key, value in given.items():
+        if context.get_parameter_source(key) == ParameterSource.DEFAULT:
+            continue
+        if key not in FREE and options.get(key) != value:
+            raise UsageError(
+                f"{output}: was begun with {key} {options.get(key)}, the command line says {value}; leave the option "
+                "out to resume, or begin another run"
+            )
+        options[key] = value
+    return run, options
+
+
+def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
+    """Write the config of a new run, or check that a resumed one has the data it was begun with."""
+    if resume and run.exists():
+        for name, summary in run.load_config()["data"].items():
+            now = data.get(name, {})
+            if summary["hash"] != now.get("hash"):
+                raise RunError(
+                    f"{run.folder}: {name} has changed since the run began ({summary['count']} pictures then, "
+                    f"{now.get('count', 0)} now); bring it back to resume, or begin another run"
+                )
+        return
+    run.create({"command": command, "options": dict(options), "data": dict(data)})
+
+
+def read_pictures(
+    folder: ClassFolder, size: int, channels: int, workers: int | None, quiet: bool
+) -> PictureSet:
+    """Decode a labelled data set; broken files are named on stderr and left out."""
+    with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
+        pictures = PictureSet.load(
+            folder.paths,
+            folder.labels,
+            size=size,
+            channels=channels,
+            workers=workers,
+            progress=lambda done, total: bar.to(done),
+        )
+    for problem in pictures.problems:
+        complain(f"{problem}; left out")
+    if not len(pictures):
+        raise DataError(f"{folder.root}: no readable picture in it")
+    return pictures
+
+
+def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
+    """What config.json says of a data set."""
+    low, high = (int(v) for v in pictures.batch(torch.arange(min(len(pictures), 256))).aminmax())
+    return {
+        "root": str(folder.root),
+        "count": len(pictures),
+        "left_out": len(pictures.problems),
+        "classes": len(folder.classes),
+        "size": pictures.size,
+        "channels": pictures.channels,
+        "value_range": [low, high],
+        "hash": folder.digest(),
+    }
+
+
+def fit(
+    run: Run, method: training.Method, plan: training.Plan, processes: Processes, *, quiet: bool
+) -> dict[str, float]:
+    """Train with a bar or log lines on stderr; write the report; returns the last figures."""
+    quiet = quiet or not processes.main
+    with Progress(plan.steps, str(run.folder), quiet=quiet) as bar:
+
+        def show(event: training.Progress) -> None:
+            note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+            if event.event == "resumed":
+                bar.line(f"{run.folder}: resumed after step {event.step}")
+            bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
+            if event.event in ("epoch", "done") and processes.main:
+                report.write(run)
+
+        try:
+            return training.fit(method, plan, run, processes, report=show)
+        except Interrupted as error:
+            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            resume = "" if "--resume" in sys.argv else " --resume"
+            raise Interrupted(f"{error}. Resume with: {command}{resume}", error.signal_number) from None
+
+
+def plain(value: Any) -> Any:
+    """An option's value as JSON keeps it."""
+    if isinstance(value, Path):
+        return str(value)
+    return getattr(value, "value", value)

@@ -1,0 +1,28 @@
+"""`mlcli doctor`"""
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import csv_text, json_text, table
+
+
+def run(
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    format: option.FormatOption = option.Format.table,
+    output: option.Output = None,
+    overwrite: option.Overwrite = False,
+) -> None:
+    """Show what a bug report needs.
+
+    Versions, device, precisions, threads, folders, and the time of one forward pass of the embedded network.
+    """
+    from mlcli.commands._result import Result
+    from mlcli.engine.diagnosis import diagnose
+    from mlcli.engine.runtime import Runtime
+
+    result = Result(output, overwrite)
+    findings = diagnose(Runtime.choose(device, precision))
+    if format == "json":
+        result.write(json_text(findings))
+        return
+    rows = [(name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in findings.items()]
+    result.write(csv_text(("what", "value"), rows) if format == "csv" else table(("what", "value"), rows))

@@ -1,0 +1,145 @@
+"""`mlcli train`"""
+
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import say
+from mlcli.methods.recipes import Supervised as Recipe
+
+if TYPE_CHECKING:
+    from mlcli.engine.folders import ClassFolder
+
+DEFAULT = Recipe()
+
+
+class Schedule(StrEnum):
+    one_cycle = "one-cycle"
+    cosine = "cosine"
+    constant = "constant"
+
+
+def run(
+    context: typer.Context,
+    data: Annotated[
+        Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)
+    ],
+    output: option.RunFolder,
+    model: Annotated[
+        str, typer.Option("--model", help="cifarnet or any torchvision classifier.")
+    ] = "cifarnet",
+    val: Annotated[
+        str | None,
+        typer.Option("--val", help="A labelled folder, or the fraction of DATA to hold out (0.1)."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=8, help="Side in pixels; default that of the first picture, within reason."
+        ),
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = DEFAULT.epochs,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
+    ] = None,
+    batch_size: option.BatchSize = DEFAULT.batch_size,
+    lr: Annotated[float, typer.Option("--lr", min=0, help="The highest rate.")] = DEFAULT.lr,
+    schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = Schedule(
+        DEFAULT.schedule
+    ),
+    momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
+    weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
+    label_smoothing: Annotated[
+        float, typer.Option("--label-smoothing", min=0, max=1)
+    ] = DEFAULT.label_smoothing,
+    flip: Annotated[
+        bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")
+    ] = DEFAULT.flip,
+    translate: Annotated[
+        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
+    ] = DEFAULT.translate,
+    cutout: Annotated[
+        int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")
+    ] = DEFAULT.cutout,
+    seed: option.Seed = DEFAULT.seed,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Train a classifier from scratch on class folders.
+
+    Pictures are mirrored, shifted and cut out at random, which teaches the invariances of the task. The run folder
+    holds the model, the options, the metrics and a report; `--resume` goes on after an interruption to the same
+    numbers, and does nothing when the run is done.
+    """
+    from mlcli.commands import _training
+    from mlcli.engine import models
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime, seed_everything
+    from mlcli.engine.training import Plan
+    from mlcli.methods.classification import accuracy
+    from mlcli.methods.supervised import Supervised
+
+    folder, options = _training.open_run("train", context, output, overwrite=overwrite, resume=resume)
+    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    runtime = Runtime.choose(device, options["precision"])
+    processes = Processes(runtime.device)
+
+    training = ClassFolder.open(options["data"])
+    training.require_classes(2)
+    training, validation = with_validation(training, options["val"], recipe.seed)
+    size = options["size"] or models.default_size(options["model"], training.paths)
+    channels = 1 if options["gray"] else 3
+    pictures = _training.read_pictures(training, size, channels, workers, quiet)
+    data = {"training": _training.summary(training, pictures)}
+    if validation:
+        validation_pictures = _training.read_pictures(validation, size, channels, workers, quiet)
+        data["validation"] = _training.summary(validation, validation_pictures)
+    if processes.main:
+        _training.start(folder, "train", options, data, resume=resume)
+    processes.wait()
+
+    plan = Plan(len(pictures), recipe.batch_size, recipe.epochs, recipe.seed, max_steps=options["steps"])
+    processes.check_batch(plan.batch_size)
+    seed_everything(recipe.seed)
+    model = models.create(options["model"], training.classes, size, channels)
+
+    def evaluate(model: models.Model) -> dict[str, float]:
+        return {"val_accuracy": accuracy(model, validation_pictures, runtime)} if validation else {}
+
+    method = Supervised(model, pictures, recipe, plan.steps, runtime, processes, evaluate)
+    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    if processes.main:
+        say(
+            f"{folder.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in figures.items()),
+            quiet,
+        )
+
+
+def with_validation(
+    training: "ClassFolder", val: str | None, seed: int
+) -> tuple["ClassFolder", "ClassFolder | None"]:
+    """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out."""
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.errors import UsageError
+
+    if val is None:
+        return training, None
+    try:
+        share = float(val)
+    except ValueError:
+        return training, ClassFolder.open(val, training.classes)
+    if Path(val).is_dir():
+        return training, ClassFolder.open(val, training.classes)
+    if not 0 < share < 1:
+        raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
+    return training.split(share, seed)

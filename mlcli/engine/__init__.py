@@ -1,0 +1,1 @@
+"""Knows no method: images, folders, models, features, training, runs, runtime."""

@@ -1,0 +1,132 @@
+"""One process or several, under torchrun or `accelerate launch`. Accelerate does the talking between them.
+
+Gradients are averaged after the backward pass instead of inside it (DistributedDataParallel): a method with
+several networks and optimisers, such as a GAN, then needs no special care.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from mlcli.errors import UsageError
+
+
+class Processes:
+    """The group that this process belongs to; a group of one when started plainly."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.accelerator = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import Accelerator  # seconds to import: only where there are several processes
+
+            # Precision is the Runtime's, one implementation for training and inference.
+            self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+            self.device = self.accelerator.device
+
+    @property
+    def count(self) -> int:
+        return self.accelerator.num_processes if self.accelerator else 1
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index if self.accelerator else 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        if self.accelerator:
+            self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        if self.accelerator:
+            self.accelerator.end_training()
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raise UsageError where the batch cannot be shared equally."""
+        if batch_size % self.count:
+            raise UsageError(f"--batch-size {batch_size}: not a multiple of the {self.count} processes")
+
+    def share(self, batch: Tensor, dim: int = 0) -> Tensor:
+        """This process's equal part of what belongs to a whole batch."""
+        return batch.chunk(self.count, dim)[self.rank]
+
+    def mean(self, value: Tensor) -> Tensor:
+        return self.accelerator.reduce(value, reduction="mean") if self.accelerator else value
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process, so that all stop at the same step."""
+        if not self.accelerator:
+            return flag
+        return bool(
+            self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0
+        )
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes, in one message."""
+        if not self.accelerator:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Same start everywhere, and batch norm over the whole batch, so that N processes equal one."""
+        if not self.accelerator:
+            return network
+        from accelerate.utils import broadcast
+
+        with torch.no_grad():
+            for tensor in (*network.parameters(), *network.buffers()):
+                tensor.copy_(broadcast(tensor.detach()))
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in network.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = GroupBatchNorm2d
+        return network
+
+
+class _Sum(Function):
+    """Sum over the processes, with its gradient (the sum of the gradients)."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous().clone()
+        torch.distributed.all_reduce(gradient)
+        return gradient
+
+
+class GroupBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batch of all processes, on a CPU (torch's SyncBatchNorm needs a GPU)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        count = values.new_tensor([values.numel() / values.shape[1]])
+        sums = _Sum.apply(torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count]))
+        channels = values.shape[1]
+        count = sums[-1].detach()
+        mean = sums[:channels] / count
+        variance = sums[channels:-1] / count - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return (values * scale[:, None, None] + shift[:, None, None]).to(x.dtype)

@@ -1,0 +1,83 @@
+"""report.html of a run: options, curves, samples and figures in one page that opens offline."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+
+from mlcli.engine.files import write_text
+from mlcli.engine.runs import Run
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
+td.n{text-align:right;font-variant-numeric:tabular-nums}figure{display:inline-block;margin:.5rem 1rem .5rem 0}
+figcaption{font-size:13px;color:#555}img{max-width:100%;image-rendering:pixelated}h2{margin-top:2rem}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}figcaption{color:#aaa}}
+"""
+SHOWN_SAMPLES = 12
+
+
+def write(run: Run) -> None:
+    """Write the report of a run from its own files, finished or not."""
+    config, metrics = run.load_config(), run.metrics()
+    names = [
+        name for name in dict.fromkeys(k for line in metrics for k in line) if name not in ("step", "seconds")
+    ]
+    curves = "".join(
+        curve(name, [(line["step"], line[name]) for line in metrics if line.get(name) is not None])
+        for name in names
+    )
+    last = {name: line[name] for line in metrics for name in line}
+    samples = "".join(
+        f'<figure><img alt="{text(file.stem)}" src="data:image/png;base64,'
+        f'{base64.b64encode(file.read_bytes()).decode()}"><figcaption>{text(file.stem)}</figcaption></figure>'
+        for file in sorted(run.samples_folder.glob("*.png"))[-SHOWN_SAMPLES:]
+    )
+    title = f"{run.folder.name}: mlcli {config['command']}"
+    write_text(
+        run.report_file,
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
+        f"<h1>{text(title)}</h1><h2>Result</h2>{rows(last)}<h2>Curves</h2>{curves or '<p>None yet.</p>'}"
+        + (f"<h2>Samples</h2>{samples}" if samples else "")
+        + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
+        + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
+        + f"<h2>Versions</h2>{rows(config['versions'])}</html>\n",
+    )
+
+
+def rows(values: dict) -> str:
+    """A table of names and values."""
+    return (
+        "<table>"
+        + "".join(f"<tr><th>{text(k)}<td class=n>{text(shown(v))}" for k, v in values.items())
+        + "</table>"
+    )
+
+
+def shown(value) -> str:
+    return (
+        f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
+
+
+def text(value: object) -> str:
+    return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def curve(name: str, points: Sequence[tuple[int, float]], width: int = 420, height: int = 160) -> str:
+    """An inline SVG of (step, value) points, with the extremes written at the axes."""
+    if len(points) < 2:
+        return ""
+    steps, values = zip(*points, strict=True)
+    low, high = min(values), max(values)
+    span, first, length = (high - low) or 1.0, steps[0], (steps[-1] - steps[0]) or 1
+    path = " ".join(
+        f"{(s - first) / length * width:.1f},{height - (v - low) / span * height:.1f}" for s, v in points
+    )
+    return (
+        f'<figure><svg width="{width}" height="{height}" viewBox="-2 -2 {width + 4} {height + 4}" role=img '
+        f'aria-label="{text(name)}"><polyline points="{path}" fill=none stroke="#3b7dd8" stroke-width=1.5 /></svg>'
+        f"<figcaption>{text(name)}: {low:.4g} to {high:.4g}, last {values[-1]:.4g}; steps {first} to {steps[-1]}"
+        "</figcaption></figure>"
+    )

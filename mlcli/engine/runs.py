@@ -1,0 +1,177 @@
+"""The run folder: what training writes, and what resume reads.
+
+RUN/
+  config.json        every option, seed, versions, data summaries
+  model.safetensors  the result, self-describing
+  state/             step-NNNNNNNN.HASH.pt, the last two
+  metrics.jsonl      one line per logged step
+  samples/           pictures by step
+  report.html        one offline page
+"""
+
+import hashlib
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mlcli
+from mlcli.engine.files import atomic_write, write_json
+from mlcli.errors import RunError
+
+KEPT_STATES = 2
+
+
+class Run:
+    """One run folder. Only the main process of a group writes to it."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.config_file = self.folder / "config.json"
+        self.model_file = self.folder / "model.safetensors"
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self.report_file = self.folder / "report.html"
+        self.state_folder = self.folder / "state"
+        self.samples_folder = self.folder / "samples"
+
+    def exists(self) -> bool:
+        return self.config_file.is_file()
+
+    def check_free(self, overwrite: bool) -> None:
+        """Raise RunError where the folder holds something that a new run must not touch.
+
+        With `overwrite` a former run may be replaced; a folder that is no run is never emptied.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder}: is a file; name a folder for the run")
+        if self.exists():
+            if not overwrite:
+                raise RunError(
+                    f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it"
+                )
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
+
+    def create(self, config: Mapping) -> None:
+        """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
+        if self.exists():
+            self._clear()
+        write_json(self.config_file, {**config, "versions": versions()})
+
+    def _clear(self) -> None:
+        # config.json goes last: a clearing cut short still looks like a run, and can be overwritten again.
+        for pattern in (
+            "state/step-*.pt",
+            "samples/*.png",
+            "metrics.jsonl",
+            "report.html",
+            "model.safetensors",
+        ):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+        self.config_file.unlink()
+
+    def load_config(self) -> dict:
+        """Raises RunError where there is no run or its config cannot be read."""
+        return read_json(self.config_file, "no run here (config.json is missing)")
+
+    # -- state -------------------------------------------------------------------------------------------
+
+    def save_state(self, step: int, state: Mapping) -> None:
+        """Write everything resume needs after `step` steps, then drop all but the last two states."""
+        buffer = io.BytesIO()
+        torch.save(dict(state, step=step), buffer)
+        content = buffer.getvalue()
+        # The digest in the name tells a torn file from a whole one.
+        name = f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
+        with atomic_write(self.state_folder / name) as temporary:
+            temporary.write_bytes(content)
+        for stale in self._states()[KEPT_STATES:]:
+            stale.unlink(missing_ok=True)
+
+    def load_state(self) -> dict | None:
+        """The newest whole state, on the CPU; None where training has not saved one yet.
+
+        Raises RunError where there are states and none is whole.
+        """
+        states = self._states()
+        for file in states:
+            try:
+                content = file.read_bytes()
+            except OSError:
+                continue
+            if hashlib.sha256(content).hexdigest()[:16] == file.name.split(".")[1]:
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if states:
+            raise RunError(
+                f"{self.state_folder}: none of the saved states is whole; start again with --overwrite"
+            )
+        return None
+
+    def _states(self) -> list[Path]:
+        return sorted(self.state_folder.glob("step-*.pt"), reverse=True)
+
+    # -- metrics -----------------------------------------------------------------------------------------
+
+    def log(self, step: int, values: Mapping) -> None:
+        line = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}})
+        with open(self.metrics_file, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def metrics(self) -> list[dict]:
+        """All logged lines; a last line torn by a kill is left out."""
+        lines = []
+        if self.metrics_file.exists():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:
+                    continue
+        return lines
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop what was logged after `step`: the steps that a resumed run does once more."""
+        kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
+        with atomic_write(self.metrics_file) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+    # -- model -------------------------------------------------------------------------------------------
+
+    def save_model(self, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+        save_tensors(self.model_file, tensors, description)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+    """Write tensors as safetensors with a description (JSON values) in the metadata, atomically."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One metadata entry: safetensors does not keep the order of several, and the same run writes the same bytes.
+    content = save(whole, metadata={"mlcli": json.dumps(description, sort_keys=True)})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_json(path: Path, absent: str) -> dict:
+    """A JSON object from a file; RunError with the `absent` words, or saying that it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: {absent}") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
+
+
+def versions() -> dict[str, str]:
+    """What a figure depends on besides its options."""
+    return {"mlcli": mlcli.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _finite(value):
+    value = value.item() if isinstance(value, Tensor) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,108 @@
+"""Where and how to compute: device, precision, memory format, randomness."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+
+from mlcli.errors import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The device and the arithmetic of one command.
+
+    `precision` is 'fp32', 'bf16' or 'fp16' (resolved; never 'auto').
+    """
+
+    device: torch.device
+    precision: str
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto") -> "Runtime":
+        """Resolve the two options. Raises UsageError for a device this machine has not."""
+        chosen = choose_device(device)
+        return cls(chosen, choose_precision(precision, chosen))
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Mixed precision for the forward pass; nothing under fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """channels_last, measured faster on CPUs in both precisions and on tensor cores; MPS lacks kernels for it."""
+        return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """'auto' (CUDA, else MPS, else CPU), 'cpu', 'cuda', 'cuda:N' or 'mps' to a torch.device."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            # Under torchrun each process takes the card of its local rank.
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device {name}: unknown device; take auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(f"--device {name}: this machine shows {count} CUDA devices; take cpu or auto")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: this machine has no MPS device; take cpu or auto")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """'auto' is bf16 only where the hardware multiplies bf16 natively, else fp32."""
+    if name == "auto":
+        return "bf16" if native_bf16(device) else "fp32"
+    if name not in DTYPES:
+        raise UsageError(f"--precision {name}: take auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; on a CPU take bf16, fp32 or auto")
+    return name
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 arithmetic; emulated bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = cpu_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def cpu_capabilities() -> dict:
+    """What torch knows of this processor's instruction sets; empty where this torch cannot say."""
+    query = getattr(torch.cpu, "get_capabilities", None)
+    return dict(query()) if query else {}
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A CPU generator that depends on all the numbers (seed, step, purpose) and on nothing else.
+
+    Random numbers that are a function of (seed, step) need no saved state: a resumed run draws the same ones.
+    """
+    state = 0x9E3779B97F4A7C15
+    for number in numbers:
+        # splitmix64, so that neighbouring seeds and steps give unrelated streams
+        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state >> 1)
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed torch's global generators (what dropout and initialisation draw from) from the numbers."""
+    torch.manual_seed(generator(*numbers).initial_seed())

@@ -1,0 +1,288 @@
+"""The training loop of every method: order of the data, logs, checkpoints, resume, interrupts, guards.
+
+Step t of a run depends on (seed, t) and on the state after step t - 1, and on nothing else: not on when it was
+stopped, nor on what ran before. That makes a resumed run equal to an unbroken one.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mlcli.engine.images import write
+from mlcli.engine.processes import Processes
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import generator, seed_everything
+from mlcli.errors import Interrupted, TrainingError
+
+ORDER, NOISE = 1, 2  # purposes of the random streams
+
+
+class Method(Protocol):
+    """What a method of the literature gives to the loop."""
+
+    state: Mapping[
+        str, Any
+    ]  # name -> object with state_dict and load_state_dict: networks, optimisers, pools
+
+    def load(self, indices: Tensor, step: int) -> Any:
+        """The batch of these indices (this process's share); called in a thread, ahead of its step."""
+
+    def step(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """Losses of step `step` (scalars), after the update of the networks."""
+
+    def name_batch(self, indices: Tensor) -> list[str]:
+        """The files of a batch, for the message when a loss is no longer a number."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on validation data; called at the end of an epoch by every process."""
+
+    def samples(self) -> dict[str, Tensor]:
+        """Pictures (3, H, W) in [0, 1] by name, to be written beside the step; may be empty."""
+
+    def save_model(self, run: Run) -> None:
+        """Write the result."""
+
+
+@dataclass
+class Plan:
+    """How long and how often.
+
+    `items` and `batch_size` set the epoch: items // batch_size steps, the remainder of each shuffle left out.
+    `log_every` is in steps, `save_every` in seconds.
+    """
+
+    items: int
+    batch_size: int
+    epochs: int
+    seed: int
+    log_every: int = 20
+    save_every: float = 60.0
+    max_steps: int | None = None
+    prefetch: int = 2
+
+    def __post_init__(self):
+        self.batch_size = min(self.batch_size, self.items)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, self.items // self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        whole = self.steps_per_epoch * self.epochs
+        return min(whole, self.max_steps) if self.max_steps else whole
+
+    def indices(self, step: int) -> Tensor:
+        """The batch (B,) of step `step`: epoch by epoch a new permutation, a function of (seed, step)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(self.items, generator=generator(self.seed, ORDER, epoch))
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+@dataclass
+class Progress:
+    """What the loop tells a caller who wants to draw a bar."""
+
+    step: int
+    steps: int
+    epoch: int
+    values: dict[str, float] = field(default_factory=dict)
+    event: str = "step"  # step, epoch, saved, resumed, done
+
+
+def fit(
+    method: Method,
+    plan: Plan,
+    run: Run,
+    processes: Processes,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, float]:
+    """Train to the end of the plan, or until a signal; returns the last evaluation.
+
+    Raises Interrupted after SIGINT or SIGTERM (state saved), TrainingError at a loss that is not finite
+    (the state before it is kept).
+    """
+    window = Window()
+    parts = {**method.state, "window": window}
+    step = _resume(parts, run, processes)
+    figures = _last_figures(run, step)
+    first_bad = torch.tensor(-1, device=processes.device)
+    began = saved_at = time.monotonic()
+
+    def tell(event: str, values: Mapping[str, float] | None = None) -> None:
+        report(Progress(step, plan.steps, step // plan.steps_per_epoch, dict(values or {}), event))
+
+    if step:
+        tell("resumed")
+    with _signals() as caught, _prefetched(method, plan, processes, step) as batches:
+        for batch in batches:
+            seed_everything(plan.seed, NOISE, step, processes.rank)
+            losses = method.step(batch, step)
+            # Kept on the device: asking for the number at each step would make a GPU wait.
+            finite = torch.stack([value.detach().float() for value in losses.values()]).sum().isfinite()
+            first_bad = torch.where((first_bad < 0) & ~finite, step, first_bad)
+            step += 1
+            window.add(losses)
+            ends_epoch = step % plan.steps_per_epoch == 0 or step == plan.steps
+            logs = ends_epoch or step % plan.log_every == 0
+            stops = processes.any(bool(caught))
+            saves = (
+                stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
+            )
+            if logs or saves:
+                _guard(first_bad, method, plan, processes, run)
+            values = {}
+            if logs:
+                values = {name: processes.mean(mean).item() for name, mean in window.empty().items()}
+                if ends_epoch:
+                    figures = dict(method.evaluate())
+                    values |= figures
+                if processes.main:
+                    run.log(step, values | {"seconds": round(time.monotonic() - began, 2)})
+                    for name, image in (method.samples() if ends_epoch else {}).items():
+                        write(image, run.samples_folder / f"{name}-{step:08d}.png")
+            tell("epoch" if ends_epoch else "step", values)
+            if saves:
+                if processes.main:
+                    run.save_state(step, {name: part.state_dict() for name, part in parts.items()})
+                saved_at = time.monotonic()
+                tell("saved")
+            if stops:
+                number = caught[0] if caught else signal.SIGTERM
+                raise Interrupted(f"interrupted after step {step} of {plan.steps}; all is saved", number)
+    if processes.main:
+        method.save_model(run)
+    processes.wait()
+    tell("done", figures)
+    return figures
+
+
+class Window:
+    """Sums of the losses since the last logged line; saved with the state, so that a resumed run logs the same means."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        for name, value in losses.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+
+    def empty(self) -> dict[str, Tensor]:
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict:
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.sums, self.count = dict(state["sums"]), state["count"]
+
+
+def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
+    """Load the newest whole state into the parts; the step it was saved after, or 0."""
+    saved = run.load_state()
+    processes.wait()
+    step = 0
+    if saved is not None:
+        step = saved["step"]
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    if processes.main:
+        run.rewind_metrics(step)
+    return step
+
+
+def _last_figures(run: Run, step: int) -> dict[str, float]:
+    """The figures of the last logged line, for a run that is resumed when it is done already."""
+    lines = [line for line in run.metrics() if line["step"] == step]
+    return (
+        {name: value for name, value in lines[-1].items() if name not in ("step", "seconds")} if lines else {}
+    )
+
+
+def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, run: Run) -> None:
+    """Raise TrainingError with the file names of the first batch whose loss was not finite."""
+    step = int(first_bad)
+    if not processes.any(step >= 0):
+        return
+    if step < 0:
+        raise TrainingError(f"{run.folder}: a loss is no longer a number in another process")
+    names = method.name_batch(processes.share(plan.indices(step)))
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise TrainingError(
+        f"{run.folder}: the loss is no longer a number at step {step + 1}, in the batch of {shown}. Look at these "
+        "pictures; or start again with a lower --lr or with --precision fp32. The last good state is kept"
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second SIGINT breaks off at once. Only the main thread may listen."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _prefetched(method: Method, plan: Plan, processes: Processes, start: int) -> Iterator[Iterator]:
+    """The batch of every step from `start`, loaded by a thread a few steps ahead."""
+    pool = ThreadPoolExecutor(1)
+
+    def batches() -> Iterator:
+        waiting: deque = deque()
+        for step in range(start, plan.steps):
+            while len(waiting) <= plan.prefetch and (ahead := step + len(waiting)) < plan.steps:
+                waiting.append(pool.submit(method.load, processes.share(plan.indices(ahead)), ahead))
+            yield waiting.popleft().result()
+
+    try:
+        yield batches()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def one_cycle(step: int, steps: int, *, warm: float = 0.25, first: float = 0.1) -> float:
+    """Factor of the rate: linear from `first` to 1 over the `warm` share of the steps, then linear to 0."""
+    position = step / steps
+    return first + (1 - first) * position / warm if position < warm else (1 - position) / (1 - warm)
+
+
+def cosine(step: int, steps: int, *, warm: float = 0.05, first: float = 0.1) -> float:
+    """Factor of the rate: linear from `first` to 1 over the `warm` share of the steps, then a half cosine to 0."""
+    position = step / steps
+    if position < warm:
+        return first + (1 - first) * position / warm
+    return 0.5 * (1 + math.cos(math.pi * (position - warm) / (1 - warm)))
+
+
+SCHEDULES = {"one-cycle": one_cycle, "cosine": cosine, "constant": lambda step, steps: 1.0}

@@ -1,0 +1,42 @@
+"""The errors a user can cause. Each message says what is wrong, where, and what to do."""
+
+
+class MlcliError(Exception):
+    """Something the user can mend; printed as a message, never as a traceback. Exit status 1."""
+
+    exit_status = 1
+
+
+class UsageError(MlcliError):
+    """The command line asks for something that cannot be (an unknown model, layer, class). Exit status 2."""
+
+    exit_status = 2
+
+
+class ImageError(MlcliError):
+    """A file that is no picture, or a broken one. The rest of a batch goes on."""
+
+
+class DataError(MlcliError):
+    """A data set that cannot serve: empty, one class only, sizes that do not fit."""
+
+
+class WeightsError(MlcliError):
+    """Weights that are absent, unreadable, or made for another architecture."""
+
+
+class RunError(MlcliError):
+    """A run folder that is absent, incomplete, or belongs to another configuration."""
+
+
+class TrainingError(MlcliError):
+    """Training that cannot go on, such as a loss that is no longer a number."""
+
+
+class Interrupted(MlcliError):
+    """SIGINT or SIGTERM arrived; everything there was is saved. Exit status 128 + signal number."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_status = 128 + signal_number

@@ -1,0 +1,1 @@
+"""One file per method of the literature: the mathematics and its step; never prints."""

@@ -1,0 +1,110 @@
+"""What a classifier says of pictures, and how often it is right."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mlcli.engine.folders import PictureSet, decode
+from mlcli.engine.models import Model
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import ImageError
+
+
+@torch.inference_mode()
+def probabilities(
+    model: Model, paths: Sequence[Path], runtime: Runtime, *, batch_size: int = 32, workers: int | None = None
+) -> Iterator[tuple[Path, Tensor | ImageError]]:
+    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one.
+
+    Pictures are decoded in threads while the network computes; memory does not grow with their number.
+    """
+    waiting: list[tuple[Path, Tensor | ImageError]] = []
+
+    def compute() -> Iterator[tuple[Path, Tensor | ImageError]]:
+        good = [image for _, image in waiting if not isinstance(image, ImageError)]
+        rows = iter(predict(model, torch.stack(good), runtime)) if good else iter(())
+        for path, image in waiting:
+            yield path, image if isinstance(image, ImageError) else next(rows)
+        waiting.clear()
+
+    for index, image in decode(paths, model.preprocessing.prepare, workers=workers, window=2 * batch_size):
+        waiting.append((paths[index], image))
+        if len(waiting) == batch_size:
+            yield from compute()
+    yield from compute()
+
+
+@torch.inference_mode()
+def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
+    """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU."""
+    with runtime.autocast():
+        scores = model(images.to(runtime.device))
+    return scores.float().softmax(1).cpu()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How often a classifier is right on labelled pictures. confusion[i][j]: of class i, called j."""
+
+    classes: tuple[str, ...]
+    confusion: list[list[int]]
+    top5: int
+
+    @property
+    def count(self) -> int:
+        return sum(map(sum, self.confusion))
+
+    @property
+    def correct(self) -> int:
+        return sum(row[index] for index, row in enumerate(self.confusion))
+
+    def as_json(self) -> dict:
+        per_class = {
+            name: {"accuracy": row[index] / sum(row), "count": sum(row)}
+            for index, (name, row) in enumerate(zip(self.classes, self.confusion, strict=True))
+            if sum(row)
+        }
+        return {
+            "accuracy": self.correct / self.count,
+            "interval": list(wilson(self.correct, self.count)),
+            "top5_accuracy": self.top5 / self.count,
+            "count": self.count,
+            "per_class": per_class,
+            "confusion": self.confusion,
+        }
+
+
+def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> Evaluation:
+    """Count (label, probabilities (classes,)) pairs."""
+    confusion = [[0] * len(classes) for _ in classes]
+    top5 = 0
+    for label, row in answers:
+        best = row.topk(min(5, len(classes))).indices.tolist()
+        confusion[label][best[0]] += 1
+        top5 += label in best
+    return Evaluation(tuple(classes), confusion, top5)
+
+
+def accuracy(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> float:
+    """Top-1 accuracy on labelled pictures of the model's size; the network is put in evaluation mode."""
+    model.network.eval()
+    right = 0
+    for start in range(0, len(pictures), batch_size):
+        indices = torch.arange(start, min(start + batch_size, len(pictures)))
+        called = predict(model, pictures.batch(indices), runtime).argmax(1)
+        right += int((called == pictures.labels[indices]).sum())
+    return right / len(pictures)
+
+
+def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927); (0, 1) for no observation."""
+    if not count:
+        return 0.0, 1.0
+    p, n = successes / count, count
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

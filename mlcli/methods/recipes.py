@@ -1,0 +1,20 @@
+"""The options of the training methods and their defaults. Imports nothing heavy: the command line reads it for --help."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """`mlcli train`; the defaults made the embedded network."""
+
+    epochs: int = 30
+    batch_size: int = 500
+    lr: float = 0.15
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    schedule: str = "one-cycle"
+    flip: bool = True
+    translate: int = 4
+    cutout: int = 0
+    seed: int = 0

@@ -1,0 +1,1 @@
+"""nn.Modules shared by methods. Needs torch alone."""
