@@ -24,9 +24,7 @@ Images = Annotated[
     list[str],
     typer.Argument(help="Files, folders (walked recursively), or - for paths on stdin.", show_default=False),
 ]
-Model = Annotated[
-    str, typer.Option("--model", help="cifarnet, a torchvision classifier, or the folder of a run.")
-]
+Model = Annotated[str, typer.Option("--model", help="cifarnet, a torchvision classifier, or the folder of a run.")]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="A .safetensors or .pth file in place of the model's own weights."),
@@ -37,16 +35,12 @@ PrecisionOption = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the result to this file.")]
-Picture = Annotated[
-    Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")
-]
+Picture = Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")]
 RunFolder = Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")]
 Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")
-]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]

@@ -79,9 +79,7 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(
-                total=total, desc=what, initial=start, file=sys.stderr, dynamic_ncols=True, leave=False
-            )
+            self.bar = tqdm(total=total, desc=what, initial=start, file=sys.stderr, dynamic_ncols=True, leave=False)
 
     def to(self, done: int, note: str = "", *, always: bool = False) -> None:
         """Move to `done`, with a note such as the loss; `always` writes a line to a log even if it is soon."""

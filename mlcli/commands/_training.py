@@ -20,9 +20,7 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 FREE = {"output", "device", "workers", "overwrite", "resume", "quiet", "data", "val"}
 
 
-def open_run(
-    command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool
-) -> tuple[Run, dict]:
+def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:
     """The run folder and the options in force, before any long work.
 
     With `resume` and a run in the folder, its options are in force, and what the command line says besides must
@@ -63,9 +61,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
     run.create({"command": command, "options": dict(options), "data": dict(data)})
 
 
-def read_pictures(
-    folder: ClassFolder, size: int, channels: int, workers: int | None, quiet: bool
-) -> PictureSet:
+def read_pictures(folder: ClassFolder, size: int, channels: int, workers: int | None, quiet: bool) -> PictureSet:
     """Decode a labelled data set; broken files are named on stderr and left out."""
     with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
         pictures = PictureSet.load(

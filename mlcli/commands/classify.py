@@ -15,9 +15,7 @@ def run(
     weights: option.Weights = None,
     evaluate: Annotated[
         bool,
-        typer.Option(
-            "--evaluate", help="IMAGES is a folder of class folders: report how often the model is right."
-        ),
+        typer.Option("--evaluate", help="IMAGES is a folder of class folders: report how often the model is right."),
     ] = False,
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
@@ -104,9 +102,7 @@ def _evaluate(images, model, runtime, result, format, batch_size, workers, quiet
 
     def answers(bar: Progress):
         nonlocal failures
-        rows = classification.probabilities(
-            model, folder.paths, runtime, batch_size=batch_size, workers=workers
-        )
+        rows = classification.probabilities(model, folder.paths, runtime, batch_size=batch_size, workers=workers)
         for done, (label, (_, answer)) in enumerate(zip(folder.labels, rows, strict=True), 1):
             bar.to(done)
             if isinstance(answer, ImageError):

@@ -13,9 +13,7 @@ def run(
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
     layer: option.Layer = "conv1",
-    unit: Annotated[
-        int, typer.Option("--unit", min=0, help="Which unit's kernel, in layers after the first.")
-    ] = 0,
+    unit: Annotated[int, typer.Option("--unit", min=0, help="Which unit's kernel, in layers after the first.")] = 0,
     side: Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of a tile in pixels.")] = 56,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,

@@ -29,10 +29,7 @@ def run(
         result.write(json_text(entries))
         return
     rows = [
-        [
-            " x ".join(map(str, v)) if isinstance(v, list) else "all" if v is None else v
-            for v in entry.values()
-        ]
+        [" x ".join(map(str, v)) if isinstance(v, list) else "all" if v is None else v for v in entry.values()]
         for entry in entries
     ]
     header = [key.replace("_", " ") for key in keys]

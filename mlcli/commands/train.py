@@ -29,18 +29,14 @@ def run(
         Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)
     ],
     output: option.RunFolder,
-    model: Annotated[
-        str, typer.Option("--model", help="cifarnet or any torchvision classifier.")
-    ] = "cifarnet",
+    model: Annotated[str, typer.Option("--model", help="cifarnet or any torchvision classifier.")] = "cifarnet",
     val: Annotated[
         str | None,
         typer.Option("--val", help="A labelled folder, or the fraction of DATA to hold out (0.1)."),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size", min=8, help="Side in pixels; default that of the first picture, within reason."
-        ),
+        typer.Option("--size", min=8, help="Side in pixels; default that of the first picture, within reason."),
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = DEFAULT.epochs,
@@ -49,23 +45,17 @@ def run(
     ] = None,
     batch_size: option.BatchSize = DEFAULT.batch_size,
     lr: Annotated[float, typer.Option("--lr", min=0, help="The highest rate.")] = DEFAULT.lr,
-    schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = Schedule(
-        DEFAULT.schedule
-    ),
+    schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = Schedule(DEFAULT.schedule),
     momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
     weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
-    label_smoothing: Annotated[
-        float, typer.Option("--label-smoothing", min=0, max=1)
-    ] = DEFAULT.label_smoothing,
+    label_smoothing: Annotated[float, typer.Option("--label-smoothing", min=0, max=1)] = DEFAULT.label_smoothing,
     flip: Annotated[
         bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")
     ] = DEFAULT.flip,
     translate: Annotated[
         int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
     ] = DEFAULT.translate,
-    cutout: Annotated[
-        int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")
-    ] = DEFAULT.cutout,
+    cutout: Annotated[int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")] = DEFAULT.cutout,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
@@ -125,9 +115,7 @@ def run(
         )
 
 
-def with_validation(
-    training: "ClassFolder", val: str | None, seed: int
-) -> tuple["ClassFolder", "ClassFolder | None"]:
+def with_validation(training: "ClassFolder", val: str | None, seed: int) -> tuple["ClassFolder", "ClassFolder | None"]:
     """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out."""
     from mlcli.engine.folders import ClassFolder
     from mlcli.errors import UsageError

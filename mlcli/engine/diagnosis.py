@@ -54,9 +54,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
 def forward_seconds(model: models.Model, runtime: Runtime) -> float:
     """The time of one forward pass of a batch of 64, after one to warm up."""
     size = model.preprocessing.crop
-    images = torch.zeros(
-        BATCH, model.preprocessing.channels, size, size, dtype=torch.uint8, device=runtime.device
-    )
+    images = torch.zeros(BATCH, model.preprocessing.channels, size, size, dtype=torch.uint8, device=runtime.device)
     with torch.inference_mode(), runtime.autocast():
         model(images)
         _finish(runtime)

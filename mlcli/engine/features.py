@@ -115,9 +115,7 @@ class _Tracker(fx.Interpreter):
         return value
 
 
-def _grow(
-    size: float, stride: float, module: nn.Module | None, node: fx.Node, value: Tensor
-) -> tuple[float, float]:
+def _grow(size: float, stride: float, module: nn.Module | None, node: fx.Node, value: Tensor) -> tuple[float, float]:
     """Receptive field and stride after a node (Araujo et al. 2019): r += (k - 1) d j; j *= s."""
     if value.ndim != 4:
         return WHOLE, WHOLE
@@ -147,9 +145,7 @@ def resolve(model: Model, address: str) -> Layer:
     if inside:
         return inside[-1]
     names = [name for layer in known for name in (layer.address, layer.alias) if name]
-    raise UsageError(
-        f"--layer {address}: no layer of {model.name}{nearest(address, names)}; `mlcli layers` lists them"
-    )
+    raise UsageError(f"--layer {address}: no layer of {model.name}{nearest(address, names)}; `mlcli layers` lists them")
 
 
 def convolution(model: Model, address: str) -> Layer:
@@ -171,9 +167,7 @@ def convolution(model: Model, address: str) -> Layer:
     for layer in inside:
         if isinstance(layer.module, nn.Conv2d):
             return layer
-    raise UsageError(
-        f"--layer {address}: {target.kind} has no kernels; name a convolution (see `mlcli layers`)"
-    )
+    raise UsageError(f"--layer {address}: {target.kind} has no kernels; name a convolution (see `mlcli layers`)")
 
 
 class Activations:

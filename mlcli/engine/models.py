@@ -188,9 +188,7 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
         import torchvision
 
         if channels != 3:
-            raise UsageError(
-                f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}"
-            )
+            raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
         network = torchvision.models.get_model(architecture, weights=None, num_classes=len(classes))
     else:
         raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, names())}")
@@ -330,15 +328,11 @@ def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise WeightsError(f"{file}: no such file of weights") from None
     except Exception as error:  # each format has its own kinds of damage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{file}: cannot be read as weights ({reason}); .safetensors and .pth are"
-        ) from None
+        raise WeightsError(f"{file}: cannot be read as weights ({reason}); .safetensors and .pth are") from None
     if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(
-            f"{file}: holds no plain mapping of names to tensors; save the network's state_dict()"
-        )
+        raise WeightsError(f"{file}: holds no plain mapping of names to tensors; save the network's state_dict()")
     return dict(tensors), {}
 
 
@@ -351,9 +345,7 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -
     for problem, keys in (("lacks", missing), ("has the unknown", unknown), ("has another shape for", wrong)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise WeightsError(
-                f"{file}: {problem} {', '.join(keys[:3])}{more}; it was made for another architecture"
-            )
+            raise WeightsError(f"{file}: {problem} {', '.join(keys[:3])}{more}; it was made for another architecture")
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()}, strict=False)
 
 

@@ -64,9 +64,7 @@ class Processes:
         """Whether the flag is up in any process, so that all stop at the same step."""
         if not self.accelerator:
             return flag
-        return bool(
-            self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0
-        )
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes, in one message."""

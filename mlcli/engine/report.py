@@ -21,12 +21,9 @@ SHOWN_SAMPLES = 12
 def write(run: Run) -> None:
     """Write the report of a run from its own files, finished or not."""
     config, metrics = run.load_config(), run.metrics()
-    names = [
-        name for name in dict.fromkeys(k for line in metrics for k in line) if name not in ("step", "seconds")
-    ]
+    names = [name for name in dict.fromkeys(k for line in metrics for k in line) if name not in ("step", "seconds")]
     curves = "".join(
-        curve(name, [(line["step"], line[name]) for line in metrics if line.get(name) is not None])
-        for name in names
+        curve(name, [(line["step"], line[name]) for line in metrics if line.get(name) is not None]) for name in names
     )
     last = {name: line[name] for line in metrics for name in line}
     samples = "".join(
@@ -48,17 +45,11 @@ def write(run: Run) -> None:
 
 def rows(values: dict) -> str:
     """A table of names and values."""
-    return (
-        "<table>"
-        + "".join(f"<tr><th>{text(k)}<td class=n>{text(shown(v))}" for k, v in values.items())
-        + "</table>"
-    )
+    return "<table>" + "".join(f"<tr><th>{text(k)}<td class=n>{text(shown(v))}" for k, v in values.items()) + "</table>"
 
 
 def shown(value) -> str:
-    return (
-        f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
+    return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def text(value: object) -> str:
@@ -72,9 +63,7 @@ def curve(name: str, points: Sequence[tuple[int, float]], width: int = 420, heig
     steps, values = zip(*points, strict=True)
     low, high = min(values), max(values)
     span, first, length = (high - low) or 1.0, steps[0], (steps[-1] - steps[0]) or 1
-    path = " ".join(
-        f"{(s - first) / length * width:.1f},{height - (v - low) / span * height:.1f}" for s, v in points
-    )
+    path = " ".join(f"{(s - first) / length * width:.1f},{height - (v - low) / span * height:.1f}" for s, v in points)
     return (
         f'<figure><svg width="{width}" height="{height}" viewBox="-2 -2 {width + 4} {height + 4}" role=img '
         f'aria-label="{text(name)}"><polyline points="{path}" fill=none stroke="#3b7dd8" stroke-width=1.5 /></svg>'

@@ -51,9 +51,7 @@ class Run:
             raise RunError(f"{self.folder}: is a file; name a folder for the run")
         if self.exists():
             if not overwrite:
-                raise RunError(
-                    f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it"
-                )
+                raise RunError(f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it")
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
 
@@ -108,9 +106,7 @@ class Run:
             if hashlib.sha256(content).hexdigest()[:16] == file.name.split(".")[1]:
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if states:
-            raise RunError(
-                f"{self.state_folder}: none of the saved states is whole; start again with --overwrite"
-            )
+            raise RunError(f"{self.state_folder}: none of the saved states is whole; start again with --overwrite")
         return None
 
     def _states(self) -> list[Path]:

@@ -30,9 +30,7 @@ ORDER, NOISE = 1, 2  # purposes of the random streams
 class Method(Protocol):
     """What a method of the literature gives to the loop."""
 
-    state: Mapping[
-        str, Any
-    ]  # name -> object with state_dict and load_state_dict: networks, optimisers, pools
+    state: Mapping[str, Any]  # name -> object with state_dict and load_state_dict: networks, optimisers, pools
 
     def load(self, indices: Tensor, step: int) -> Any:
         """The batch of these indices (this process's share); called in a thread, ahead of its step."""
@@ -139,9 +137,7 @@ def fit(
             ends_epoch = step % plan.steps_per_epoch == 0 or step == plan.steps
             logs = ends_epoch or step % plan.log_every == 0
             stops = processes.any(bool(caught))
-            saves = (
-                stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
-            )
+            saves = stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
             if logs or saves:
                 _guard(first_bad, method, plan, processes, run)
             values = {}
@@ -212,9 +208,7 @@ def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
 def _last_figures(run: Run, step: int) -> dict[str, float]:
     """The figures of the last logged line, for a run that is resumed when it is done already."""
     lines = [line for line in run.metrics() if line["step"] == step]
-    return (
-        {name: value for name, value in lines[-1].items() if name not in ("step", "seconds")} if lines else {}
-    )
+    return {name: value for name, value in lines[-1].items() if name not in ("step", "seconds")} if lines else {}
 
 
 def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, run: Run) -> None:

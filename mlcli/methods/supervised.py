@@ -92,17 +92,13 @@ class Supervised:
         drawn = self.processes.share(draw(total, self.pictures.size, recipe, random), dim=1)
         epoch = step // (len(self.pictures) // total)
         flips = (
-            self.first_flip[indices] ^ bool(epoch % 2)
-            if recipe.flip
-            else torch.zeros(len(indices), dtype=torch.bool)
+            self.first_flip[indices] ^ bool(epoch % 2) if recipe.flip else torch.zeros(len(indices), dtype=torch.bool)
         )
         images = augment(self.pictures.batch(indices), flips, drawn, recipe.cutout)
         return images, self.pictures.labels[indices]
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        images, labels = (
-            part.to(self.runtime.device, non_blocking=True) for part in batch
-        )  # (B, C, S, S) uint8, (B,)
+        images, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)  # (B, C, S, S) uint8, (B,)
         rate = self.recipe.lr * SCHEDULES[self.recipe.schedule](step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
