@@ -72,7 +72,9 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture that Pillow can read, or cut off; replace the file") from None
+        raise ImageError(
+            f"{path}: not a picture that Pillow can read, or cut off; replace the file"
+        ) from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
     except MemoryError:
@@ -138,23 +140,24 @@ def _open(path: str | Path) -> BinaryIO:
 
 
 def _ends_whole(stream: BinaryIO) -> bool:
-    """Whether a JPEG 2000 file goes on to its end, which its decoder does not ask: it blurs what is missing."""
+    """Whether a JPEG 2000 file goes on to its end. Its decoder does not ask, and blurs what is missing."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    raw = stream.read(2) == b"\xff\x4f"  # a bare codestream; else a chain of boxes, each led by its length
-    at = size if raw else 0
-    while at + 8 <= size:
-        stream.seek(at)
-        length, kind = struct.unpack(">I4s", stream.read(8))
-        if length == 1 and at + 16 <= size:  # too long for 32 bits
-            length = struct.unpack(">Q", stream.read(8))[0]
-        if length == 0:  # up to the end of the file
-            at = size
-        elif length < 8 or at + length > size:
-            return False
-        else:
+    if stream.read(2) != b"\xff\x4f":  # no bare codestream, but a chain of boxes, each led by its length
+        at = 0
+        while at + 8 <= size:
+            stream.seek(at)
+            length = struct.unpack(">I", stream.read(4))[0]
+            if length == 1:  # too long for 32 bits
+                stream.seek(at + 8)
+                length = int.from_bytes(stream.read(8))
+            if length < 8:  # 0: the codestream, up to the end of the file
+                break
             at += length
-    return at == size
+        else:
+            return at <= size
+    stream.seek(max(0, size - 16))
+    return b"\xff\xd9" in stream.read()  # the mark of the codestream's end
 
 
 def _prepare_pillow(max_pixels: int) -> None:

@@ -1,0 +1,149 @@
+"""Atomic writes: whatever happens in the middle, what stood there stays."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlcli.engine import files
+from mlcli.errors import MlcliError
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir())
+
+
+def test_success_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "deep" / "a.safetensors"
+    for text in ("one", "two"):
+        with files.atomic_write(path) as temporary:
+            assert temporary.parent == path.parent and temporary.suffix == ".safetensors"
+            assert temporary.name.startswith(".") and str(os.getpid()) in temporary.name
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+        assert path.read_text() == text
+        assert names(path.parent) == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MlcliError])
+def test_an_exception_keeps_the_old_content_and_passes_through(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        with files.atomic_write(path) as temporary:
+            temporary.write_text("half of the new")
+            raise error("stop")
+    assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]
+
+
+def test_os_errors_name_the_path_and_the_reason(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, words in [
+        (tmp_path, "directory; give the name of a file"),
+        (tmp_path / "file" / "a.txt", "a part of the path is a file"),
+        (tmp_path / ("n" * 300), "shorter name"),
+    ]:
+        with pytest.raises(MlcliError, match=words) as caught:
+            files.write_text(path, "x")
+        assert str(caught.value).startswith(f"{path}: cannot be written: ")
+    with pytest.raises(MlcliError, match="nothing.txt: cannot be written"):
+        with files.atomic_write(tmp_path / "nothing.txt"):
+            pass  # the block writes no file
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(MlcliError, match="may write to"):
+        files.write_text(tmp_path / "a.txt", "x")
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("n" * 251 + ".txt")
+    files.write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_a_full_disk_keeps_the_old_content(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from mlcli.engine import files; from mlcli.errors import MlcliError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: files.write_bytes(sys.argv[1], bytes(100_000))\n"
+        "except MlcliError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith(f"{path}: cannot be written: File too large; the file-size limit")
+    assert path.read_text() == "old" and names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_devices_are_written_through_and_never_replaced():
+    with pytest.raises(MlcliError, match="/dev/full: cannot be written: No space left on device; make room"):
+        files.write_text("/dev/full", "x" * 100_000)
+    files.write_text("/dev/null", "x")
+    assert not os.path.isfile("/dev/null") and not os.path.isfile("/dev/full")
+    code = "from mlcli.engine import files; files.write_text('/dev/stdout', 'through')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).stdout == b"through"
+
+
+def test_sigkill_in_the_middle_keeps_the_old_content(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    code = (
+        "import sys, time; from mlcli.engine import files\n"
+        "with files.atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.write_bytes(bytes(5000)); print('half', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout.readline() == b"half\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert path.read_text() == "old"
+    files.write_text(path, "new")  # what the dead process left is in nobody's way
+    assert path.read_text() == "new"
+
+
+def test_the_umask_holds(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.txt").symlink_to("there/a.txt")
+    files.write_text(tmp_path / "link.txt", "x")
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "there" / "a.txt").read_text() == "x"
+
+
+def test_json(tmp_path):
+    path = tmp_path / "a.json"
+    odd = os.fsdecode(b"caf\xe9.png")
+    files.write_json(
+        path, {"ü": [1, 2.5, math.nan, math.inf, None, True], "path": Path("a/b"), "t": (1, "猫")}
+    )
+    text = path.read_text("utf-8")
+    assert json.loads(text) == {"ü": [1, 2.5, None, None, None, True], "path": "a/b", "t": [1, "猫"]}
+    assert "猫" in text and text.endswith("}\n")
+    files.write_json(path, {"image": odd})
+    assert json.loads(path.read_text("ascii")) == {"image": odd}
+
+
+def test_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+    with pytest.raises(MlcliError, match="cannot be read"):
+        files.file_hash(tmp_path / "none")

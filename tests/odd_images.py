@@ -1,0 +1,420 @@
+"""A folder of odd and bad picture files, with the pixels that a right reader finds in them.
+
+Expected pixels are computed here with NumPy from the definition of each format, never with mlcli.
+"""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, features
+
+# A picture without symmetry (H = 16, W = 24): red grows to the right, green downwards, a blue corner.
+HEIGHT, WIDTH = 16, 24
+RGB = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+RGB[..., 0] = np.linspace(0, 255, WIDTH).round()
+RGB[..., 1] = np.linspace(40, 220, HEIGHT).round()[:, None]
+RGB[:6, 12:, 2] = 200
+GRAY = np.linspace(3, 250, HEIGHT * WIDTH).round().astype(np.uint8).reshape(HEIGHT, WIDTH)
+ALPHA = np.linspace(255, 0, WIDTH).round().astype(np.uint8)[None].repeat(HEIGHT, 0)
+DEEP = np.linspace(0, 65535, HEIGHT * WIDTH).round().astype(np.uint16).reshape(HEIGHT, WIDTH)
+CMYK = np.stack([255 - RGB[..., 0], 255 - RGB[..., 1], 255 - RGB[..., 2], GRAY // 2], -1)
+
+# How far a value may be off, in [0, 1]: half a level where the format is lossless, more where it is not.
+EXACT = 0.51 / 255
+SHARP = {"quality": 98, "subsampling": 0}
+LOSSY = {".jpg": 0.05, ".avif": 0.06, ".mpo": 0.05}
+
+
+def tolerance(name: str) -> float:
+    special = {"ycbcr.tif": 2.1 / 255, "lab.tif": 3.1 / 255, "premultiplied.tif": 2.1 / 255}
+    special |= {"key_wide.png": 1 / 255, "cmyk_adobe.jpg": 0.09, "cmyk_plain.jpg": 0.09}
+    icc = 2.1 / 255 if name.startswith("icc") else EXACT
+    return special.get(name, LOSSY.get(Path(name).suffix.lower(), icc))
+
+
+def make(folder: Path) -> tuple[dict[str, torch.Tensor], set[str]]:
+    """Fill `folder`; return the good files' pixels, (3, H, W) float32 in [0, 1], and the bad files' names."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    good: dict[str, np.ndarray] = {}
+    for part in (_plain, _transparent, _inks, _deep, _frames, _oriented, _profiled, _named):
+        part(folder, good)
+    expected = {name: _expected(pixels) for name, pixels in good.items()}
+    return expected, _bad(folder)
+
+
+def _expected(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W) or (H, W, 3), 0..255 or already [0, 1] float32, to (3, H, W) in [0, 1]."""
+    if pixels.dtype != np.float32:
+        pixels = (pixels / 255).astype(np.float32)
+    if pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3, -1)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha.astype(np.float64)[..., None] / 255 if colour.ndim == 3 else alpha.astype(np.float64) / 255
+    return colour * share + 255 * (1 - share)
+
+
+def _plain(folder, good):
+    rgb, gray = Image.fromarray(RGB), Image.fromarray(GRAY)
+    options = {"jpg": SHARP, "avif": {"quality": 95, "subsampling": "4:4:4"}}
+    avif = " avif" if features.check("avif") else ""
+    for ending in ("png bmp ppm tif tga pcx sgi jp2 j2k jpg" + avif).split():
+        rgb.save(folder / f"rgb.{ending}", **options.get(ending, {}))
+        good[f"rgb.{ending}"] = RGB
+    rgb.save(folder / "rgb.webp", lossless=True)
+    good["rgb.webp"] = RGB
+    rgb.save(folder / "lzw.tif", compression="tiff_lzw")
+    good["lzw.tif"] = RGB
+    rgb.save(folder / "progressive.jpg", **SHARP, progressive=True)
+    good["progressive.jpg"] = RGB
+    for ending in "png pgm tif jpg".split():
+        gray.save(folder / f"gray.{ending}")
+        good[f"gray.{ending}"] = GRAY
+    bits = GRAY > 100
+    for ending in "png pbm tif".split():
+        Image.fromarray(bits).save(folder / f"bits.{ending}")
+        good[f"bits.{ending}"] = bits * np.uint8(255)
+    palette = np.array([[0, 0, 0], [255, 0, 0], [10, 200, 30], [0, 0, 255]], np.uint8)
+    indexed = Image.fromarray(GRAY // 64)
+    indexed.putpalette(palette.tobytes())
+    for ending in "png gif bmp".split():
+        indexed.save(folder / f"palette.{ending}")
+        good[f"palette.{ending}"] = palette[GRAY // 64]
+    indexed.save(folder / "palette_alpha.png", transparency=bytes([0, 128, 255, 255]))
+    good["palette_alpha.png"] = over_white(
+        palette[GRAY // 64].astype(float), np.array([0, 128, 255, 255])[GRAY // 64]
+    )
+    # 2 bits a sample, four samples a byte: no Pillow writer makes this
+    quarter = GRAY // 64
+    packed = quarter[:, 0::4] << 6 | quarter[:, 1::4] << 4 | quarter[:, 2::4] << 2 | quarter[:, 3::4]
+    (folder / "two_bits.png").write_bytes(png(2, 0, packed))
+    good["two_bits.png"] = quarter * np.uint8(85)
+
+
+def _transparent(folder, good):
+    rgba = Image.fromarray(np.dstack([RGB, ALPHA]))
+    rgba.save(folder / "rgba.png")
+    rgba.save(folder / "rgba.tif")
+    rgba.save(folder / "rgba.webp", lossless=True, exact=True)
+    for name in ("rgba.png", "rgba.tif", "rgba.webp"):
+        good[name] = over_white(RGB, ALPHA)
+    Image.fromarray(np.dstack([GRAY, ALPHA]), "LA").save(folder / "gray_alpha.png")
+    good["gray_alpha.png"] = over_white(GRAY, ALPHA)
+    premultiplied = (RGB * (ALPHA[..., None] / 255)).round().astype(np.uint8)
+    (folder / "premultiplied.tif").write_bytes(
+        tiff(np.dstack([premultiplied, ALPHA]), 8, photometric=2, extra=1)
+    )
+    good["premultiplied.tif"] = over_white(RGB, ALPHA)
+    # A colour key: every pixel of just that value is transparent.
+    Image.fromarray(GRAY).save(folder / "key_gray.png", transparency=int(GRAY[3, 3]))
+    good["key_gray.png"] = np.where(GRAY == GRAY[3, 3], 255, GRAY)
+    Image.fromarray(RGB).save(folder / "key_rgb.png", transparency=tuple(map(int, RGB[2, 20])))
+    good["key_rgb.png"] = np.where((RGB == RGB[2, 20]).all(-1, keepdims=True), 255, RGB)
+    key = struct.pack(">H", DEEP[5, 5])
+    (folder / "key_deep.png").write_bytes(png(16, 0, DEEP.astype(">u2"), (b"tRNS", key)))
+    good["key_deep.png"] = np.where(DEEP == DEEP[5, 5], 1, DEEP / 65535).astype(np.float32)
+    wide = RGB.astype(np.uint16) * 257
+    key = struct.pack(">3H", 256, 256, 256)  # matches no pixel; its low bytes would match black ones
+    (folder / "key_wide.png").write_bytes(png(16, 2, wide.astype(">u2"), (b"tRNS", key)))
+    good["key_wide.png"] = RGB
+
+
+def _inks(folder, good):
+    seen = (255.0 - CMYK[..., :3]) * (255 - CMYK[..., 3:]) / 255
+    inks = Image.fromarray(CMYK, "CMYK")
+    inks.save(folder / "cmyk.tif")
+    inks.save(folder / "cmyk_adobe.jpg", **SHARP)  # Pillow inverts and says so in APP14
+    data = (folder / "cmyk_adobe.jpg").read_bytes()
+    at = data.index(b"\xff\xee\x00\x0eAdobe")
+    plain = Image.fromarray(255 - CMYK, "CMYK")  # inverted once more, so that the file holds plain ink
+    plain.save(folder / "cmyk_plain.jpg", **SHARP)
+    data = (folder / "cmyk_plain.jpg").read_bytes()
+    (folder / "cmyk_plain.jpg").write_bytes(data[:at] + data[at + 16 :])
+    for name in ("cmyk.tif", "cmyk_adobe.jpg", "cmyk_plain.jpg"):
+        good[name] = seen
+    red, green, blue = RGB.astype(float).transpose(2, 0, 1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    ycbcr = np.stack([luma, 128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402], -1)
+    Image.fromarray(ycbcr.round().clip(0, 255).astype(np.uint8), "YCbCr").save(folder / "ycbcr.tif")
+    good["ycbcr.tif"] = RGB
+    # a and b are signed bytes in the file.
+    # Lab with a = b = 0 is gray: L* = 116 Y^(1/3) - 16, or 903.3 Y where Y is small
+    lightness = np.linspace(0, 100, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+    lab = np.dstack([(lightness * 2.55).round(), *[np.zeros_like(lightness)] * 2]).astype(np.uint8)
+    Image.fromarray(lab, "LAB").save(folder / "lab.tif")
+    lightness = lab[..., 0] / 2.55
+    light = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    good["lab.tif"] = encoded(light)
+
+
+def _deep(folder, good):
+    unit = (DEEP / 65535).astype(np.float32)
+    Image.fromarray(DEEP).save(folder / "deep.png")
+    Image.fromarray(DEEP).save(folder / "deep.tif")
+    (folder / "deep.pgm").write_bytes(b"P5 %d %d 65535\n" % (WIDTH, HEIGHT) + DEEP.astype(">u2").tobytes())
+    (folder / "deep_motorola.tif").write_bytes(tiff(DEEP, 16, endian=">"))
+    for name in ("deep.png", "deep.tif", "deep.pgm", "deep_motorola.tif"):
+        good[name] = unit
+    (folder / "deep_inverted.tif").write_bytes(tiff(DEEP, 16, photometric=0))
+    good["deep_inverted.tif"] = 1 - unit
+    twelve = DEEP >> 4
+    pairs = twelve.reshape(-1, 2).astype(np.uint16)
+    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], -1)
+    (folder / "twelve_bits.tif").write_bytes(tiff(packed.astype(np.uint8), 12, shape=(HEIGHT, WIDTH)))
+    good["twelve_bits.tif"] = (twelve / 4095).astype(np.float32)
+    (folder / "deep_rgb.png").write_bytes(png(16, 2, (RGB.astype(np.uint16) * 257).astype(">u2")))
+    good["deep_rgb.png"] = RGB
+    deep_alpha = np.dstack([GRAY, ALPHA]).astype(np.uint16) * 257
+    (folder / "deep_gray_alpha.png").write_bytes(png(16, 4, deep_alpha.astype(">u2")))
+    good["deep_gray_alpha.png"] = over_white(GRAY, ALPHA)
+    Image.fromarray(DEEP.astype(np.int32)).save(folder / "integers.tif")
+    good["integers.tif"] = unit
+    Image.fromarray(DEEP.astype(np.int32) * 1000 - 5_000_000).save(folder / "integers_wide.tif")
+    good["integers_wide.tif"] = unit
+    for name, values in {
+        "float_unit.tif": unit,
+        "float_bytes.tif": unit * 255,
+        "float_words.tif": unit * 65535,
+        "float_signed.tif": unit * 30 - 20,
+    }.items():
+        Image.fromarray(values.astype(np.float32)).save(folder / name)
+        good[name] = unit
+    Image.fromarray(unit * np.float32(1.2)).save(folder / "float_overshoot.tif")
+    good["float_overshoot.tif"] = np.minimum(unit * np.float32(1.2), 1)
+    rows = unit[::-1].astype("<f4").tobytes()  # PFM is bottom-up
+    (folder / "float.pfm").write_bytes(b"Pf\n%d %d\n-1.0\n" % (WIDTH, HEIGHT) + rows)
+    good["float.pfm"] = unit
+
+
+def _frames(folder, good):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    first.save(folder / "animated.png", save_all=True, append_images=[second])
+    first.save(folder / "animated.webp", save_all=True, append_images=[second], lossless=True)
+    first.save(folder / "pages.tif", save_all=True, append_images=[second])
+    first.save(folder / "stereo.mpo", save_all=True, append_images=[second], **SHARP)
+    for name in ("animated.png", "animated.webp", "pages.tif", "stereo.mpo"):
+        good[name] = RGB
+    Image.fromarray(GRAY).save(
+        folder / "animated.gif", save_all=True, append_images=[Image.fromarray(255 - GRAY)]
+    )
+    good["animated.gif"] = GRAY
+    square = RGB[:, :16]
+    Image.fromarray(square).save(folder / "icon.ico", sizes=[(16, 16)])
+    good["icon.ico"] = square
+
+
+def _oriented(folder, good):
+    stored = {  # what a camera stores, such that the orientation brings RGB back
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.transpose(1, 0, 2),
+        6: RGB.transpose(1, 0, 2)[::-1],
+        7: RGB.transpose(1, 0, 2)[::-1, ::-1],
+        8: RGB.transpose(1, 0, 2)[:, ::-1],
+    }
+    for orientation, pixels in stored.items():
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(np.ascontiguousarray(pixels)).save(
+            folder / f"exif_{orientation}.jpg", exif=exif, **SHARP
+        )
+        good[f"exif_{orientation}.jpg"] = RGB
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = Image.fromarray(np.ascontiguousarray(stored[6]))
+    for ending, options in {"png": {}, "webp": {"lossless": True}, "tif": {}}.items():
+        turned.save(folder / f"exif.{ending}", exif=exif, **options)
+        good[f"exif.{ending}"] = RGB
+    Image.fromarray(RGB).save(folder / "exif_broken.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    good["exif_broken.png"] = RGB
+    Image.fromarray(RGB).save(folder / "exif_99.png", exif=_orientation(99))
+    good["exif_99.png"] = RGB
+
+
+def _orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[274] = value
+    return exif
+
+
+def _profiled(folder, good):
+    """Profiles of linear light: a reader that ignores them shows pictures far too dark."""
+    linear = profile(b"RGB ")
+    Image.fromarray(RGB).save(folder / "icc.png", icc_profile=linear)
+    good["icc.png"] = encoded(RGB / 255)
+    swapped = profile(b"RGB ", swap=True)
+    Image.fromarray(RGB).save(folder / "icc_swapped.tif", icc_profile=swapped)
+    good["icc_swapped.tif"] = encoded(RGB / 255)[..., ::-1]
+    Image.fromarray(np.dstack([RGB, ALPHA])).save(folder / "icc_alpha.png", icc_profile=linear)
+    good["icc_alpha.png"] = over_white(encoded(RGB / 255), ALPHA)
+    Image.fromarray(GRAY).save(folder / "icc_gray.png", icc_profile=profile(b"GRAY"))
+    good["icc_gray.png"] = encoded(GRAY / 255)
+    Image.fromarray(DEEP).save(folder / "icc_deep.png", icc_profile=profile(b"GRAY"))
+    good["icc_deep.png"] = encoded(DEEP / 65535)
+    palette = Image.fromarray(GRAY // 64)
+    colours = np.array([[0, 0, 0], [255, 0, 0], [10, 200, 30], [0, 0, 255]], np.uint8)
+    palette.putpalette(colours.tobytes())
+    palette.save(folder / "icc_palette.png", icc_profile=linear)
+    good["icc_palette.png"] = encoded(colours / 255)[GRAY // 64]
+    corners = np.where(CMYK > 127, 255, 0).astype(np.uint8)
+    Image.fromarray(corners, "CMYK").save(folder / "icc_cmyk.tif", icc_profile=profile(b"CMYK"))
+    # The made-up press of profile(): paper is L* 100, each of the four inks takes 25 away.
+    lightness = 100 - 25 * (corners > 0).sum(-1)
+    light = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    good["icc_cmyk.tif"] = encoded(light)
+    for name, data in {
+        "icc_broken.png": b"not a profile",
+        "icc_cut.png": linear[:200],
+        "icc_of_gray.png": profile(b"GRAY"),
+    }.items():
+        Image.fromarray(RGB).save(folder / name, icc_profile=data)
+        good[name] = RGB
+
+
+def _named(folder, good):
+    for name in ("png in disguise.jpg", "UPPER.PNG", "-o.png", "Füße 猫.png", "new\nline.png"):
+        Image.fromarray(RGB).save(folder / name, "PNG")
+        good[name] = RGB
+    good["png in disguise.jpg"] = RGB
+    Image.fromarray(RGB[:1, :1]).save(folder / "one_pixel.png")
+    good["one_pixel.png"] = RGB[:1, :1]
+    Image.fromarray(RGB[:1].repeat(40, 1)).save(folder / "strip.png")
+    good["strip.png"] = RGB[:1].repeat(40, 1)
+
+
+def _bad(folder) -> set[str]:
+    def half(name: str) -> bytes:
+        data = (folder / name).read_bytes()
+        return data[: len(data) // 2]
+
+    whole = (folder / "rgb.png").read_bytes()
+    at = whole.index(b"IDAT") + 8
+    not_finite = np.ones((4, 4), np.float32)
+    not_finite[1, 1] = np.nan
+    infinite = np.ones((4, 4), np.float32)
+    infinite[0, 0] = np.inf
+    contents = {
+        "empty.jpg": b"",
+        "one_byte.png": b"\x89",
+        "text.jpg": b"This is not a picture.\n",
+        "page.png": b"<!DOCTYPE html><html><body>404</body></html>",
+        "drawing.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "archive.jpg": b"PK\x03\x04" + bytes(60),
+        "zeros.tif": bytes(4096),
+        "signature.png": whole[:8],
+        "header.jpg": (folder / "rgb.jpg").read_bytes()[:40],
+        "noise.gif": b"GIF89a" + np.random.default_rng(0).bytes(300),
+        "flipped.png": whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :],
+        "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
+        "no_pixels.png": png(8, 2, np.zeros((1, 3), np.uint8), size=(0, 0)),
+        "bomb.png": png(8, 0, np.zeros((1, 1), np.uint8), size=(60000, 60000)),
+        "bomb.ppm": b"P6 1000000 1000000 255\n",
+        "bomb.gif": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;",
+        "bomb.bmp": struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 99999, 99999, 1, 24, *[0] * 6),
+        "nan.tif": tiff(not_finite.view(np.uint32), 32, sample_format=3),
+        "infinite.tif": tiff(infinite.view(np.uint32), 32, sample_format=3),
+    }
+    for (
+        name
+    ) in "rgb.png rgb.jpg progressive.jpg rgb.bmp rgb.ppm rgb.tif lzw.tif rgb.webp rgb.jp2 rgb.tga".split():
+        contents["cut_" + name] = half(name)
+    for name in "rgb.j2k rgb.sgi palette.gif deep.tif icon.ico deep.pgm float.pfm".split():
+        contents["cut_" + name] = half(name)
+    if features.check("avif"):
+        contents["cut_rgb.avif"] = half("rgb.avif")
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "leads_nowhere.jpg").symlink_to("nothing.jpg")
+    return {*contents, "leads_nowhere.jpg"}
+
+
+# ----------------------------------------------------------------------- formats that Pillow does not write
+
+
+def png(depth: int, colour: int, rows: np.ndarray, *chunks: tuple[bytes, bytes], size=None) -> bytes:
+    """A PNG by hand. colour: 0 gray, 2 RGB, 4 gray and alpha. rows: bytes as they stand in each line."""
+    lines = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    width = size[0] if size else WIDTH
+    height = size[1] if size else HEIGHT
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+
+
+def tiff(pixels, bits, *, photometric=1, endian="<", sample_format=1, extra=None, shape=None) -> bytes:
+    """An uncompressed TIFF by hand of (H, W) or (H, W, samples). extra 1: the last is premultiplied alpha."""
+    samples = 1 if pixels.ndim == 2 or shape else pixels.shape[2]
+    height, width = shape or pixels.shape[:2]
+    data = pixels.astype(pixels.dtype.newbyteorder(endian)).tobytes()
+    tags = {256: [width], 257: [height], 258: [bits] * samples, 259: [1], 262: [photometric], 273: [8]}
+    tags |= {277: [samples], 278: [height], 279: [len(data)], 339: [sample_format] * samples}
+    if extra is not None:
+        tags[338] = [extra]
+    offset = 8 + len(data) + len(data) % 2
+    directory, tail = struct.pack(endian + "H", len(tags)), b""
+    after = offset + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        if len(values) <= 2:
+            value = struct.pack(endian + f"{len(values)}H", *values).ljust(4, b"\0")
+        else:
+            value = struct.pack(endian + "I", after + len(tail))
+            tail += struct.pack(endian + f"{len(values)}H", *values)
+        directory += struct.pack(endian + "HHI", tag, 3, len(values)) + value
+    start = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(endian + "I", offset)
+    return start + data + b"\0" * (len(data) % 2) + directory + bytes(4) + tail
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] to sRGB in 0..255 (IEC 61966-2-1)."""
+    light = np.asarray(light, np.float64)
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def profile(space: bytes, *, swap: bool = False) -> bytes:
+    """A small ICC profile of linear light: RGB with the primaries of sRGB (red and blue swapped), gray, or
+    CMYK whose every full ink takes 25 off the lightness of white paper."""
+
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+    name = b"linear light\0"
+    description = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
+    tags = {b"desc": description, b"cprt": b"text\0\0\0\0none\0", b"wtpt": xyz(0.9642, 1.0, 0.8249)}
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, 256)  # gamma 1 as u8.8
+    if space == b"RGB ":
+        red, green, blue = (
+            (0.43607, 0.22249, 0.01392),
+            (0.38515, 0.71687, 0.09708),
+            (0.14307, 0.06061, 0.7141),
+        )
+        tags |= {b"rXYZ": xyz(*(blue if swap else red)), b"gXYZ": xyz(*green)}
+        tags |= {b"bXYZ": xyz(*(red if swap else blue)), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+    elif space == b"GRAY":
+        tags[b"kTRC"] = curve
+    else:
+        ramp = bytes(range(256))
+        nodes = b"".join(bytes([round(2.55 * (100 - 25 * node.bit_count())), 128, 128]) for node in range(16))
+        matrix = struct.pack(">9i", *(65536 * value for value in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+        tags[b"A2B0"] = b"mft1\0\0\0\0\x04\x03\x02\0" + matrix + ramp * 4 + nodes + ramp * 3
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for tag, data in tags.items():
+        table += tag + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    kind, meeting = (b"prtr", b"Lab ") if space == b"CMYK" else (b"mntr", b"XYZ ")
+    header = struct.pack(">I4s4s4s4s4s", start + len(body), bytes(4), b"\x02\x10\0\0", kind, space, meeting)
+    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    header += struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + table + body
