@@ -23,6 +23,9 @@ class Schedule(StrEnum):
     constant = "constant"
 
 
+DEFAULT_SCHEDULE = Schedule(DEFAULT.schedule)
+
+
 def run(
     context: typer.Context,
     data: Annotated[
@@ -45,7 +48,7 @@ def run(
     ] = None,
     batch_size: option.BatchSize = DEFAULT.batch_size,
     lr: Annotated[float, typer.Option("--lr", min=0, help="The highest rate.")] = DEFAULT.lr,
-    schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = Schedule(DEFAULT.schedule),
+    schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = DEFAULT_SCHEDULE,
     momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
     weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
     label_smoothing: Annotated[float, typer.Option("--label-smoothing", min=0, max=1)] = DEFAULT.label_smoothing,

@@ -108,7 +108,7 @@ def fit(
     *,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, float]:
-    """Train to the end of the plan, or until a signal; returns the last evaluation.
+    """Train to the end of the plan, or until a signal; returns the losses and figures of the last epoch.
 
     Raises Interrupted after SIGINT or SIGTERM (state saved), TrainingError at a loss that is not finite
     (the state before it is kept).
@@ -144,8 +144,8 @@ def fit(
             if logs:
                 values = {name: processes.mean(mean).item() for name, mean in window.empty().items()}
                 if ends_epoch:
-                    figures = dict(method.evaluate())
-                    values |= figures
+                    values |= method.evaluate()
+                    figures = values
                 if processes.main:
                     run.log(step, values | {"seconds": round(time.monotonic() - began, 2)})
                     for name, image in (method.samples() if ends_epoch else {}).items():
@@ -167,7 +167,7 @@ def fit(
 
 
 class Window:
-    """Sums of the losses since the last logged line; saved with the state, so that a resumed run logs the same means."""
+    """Sums of the losses since the last logged line; saved with the state, so that a resumed run logs the same."""
 
     def __init__(self):
         self.sums: dict[str, Tensor] = {}

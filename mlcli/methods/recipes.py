@@ -1,4 +1,4 @@
-"""The options of the training methods and their defaults. Imports nothing heavy: the command line reads it for --help."""
+"""The options of the training methods and their defaults; without torch, since the command line reads it for --help."""
 
 from dataclasses import dataclass
 

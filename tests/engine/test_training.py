@@ -1,0 +1,216 @@
+"""The loop: order, resume, interrupts, guards, logs. The method under test is a linear fit, small enough to check."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from mlcli.engine.processes import Processes
+from mlcli.engine.runs import Run
+from mlcli.engine.training import SCHEDULES, Plan, fit
+from mlcli.errors import Interrupted, TrainingError
+
+CPU = torch.device("cpu")
+
+
+class LinearFit:
+    """y = 3 x - 1 by SGD with dropout on the input, so that the global random stream matters too."""
+
+    def __init__(self, items: int = 40, at_step=lambda step: None):
+        torch.manual_seed(7)
+        self.network = torch.nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.state = {"network": self.network, "optimizer": self.optimizer}
+        self.x = torch.linspace(-1, 1, items)[:, None]
+        self.seen: list[torch.Tensor] = []
+        self.at_step = at_step
+
+    def load(self, indices, step):
+        return indices, self.x[indices]
+
+    def step(self, batch, step):
+        indices, x = batch
+        self.seen.append(indices)
+        noisy = x + 0.01 * torch.randn_like(x)
+        loss = (self.network(noisy) - (3 * x - 1)).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.at_step(step)
+        return {"loss": loss}
+
+    def name_batch(self, indices):
+        return [f"{index}.png" for index in indices.tolist()]
+
+    def evaluate(self):
+        return {"slope": self.network.weight.item()}
+
+    def samples(self):
+        return {"fit": torch.full((3, 2, 2), 0.5)}
+
+    def save_model(self, run):
+        run.save_model(self.network.state_dict(), {"kind": "linear"})
+
+
+def plan(**changes) -> Plan:
+    return Plan(**{"items": 40, "batch_size": 8, "epochs": 6, "seed": 3, "log_every": 2, "save_every": 1e9} | changes)
+
+
+def new_run(folder) -> Run:
+    run = Run(folder)
+    run.create({"command": "test", "options": {}, "data": {}})
+    return run
+
+
+def train(run: Run, method=None, **changes):
+    method = method or LinearFit()
+    return method, fit(method, plan(**changes), run, Processes(CPU))
+
+
+def lines(run: Run) -> list[dict]:
+    """The metrics without the times."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
+
+
+def test_learns_and_writes_the_run_folder(tmp_path):
+    run = new_run(tmp_path / "run")
+    method, figures = train(run, epochs=20)
+    assert method.network.weight.item() == pytest.approx(3, abs=0.05)
+    assert method.network.bias.item() == pytest.approx(-1, abs=0.05)
+    assert figures["slope"] == method.network.weight.item()
+    assert run.model_file.is_file()
+    assert [line["step"] for line in lines(run) if "slope" in line] == list(range(5, 101, 5))
+    assert len(list(run.samples_folder.glob("fit-*.png"))) == 20
+
+
+def test_each_epoch_shows_every_item_once_in_another_order():
+    chosen = plan(epochs=3)
+    epochs = [torch.cat([chosen.indices(step) for step in range(e * 5, e * 5 + 5)]) for e in range(3)]
+    for order in epochs:
+        assert sorted(order.tolist()) == list(range(40))
+    assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
+    assert torch.equal(chosen.indices(7), plan(epochs=3).indices(7)), "a function of (seed, step) alone"
+    assert not torch.equal(chosen.indices(7), plan(epochs=3, seed=4).indices(7))
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    assert plan(batch_size=100).batch_size == 40
+    assert plan(batch_size=100).steps == 6
+
+
+def test_the_remainder_of_an_epoch_is_left_out():
+    chosen = plan(batch_size=12)
+    assert chosen.steps_per_epoch == 3 and chosen.steps == 18
+    assert plan(max_steps=4).steps == 4
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 13, 29])
+def test_interrupted_and_resumed_equals_unbroken(tmp_path, stop):
+    whole = new_run(tmp_path / "whole")
+    unbroken, _ = train(whole)
+
+    def interrupt(step):
+        if step == stop - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    broken = new_run(tmp_path / "broken")
+    with pytest.raises(Interrupted, match=f"after step {stop} of 30") as caught:
+        train(broken, LinearFit(at_step=interrupt))
+    assert caught.value.exit_status == 143
+    resumed, figures = train(broken)
+
+    assert torch.equal(resumed.network.weight, unbroken.network.weight)
+    assert torch.equal(resumed.network.bias, unbroken.network.bias)
+    assert broken.model_file.read_bytes() == whole.model_file.read_bytes()
+    assert lines(broken) == lines(whole)
+    assert len(resumed.seen) == 30 - stop, "no step is done twice"
+
+
+def test_steps_after_the_last_state_are_done_again(tmp_path):
+    """As after SIGKILL: metrics may be ahead of the state."""
+    whole = new_run(tmp_path / "whole")
+    unbroken, _ = train(whole)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        if step == 13:
+            raise Killed
+
+    broken = new_run(tmp_path / "broken")
+    with pytest.raises(Interrupted):
+        train(broken, LinearFit(at_step=lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 5 else None))
+    with pytest.raises(Killed):
+        train(broken, LinearFit(at_step=kill))
+    assert lines(broken)[-1]["step"] == 12
+    train(broken)
+    assert lines(broken) == lines(whole)
+    assert broken.model_file.read_bytes() == whole.model_file.read_bytes()
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    run = new_run(tmp_path / "run")
+    _, first = train(run)
+    before = run.model_file.read_bytes()
+    again, figures = train(run)
+    assert again.seen == [] and figures == first
+    assert run.model_file.read_bytes() == before
+
+
+def test_signal_handlers_are_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(new_run(tmp_path / "run"), epochs=1)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("bad_step", [0, 6, 7])
+def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_good_state(tmp_path, bad_step):
+    class Diverges(LinearFit):
+        def step(self, batch, step):
+            losses = super().step(batch, step)
+            return {"loss": losses["loss"] * float("nan")} if step >= bad_step else losses
+
+    run = new_run(tmp_path / "run")
+    with pytest.raises(TrainingError) as caught:
+        train(run, Diverges(), save_every=0)
+    message = str(caught.value)
+    assert f"step {bad_step + 1}," in message
+    for index in plan().indices(bad_step).tolist():
+        assert f"{index}.png" in message
+    saved = run.load_state()
+    assert (saved["step"] if saved else 0) == bad_step, "the newest state is the one before the bad step"
+
+
+def test_logged_means_cover_the_steps_since_the_last_line(tmp_path):
+    class Counts(LinearFit):
+        def step(self, batch, step):
+            super().step(batch, step)
+            return {"loss": torch.tensor(float(step))}
+
+    run = new_run(tmp_path / "run")
+    train(run, Counts(), epochs=1)
+    assert [(line["step"], line["loss"]) for line in lines(run)] == [(2, 0.5), (4, 2.5), (5, 4.0)]
+
+
+def test_metrics_are_strict_json(tmp_path):
+    run = new_run(tmp_path / "run")
+    run.log(1, {"loss": float("inf"), "other": torch.tensor(2.0)})
+    assert json.loads(run.metrics_file.read_text()) == {"step": 1, "loss": None, "other": 2.0}
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_rates_stay_between_zero_and_one(name):
+    factors = [SCHEDULES[name](step, 100) for step in range(100)]
+    assert all(0 < factor <= 1 for factor in factors)
+
+
+def test_one_cycle_by_hand():
+    one_cycle = SCHEDULES["one-cycle"]
+    assert one_cycle(0, 100) == pytest.approx(0.1)
+    assert one_cycle(25, 100) == pytest.approx(1)
+    assert one_cycle(70, 100) == pytest.approx(0.4)
+    assert SCHEDULES["cosine"](5, 100) == pytest.approx(1)
+    assert SCHEDULES["cosine"](52.5, 100) == pytest.approx(0.5)
