@@ -87,9 +87,7 @@ def _plain(folder, good):
         indexed.save(folder / f"palette.{ending}")
         good[f"palette.{ending}"] = palette[GRAY // 64]
     indexed.save(folder / "palette_alpha.png", transparency=bytes([0, 128, 255, 255]))
-    good["palette_alpha.png"] = over_white(
-        palette[GRAY // 64].astype(float), np.array([0, 128, 255, 255])[GRAY // 64]
-    )
+    good["palette_alpha.png"] = over_white(palette[GRAY // 64].astype(float), np.array([0, 128, 255, 255])[GRAY // 64])
     # 2 bits a sample, four samples a byte: no Pillow writer makes this
     quarter = GRAY // 64
     packed = quarter[:, 0::4] << 6 | quarter[:, 1::4] << 4 | quarter[:, 2::4] << 2 | quarter[:, 3::4]
@@ -107,9 +105,7 @@ def _transparent(folder, good):
     Image.fromarray(np.dstack([GRAY, ALPHA]), "LA").save(folder / "gray_alpha.png")
     good["gray_alpha.png"] = over_white(GRAY, ALPHA)
     premultiplied = (RGB * (ALPHA[..., None] / 255)).round().astype(np.uint8)
-    (folder / "premultiplied.tif").write_bytes(
-        tiff(np.dstack([premultiplied, ALPHA]), 8, photometric=2, extra=1)
-    )
+    (folder / "premultiplied.tif").write_bytes(tiff(np.dstack([premultiplied, ALPHA]), 8, photometric=2, extra=1))
     good["premultiplied.tif"] = over_white(RGB, ALPHA)
     # A colour key: every pixel of just that value is transparent.
     Image.fromarray(GRAY).save(folder / "key_gray.png", transparency=int(GRAY[3, 3]))
@@ -120,7 +116,7 @@ def _transparent(folder, good):
     (folder / "key_deep.png").write_bytes(png(16, 0, DEEP.astype(">u2"), (b"tRNS", key)))
     good["key_deep.png"] = np.where(DEEP == DEEP[5, 5], 1, DEEP / 65535).astype(np.float32)
     wide = RGB.astype(np.uint16) * 257
-    key = struct.pack(">3H", 256, 256, 256)  # matches no pixel; its low bytes would match black ones
+    key = struct.pack(">3H", *(256 + int(value) for value in RGB[2, 20]))  # of no pixel, but in its low bytes
     (folder / "key_wide.png").write_bytes(png(16, 2, wide.astype(">u2"), (b"tRNS", key)))
     good["key_wide.png"] = RGB
 
@@ -200,9 +196,7 @@ def _frames(folder, good):
     first.save(folder / "stereo.mpo", save_all=True, append_images=[second], **SHARP)
     for name in ("animated.png", "animated.webp", "pages.tif", "stereo.mpo"):
         good[name] = RGB
-    Image.fromarray(GRAY).save(
-        folder / "animated.gif", save_all=True, append_images=[Image.fromarray(255 - GRAY)]
-    )
+    Image.fromarray(GRAY).save(folder / "animated.gif", save_all=True, append_images=[Image.fromarray(255 - GRAY)])
     good["animated.gif"] = GRAY
     square = RGB[:, :16]
     Image.fromarray(square).save(folder / "icon.ico", sizes=[(16, 16)])
@@ -223,9 +217,7 @@ def _oriented(folder, good):
     for orientation, pixels in stored.items():
         exif = Image.Exif()
         exif[274] = orientation
-        Image.fromarray(np.ascontiguousarray(pixels)).save(
-            folder / f"exif_{orientation}.jpg", exif=exif, **SHARP
-        )
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"exif_{orientation}.jpg", exif=exif, **SHARP)
         good[f"exif_{orientation}.jpg"] = RGB
     exif = Image.Exif()
     exif[274] = 6
@@ -274,6 +266,7 @@ def _profiled(folder, good):
         "icc_broken.png": b"not a profile",
         "icc_cut.png": linear[:200],
         "icc_of_gray.png": profile(b"GRAY"),
+        "icc_of_inks.png": profile(b"CMYK"),
     }.items():
         Image.fromarray(RGB).save(folder / name, icc_profile=data)
         good[name] = RGB
@@ -320,11 +313,10 @@ def _bad(folder) -> set[str]:
         "bomb.gif": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;",
         "bomb.bmp": struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 99999, 99999, 1, 24, *[0] * 6),
         "nan.tif": tiff(not_finite.view(np.uint32), 32, sample_format=3),
+        "nine_samples.tif": tiff(np.zeros((4, 4, 9), np.uint8), 8, photometric=2),
         "infinite.tif": tiff(infinite.view(np.uint32), 32, sample_format=3),
     }
-    for (
-        name
-    ) in "rgb.png rgb.jpg progressive.jpg rgb.bmp rgb.ppm rgb.tif lzw.tif rgb.webp rgb.jp2 rgb.tga".split():
+    for name in "rgb.png rgb.jpg progressive.jpg rgb.bmp rgb.ppm rgb.tif lzw.tif rgb.webp rgb.jp2 rgb.tga".split():
         contents["cut_" + name] = half(name)
     for name in "rgb.j2k rgb.sgi palette.gif deep.tif icon.ico deep.pgm float.pfm".split():
         contents["cut_" + name] = half(name)
@@ -348,8 +340,7 @@ def png(depth: int, colour: int, rows: np.ndarray, *chunks: tuple[bytes, bytes],
     data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
     parts = [(b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in parts
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )
 
 

@@ -150,9 +150,7 @@ class ClassFolder:
     def require_classes(self, least: int) -> None:
         """Raise DataError where there are fewer classes."""
         if len(self.classes) < least:
-            raise DataError(
-                f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class"
-            )
+            raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
 
     def split(self, share: float, seed: int) -> tuple["ClassFolder", "ClassFolder"]:
         """(rest, held out): the share (0 to 1) of each class, at least one picture, chosen by the seed."""
@@ -162,9 +160,7 @@ class ClassFolder:
         for label in labels.unique().tolist():
             members = (labels == label).nonzero()[:, 0]
             if len(members) < 2:
-                raise DataError(
-                    f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out"
-                )
+                raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
             chosen = torch.randperm(len(members), generator=random)[: max(1, round(share * len(members)))]
             held.update(members[chosen].tolist())
         return self._part(i for i in range(len(labels)) if i not in held), self._part(sorted(held))

@@ -72,9 +72,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(
-            f"{path}: not a picture that Pillow can read, or cut off; replace the file"
-        ) from None
+        raise ImageError(f"{path}: not a picture that Pillow can read, or cut off; replace the file") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
     except MemoryError:
@@ -262,21 +260,19 @@ def _over_white(picture: Image.Image) -> Image.Image:
 
 
 def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The embedded ICC profile, if there is a sound one for this kind of pixels and it is not sRGB."""
+    """The embedded ICC profile, if there is a sound one and it is not sRGB."""
     data = picture.info.get("icc_profile")
     if not data:
         return None
-    space = "CMYK" if picture.mode == "CMYK" else "RGB " if picture.mode.startswith("RGB") else "GRAY"
     try:
         profile = ImageCms.getOpenProfile(io.BytesIO(data))
-        fits = profile.profile.xcolor_space == space
-        return profile if fits and "srgb" not in ImageCms.getProfileDescription(profile).lower() else None
+        return None if "srgb" in ImageCms.getProfileDescription(profile).lower() else profile
     except Exception:  # a broken profile: the pixels count as sRGB, as they do without one
         return None
 
 
 def _through_profile(picture: Image.Image, profile) -> Image.Image | None:
-    """`picture` converted from `profile` to sRGB (L stays L), or None where the profile cannot do it."""
+    """`picture` converted from `profile` to sRGB (L stays L), or None: a profile of another kind of pixels."""
     source = Image.frombytes("L", (256, 1), bytes(range(256))) if picture.mode == "L" else picture
     # Without this, LittleCMS samples the curve of gray at so few points that dark tones are 10 levels off.
     flags = ImageCms.Flags.NOOPTIMIZE if picture.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE

@@ -32,6 +32,14 @@ def test_success_replaces_and_leaves_nothing_else(tmp_path):
         assert names(path.parent) == ["a.safetensors"]
 
 
+def test_who_is_reading_the_old_content_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with open(path) as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "old" and path.read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MlcliError])
 def test_an_exception_keeps_the_old_content_and_passes_through(tmp_path, error):
     path = tmp_path / "a.txt"
@@ -86,11 +94,16 @@ def test_a_full_disk_keeps_the_old_content(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_devices_are_written_through_and_never_replaced():
+def test_devices_are_written_through_and_never_replaced(tmp_path):
+    # First a pipe of our own: broken code that renames over it must not get at a device.
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(tmp_path / "pipe", "through")
+    assert os.read(reader, 99) == b"through" and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
     with pytest.raises(MlcliError, match="/dev/full: cannot be written: No space left on device; make room"):
         files.write_text("/dev/full", "x" * 100_000)
-    files.write_text("/dev/null", "x")
-    assert not os.path.isfile("/dev/null") and not os.path.isfile("/dev/full")
+    assert not os.path.isfile("/dev/full")
     code = "from mlcli.engine import files; files.write_text('/dev/stdout', 'through')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).stdout == b"through"
 
@@ -132,9 +145,7 @@ def test_a_link_is_followed(tmp_path):
 def test_json(tmp_path):
     path = tmp_path / "a.json"
     odd = os.fsdecode(b"caf\xe9.png")
-    files.write_json(
-        path, {"ü": [1, 2.5, math.nan, math.inf, None, True], "path": Path("a/b"), "t": (1, "猫")}
-    )
+    files.write_json(path, {"ü": [1, 2.5, math.nan, math.inf, None, True], "path": Path("a/b"), "t": (1, "猫")})
     text = path.read_text("utf-8")
     assert json.loads(text) == {"ü": [1, 2.5, None, None, None, True], "path": "a/b", "t": [1, "猫"]}
     assert "猫" in text and text.endswith("}\n")

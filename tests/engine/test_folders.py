@@ -88,6 +88,7 @@ def test_links_and_loops(tmp_path):
     (top / "a" / "up").symlink_to(top, target_is_directory=True)
     (top / "a" / "self").symlink_to("self")
     (top / "a" / "to_z").symlink_to(top / "z", target_is_directory=True)
+    (top / "0_to_z").symlink_to(top / "z", target_is_directory=True)
     (top / "out").symlink_to(tmp_path / "outside", target_is_directory=True)
     (tmp_path / "outside" / "back").symlink_to(top, target_is_directory=True)
     (top / "linked.png").symlink_to(top / "a" / "1.png")
@@ -109,9 +110,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_the_rest_goes_on(tmp_pa
     monkeypatch.setattr(os, "scandir", scandir)
     result = find_images([tmp_path])
     assert [path.name for path in result.paths] == ["1.png", "3.png"]
-    assert [str(error) for error in result.problems] == [
-        f"{tmp_path / 'b'}: cannot be listed: Permission denied"
-    ]
+    assert [str(error) for error in result.problems] == [f"{tmp_path / 'b'}: cannot be listed: Permission denied"]
     with pytest.raises(DataError, match="cannot be listed"):
         ClassFolder.open(tmp_path)
 

@@ -196,9 +196,7 @@ def test_threads_read_the_same_pixels(odd):
         assert all(torch.equal(a, b) for a, b in zip(alone, result, strict=True))
 
 
-@pytest.mark.parametrize(
-    "mode", "1 L P LA La PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I F I;16 I;16B I;16L".split()
-)
+@pytest.mark.parametrize("mode", "1 L P LA La PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I F I;16 I;16B I;16L".split())
 def test_every_mode_of_pillow(mode):
     white = {"1": 1, "CMYK": (0, 0, 0, 0), "HSV": (0, 0, 255), "F": 1.0, "I": 65535}
     white |= {"LAB": (255, 128, 128), "YCbCr": (255, 128, 128)}
@@ -240,9 +238,9 @@ def test_fit():
     assert torch.equal(images.fit(wide.mT.contiguous(), 40), torch.full((3, 40, 40), 255, dtype=torch.uint8))
     assert images.fit(wide.float(), 7).dtype == torch.float32
     assert images.fit(torch.zeros(1, 1, 10000), 224).shape == (1, 224, 224)
-    # antialiased: a chequerboard goes gray, and does not alias to black or white
-    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 255).to(torch.uint8).expand(3, -1, -1)
-    assert (images.fit(board, 8).float() - 127.5).abs().max() < 16
+    # antialiased: of lines between the sampling points an eighth of the light remains
+    lines = ((torch.arange(64) % 8 == 0) * 255).to(torch.uint8).expand(3, 64, -1)
+    assert 20 < images.fit(lines, 8)[:, :, 1:].float().mean() < 44
 
 
 def test_gray_is_luma():
