@@ -316,6 +316,10 @@ def _bad(folder) -> set[str]:
         "nine_samples.tif": tiff(np.zeros((4, 4, 9), np.uint8), 8, photometric=2),
         "infinite.tif": tiff(infinite.view(np.uint32), 32, sample_format=3),
     }
+    # Codes that stand for nothing yet, of which libtiff complains on stderr by itself.
+    lzw = bytearray((folder / "lzw.tif").read_bytes())
+    lzw[12:40] = b"\xff" * 28
+    contents["broken_lzw.tif"] = bytes(lzw)
     for name in "rgb.png rgb.jpg progressive.jpg rgb.bmp rgb.ppm rgb.tif lzw.tif rgb.webp rgb.jp2 rgb.tga".split():
         contents["cut_" + name] = half(name)
     for name in "rgb.j2k rgb.sgi palette.gif deep.tif icon.ico deep.pgm float.pfm".split():

@@ -1,5 +1,6 @@
 """Picture files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
 
+import ctypes
 import io
 import logging
 import math
@@ -8,6 +9,7 @@ import stat
 import struct
 import threading
 import warnings
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -177,6 +179,9 @@ def _load_plugins() -> None:
     # is not thread-safe, hence a filter; and unhandled log records would land on stderr.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    # libtiff writes to stderr by itself, and Pillow offers no way to tell it not to.
+    with suppress(AttributeError, OSError):  # where Pillow is built otherwise, messages are all that happens
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def _upright(picture: Image.Image, pixels: Tensor) -> Tensor:
