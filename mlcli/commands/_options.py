@@ -41,6 +41,7 @@ Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]
+SaveEvery = Annotated[float, typer.Option("--save-every", min=0, help="Seconds between checkpoints.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]

@@ -23,6 +23,11 @@ class Schedule(StrEnum):
     constant = "constant"
 
 
+class Optimizer(StrEnum):
+    muon = "muon"
+    sgd = "sgd"
+
+
 DEFAULT_SCHEDULE = Schedule(DEFAULT.schedule)
 
 
@@ -47,6 +52,9 @@ def run(
         int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
     ] = None,
     batch_size: option.BatchSize = DEFAULT.batch_size,
+    optimizer: Annotated[
+        Optimizer | None, typer.Option("--optimizer", help="Default muon for cifarnet, sgd for other architectures.")
+    ] = None,
     lr: Annotated[float, typer.Option("--lr", min=0, help="The highest rate.")] = DEFAULT.lr,
     schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = DEFAULT_SCHEDULE,
     momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
@@ -63,6 +71,7 @@ def run(
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
     workers: option.Workers = None,
+    save_every: option.SaveEvery = 60,
     overwrite: option.Overwrite = False,
     resume: option.Resume = False,
     quiet: option.Quiet = False,
@@ -83,6 +92,8 @@ def run(
     from mlcli.methods.supervised import Supervised
 
     folder, options = _training.open_run("train", context, output, overwrite=overwrite, resume=resume)
+    # Muon scales weights freely, which only a batch norm after each of them allows.
+    options["optimizer"] = options["optimizer"] or ("muon" if options["model"] == models.EMBEDDED else "sgd")
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     runtime = Runtime.choose(device, options["precision"])
     processes = Processes(runtime.device)
@@ -101,7 +112,14 @@ def run(
         _training.start(folder, "train", options, data, resume=resume)
     processes.wait()
 
-    plan = Plan(len(pictures), recipe.batch_size, recipe.epochs, recipe.seed, max_steps=options["steps"])
+    plan = Plan(
+        len(pictures),
+        recipe.batch_size,
+        recipe.epochs,
+        recipe.seed,
+        max_steps=options["steps"],
+        save_every=options["save_every"],
+    )
     processes.check_batch(plan.batch_size)
     seed_everything(recipe.seed)
     model = models.create(options["model"], training.classes, size, channels)

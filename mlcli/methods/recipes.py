@@ -8,13 +8,14 @@ class Supervised:
     """`mlcli train`; the defaults made the embedded network."""
 
     epochs: int = 30
-    batch_size: int = 500
-    lr: float = 0.15
-    momentum: float = 0.9
+    batch_size: int = 1000
+    optimizer: str = "muon"
+    lr: float = 0.2
+    momentum: float = 0.85
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     schedule: str = "one-cycle"
     flip: bool = True
     translate: int = 4
-    cutout: int = 0
+    cutout: int = 8
     seed: int = 0

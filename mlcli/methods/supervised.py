@@ -1,8 +1,7 @@
 """Supervised training of a classifier from scratch, with the invariances of the task taught by augmentation.
 
-Cross-entropy with label smoothing, SGD with Nesterov momentum under a one-cycle rate. Pictures are flipped,
-translated and cut out at random: to most tasks the class does not change under these (the slides' t(X) with
-f(t(X)) = f(X)).
+Cross-entropy with label smoothing under a one-cycle rate. Pictures are flipped, translated and cut out at random: in
+most tasks the class does not change under these, f(t(X)) = f(X).
 """
 
 from collections.abc import Callable
@@ -11,16 +10,18 @@ from dataclasses import asdict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mlcli.engine.folders import PictureSet
 from mlcli.engine.models import Model
+from mlcli.engine.optimizers import ConvolutionMuon
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.engine.training import SCHEDULES
 from mlcli.methods import recipes
 
-AUGMENTATION = 3  # purpose of the random stream
+AUGMENTATION, WHITENING = 3, 4  # purposes of the random streams
 
 
 def draw(n: int, size: int, recipe: recipes.Supervised, random: torch.Generator) -> Tensor:
@@ -57,6 +58,36 @@ def reflect(index: Tensor, size: int) -> Tensor:
     return torch.where(index >= size, 2 * (size - 1) - index, index)
 
 
+class Whitening(nn.Module):
+    """Parametrises a kernel that sees the picture: W = M A, with A the ZCA whitening of the data's patches.
+
+    Neighbouring pixels are alike, so a plain step mostly changes how a kernel sees the mean brightness of a patch. A
+    step in M is a step for decorrelated pixels; edges and fine colour are learned in the first epochs instead of the
+    last. W is stored in the end: the network itself is as without.
+    """
+
+    def __init__(self, matrix: Tensor):
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        return (kernel.flatten(1) @ self.matrix).view_as(kernel)
+
+
+def whitening(images: Tensor, size: int, epsilon: float = 0.1) -> Tensor:
+    """A matrix (C k k, C k k) that whitens k x k patches of normalised pictures (N, C, H, W), in ZCA form.
+
+    With C = U diag(v) U^T the covariance of the patches it is U diag(sqrt(v) / (v + epsilon)) U^T: whitening for
+    v > epsilon, and nothing for v << epsilon (in units of the variance of a normalised pixel), so that kernels hold
+    no noise in directions where pictures have nothing to show, such as what JPEG compression took away.
+    """
+    patches = F.unfold(images, size, stride=3).transpose(1, 2).flatten(0, 1)  # (patches, C k k)
+    patches = patches - patches.mean(0)
+    values, vectors = torch.linalg.eigh(patches.T.double() @ patches.double() / len(patches))
+    values = values.clamp_min(0)
+    return (vectors * (values.sqrt() / (values + epsilon)) @ vectors.T).float()
+
+
 class Supervised:
     """Training of one classifier; the engine's loop drives it."""
 
@@ -72,18 +103,26 @@ class Supervised:
     ):
         self.model, self.pictures, self.recipe, self.steps = model, pictures, recipe, steps
         self.runtime, self.processes, self._evaluate = runtime, processes, evaluate
+        if recipe.optimizer == "muon":
+            self.whiten()
         network = model.network.to(runtime.device, memory_format=runtime.memory_format)
         self.network = model.network = processes.prepare(network)
-        self.optimizer = torch.optim.SGD(
-            parameter_groups(self.network, recipe.weight_decay),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=True,
-        )
-        self.state = {"network": self.network, "optimizer": self.optimizer}
+        self.optimizers = optimizers(self.network, recipe)
+        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.state = {"network": self.network}
+        self.state |= {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
         # Mirrored pictures alternate from epoch to epoch instead of being drawn anew (airbench, Jordan 2024): of two
         # epochs in a row, one shows each picture as it is and one its mirror.
         self.first_flip = torch.rand(len(pictures), generator=generator(recipe.seed, AUGMENTATION)) < 0.5
+
+    def whiten(self) -> None:
+        """Parametrise the first convolution by the whitening of the training pictures' patches."""
+        kernel = next(module for module in self.model.network.modules() if isinstance(module, nn.Conv2d))
+        chosen = torch.randperm(len(self.pictures), generator=generator(self.recipe.seed, WHITENING))[:2000]
+        images = self.model.preprocessing.normalise(self.pictures.batch(chosen))
+        matrix = whitening(images, kernel.kernel_size[0])
+        parametrize.register_parametrization(kernel, "weight", Whitening(matrix), unsafe=True)
+        nn.init.normal_(kernel.parametrizations.weight.original, std=len(matrix) ** -0.5)
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         recipe, total = self.recipe, len(indices) * self.processes.count
@@ -99,18 +138,21 @@ class Supervised:
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         images, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)  # (B, C, S, S) uint8, (B,)
-        rate = self.recipe.lr * SCHEDULES[self.recipe.schedule](step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        factor = SCHEDULES[self.recipe.schedule](step, self.steps)
+        for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
 
         self.network.train()
         with self.runtime.autocast():
             logits = self.model(images)  # (B, classes)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss.backward()
         self.processes.average_gradients(self.network.parameters())
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return {"loss": loss, "accuracy": accuracy}
 
@@ -124,11 +166,23 @@ class Supervised:
         return {}
 
     def save_model(self, run: Run) -> None:
+        for module in list(self.network.modules()):
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
         run.save_model(self.network.state_dict(), self.model.describe() | {"recipe": asdict(self.recipe)})
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights decay; biases and the scales of norms do not."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def optimizers(network: nn.Module, recipe: recipes.Supervised) -> list[torch.optim.Optimizer]:
+    """What updates the network: SGD for all of it, or Muon for the convolutions and SGD for the rest.
+
+    Weights decay; biases and the scales of norms do not.
+    """
+    kernels = [p for p in network.parameters() if p.ndim == 4] if recipe.optimizer == "muon" else []
+    matrices = [p for p in network.parameters() if p.ndim > 1 and not any(p is kernel for kernel in kernels)]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    rest = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if recipe.optimizer == "sgd":
+        return [torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]
+    # Ratios of the rates as found with the kernels' rate at 0.2
+    rest[0]["lr"], rest[1]["lr"] = recipe.lr / 2, recipe.lr / 4
+    return [ConvolutionMuon(kernels, recipe.lr), torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]

@@ -43,9 +43,11 @@ class CifarNet(nn.Module):
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.features = nn.Flatten()
         self.classifier = nn.Linear(384, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith("conv1"):
+                # The first outputs start as copies of the inputs (dirac, Zagoruyko 2017), so that gradients and the
+                # picture reach every layer from the first step on.
+                nn.init.dirac_(module.weight.data[: module.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))

@@ -1,0 +1,40 @@
+"""Optimisers that torch does not bring in the form needed here."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvolutionMuon(torch.optim.Muon):
+    """Muon (Jordan 2024) for convolutions that a batch norm follows.
+
+    torch's Muon takes matrices; each weight (O, I, k, k) is given to it as the matrix (O, I k k) in the same storage.
+    Before each step a weight is scaled to the norm sqrt(O): its scale has no effect before a batch norm but on the
+    size of the step relative to the weight, which is then `lr` (airbench, Jordan 2024).
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], lr: float, momentum: float = 0.6):
+        self.weights = list(weights)
+        for weight in self.weights:  # so that the matrix is a view
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        # Three steps of the iteration orthogonalise well enough; the gradient of a mini-batch is rough anyway.
+        matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in self.weights]
+        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=0.0, nesterov=True, ns_steps=3)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        matrices = self.param_groups[0]["params"]
+        for weight, matrix in zip(self.weights, matrices, strict=True):
+            matrix.grad = as_matrix(weight.grad.contiguous(memory_format=torch.channels_last))
+            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
+        super().step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """(O, I, k, k) in channels_last memory -> (O, k k I), a view of the same numbers."""
+    return weight.permute(0, 2, 3, 1).flatten(1)

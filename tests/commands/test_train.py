@@ -1,0 +1,207 @@
+"""`mlcli train` as a user runs it: in processes of its own, over real files, killed and resumed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tests.tiny import class_folders
+
+from mlcli.engine import models
+
+COMMAND = [sys.executable, "-m", "mlcli.cli", "train"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def train(*arguments, check=True, **options) -> subprocess.CompletedProcess:
+    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, **options)
+    assert "Traceback" not in done.stderr, done.stderr
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    class_folders(root / "train", per_class=20)
+    class_folders(root / "val", per_class=8, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def short(data) -> list:
+    """Arguments of a run of 24 steps on 48 pictures, fp32, which every machine has."""
+    return [data / "train", "--val", 0.2, "--epochs", 6, "--batch-size", 12, "--precision", "fp32", "--seed", 5]
+
+
+@pytest.fixture(scope="module")
+def finished(short, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train(*short, "-o", run)
+    return run
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_learns_and_the_run_folder_is_whole(finished):
+    last = metrics(finished)[-1]
+    assert last["step"] == 24 and last["val_accuracy"] >= 0.9
+    config = json.loads((finished / "config.json").read_text())
+    assert config["options"]["batch_size"] == 12 and config["options"]["seed"] == 5
+    training = config["data"]["training"]
+    assert training["count"] == 48 and training["classes"] == 3 and training["size"] == 16
+    assert 0 <= training["value_range"][0] < training["value_range"][1] <= 255
+    report = (finished / "report.html").read_text()
+    assert "val_accuracy" in report and "<svg" in report and "http" not in report, "one page that opens offline"
+
+
+def test_the_result_is_a_model_that_other_commands_open(finished, data):
+    model = models.load(str(finished))
+    assert model.classes == ("blue", "green", "red") and model.preprocessing.crop == 16
+    command = [sys.executable, "-m", "mlcli.cli", "classify", data / "val", "--evaluate", "--model", finished]
+    done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, env=ENVIRONMENT)
+    result = json.loads(done.stdout)
+    assert result["count"] == 24 and result["accuracy"] >= 0.9
+
+
+def test_the_same_command_writes_the_same_bytes(short, finished, tmp_path):
+    train(*short, "-o", tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_killed_ten_times_and_resumed_equals_never_killed(short, finished, tmp_path):
+    run, chance = tmp_path / "run", random.Random(0)
+    killed_after: set[int] = set()
+    for attempt in range(10):
+        command = [*COMMAND, *map(str, short), "-o", str(run), "--resume", "--save-every", "0"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        before = newest_state(run)
+        if attempt % 3:  # the others are killed wherever their start has come to
+            while newest_state(run) == before and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.15))
+        else:
+            time.sleep(chance.uniform(0, 2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed_after.add(newest_state(run))
+    assert len(killed_after) > 3, "the kills fell into the training"
+    train(*short, "-o", run, "--resume")
+    assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(r)] for r in (run, finished)]
+    assert timeless[0] == timeless[1]
+
+
+def newest_state(run: Path) -> int:
+    """The step of the newest state, -1 before the first."""
+    return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number, status):
+    run = tmp_path / "run"
+    command = [*COMMAND, *map(str, short), "-o", str(run)]
+    process = subprocess.Popen([*command, "--save-every", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    while newest_state(run) < 3 and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(number)
+    message = process.stderr.read()
+    assert process.wait() == status
+    assert "Traceback" not in message and "Resume with: " in message and "--resume" in message
+    train(*short, "-o", run, "--resume")
+    assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_two_processes_agree_with_one_and_resume(short, finished, tmp_path):
+    run = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    launch += ["-m", "mlcli.cli", "train", *map(str, short), "-o", str(run), "--device", "cpu"]
+    process = subprocess.Popen(
+        [*launch, "--save-every", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    )
+    while newest_state(run) < 5 and process.poll() is None:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 5 <= newest_state(run) < 24
+    done = subprocess.run([*launch, "--resume"], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+
+    for ours, theirs in zip(metrics(run), metrics(finished), strict=True):
+        assert ours["step"] == theirs["step"] and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-4)
+    one, two = (load_file(folder / "model.safetensors") for folder in (finished, run))
+    for name, tensor in one.items():
+        assert (tensor.float() - two[name].float()).norm() <= 2e-3 * tensor.float().norm() + 1e-5, name
+
+
+def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
+    before = (finished / "model.safetensors").read_bytes()
+    train(short[0], "-o", finished, "--resume")  # no option repeated: those of the run are in force
+    assert (finished / "model.safetensors").read_bytes() == before
+    refused = train(*short, "-o", finished, "--resume", "--lr", 0.5, check=False)
+    assert refused.returncode == 2 and "lr 0." in refused.stderr
+    changed = train(data / "val", "-o", finished, "--resume", check=False)
+    assert changed.returncode == 1 and "has changed since the run began" in changed.stderr
+
+
+def test_an_existing_run_is_not_overwritten(short, finished):
+    before = (finished / "config.json").read_bytes()
+    refused = train(*short, "-o", finished, check=False)
+    assert refused.returncode == 1 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):
+    root = class_folders(tmp_path / "data", per_class=6)
+    (root / "red/00.png").write_bytes(b"no picture")
+    (root / "blue/05.png").write_bytes((root / "blue/04.png").read_bytes()[:100])
+    done = train(root, "-o", tmp_path / "run", "--epochs", 1, "--batch-size", 8)
+    assert "red/00.png" in done.stderr and "blue/05.png" in done.stderr
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["training"]["count"] == 16
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["absent"], "absent: no such"),
+        (["."], "no class folders"),
+        (["data", "--model", "cifarnett"], "did you mean cifarnet"),
+        (["data", "--val", "1.5"], "--val 1.5"),
+        (["data", "--size", "8"], "at least 16"),
+        (["data", "--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_mistakes_are_said(arguments, message, tmp_path):
+    class_folders(tmp_path / "data", per_class=2)
+    done = train(*arguments, "-o", "run", cwd=tmp_path, check=False)
+    assert done.returncode in (1, 2) and message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_not_enough(tmp_path):
+    class_folders(tmp_path / "data", per_class=2)
+    done = train(tmp_path / "data", "-o", tmp_path / "run", "--steps", 1, check=False)
+    assert done.returncode == 0
+    for name in ("red", "green"):
+        for file in (tmp_path / "data" / name).iterdir():
+            file.unlink()
+        (tmp_path / "data" / name).rmdir()
+    done = train(tmp_path / "data", "-o", tmp_path / "other", check=False)
+    assert done.returncode == 1 and "1 class" in done.stderr
+
+
+def test_gray_pictures_and_torchvision_architectures(tmp_path):
+    root = class_folders(tmp_path / "data", per_class=4)
+    train(root, "-o", tmp_path / "gray", "--gray", "--steps", 2, "--no-flip", "--translate", 0)
+    assert models.load(str(tmp_path / "gray")).preprocessing.channels == 1
+    train(root, "-o", tmp_path / "squeeze", "--model", "squeezenet1_1", "--size", 32, "--steps", 1, "--batch-size", 4)
+    assert models.load(str(tmp_path / "squeeze")).architecture == "squeezenet1_1"
