@@ -5,7 +5,11 @@ A name is `cifarnet` (the embedded network), a torchvision classifier (`resnet50
 
 import difflib
 import hashlib
+import http.client
 import json
+import os
+import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,65 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.engine import images
-from mlcli.engine.images import to_gray, to_unit
+from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
 
 EMBEDDED = "cifarnet"
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a picture goes through on its way into the network.
-
-    The short side is resized to `resize` pixels, the centre (crop, crop) is kept, channels are normalised by `mean`
-    and `std` (for values in [0, 1]). `channels` is 1 for networks of gray pictures.
-    """
-
-    resize: int = 32
-    crop: int = 32
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: str = "bilinear"
-    channels: int = 3
-
-    def prepare(self, image: Tensor) -> Tensor:
-        """One picture (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of the same type, not normalised."""
-        image = resize(image, self.resize, self.interpolation)
-        image = centre_crop(image, self.crop)
-        return to_gray(image) if self.channels == 1 else image
-
-    def normalise(self, pictures: Tensor) -> Tensor:
-        """(N, C, H, W), uint8 or float in [0, 1] -> float32, normalised."""
-        mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (self.mean, self.std))
-        return (to_unit(pictures) - mean) / std
-
-
-def resize(image: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """(C, H, W) with its short side resized to `size`, antialiased, the ratio kept; values as torchvision's."""
-    height, width = image.shape[1:]
-    short = min(height, width)
-    if short == size:
-        return image
-    # torchvision truncates the long side as well
-    target = (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
-    if image.dtype == torch.uint8 or interpolation == "bilinear":
-        out = nn.functional.interpolate(image[None], target, mode=interpolation, antialias=True)
-    else:
-        out = nn.functional.interpolate(image[None], target, mode=interpolation, antialias=True).clamp(0, 1)
-    return out[0]
-
-
-def centre_crop(image: Tensor, size: int) -> Tensor:
-    """The middle (C, size, size); pictures that are too small are padded with black, as torchvision does."""
-    height, width = image.shape[1:]
-    if height < size or width < size:
-        left, top = max(0, size - width) // 2, max(0, size - height) // 2
-        right, bottom = max(0, size - width) - left, max(0, size - height) - top
-        image = nn.functional.pad(image, (left, right, top, bottom))
-        height, width = image.shape[1:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return image[:, top : top + size, left : left + size]
 
 
 @dataclass
@@ -89,25 +39,25 @@ class Model:
     weights_file: Path | None = None
     options: dict = field(default_factory=dict)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes)."""
-        return logits(self.network(self.normalised(images)))
+        return logits(self.network(self.normalised(pictures)))
 
     def to(self, runtime: Runtime) -> "Model":
         """The model with its network on the runtime's device, in its memory format."""
         self.network.to(runtime.device, memory_format=runtime.memory_format)
         return self
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, pictures: Tensor) -> Tensor:
         """What the network itself is given, in the memory format of its weights."""
-        images = self.preprocessing.normalise(images)
+        pictures = self.preprocessing.normalise(pictures)
         weights = next((p for p in self.network.parameters() if p.ndim == 4), None)
         if weights is not None and weights.is_contiguous(memory_format=torch.channels_last):
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        return pictures
 
     def class_index(self, name: str) -> int:
-        """Index of a class by its name or number; UsageError with the nearest names."""
+        """Index of a class by its name or number. Raises UsageError with the nearest names."""
         if name in self.classes:
             return self.classes.index(name)
         if name.isdigit() and int(name) < len(self.classes):
@@ -149,17 +99,22 @@ def load(name: str = EMBEDDED, weights: str | Path | None = None, *, untrained: 
     untrained: random weights will do where the model's own are not on this disk (to list its layers).
     Raises UsageError for an unknown name, WeightsError for weights that are absent or do not fit.
     """
-    folder = Path(name)
-    if (folder / "model.safetensors").is_file() or (folder / "config.json").is_file():
-        model = from_file(weights or folder / "model.safetensors", name=name)
+    run = os.path.join(name, "model.safetensors")
+    if os.path.isfile(run):
+        model = from_file(run, name)
+    elif os.path.isfile(os.path.join(name, "config.json")):
+        raise WeightsError(f"{name}: this run has no model yet; let its training end (--resume)")
     elif name == EMBEDDED:
         with resources.as_file(resources.files("mlcli") / "weights" / "cifarnet.safetensors") as file:
-            model = from_file(weights or file, name=name)
+            model = from_file(file, name)
     elif name in torchvision_names():
-        absent = weights is None and not weights_path(name).is_file()
-        model = create(name, range(1000), 224) if untrained and absent else _torchvision(name, weights)
+        model = _torchvision(name)
+        if weights is None and not (untrained and not weights_path(name).is_file()):
+            model = _with_weights(model, download(name))
     else:
         raise UsageError(f"--model {name}: neither a run folder nor a known model{nearest(name, names())}")
+    if weights is not None:
+        model = _with_weights(model, weights)
     model.network.eval().requires_grad_(False)
     return model
 
@@ -176,26 +131,51 @@ def torchvision_names() -> list[str]:
 
 
 def create(architecture: str, classes: Sequence[str], size: int, channels: int = 3) -> Model:
-    """A new model with random weights, for training from scratch on pictures of (size, size)."""
-    if architecture == EMBEDDED:
-        from mlcli.networks.cifarnet import CifarNet
+    """A new model with random weights, for training from scratch on pictures of (size, size).
 
-        network = CifarNet(len(classes), channels)
+    Raises UsageError for an unknown architecture, or one that cannot be built for this size or these channels.
+    """
+    options: dict = {}
+    if architecture == EMBEDDED:
         smallest = 16
         if size < smallest:
             raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
-    elif architecture in torchvision_names():
-        import torchvision
-
         if channels != 3:
-            raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
-        network = torchvision.models.get_model(architecture, weights=None, num_classes=len(classes))
-    else:
+            options["channels"] = channels
+    elif architecture not in torchvision_names():
         raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, names())}")
+    elif channels != 3:
+        raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
+    else:
+        options = _sized(architecture, size)
+    try:
+        network = _network(architecture, len(classes), options)
+    except (ValueError, AssertionError) as error:
+        raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
-    preprocessing = Preprocessing(size, size, (0.5,) * channels, (0.25,) * channels, channels=channels)
-    options = {"channels": channels} if channels != 3 else {}
+    preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     return Model(architecture, network, tuple(classes), preprocessing, architecture, options=options)
+
+
+def _sized(architecture: str, size: int) -> dict:
+    """The options of those torchvision architectures that are built for one size of pictures."""
+    if architecture.startswith("vit_"):
+        return {"image_size": size}
+    return {"input_size": (size, size)} if architecture.startswith("maxvit") else {}
+
+
+def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
+    """The network of an architecture; `options` are what its constructor takes besides."""
+    if architecture == EMBEDDED:
+        from mlcli.networks.cifarnet import CifarNet
+
+        return CifarNet(classes, **options)
+    import torchvision
+
+    if architecture in ("googlenet", "inception_v3"):
+        # Stated, since torchvision warns of both. The auxiliary heads serve training of days on ImageNet.
+        options = {"aux_logits": False, "init_weights": True, **options}
+    return torchvision.models.get_model(architecture, weights=None, num_classes=classes, **options)
 
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
@@ -211,35 +191,54 @@ def default_size(architecture: str, paths: Sequence[Path]) -> int:
 
 
 def from_file(file: str | Path, name: str | None = None) -> Model:
-    """The classifier in a safetensors file that this tool wrote."""
+    """The classifier in a safetensors file that this tool wrote. Raises WeightsError."""
     tensors, description = read_tensors(file)
     if description.get("kind") != "classifier":
         kind = description.get("kind", "file without a description")
         raise WeightsError(f"{file}: holds a {kind}, not a classifier that this tool trained")
-    settings = description["preprocessing"]
-    settings = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    model = create(description["architecture"], description["classes"], settings.crop, settings.channels)
-    model.preprocessing, model.name, model.weights_file = settings, name or str(file), Path(file)
-    _fill(model.network, tensors, file)
+    return _described(tensors, description, file, name or str(file))
+
+
+def _described(tensors: Mapping[str, Tensor], description: Mapping, file: str | Path, name: str) -> Model:
+    """The classifier that a file describes itself as."""
+    try:
+        architecture, classes = description["architecture"], tuple(description["classes"])
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["preprocessing"].items()}
+        options = dict(description["options"])
+        network = _network(architecture, len(classes), options)
+        model = Model(name, network, classes, Preprocessing(**settings), architecture, Path(file), options)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
+    _fill(network, tensors, file)
     return model
 
 
-def _torchvision(name: str, file: str | Path | None) -> Model:
-    """A torchvision classifier with its own ImageNet weights, or those of a file."""
+def _with_weights(model: Model, file: str | Path) -> Model:
+    """The model with the weights of a file: a classifier of its architecture that this tool wrote, or plain tensors."""
+    tensors, description = read_tensors(file)
+    if not description:
+        if model.architecture in ("googlenet", "inception_v3"):
+            # Some files carry the auxiliary heads of training and some do not.
+            model.options["aux_logits"] = any(key.lower().startswith("aux") for key in tensors)
+            model.network = _network(model.architecture, len(model.classes), model.options)
+        _fill(model.network, tensors, file)
+        model.weights_file = Path(file)
+        return model
+    made_for = description.get("architecture", description.get("kind"))
+    if made_for != model.architecture:
+        raise WeightsError(f"{file}: weights of {made_for}, not of {model.architecture}")
+    return _described(tensors, description, file, model.name)
+
+
+def _torchvision(name: str) -> Model:
+    """A torchvision classifier as its ImageNet weights want it, with random weights."""
     import torchvision
 
     weights = torchvision.models.get_model_weights(name).DEFAULT
-    classes, file = tuple(weights.meta["categories"]), Path(file) if file else download(name)
-    tensors, description = read_tensors(file)
-    classes = tuple(description.get("classes", classes))
-    options = {}
+    classes, transforms = tuple(weights.meta["categories"]), weights.transforms()
+    options = _sized(name, transforms.crop_size[0])
     if name in ("googlenet", "inception_v3"):
-        # Their published weights carry auxiliary heads and expect inputs scaled as their first authors did.
-        auxiliary = any(key.lower().startswith("aux") for key in tensors)
-        options = {"aux_logits": auxiliary, "transform_input": True, "init_weights": False}
-    network = torchvision.models.get_model(name, weights=None, num_classes=len(classes), **options)
-    _fill(network, tensors, file)
-    transforms = weights.transforms()
+        options["transform_input"] = True  # their weights expect inputs scaled as their first authors did
     preprocessing = Preprocessing(
         transforms.resize_size[0],
         transforms.crop_size[0],
@@ -247,7 +246,7 @@ def _torchvision(name: str, file: str | Path | None) -> Model:
         tuple(transforms.std),
         transforms.interpolation.value,
     )
-    return Model(name, network, classes, preprocessing, name, Path(file))
+    return Model(name, _network(name, len(classes), options), classes, preprocessing, name, options=options)
 
 
 def catalogue() -> list[dict]:
@@ -301,8 +300,9 @@ def download(name: str) -> Path:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         digest = file.stem.rsplit("-", 1)[-1]
-        torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong digest is a RuntimeError
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=sys.stderr.isatty())
+    # URLError and timeouts are OSErrors, a wrong digest is a RuntimeError
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"{name}: its weights are not on this disk and could not be downloaded ({error}). "
             f"Put {url} at {file}, or give a file with --weights"
@@ -313,7 +313,7 @@ def download(name: str) -> Path:
 def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a .safetensors or .pth file, and the description in it (empty where there is none).
 
-    .pth files are read with weights_only: no code in them is run.
+    .pth files are read with weights_only: no code in them is run. Raises WeightsError.
     """
     file = Path(file)
     try:
@@ -321,11 +321,13 @@ def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict]:
             from safetensors import safe_open
 
             with safe_open(file, "pt") as opened:
-                description = json.loads((opened.metadata() or {}).get("mlcli", "{}"))
+                description = dict(json.loads((opened.metadata() or {}).get("mlcli", "{}")))
                 return {key: opened.get_tensor(key) for key in opened.keys()}, description
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{file}: no such file of weights") from None
+    except pickle.UnpicklingError:
+        raise WeightsError(f"{file}: not a plain file of weights, or one with code in it, which is never run") from None
     except Exception as error:  # each format has its own kinds of damage
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{file}: cannot be read as weights ({reason}); .safetensors and .pth are") from None

@@ -32,6 +32,7 @@ class CifarNet(nn.Module):
     """
 
     LOGIT_SCALE = 0.25
+    stages = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
     def __init__(self, num_classes: int = 10, channels: int = 3):
         super().__init__()
