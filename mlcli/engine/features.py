@@ -169,7 +169,7 @@ class _Graph:
 
     def resolve(self, address: str) -> Layer:
         for match in (
-            lambda layer: layer.alias == address,
+            lambda layer: layer.alias == address != "",
             lambda layer: layer.address == address,
             lambda layer: layer.address.startswith(address + "."),
         ):
