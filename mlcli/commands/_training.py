@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import typer
-from click.core import ParameterSource
 
 from mlcli.commands._report import Progress, complain
 from mlcli.engine import report, training
@@ -36,7 +35,7 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
         raise UsageError(f"{output}: a run of `mlcli {stored['command']}`, not of `mlcli {command}`")
     options = dict(stored["options"])
     for key, value in given.items():
-        if context.get_parameter_source(key) == ParameterSource.DEFAULT:
+        if context.get_parameter_source(key).name == "DEFAULT":  # by name: Typer has its own copy of the enumeration
             continue
         if key not in FREE and options.get(key) != value:
             raise UsageError(

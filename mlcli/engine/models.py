@@ -60,7 +60,7 @@ class Model:
         """Index of a class by its name or number. Raises UsageError with the nearest names."""
         if name in self.classes:
             return self.classes.index(name)
-        if name.isdigit() and int(name) < len(self.classes):
+        if name.isascii() and name.isdigit() and int(name) < len(self.classes):
             return int(name)
         raise UsageError(f"{name}: no class of {self.name}{nearest(name, self.classes)}")
 
@@ -192,15 +192,14 @@ def default_size(architecture: str, paths: Sequence[Path]) -> int:
 
 def from_file(file: str | Path, name: str | None = None) -> Model:
     """The classifier in a safetensors file that this tool wrote. Raises WeightsError."""
-    tensors, description = read_tensors(file)
-    if description.get("kind") != "classifier":
-        kind = description.get("kind", "file without a description")
-        raise WeightsError(f"{file}: holds a {kind}, not a classifier that this tool trained")
-    return _described(tensors, description, file, name or str(file))
+    return _described(*read_tensors(file), file, name or str(file))
 
 
 def _described(tensors: Mapping[str, Tensor], description: Mapping, file: str | Path, name: str) -> Model:
     """The classifier that a file describes itself as."""
+    if description.get("kind") != "classifier":
+        kind = description.get("kind", "file without a description")
+        raise WeightsError(f"{file}: holds a {kind}, not a classifier that this tool trained")
     try:
         architecture, classes = description["architecture"], tuple(description["classes"])
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["preprocessing"].items()}
@@ -224,10 +223,10 @@ def _with_weights(model: Model, file: str | Path) -> Model:
         _fill(model.network, tensors, file)
         model.weights_file = Path(file)
         return model
-    made_for = description.get("architecture", description.get("kind"))
-    if made_for != model.architecture:
-        raise WeightsError(f"{file}: weights of {made_for}, not of {model.architecture}")
-    return _described(tensors, description, file, model.name)
+    described = _described(tensors, description, file, model.name)
+    if described.architecture != model.architecture:
+        raise WeightsError(f"{file}: weights of {described.architecture}, not of {model.architecture}")
+    return described
 
 
 def _torchvision(name: str) -> Model:
@@ -353,5 +352,6 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """'; did you mean …?' with the known names closest to this one, for an error message."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    lower = {other.lower(): other for other in known}
+    close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,72 @@
+import resource
+
+import pytest
+import torch
+import torchvision
+
+from mlcli.engine import images, models
+from mlcli.engine.preprocessing import Preprocessing, shorten
+
+SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 256), (257, 300), (640, 480), (5, 5)]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "squeezenet1_1", "inception_v3", "vit_b_16", "efficientnet_b0", "maxvit_t"])
+def test_prepare_and_normalise_are_torchvisions_transforms(name):
+    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    with torch.device("meta"):
+        preprocessing = models._torchvision(name).preprocessing
+    torch.manual_seed(0)
+    for shape in SHAPES:
+        image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+        prepared = preprocessing.prepare(image)
+        assert prepared.dtype == torch.uint8
+        torch.testing.assert_close(preprocessing.normalise(prepared[None])[0], transforms(image), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_floats_stay_floats_in_range(interpolation):
+    preprocessing = Preprocessing(resize=20, crop=16, interpolation=interpolation)
+    image = (torch.rand(3, 50, 60) > 0.5).float()
+    prepared = preprocessing.prepare(image)
+    assert prepared.dtype == torch.float32 and prepared.shape == (3, 16, 16)
+    assert prepared.min() >= 0 and prepared.max() <= 1
+    of_bytes = preprocessing.prepare(images.to_bytes(image))
+    assert (images.to_unit(of_bytes) - prepared).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_without_resize_pictures_are_what_training_saw():
+    image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
+    assert torch.equal(Preprocessing(crop=24).prepare(image), images.fit(image, 24))
+
+
+def test_gray():
+    image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    preprocessing = Preprocessing(crop=32, mean=(0.5,), std=(0.25,), channels=1)
+    prepared = preprocessing.prepare(image)
+    assert torch.equal(prepared, images.to_gray(images.fit(image, 32)))
+    normal = preprocessing.normalise(prepared[None])
+    assert normal.shape == (1, 1, 32, 32) and torch.allclose(normal, (prepared / 255 - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize("shape", [(1, 10_000), (10_000, 1), (2, 100_001), (3, 30_000)])
+def test_a_strip_takes_no_gigabytes(shape):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+    assert Preprocessing(resize=256, crop=224).prepare(image).shape == (3, 224, 224)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024
+
+
+@pytest.mark.parametrize("shape", [(2, 101), (2, 100), (101, 3), (100, 3)])
+def test_the_ends_of_a_strip_are_cut_alike(shape):
+    place = torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij")).float()
+    cut = shorten(place, 8)
+    assert sorted(cut.shape[1:])[1] in (8 * min(shape), 8 * min(shape) + 1)
+    assert torch.equal(cut.mean((1, 2)), place.mean((1, 2)))
+    assert shorten(place, 51) is place
+
+
+def test_a_strip_shows_the_same_middle_as_it_would_whole():
+    ramp = torch.linspace(0, 1, 4001).expand(3, 8, -1)
+    whole = Preprocessing(resize=16, crop=16)
+    direct = torchvision.transforms.functional.center_crop(torchvision.transforms.functional.resize(ramp, 16), 16)
+    assert (whole.prepare(ramp) - direct).abs().max() < 1 / 4000  # half a pixel of the strip

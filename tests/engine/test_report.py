@@ -1,0 +1,55 @@
+"""report.html: everything in one page, nothing from outside, nothing unescaped."""
+
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from mlcli.engine import images, report
+from mlcli.engine.runs import Run
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.sources, self.tags, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run(tmp_path / "run")
+    data = {"training": {"root": "<script>alert(1)</script>", "count": 3}}
+    run.create({"command": "train", "options": {"lr": 0.25, "val": None}, "data": data})
+    return run
+
+
+def test_a_page_of_options_curves_samples_and_figures(run):
+    for step, loss in ((1, 2.0), (2, 1.0), (3, 0.125)):
+        run.log(step, {"loss": loss, "seconds": step})
+    images.write(torch.rand(3, 4, 4), run.samples_folder / "faces-00000003.png")
+    report.write(run)
+    page = Page(run.report_file.read_text())
+    text = " ".join(page.words)
+    assert "script" not in page.tags and "<script>alert(1)</script>" in text
+    assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "faces-00000003" in text and "0.125" in text and "0.25" in text
+    assert page.tags.count("polyline") == 1
+
+
+def test_a_curve_runs_from_left_to_right_and_high_is_up():
+    drawn = report.curve("loss", [(10, 4.0), (20, 2.0), (30, 3.0)], width=100, height=50)
+    assert 'points="0.0,0.0 50.0,50.0 100.0,25.0"' in drawn
+    assert report.curve("loss", [(10, 4.0)]) == ""
+
+
+def test_a_run_that_has_only_begun_has_a_report(run):
+    report.write(run)
+    assert "None yet." in run.report_file.read_text()

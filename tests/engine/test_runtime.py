@@ -1,0 +1,56 @@
+"""Device, precision and random streams."""
+
+import pytest
+import torch
+
+from mlcli.engine import runtime
+from mlcli.engine.runtime import Runtime, generator
+from mlcli.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_bf16_only_where_the_processor_has_it(monkeypatch):
+    for capabilities, precision in (
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+        ({"avx512_f": True}, "fp32"),
+        ({}, "fp32"),
+    ):
+        monkeypatch.setattr(runtime, "cpu_capabilities", lambda found=capabilities: found)
+        assert Runtime.choose("cpu", "auto").precision == precision
+
+
+@pytest.mark.parametrize(
+    "device, precision",
+    [("tpu", "auto"), ("cuda:99", "auto"), ("cpu", "fp16"), ("cpu", "fp8"), ("meta", "auto"), ("", "auto")],
+)
+def test_what_cannot_be_had_is_said(device, precision):
+    with pytest.raises(UsageError, match="--device|--precision"):
+        Runtime.choose(device, precision)
+
+
+def test_autocast_is_the_precision():
+    product = {}
+    for precision in ("fp32", "bf16"):
+        with Runtime(CPU, precision).autocast():
+            product[precision] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    assert product == {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def test_streams_depend_on_every_number_and_on_nothing_else():
+    def numbers(*key):
+        return torch.rand(4, generator=generator(*key)).tolist()
+
+    torch.manual_seed(1)
+    first = numbers(0, 1, 2)
+    torch.manual_seed(2)
+    assert numbers(0, 1, 2) == first
+    others = [numbers(*key) for key in ((1, 1, 2), (0, 2, 2), (0, 1, 3), (1, 0, 2), (0, 1), (2, 1, 0))]
+    assert len({tuple(n) for n in (*others, first)}) == 7
+
+
+def test_neighbouring_streams_are_unrelated():
+    draws = torch.stack([torch.rand(500, generator=generator(0, step)) for step in range(20)])
+    correlation = torch.corrcoef(draws) - torch.eye(20)
+    assert correlation.abs().max() < 0.2
