@@ -100,6 +100,7 @@ class Activations:
 
 # -- the graph -----------------------------------------------------------------------------------------------
 
+
 def _extractor(network: nn.Module, addresses: Sequence[str]) -> fx.GraphModule:
     """The network cut down to what the nodes of these addresses need; address: value."""
     from torchvision.models.feature_extraction import create_feature_extractor
@@ -177,9 +178,8 @@ class _Graph:
             if found:
                 return found[-1]
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
-        raise UsageError(
-            f"--layer {address}: no layer of {self.model.name}{nearest(address, list(known))}; `mlcli layers` lists them"
-        )
+        near = nearest(address, list(known))
+        raise UsageError(f"--layer {address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
 
     def _reach(self, node: fx.Node, module: nn.Module | None, crop: int) -> _Reach | None:
         """What the values of a node see (Araujo et al. 2019); None where they do not depend on the picture."""

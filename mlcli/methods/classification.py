@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from mlcli.engine.folders import PictureSet, decode
+from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import ImageError
+from mlcli.errors import ImageError, WeightsError
 
 
 @torch.inference_mode()
@@ -26,6 +27,8 @@ def probabilities(
 
     def compute() -> Iterator[tuple[Path, Tensor | ImageError]]:
         good = [image for _, image in waiting if not isinstance(image, ImageError)]
+        if any(image.is_floating_point() for image in good):  # one of 16 bits among pictures of 8
+            good = [to_unit(image) for image in good]
         rows = iter(predict(model, torch.stack(good), runtime)) if good else iter(())
         for path, image in waiting:
             yield path, image if isinstance(image, ImageError) else next(rows)
@@ -40,10 +43,17 @@ def probabilities(
 
 @torch.inference_mode()
 def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
-    """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU."""
+    """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU.
+
+    Raises WeightsError where the network's answer is no number.
+    """
     with runtime.autocast():
         scores = model(images.to(runtime.device))
-    return scores.float().softmax(1).cpu()
+    result = scores.float().softmax(1).cpu()
+    if not result.isfinite().all():
+        raise WeightsError(f"{model.name}: answers with no number in {runtime.precision}; its weights are damaged"
+                           + (", or try --precision fp32" if runtime.precision != "fp32" else ""))  # fmt: skip
+    return result
 
 
 @dataclass(frozen=True)

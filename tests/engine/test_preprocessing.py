@@ -10,7 +10,9 @@ from mlcli.engine.preprocessing import Preprocessing, shorten
 SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 256), (257, 300), (640, 480), (5, 5)]
 
 
-@pytest.mark.parametrize("name", ["resnet50", "squeezenet1_1", "inception_v3", "vit_b_16", "efficientnet_b0", "maxvit_t"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "squeezenet1_1", "inception_v3", "vit_b_16", "efficientnet_b0", "maxvit_t"]
+)
 def test_prepare_and_normalise_are_torchvisions_transforms(name):
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     with torch.device("meta"):
