@@ -123,7 +123,7 @@ def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number
 
 def test_two_processes_agree_with_one_and_resume(short, finished, tmp_path):
     run = tmp_path / "run"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     launch += ["-m", "mlcli.cli", "train", *map(str, short), "-o", str(run), "--device", "cpu"]
     process = subprocess.Popen(
         [*launch, "--save-every", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True

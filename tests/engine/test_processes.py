@@ -52,7 +52,7 @@ group.close()
 def test_two_processes_equal_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(script)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     done = subprocess.run(launch, capture_output=True, text=True, env=environment, timeout=240)
