@@ -13,16 +13,15 @@ def run(
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
     layer: option.Layer = "conv1",
-    unit: Annotated[int, typer.Option("--unit", min=0, help="Which unit's kernel, in layers after the first.")] = 0,
-    side: Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of a tile in pixels.")] = 56,
+    size: Annotated[int, typer.Option("--size", min=8, max=1024, help="Side of a tile in pixels.")] = 56,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
     """Draw the kernels of a convolution.
 
     The first layer's kernels are drawn in colour, edges by orientation before colours by hue, each scaled on its own
-    and labelled with its unit. A deeper layer shows the kernel of one --unit, a gray tile for each channel of its
-    input, the strongest first.
+    and labelled with its unit. A deeper layer shows the kernel of one unit, as in --layer conv4:12 (default 0): a gray
+    tile for each channel of its input, the strongest first.
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.engine import canvas, features, images, models
@@ -31,17 +30,20 @@ def run(
 
     refuse_existing(output, overwrite)
     images.output_format(output)
+    address, unit = features.split_unit(layer)
     chosen = models.load(model, weights)
-    convolution = features.convolution(chosen, layer)
+    convolution = features.convolution(chosen, address)
     weight = convolution.module.weight.detach().float()
-    if weight.shape[-2:] == (1, 1) and weight.shape[1] > 3:
-        say(f"{convolution.address}: its kernels are 1x1; each tile is one weight", quiet)
-    if weight.shape[1] in (1, 3):
+    if unit is not None and unit >= len(weight):
+        raise UsageError(f"--layer {layer}: {convolution.address} has the units 0 to {len(weight) - 1}")
+    if weight.shape[1] in (1, 3) and unit is None:
         drawn = kernels.first_layer(weight)
-    elif unit < len(weight):
-        drawn = kernels.one_unit(weight, unit)
     else:
-        raise UsageError(f"--unit {unit}: {convolution.address} has the units 0 to {len(weight) - 1}")
-    images.write(canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=side), output)
-    write_beside(output, "filters", {"model": model, "layer": layer, "unit": unit, "size": side}, chosen)
-    say(f"{output}: {len(drawn.numbers)} kernels of {convolution.address}", quiet)
+        drawn = kernels.one_unit(weight, unit or 0, convolution.module.groups)
+    picture = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
+    images.write(picture, output)
+    structure = [round(share, 4) for share in kernels.structure(weight).tolist()]
+    options = {"model": model, "weights": weights, "layer": layer, "size": size}
+    write_beside(output, "filters", options, chosen, address=convolution.address, structure=structure)
+    of = "" if len(drawn.numbers) == len(weight) and unit is None else f", unit {unit or 0}"
+    say(f"{output}: {len(drawn.numbers)} kernels of {convolution.address}{of}", quiet)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mlcli.engine.images import to_pillow
+from mlcli.engine.images import MAX_PIXELS, to_pillow
+from mlcli.errors import UsageError
 
 PAPER, INK = (255, 255, 255), (70, 70, 70)
 
@@ -23,6 +23,7 @@ def grid(
     """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels with its pixels kept square.
 
     labels: a short text below each tile. columns: default near a square picture.
+    Raises UsageError for a picture larger than could be read again.
     """
     n, _, height, width = tiles.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -31,9 +32,14 @@ def grid(
     text_height = 14 if labels is not None else 0
     cell_width, cell_height = width * scale + gap, height * scale + text_height + gap
     rows = math.ceil(n / columns)
-    canvas = Image.new("RGB", (columns * cell_width + gap, rows * cell_height + gap), PAPER)
+    size = (columns * cell_width + gap, rows * cell_height + gap)
+    if math.prod(size) > MAX_PIXELS:
+        raise UsageError(
+            f"--size {side}: {n} tiles of it make a picture of {size[0]} x {size[1]} pixels; take a smaller"
+        )
+    canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
-    for index, tile in enumerate(torch.as_tensor(tiles)):
+    for index, tile in enumerate(tiles):
         x, y = gap + index % columns * cell_width, gap + index // columns * cell_height
         picture = to_pillow(tile).resize((width * scale, height * scale), Image.Resampling.NEAREST)
         canvas.paste(picture, (x, y))

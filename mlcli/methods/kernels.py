@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GAP = 1  # tile border in kernel pixels
-
 
 @dataclass(frozen=True)
 class Kernels:
@@ -17,7 +15,7 @@ class Kernels:
 
 
 def first_layer(weight: Tensor) -> Kernels:
-    """Kernels that see colour or gray (N, 3 or 1, k, k): one tile each, colour kernels first, then by frequency.
+    """Kernels that see colour or gray (N, 3 or 1, k, k): one tile each, in the order of `arrange`.
 
     Each is scaled on its own, its zero at mid-gray and its largest weight at full range, so that structure shows in
     weak kernels too.
@@ -27,27 +25,36 @@ def first_layer(weight: Tensor) -> Kernels:
     return Kernels((0.5 + 0.5 * scaled[order]).expand(-1, 3, -1, -1), order.tolist())
 
 
-def one_unit(weight: Tensor, unit: int) -> Kernels:
+def one_unit(weight: Tensor, unit: int, groups: int = 1) -> Kernels:
     """The kernel of one unit of a deeper layer (N, C, k, k): a gray tile for each input channel, the strongest first.
 
-    All share one scale, so that the strength of the channels can be compared.
+    All share one scale, so that the strength of the channels can be compared. groups: of the convolution; a unit sees
+    the C channels of its own.
     """
     kernel = weight[unit]  # (C, k, k)
     order = kernel.square().sum((1, 2)).argsort(descending=True, stable=True)
     scaled = kernel[order] / kernel.abs().max().clamp_min(1e-12)
-    return Kernels((0.5 + 0.5 * scaled)[:, None].expand(-1, 3, -1, -1), order.tolist())
+    first = unit * groups // len(weight) * len(kernel)
+    return Kernels((0.5 + 0.5 * scaled)[:, None].expand(-1, 3, -1, -1), (first + order).tolist())
 
 
 def arrange(weight: Tensor) -> Tensor:
-    """An order of first-layer kernels (N, C, k, k): gray edges by orientation, then colour by hue."""
-    colour = colourfulness(weight)
-    gray = weight.mean(1)  # (N, k, k)
-    angle = orientation(gray)
-    hue = torch.atan2(
-        3**0.5 * (weight[:, 1] - weight[:, 2]).sum((1, 2)), (2 * weight[:, 0] - weight[:, 1] - weight[:, 2]).sum((1, 2))
-    ) if weight.shape[1] == 3 else torch.zeros(len(weight))  # fmt: skip
-    key = torch.where(colour < 0.5, angle, 10 + hue)
-    return key.argsort(stable=True)
+    """An order of first-layer kernels (N, C, k, k): gray ones by the orientation of their edge, then colours by hue."""
+    gray = orientation(weight.mean(1))  # [0, pi)
+    return torch.where(colourfulness(weight) < 0.5, gray, torch.pi + hue(weight)).argsort(stable=True)
+
+
+def hue(weight: Tensor) -> Tensor:
+    """(N,) angle on the colour circle of each kernel's most colourful weight, in [0, 2 pi); 0 for gray input.
+
+    Of one weight and not of their sum, since the two sides of a colour edge cancel.
+    """
+    if weight.shape[1] != 3:
+        return torch.zeros(len(weight))
+    red, green, blue = weight.flatten(2).unbind(1)  # (N, k k) each
+    x, y = 2 * red - green - blue, 3**0.5 * (green - blue)
+    place = (x.square() + y.square()).argmax(1, keepdim=True)
+    return torch.atan2(y.gather(1, place), x.gather(1, place))[:, 0] % (2 * torch.pi)
 
 
 def colourfulness(weight: Tensor) -> Tensor:
@@ -57,10 +64,10 @@ def colourfulness(weight: Tensor) -> Tensor:
 
 
 def orientation(gray: Tensor) -> Tensor:
-    """(N,) direction of the strongest frequency of (N, k, k), in [0, pi)."""
-    k = gray.shape[-1]
-    spectrum = torch.fft.fft2(gray - gray.mean((1, 2), keepdim=True), s=(4 * k, 4 * k)).abs().square()
-    fy, fx = torch.meshgrid(torch.fft.fftfreq(4 * k), torch.fft.fftfreq(4 * k), indexing="ij")
+    """(N,) direction in which (N, h, w) varies most, in [0, pi): 0 for an edge that stands upright."""
+    size = 4 * max(gray.shape[1:])  # padded, for a finer grid of frequencies
+    spectrum = torch.fft.fft2(gray - gray.mean((1, 2), keepdim=True), s=(size, size)).abs().square()
+    fy, fx = torch.meshgrid(torch.fft.fftfreq(size), torch.fft.fftfreq(size), indexing="ij")
     # the double angle makes f and -f the same direction
     radius = (fx.square() + fy.square()).clamp_min(1e-12)
     cos2 = (spectrum * (fx.square() - fy.square()) / radius).sum((1, 2))
@@ -69,12 +76,11 @@ def orientation(gray: Tensor) -> Tensor:
 
 
 def structure(weight: Tensor) -> Tensor:
-    """(N,) share of each kernel's energy in the lower half of its frequencies, 0 to 1.
+    """(N,) share of the energy of each kernel (N, C, h, w) in the lower half of its frequencies, 0 to 1.
 
-    White noise scores the share of the spectrum that the lower half covers (about 0.25); edges and blobs near 1.
+    White noise scores the share of the spectrum that the lower half covers (0.18 for 7 x 7); edges and blobs near 1.
     """
-    k = weight.shape[-1]
-    spectrum = torch.fft.fft2(weight).abs().square().sum(1)  # (N, k, k)
-    frequency = torch.fft.fftfreq(k).abs()
-    low = (frequency[:, None] <= 0.25) & (frequency[None, :] <= 0.25)
+    spectrum = torch.fft.fft2(weight).abs().square().sum(1)  # (N, h, w)
+    low_y, low_x = (torch.fft.fftfreq(side).abs() <= 0.25 for side in weight.shape[-2:])
+    low = low_y[:, None] & low_x
     return spectrum[:, low].sum(1) / spectrum.sum((1, 2)).clamp_min(1e-12)

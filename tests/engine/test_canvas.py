@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from mlcli.engine import canvas
+from mlcli.errors import UsageError
+
+
+def test_tiles_stand_in_rows_with_their_pixels_kept_square():
+    tiles = torch.rand(5, 3, 4, 4)
+    picture = np.asarray(canvas.grid(tiles, side=20, gap=2, columns=3))
+    assert picture.shape == (2 * (20 + 2) + 2, 3 * (20 + 2) + 2, 3)
+    for index, tile in enumerate(tiles):
+        y, x = 2 + index // 3 * 22, 2 + index % 3 * 22
+        cell = picture[y : y + 20, x : x + 20].reshape(4, 5, 4, 5, 3)
+        assert (cell == cell[:, :1, :, :1]).all()
+        assert (cell[:, 0, :, 0] == (tile.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)).all()
+    assert (picture[24:, 46:] == canvas.PAPER).all()  # no sixth tile
+    assert (picture[:2] == canvas.PAPER).all() and (picture[:, 22:24] == canvas.PAPER).all()
+
+
+def test_labels_stand_below_their_tiles():
+    tiles = torch.ones(2, 3, 7, 7)
+    plain, labelled = canvas.grid(tiles, columns=2), canvas.grid(tiles, ["1", ""], columns=2)
+    assert labelled.height - plain.height == 14
+    dark = np.asarray(labelled.convert("L")) < 128
+    rows, columns = dark.nonzero()
+    assert len(rows) and rows.min() >= 6 + 56 and columns.max() < 6 + 56
+
+
+def test_near_square_unless_told():
+    assert canvas.grid(torch.zeros(64, 3, 7, 7), gap=0).size == (8 * 56, 8 * 56)
+    assert canvas.grid(torch.zeros(3, 3, 7, 7), gap=0, columns=1).size == (56, 3 * 56)
+
+
+def test_large_tiles_are_not_shrunk_and_oblong_ones_fit():
+    assert canvas.grid(torch.zeros(1, 3, 100, 30), side=56, gap=0).size == (30, 100)
+    assert canvas.grid(torch.zeros(1, 3, 1, 7), side=56, gap=0).size == (56, 8)
+
+
+def test_a_picture_beyond_all_bounds_is_refused():
+    with pytest.raises(UsageError, match="--size 1024: 2048 tiles"):
+        canvas.grid(torch.zeros(1, 3, 1, 1).expand(2048, -1, -1, -1), side=1024)
