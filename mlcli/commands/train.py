@@ -1,6 +1,6 @@
 """`mlcli train`"""
 
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,11 +51,15 @@ def run(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
     ] = None,
-    batch_size: option.BatchSize = DEFAULT.batch_size,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a twentieth of DATA.")
+    ] = None,
     optimizer: Annotated[
         Optimizer | None, typer.Option("--optimizer", help="Default muon for cifarnet, sgd for other architectures.")
     ] = None,
-    lr: Annotated[float, typer.Option("--lr", min=0, help="The highest rate.")] = DEFAULT.lr,
+    lr: Annotated[
+        float | None, typer.Option("--lr", min=0, help="The highest rate; default by optimizer and batch size.")
+    ] = None,
     schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = DEFAULT_SCHEDULE,
     momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
     weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
@@ -92,15 +96,12 @@ def run(
     from mlcli.methods.supervised import Supervised
 
     folder, options = _training.open_run("train", context, output, overwrite=overwrite, resume=resume)
-    # Muon scales weights freely, which only a batch norm after each of them allows.
-    options["optimizer"] = options["optimizer"] or ("muon" if options["model"] == models.EMBEDDED else "sgd")
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
     runtime = Runtime.choose(device, options["precision"])
     processes = Processes(runtime.device)
 
     training = ClassFolder.open(options["data"])
     training.require_classes(2)
-    training, validation = with_validation(training, options["val"], recipe.seed)
+    training, validation = with_validation(training, options["val"], options["seed"])
     size = options["size"] or models.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
     pictures = _training.read_pictures(training, size, channels, workers, quiet)
@@ -108,8 +109,9 @@ def run(
     if validation:
         validation_pictures = _training.read_pictures(validation, size, channels, workers, quiet)
         data["validation"] = _training.summary(validation, validation_pictures)
+    recipe = complete(options, len(pictures))
     if processes.main:
-        _training.start(folder, "train", options, data, resume=resume)
+        _training.start(folder, "train", options | asdict(recipe), data, resume=resume)
     processes.wait()
 
     plan = Plan(
@@ -134,6 +136,18 @@ def run(
             f"{folder.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in figures.items()),
             quiet,
         )
+
+
+def complete(options: dict, pictures: int) -> Recipe:
+    """The recipe, with what the command line left open decided by the model and the number of pictures."""
+    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe) if options[field.name] is not None})
+    # Muon scales weights freely, which only a batch norm after each of them allows.
+    optimizer = options["optimizer"] or (DEFAULT.optimizer if options["model"] == "cifarnet" else "sgd")
+    batch_size = options["batch_size"] or max(2, min(DEFAULT.batch_size, pictures // 20 // 2 * 2))
+    # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
+    muon, sgd = DEFAULT.lr * min(1, batch_size / DEFAULT.batch_size) ** 0.5, 0.1 * batch_size / 256
+    rate = options["lr"] if options["lr"] is not None else muon if optimizer == "muon" else sgd
+    return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
 
 
 def with_validation(training: "ClassFolder", val: str | None, seed: int) -> tuple["ClassFolder", "ClassFolder | None"]:
