@@ -10,7 +10,7 @@ class Supervised:
     epochs: int = 30
     batch_size: int = 1000
     optimizer: str = "muon"
-    lr: float = 0.2
+    lr: float = 0.08
     momentum: float = 0.85
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1

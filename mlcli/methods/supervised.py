@@ -183,6 +183,5 @@ def optimizers(network: nn.Module, recipe: recipes.Supervised) -> list[torch.opt
     rest = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
         return [torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]
-    # Ratios of the rates as found with the kernels' rate at 0.2
-    rest[0]["lr"], rest[1]["lr"] = recipe.lr / 2, recipe.lr / 4
+    rest[1]["lr"] = recipe.lr / 2
     return [ConvolutionMuon(kernels, recipe.lr), torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]
