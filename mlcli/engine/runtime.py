@@ -46,9 +46,9 @@ class Runtime:
 def keep_memory() -> None:
     """Have the C library keep freed memory for the next batch, in huge pages where the kernel has them.
 
-    glibc gives every freed block over 32 MB back to the system, so each activation of a batch is mapped, zeroed page
-    by page, and unmapped again at every step: a third of the time of a training step on a CPU. Call before the first
-    tensor is made. Does nothing where the C library is another one.
+    glibc gives every freed block over 32 MB back to the system, so the activations of a batch and the work space of its
+    convolutions are mapped, zeroed page by page, and unmapped again at every step: a third or more of the time of a
+    training step on a CPU. Call before the first tensor is made. Does nothing where the C library is another one.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large allocation
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
