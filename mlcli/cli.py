@@ -62,6 +62,9 @@ def guarded(run: Callable) -> Callable:
         except MlcliError as error:
             complain(error)
             raise typer.Exit(error.exit_status) from None
+        except BrokenPipeError:  # `mlcli … | head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
 
     return wrapper
 
@@ -75,11 +78,8 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        build()()
-    except BrokenPipeError:  # `mlcli … | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
-    except KeyboardInterrupt:
+        build()(prog_name="mlcli")
+    except KeyboardInterrupt:  # before Typer is in charge
         raise SystemExit(130) from None
 
 

@@ -17,11 +17,20 @@ def complain(problem: object) -> None:
 def say(message: str, quiet: bool = False) -> None:
     """A message on stderr."""
     if not quiet:
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
 
 
 def json_text(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """One JSON document, always valid UTF-8.
+
+    A file name that is not UTF-8 is kept as Python reads it, its odd bytes as escapes \\udc80 to \\udcff.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    return text + "\n"
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:

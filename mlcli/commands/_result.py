@@ -1,5 +1,6 @@
 """Where a command's result goes: stdout, or a file that is refused if it exists."""
 
+import os
 from pathlib import Path
 
 from mlcli.commands._report import out
@@ -23,7 +24,12 @@ class Result:
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
-    if output is not None and output.exists() and not overwrite:
+    """Raise UsageError where something stands at `output` that may not be replaced. Devices (/dev/stdout) may be."""
+    if output is None:
+        return
+    if os.path.isdir(output):
+        raise UsageError(f"{output}: a folder; give the name of a file")
+    if os.path.isfile(output) and not overwrite:
         raise UsageError(f"{output}: exists already; --overwrite replaces it")
 
 

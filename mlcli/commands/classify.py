@@ -35,6 +35,7 @@ def run(
     from mlcli.engine import models
     from mlcli.engine.folders import find_images
     from mlcli.engine.runtime import Runtime
+    from mlcli.errors import DataError
 
     result = Result(output, overwrite)
     runtime = Runtime.choose(device, precision)
@@ -45,6 +46,8 @@ def run(
         found = find_images(images)
         for problem in found.problems:
             complain(problem)
+        if not found.paths:
+            raise DataError(f"{' '.join(images)}: no pictures there")
         failures = len(found.problems)
         failures += _classify(found.paths, chosen, runtime, result, format, top_k, batch_size, workers, quiet)
     if failures:

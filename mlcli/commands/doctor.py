@@ -24,5 +24,5 @@ def run(
     if format == "json":
         result.write(json_text(findings))
         return
-    rows = [(name, ", ".join(map(str, v)) if isinstance(v, list) else v) for name, v in findings.items()]
+    rows = [(name, (", ".join(v) or "none") if isinstance(v, list) else v) for name, v in findings.items()]
     result.write(csv_text(("what", "value"), rows) if format == "csv" else table(("what", "value"), rows))

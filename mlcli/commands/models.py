@@ -23,6 +23,11 @@ def run(
         result.write(json_text(entries))
         return
     header = [key.replace("_", " ") for key in entries[0]]
-    rows = [["" if v is None else {True: "yes", False: "no"}.get(v, v) if isinstance(v, bool) else v for v in e.values()]
-            for e in entries]  # fmt: skip
+    rows = [[_plain(value) for value in entry.values()] for entry in entries]
     result.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(1, 2, 3, 5)))
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else value

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+import mlcli
 from mlcli.engine import models
 from mlcli.engine.folders import available_processors
 from mlcli.engine.runtime import Runtime, cpu_capabilities, native_bf16
+from mlcli.errors import WeightsError
 
 PACKAGES = (
-    "mlcli",
-    "torch",
     "torchvision",
     "pillow",
     "numpy",
@@ -32,6 +32,8 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
     findings: dict[str, Any] = {
         "python": platform.python_version(),
         "system": platform.platform(),
+        "mlcli": mlcli.__version__,
+        "torch": torch.__version__,  # with its CUDA version, which the package's metadata lack
         **{package: _version(package) for package in PACKAGES},
         "processor": cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
         "processors": available_processors(),
@@ -45,7 +47,11 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
         "environment": [f"{k}={os.environ[k]}" for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME")
                         if k in os.environ],
     }  # fmt: skip
-    model = models.load().to(runtime)
+    try:
+        model = models.load().to(runtime)
+    except WeightsError as error:  # worth a report of its own
+        findings["cifarnet"] = str(error)
+        return findings
     findings["cifarnet_hash"] = model.hash[:16]
     findings["cifarnet_ms_per_image"] = round(1000 * forward_seconds(model, runtime) / BATCH, 3)
     return findings

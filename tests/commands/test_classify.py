@@ -1,0 +1,284 @@
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from tests import odd_images
+from tests.cli import ENVIRONMENT, mlcli, mlcli_process
+from tests.tiny import COLOURS, class_folders
+
+SAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "samples", "photos")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """blue.png, green.png, red.png"""
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (20, 16), colour).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def entries(*arguments, **options):
+    return json.loads(mlcli("classify", *arguments, "--format", "json", **options).stdout)
+
+
+def test_json_is_a_list_in_input_order(pictures, colours):
+    paths = [str(pictures / f"{name}.png") for name in ("red", "blue", "green")]
+    found = entries(*paths, "--model", colours, "--top-k", 2)
+    assert [entry["image"] for entry in found] == paths
+    for entry, name in zip(found, ("red", "blue", "green"), strict=True):
+        assert set(entry) == {"image", "predictions"} and len(entry["predictions"]) == 2
+        best, second = entry["predictions"]
+        assert set(best) == {"label", "index", "probability"}
+        assert best["label"] == name and best["index"] == sorted(COLOURS).index(name)
+        assert 1 >= best["probability"] > 0.5 > second["probability"] > 0
+
+
+def test_more_classes_than_there_are(pictures, colours):
+    (entry,) = entries(pictures / "red.png", "--model", colours, "--top-k", 10**20)
+    assert sum(p["probability"] for p in entry["predictions"]) == pytest.approx(1, abs=1e-5)
+    assert {p["label"] for p in entry["predictions"]} == set(COLOURS)
+
+
+def test_a_folder_with_bad_pictures(pictures, colours):
+    (pictures / "a broken.jpg").write_bytes(b"nothing")
+    result = mlcli("classify", pictures, pictures / "absent.png", "--model", colours, "--format", "json", status=1)
+    found = json.loads(result.stdout)
+    names = [os.path.basename(entry["image"]) for entry in found]
+    assert names == ["a broken.jpg", "blue.png", "green.png", "red.png", "absent.png"]
+    assert set(found[0]) == set(found[4]) == {"image", "error"}
+    assert [e["predictions"][0]["label"] for e in found[1:4]] == ["blue", "green", "red"]
+    assert found[0]["error"] in result.stderr and found[4]["error"] in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"])
+def test_paths_on_stdin(pictures, colours, separator):
+    paths = [str(pictures / "red.png"), str(pictures / "blue.png")]
+    found = entries("-", "--model", colours, input=separator.join([*paths, ""]))
+    assert [entry["image"] for entry in found] == paths
+
+
+def test_table(pictures, colours):
+    (pictures / "green.png").write_bytes(b"")
+    result = mlcli("classify", pictures, "--model", colours, "--top-k", 1, status=1)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["image", "class", "probability"] in lines
+    assert [line[1] for line in lines if "%" in "".join(line)] == ["blue", "red"]
+    assert "green.png: empty file" in result.stderr
+
+
+def test_csv(pictures, colours):
+    (pictures / "green.png").write_bytes(b"")
+    result = mlcli("classify", pictures, "--model", colours, "--top-k", 2, "--format", "csv", status=1)
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(os.path.basename(r["image"]), r["rank"], r["label"]) for r in rows if r["rank"] == "1"] == [
+        ("blue.png", "1", "blue"),
+        ("red.png", "1", "red"),
+    ]
+    assert len(rows) == 5 and "empty file" in rows[-1]["error"] and not rows[-1]["label"]
+
+
+def test_output_file(pictures, colours, tmp_path):
+    target = tmp_path / "new" / "result.json"
+    arguments = ("classify", pictures / "red.png", "--model", colours, "--format", "json", "-o", target)
+    assert mlcli(*arguments).stdout == ""
+    first = target.read_bytes()
+    assert json.loads(first)[0]["predictions"][0]["label"] == "red"
+    target.write_text("mine")
+    assert "--overwrite replaces it" in mlcli(*arguments, status=2).stderr
+    assert target.read_text() == "mine"
+    mlcli(*arguments, "--overwrite")
+    assert target.read_bytes() == first
+    assert [file.name for file in target.parent.iterdir()] == ["result.json"]
+
+
+def test_odd_images(tmp_path, colours):
+    expected, bad = odd_images.make(tmp_path)
+    result = mlcli("classify", tmp_path, "--model", colours, "--format", "json", status=1)
+    found = {os.path.relpath(entry["image"], tmp_path): entry for entry in json.loads(result.stdout)}
+    assert len(bad) >= 30
+    for name in expected:
+        assert found[name]["predictions"], name
+    for name in bad:
+        assert name in found[name]["error"] and name in result.stderr, name
+    assert len(result.stderr.splitlines()) == len(bad)
+    assert "Traceback" not in result.stderr and "Warning" not in result.stderr
+    table = mlcli("classify", tmp_path / "new\nline.png", "--model", colours, "--top-k", 1).stdout
+    assert r"new\nline.png" in table and len(table.strip().splitlines()) == 3
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names there are always UTF-8")
+def test_names_that_are_no_utf8(tmp_path, colours):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Image.new("RGB", (16, 16), COLOURS["red"]).save(os.fsdecode(name), "PNG")
+    done = mlcli_process("classify", name, "--model", colours, "--format", "json")
+    (entry,) = json.loads(done.stdout.decode("utf-8"))
+    assert os.fsencode(entry["image"]) == name  # valid UTF-8, that still names the file
+    assert r"caf\xe9.png" in mlcli("classify", os.fsdecode(name), "--model", colours).stdout
+    assert name in mlcli("classify", os.fsdecode(name), "--model", colours, "--format", "csv").stdout_bytes
+    mlcli("classify", os.fsdecode(name), "--model", colours, "--format", "json", "-o", tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text("utf-8")) == [entry]
+
+
+def test_no_pictures(tmp_path, colours):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("none")
+    result = mlcli("classify", folder, "--model", colours, status=1)
+    assert str(folder) in result.stderr and "no pictures there" in result.stderr and result.stdout == ""
+    assert "no pictures there" in mlcli("classify", "-", "--model", colours, status=1, input="").stderr
+
+
+# -- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate(tmp_path, colours):
+    class_folders(tmp_path, per_class=4, noise=5)
+    (tmp_path / "red" / "00.png").rename(tmp_path / "blue" / "red.png")
+    (tmp_path / "green" / "00.png").write_bytes(b"cut")
+    arguments = ("classify", tmp_path, "--evaluate", "--model", colours)
+    result = mlcli(*arguments, "--format", "json", status=1)
+    report = json.loads(result.stdout)
+    assert set(report) == {
+        "model", "accuracy", "top5_accuracy", "interval", "per_class", "confusion", "count"
+    }  # fmt: skip
+    assert report["count"] == 11 and report["accuracy"] == pytest.approx(10 / 11) and report["top5_accuracy"] == 1
+    assert report["confusion"] == [[4, 0, 1], [0, 3, 0], [0, 0, 3]]
+    assert report["per_class"]["blue"] == {"accuracy": 0.8, "count": 5}
+    assert report["interval"][0] < 10 / 11 < report["interval"][1]
+    assert str(tmp_path / "green" / "00.png") in result.stderr
+    table = mlcli(*arguments, status=1).stdout
+    assert "accuracy 90.91%" in table and "11 pictures" in table
+    assert ["blue", "4", "0", "1"] in [line.split() for line in table.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(mlcli(*arguments, "--format", "csv", status=1).stdout)))
+    assert [(r["class"], r["count"]) for r in rows] == [("blue", "5"), ("green", "3"), ("red", "3")]
+
+
+def test_evaluate_with_folders_that_do_not_fit(tmp_path, colours, pictures):
+    (tmp_path / "labelled" / "gren").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "labelled" / "gren" / "one.png")
+    for data, status, text in [
+        ([tmp_path / "labelled"], 1, "gren"),
+        ([tmp_path / "absent"], 1, "absent"),
+        ([pictures / "red.png"], 1, "red.png"),
+        ([tmp_path, tmp_path], 2, "takes one folder"),
+    ]:
+        result = mlcli("classify", *data, "--evaluate", "--model", colours, status=status)
+        assert text in result.stderr and result.stdout == ""
+    (tmp_path / "labelled" / "gren").rename(tmp_path / "labelled" / "green")
+    (tmp_path / "labelled" / "green" / "one.png").write_bytes(b"")
+    result = mlcli("classify", tmp_path / "labelled", "--evaluate", "--model", colours, status=1)
+    assert "no readable picture" in result.stderr
+
+
+# -- wrong command lines ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--model", "resnet51"], "did you mean"),
+        (["--model", "x" * 3000], "neither a run folder nor a known model"),
+        (["--model", ""], "neither a run folder nor a known model"),
+        (["--device", "gpu"], "unknown device"),
+        (["--device", "cuda:99"], "CUDA devices"),
+        (["--precision", "fp8"], "fp8"),
+        (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
+        (["--format", "xml"], "xml"),
+        (["--top-k", "0"], "top-k"),
+        (["--top-k", "many"], "top-k"),
+        (["--batch-size", "0"], "batch-size"),
+        (["--workers", "-1"], "workers"),
+        (["-o", "."], "a folder"),
+        (["--unknown"], "unknown"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(pictures, colours, arguments, text):
+    result = mlcli("classify", pictures / "red.png", "--model", colours, *arguments, status=2)
+    assert text in result.stderr and result.stdout == ""
+
+
+def test_no_pictures_named_at_all():
+    assert "images" in mlcli("classify", status=2).stderr.lower()
+
+
+@pytest.mark.parametrize("output", ["/dev/null/result.json", "{}/red.png/result.json", "{}/" + "n" * 300])
+def test_an_output_that_cannot_be_written(pictures, colours, output):
+    result = mlcli("classify", pictures / "red.png", "--model", colours, "-o", output.format(pictures), status=1)
+    assert "cannot be written" in result.stderr
+
+
+def test_weights_that_cannot_be(pictures, colours, tmp_path):
+    (tmp_path / "bad.pth").write_bytes(b"\x80\x02]q\x00.")
+    for file in ("absent.safetensors", "bad.pth", "red.png", "n" * 300):
+        result = mlcli("classify", pictures / "red.png", "--model", colours, "--weights", tmp_path / file, status=1)
+        assert file in result.stderr
+
+
+# -- as a process ----------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_read_enough(pictures, colours):
+    paths = "\n".join([str(pictures / "red.png"), *(f"{pictures}/absent {n}.png" for n in range(20_000))])
+    command = [sys.executable, "-m", "mlcli.cli", "classify", "-", "--model", str(colours), "--format", "csv"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    process.stdin.write(paths.encode())
+    process.stdin.close()
+    process.stdin = None
+    process.stdout.close()  # as `head` does, before the result is written
+    process.stdout = None
+    _, errors = process.communicate(timeout=60)
+    assert b"Traceback" not in errors and b"Broken pipe" not in errors and b"BrokenPipe" not in errors
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(colours, tmp_path, number, status):
+    class_folders(tmp_path, per_class=700)
+    (tmp_path / "blue" / "00.png").write_bytes(b"")  # named on stderr: by then it is at work
+    target = tmp_path / "result.json"
+    command = [sys.executable, "-m", "mlcli.cli", "classify", tmp_path, "--model", colours, "-o", target]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    said = process.stderr.readline()
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert b"00.png" in said and process.returncode == status
+    assert b"Traceback" not in errors and output == b"" and not target.exists()
+    assert not list(tmp_path.glob(".mlcli*"))
+
+
+def test_one_photograph_takes_little_more_than_importing_torch():
+    def seconds(*command):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    imports = seconds("-c", "import torch, torchvision")
+    assert seconds("-m", "mlcli.cli", "classify", os.path.join(SAMPLES, "cat.jpg")) < 1.2 * imports + 1
+
+
+def test_the_embedded_network_needs_neither_torchvision_nor_rich():
+    code = (
+        "import sys; from mlcli.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "print([name for name in ('torchvision', 'rich', 'accelerate', 'torchmetrics') if name in sys.modules])"
+    )
+    photograph = os.path.join(SAMPLES, "cat.jpg")
+    command = [sys.executable, "-c", code, "classify", photograph, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_embedded_network_knows_a_cat():
+    (entry,) = entries(os.path.join(SAMPLES, "cat.jpg"))
+    assert entry["predictions"][0]["label"] == "cat"

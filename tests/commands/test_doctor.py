@@ -1,0 +1,49 @@
+import json
+
+import pytest
+import torch
+
+import mlcli as package
+from mlcli.engine import diagnosis, models
+from mlcli.errors import WeightsError
+from tests.cli import mlcli
+
+
+def test_json(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    found = json.loads(mlcli("doctor", "--device", "cpu", "--precision", "fp32", "--format", "json").stdout)
+    assert found["mlcli"] == package.__version__ and found["torch"] == torch.__version__
+    assert found["device"] == "cpu" and found["precision"] == "fp32" and found["threads"] == torch.get_num_threads()
+    assert found["weights_folder"] == str(tmp_path / "hub" / "checkpoints")
+    assert f"TORCH_HOME={tmp_path}" in found["environment"]
+    assert found["cifarnet_hash"] == models.load().hash[:16]
+    assert 0 < found["cifarnet_ms_per_image"] < 1000
+    assert all(found[name] != "not installed" for name in diagnosis.PACKAGES)
+
+
+def test_every_dependency_is_reported():
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(package.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    names = {dependency.split(">")[0] for dependency in project["dependencies"]}
+    assert names == {*diagnosis.PACKAGES, "torch"}
+
+
+def test_table():
+    lines = [line.split() for line in mlcli("doctor", "--device", "cpu").stdout.splitlines()]
+    assert ["mlcli", package.__version__] in lines and ["device", "cpu"] in lines
+
+
+def test_broken_embedded_weights_do_not_stop_the_report(monkeypatch):
+    def fail():
+        raise WeightsError("cifarnet.safetensors: cut off")
+
+    monkeypatch.setattr(models, "load", fail)
+    found = json.loads(mlcli("doctor", "--device", "cpu", "--format", "json").stdout)
+    assert found["cifarnet"] == "cifarnet.safetensors: cut off" and found["torch"]
+
+
+@pytest.mark.parametrize("arguments", [["--device", "tpu"], ["--precision", "fp8"], ["surplus"]])
+def test_errors(arguments):
+    assert arguments[-1] in mlcli("doctor", *arguments, status=2).stderr

@@ -1,0 +1,68 @@
+"""Dependencies run one way: cli -> commands -> methods -> engine -> networks; errors is a leaf."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mlcli
+
+PACKAGE = Path(mlcli.__file__).parent
+ORDER = ["networks", "engine", "methods", "commands", "cli"]
+FILES = sorted(PACKAGE.rglob("*.py"))
+NETWORKS_MAY = {"torch", "collections", "math", "functools", "dataclasses", "typing", "itertools"}
+
+
+def part(name: str) -> str:
+    """`mlcli.engine.models` -> engine; the package itself -> mlcli."""
+    return (name.split(".") + ["mlcli"])[1] if "." in name else "mlcli"
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, at its top or within a function."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            # `from mlcli.engine import models` imports a module, `from mlcli.engine.models import load` a name of one
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_one_way(file):
+    inside = file.relative_to(PACKAGE)
+    own = inside.parts[0].removesuffix(".py")
+    for name in sorted(imported(file)):
+        if name.split(".")[0] != "mlcli":
+            continue
+        other = part(name)
+        if other in ("errors", "mlcli", "__version__"):
+            continue
+        assert own in ORDER, f"{inside} is a leaf and imports {name}"
+        assert ORDER.index(other) <= ORDER.index(own), f"{inside} imports {name}"
+        if own == "commands" and other == "commands" and not inside.name.startswith("_"):
+            module = (name.split(".") + [""])[2]
+            assert module.startswith("_") or inside.name == "__init__.py", f"{inside} imports another command, {name}"
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "networks").glob("*.py")), ids=lambda file: file.name)
+def test_networks_need_torch_alone(file):
+    assert {name.split(".")[0] for name in imported(file)} <= NETWORKS_MAY | {"mlcli"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_report_prints(file):
+    calls = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    prints = [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+    assert not prints or file.name == "_report.py"
+    exits = [c.lineno for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func) == "sys.exit"]
+    assert not exits
+
+
+def test_every_part_of_the_package_is_in_the_order():
+    folders = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir() and not folder.name.startswith("__")}
+    assert folders - {"weights"} == set(ORDER) - {"cli"}
+    assert not list(PACKAGE.rglob("utils.py"))

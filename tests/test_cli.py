@@ -1,0 +1,105 @@
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import mlcli as package
+from mlcli import cli
+from mlcli.commands import COMMANDS
+from mlcli.errors import Interrupted, MlcliError, UsageError
+from tests.cli import ENVIRONMENT, mlcli, mlcli_process
+
+ROOT = Path(package.__file__).parents[1]
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "accelerate", "tqdm", "torchmetrics")
+
+
+def test_help_shows_panels_and_an_example_of_each_command():
+    shown = mlcli("--help", env={"COLUMNS": "200"}).stdout
+    places = [shown.index(f"─ {panel} ─") for panel in dict.fromkeys(command.panel for command in COMMANDS)]
+    assert places == sorted(places)
+    for command in COMMANDS:
+        assert command.example in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_command_has_help_with_an_example(command):
+    for flag in ("--help", "-h"):
+        shown = mlcli(command.name, flag, env={"COLUMNS": "200"}).stdout
+        assert f"Example: {command.example}" in shown and "Usage: " in shown
+    words = command.example.split()
+    assert words[:2] == ["mlcli", command.name]
+    for option in [word for word in words if word.startswith("-")]:
+        assert re.search(rf"(^|\W){re.escape(option)}\W", shown), option
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_command_is_in_the_table_of_the_readme(command):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert re.search(rf"^\| `mlcli {command.name}\b.*\|$", readme, re.MULTILINE)
+
+
+def test_no_arguments_show_the_help():
+    assert "Look inside" in mlcli(status=2).output
+
+
+def test_version():
+    assert mlcli("--version").stdout == f"mlcli {package.__version__}\n"
+
+
+@pytest.mark.parametrize("code", ["import mlcli", "import mlcli.cli; mlcli.cli.build()"])
+def test_imports_are_light(code):
+    code += f"; import sys; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_is_quick():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for _ in range(3):
+        assert mlcli_process("--help").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The time of the processor, which other work on this machine does not lengthen
+    assert (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 3 < 0.35
+
+
+def test_completion():
+    variables = {"_MLCLI_COMPLETE": "complete_bash", "COMP_CWORD": "1", "COMP_WORDS": "mlcli "}
+    offered = mlcli_process(env=variables).stdout.decode().split()
+    assert offered == [command.name for command in COMMANDS]
+    variables |= {"COMP_CWORD": "3", "COMP_WORDS": "mlcli classify --format "}
+    assert mlcli_process(env=variables).stdout.decode().split() == ["table", "json", "csv"]
+    assert b"complete_bash" in mlcli_process(env={"_MLCLI_COMPLETE": "source_bash"}).stdout
+
+
+def test_an_unknown_command_names_the_nearest():
+    assert "classify" in mlcli("clasify", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [(MlcliError("a\nb"), 1), (UsageError("a\nb"), 2), (Interrupted("a\nb", 2), 130), (Interrupted("a\nb", 15), 143)],
+)
+def test_errors_become_one_line_and_an_exit_status(error, status, capsys):
+    def run():
+        raise error
+
+    with pytest.raises(typer.Exit) as left:
+        cli.guarded(run)()
+    assert left.value.exit_code == status
+    assert capsys.readouterr() == ("", "mlcli: a\\nb\n")
+
+
+def test_help_into_a_closed_pipe():
+    command = f"{sys.executable} -m mlcli.cli --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, env=ENVIRONMENT)
+    assert done.stderr == b""
+
+
+def test_the_module_runs_from_anywhere(tmp_path):
+    done = mlcli_process("--version", cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    assert done.stdout.decode() == f"mlcli {package.__version__}\n"
