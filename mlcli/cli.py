@@ -2,9 +2,7 @@
 
 import functools
 import importlib
-import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -62,9 +60,6 @@ def guarded(run: Callable) -> Callable:
         except MlcliError as error:
             complain(error)
             raise typer.Exit(error.exit_status) from None
-        except BrokenPipeError:  # `mlcli … | head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit from None
 
     return wrapper
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from PIL import Image
@@ -228,18 +227,12 @@ def test_weights_that_cannot_be(pictures, colours, tmp_path):
 
 
 def test_a_reader_that_has_read_enough(pictures, colours):
-    paths = "\n".join([str(pictures / "red.png"), *(f"{pictures}/absent {n}.png" for n in range(20_000))])
-    command = [sys.executable, "-m", "mlcli.cli", "classify", "-", "--model", str(colours), "--format", "csv"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
-    )
-    process.stdin.write(paths.encode())
-    process.stdin.close()
-    process.stdin = None
-    process.stdout.close()  # as `head` does, before the result is written
+    command = [sys.executable, "-m", "mlcli.cli", "classify", pictures, "--model", colours, "--format", "csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    process.stdout.close()  # as `head` does, here before the result is written
     process.stdout = None
     _, errors = process.communicate(timeout=60)
-    assert b"Traceback" not in errors and b"Broken pipe" not in errors and b"BrokenPipe" not in errors
+    assert (process.returncode, errors) == (0, b"")
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -255,16 +248,6 @@ def test_interrupted(colours, tmp_path, number, status):
     assert b"00.png" in said and process.returncode == status
     assert b"Traceback" not in errors and output == b"" and not target.exists()
     assert not list(tmp_path.glob(".mlcli*"))
-
-
-def test_one_photograph_takes_little_more_than_importing_torch():
-    def seconds(*command):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        return time.perf_counter() - began
-
-    imports = seconds("-c", "import torch, torchvision")
-    assert seconds("-m", "mlcli.cli", "classify", os.path.join(SAMPLES, "cat.jpg")) < 1.2 * imports + 1
 
 
 def test_the_embedded_network_needs_neither_torchvision_nor_rich():
