@@ -7,15 +7,15 @@ from mlcli.errors import UsageError
 
 
 def test_tiles_stand_in_rows_with_their_pixels_kept_square():
-    tiles = torch.rand(5, 3, 4, 4)
+    tiles = torch.rand(5, 3, 2, 4)
     picture = np.asarray(canvas.grid(tiles, side=20, gap=2, columns=3))
-    assert picture.shape == (2 * (20 + 2) + 2, 3 * (20 + 2) + 2, 3)
+    assert picture.shape == (2 * (10 + 2) + 2, 3 * (20 + 2) + 2, 3)
     for index, tile in enumerate(tiles):
-        y, x = 2 + index // 3 * 22, 2 + index % 3 * 22
-        cell = picture[y : y + 20, x : x + 20].reshape(4, 5, 4, 5, 3)
+        y, x = 2 + index // 3 * 12, 2 + index % 3 * 22
+        cell = picture[y : y + 10, x : x + 20].reshape(2, 5, 4, 5, 3)
         assert (cell == cell[:, :1, :, :1]).all()
         assert (cell[:, 0, :, 0] == (tile.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)).all()
-    assert (picture[24:, 46:] == canvas.PAPER).all()  # no sixth tile
+    assert (picture[14:, 46:] == canvas.PAPER).all()  # no sixth tile
     assert (picture[:2] == canvas.PAPER).all() and (picture[:, 22:24] == canvas.PAPER).all()
 
 

@@ -143,6 +143,24 @@ def test_asymmetric_kernels_grow_each_side_on_its_own():
     assert found["Mixed_6b.branch7x7_3.conv"].receptive_field == before + 6 * 16
 
 
+class Branches(nn.Module):
+    """A tall dilated kernel beside a single pixel; then a dilated pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.tall, self.one = nn.Conv2d(3, 2, (3, 1), dilation=(4, 1), padding=(4, 0)), nn.Conv2d(3, 2, 1)
+        self.pool = nn.MaxPool2d(2, stride=1, dilation=3)
+
+    def forward(self, x):
+        return self.pool(torch.cat([self.tall(x), self.one(x)], 1))
+
+
+def test_a_concatenation_sees_what_its_widest_branch_sees():
+    model = models.Model("branches", Branches().eval(), ("a",), models.Preprocessing(), "branches")
+    found = {layer.address: layer.receptive_field for layer in features.layers(model)}
+    assert found == {"tall": 1 + 2 * 4, "one": 1, "cat": 9, "pool": 9 + 3}
+
+
 def test_what_sees_the_whole_picture(model):
     found = {layer.address: layer for layer in features.layers(model)}
     assert found["pool"].receptive_field == found["classifier"].stride == WHOLE

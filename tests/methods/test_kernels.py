@@ -27,6 +27,7 @@ def test_orientation(degrees, phase):
 def test_edges_by_angle_then_colours_by_hue():
     edges = [grating(angle, phase=1.0).expand(3, -1, -1) for angle in (100, 10, 150, 60)]
     colours = [blob(-1.0, -1, 2), blob(2, -1.0, -1), blob(-1, 2, -1.0)]  # blue, red, green
+    colours[1][:, 0, 0] = torch.tensor([0, 0, 0.01])  # a speck of blue makes red no less red
     order = kernels.arrange(torch.stack([*colours, *edges]))
     assert order.tolist() == [4, 6, 3, 5, 1, 2, 0]
 
