@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,12 +52,22 @@ def keep_memory() -> None:
     training step on a CPU. Call before the first tensor is made. Does nothing where the C library is another one.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large allocation
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
+    if mallopt := c_library("mallopt"):
         trim_threshold, top_pad, mmap_max = -1, -2, -4  # names and numbers as in malloc.h
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, -1)
         mallopt(top_pad, 64 << 20)
+
+
+def trim_memory() -> None:
+    """Give what is free back to the system once; a long run calls it now and then, against fragmentation."""
+    if malloc_trim := c_library("malloc_trim"):
+        malloc_trim(0)
+
+
+def c_library(name: str) -> Callable | None:
+    """A function of the C library; None where it has none of this name (musl, macOS, Windows)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -21,7 +21,7 @@ from torch import Tensor
 from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
-from mlcli.engine.runtime import generator, seed_everything
+from mlcli.engine.runtime import generator, seed_everything, trim_memory
 from mlcli.errors import Interrupted, TrainingError
 
 ORDER, NOISE = 1, 2  # purposes of the random streams
@@ -154,6 +154,7 @@ def fit(
             if saves:
                 if processes.main:
                     run.save_state(step, {name: part.state_dict() for name, part in parts.items()})
+                trim_memory()
                 saved_at = time.monotonic()
                 tell("saved")
             if stops:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.tiny import class_folders
 
 from mlcli.engine import models
+from tests.tiny import class_folders
 
 COMMAND = [sys.executable, "-m", "mlcli.cli", "train"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
