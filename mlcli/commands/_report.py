@@ -2,12 +2,10 @@
 
 import csv
 import io
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 
 def complain(problem: object) -> None:
@@ -19,19 +17,6 @@ def say(message: str, quiet: bool = False) -> None:
     """A message on stderr."""
     if not quiet:
         print(printable(message), file=sys.stderr)
-
-
-def json_text(value: Any) -> str:
-    """One JSON document, always valid UTF-8.
-
-    A file name that is not UTF-8 is kept as Python reads it, its odd bytes as escapes \\udc80 to \\udcff.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
-    return text + "\n"
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:

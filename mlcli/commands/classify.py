@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import Progress, complain, csv_text, json_text, table
+from mlcli.commands._report import Progress, complain, csv_text, table
+from mlcli.engine.files import json_text
 
 
 def run(

@@ -1,7 +1,8 @@
 """`mlcli doctor`"""
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import csv_text, json_text, table
+from mlcli.commands._report import csv_text, table
+from mlcli.engine.files import json_text
 
 
 def run(

@@ -83,16 +83,22 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value) -> None:
-    """Atomically write `value` as indented JSON with a final newline.
+    """Atomically write `value` as `json_text` gives it."""
+    write_text(path, json_text(value))
 
-    Numbers that are not finite become null, since JSON has none of them; paths become strings.
+
+def json_text(value) -> str:
+    """`value` as an indented JSON document with a final newline, always valid UTF-8.
+
+    Numbers that are not finite become null, since JSON has none of them; paths become strings. A file name that is not
+    UTF-8 is kept as Python reads it, its odd bytes as escapes \\udc80 to \\udcff.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # a file name that is not UTF-8: escapes keep it, and keep the file valid
+    except UnicodeEncodeError:
         text = json.dumps(_plain(value), indent=2, allow_nan=False)
-    write_text(path, text + "\n")
+    return text + "\n"
 
 
 def file_hash(path: str | Path) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import images
-from mlcli.errors import DataError, ImageError
+from mlcli.errors import DataError, ImageError, UsageError
 
 # ---------------------------------------------------------------------------------------------- finding
 
@@ -38,8 +38,11 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
     """
     found = Found()
     for given in inputs:
+        if not str(given):
+            # an unset variable of a script, which Path takes for the current folder
+            raise UsageError("an empty name among the images; name files or folders, or . for this folder")
         for path in _from_stdin(stdin) if str(given) == "-" else [Path(given)]:
-            if path.is_dir():
+            if os.path.isdir(path):  # which takes a name that is too long for "no", unlike Path.is_dir
                 found.paths += _walk(path, found.problems)
             else:
                 found.paths.append(path)
@@ -118,8 +121,8 @@ class ClassFolder:
         cannot be listed, or one that is none of `classes`.
         """
         root = Path(root)
-        if not root.is_dir():
-            raise DataError(f"{root}: {'a file, not' if root.exists() else 'no such'} folder")
+        if not os.path.isdir(root):
+            raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
         try:
             folders = sorted(e.name for e in os.scandir(root) if not e.name.startswith(".") and _is(e.is_dir))
         except OSError as error:

@@ -76,11 +76,17 @@ def orientation(gray: Tensor) -> Tensor:
 
 
 def structure(weight: Tensor) -> Tensor:
-    """(N,) share of the energy of each kernel (N, C, h, w) in the lower half of its frequencies, 0 to 1.
+    """(N,) how far each kernel (N, C, h, w) is from noise, -1 to 1: its correlation with itself moved by one pixel.
 
-    White noise scores the share of the spectrum that the lower half covers (0.18 for 7 x 7); edges and blobs near 1.
+    The highest of the four directions: an edge or a line is alike along itself, a colour blob in every direction. Of
+    white noise of 3 x 7 x 7, 99 in 100 kernels score less than 0.3.
     """
-    spectrum = torch.fft.fft2(weight).abs().square().sum(1)  # (N, h, w)
-    low_y, low_x = (torch.fft.fftfreq(side).abs() <= 0.25 for side in weight.shape[-2:])
-    low = low_y[:, None] & low_x
-    return spectrum[:, low].sum(1) / spectrum.sum((1, 2)).clamp_min(1e-12)
+    height, width = weight.shape[-2:]
+    centred = weight - weight.mean((1, 2, 3), keepdim=True)
+    scores = []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        if height > dy and width > abs(dx):
+            here = centred[..., : height - dy, max(0, -dx) : width - max(0, dx)].flatten(1)
+            there = centred[..., dy:, max(0, dx) : width + min(0, dx)].flatten(1)
+            scores.append(torch.nn.functional.cosine_similarity(here, there, dim=1))
+    return torch.stack(scores).amax(0) if scores else torch.zeros(len(weight))

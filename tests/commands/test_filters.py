@@ -84,4 +84,4 @@ def test_an_output_is_needed_and_not_replaced(run, tmp_path):
 def test_the_embedded_network_shows_structure(tmp_path):
     mlcli("filters", "-o", tmp_path / "filters.png")
     structure = json.loads((tmp_path / "filters.png.json").read_text())["structure"]
-    assert sum(share > 0.5 for share in structure) >= 0.8 * len(structure)
+    assert sum(score > 0.3 for score in structure) >= 0.8 * len(structure)

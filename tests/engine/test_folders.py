@@ -13,7 +13,7 @@ from PIL import Image
 
 from mlcli.engine import folders, images
 from mlcli.engine.folders import ClassFolder, PictureSet, decode, find_images
-from mlcli.errors import DataError, ImageError
+from mlcli.errors import DataError, ImageError, UsageError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -35,6 +35,12 @@ def found(*inputs, root=None, **options) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------- finding
+
+
+def test_an_empty_name_is_refused_and_a_too_long_one_left_to_the_reader():
+    with pytest.raises(UsageError, match="empty name"):
+        find_images(["a.png", ""])
+    assert found("long" * 100) == ["long" * 100]
 
 
 def test_folders_are_walked_sorted_and_hidden_names_skipped(tmp_path):
@@ -135,12 +141,14 @@ def test_class_folder_errors(tmp_path):
     touch(tmp_path, "data/horse/1.png", "data/ship/1.png", "flat/1.png", "gap/a/1.png", "gap/b/notes.txt")
     for root, words in [
         ("none", "no such folder"),
-        ("flat/1.png", "a file, not folder"),
+        ("flat/1.png", "a file, not a folder"),
         ("flat", "no class folders"),
         ("gap", "no pictures for 'b'"),
     ]:
         with pytest.raises(DataError, match=words):
             ClassFolder.open(tmp_path / root)
+    with pytest.raises(DataError, match="no such folder"):
+        ClassFolder.open(tmp_path / ("long" * 100))
     with pytest.raises(DataError, match="'horse': none of the model's 3 classes; nearest to it: horses"):
         ClassFolder.open(tmp_path / "data", classes=["car", "horses", "ship"])
 

@@ -89,7 +89,11 @@ def test_order_is_the_same_every_time():
 def test_structure_tells_edges_from_noise():
     torch.manual_seed(0)
     edges = torch.stack([grating(angle, phase=1.0).expand(3, -1, -1) for angle in range(0, 180, 10)])
-    assert kernels.structure(edges).min() > 0.8
-    noise = kernels.structure(torch.randn(500, 3, 7, 7))
-    assert noise.mean() == pytest.approx(9 / 49, abs=0.01) and noise.max() < 0.45
-    assert kernels.structure(torch.ones(1, 2, 1, 7)) == 1
+    assert kernels.structure(edges).min() > 0.5
+    noise = kernels.structure(torch.randn(5000, 3, 7, 7))
+    assert noise.quantile(0.99) < 0.3
+    ramp = torch.arange(49.0).view(1, 1, 7, 7) - 24
+    here, there = ramp[0, 0, :, :-1].flatten(), ramp[0, 0, :, 1:].flatten()
+    by_hand = (here @ there / (here.norm() * there.norm())).item()
+    assert kernels.structure(ramp).item() == pytest.approx(by_hand, abs=1e-6)
+    assert kernels.structure(torch.ones(2, 3, 1, 1)).tolist() == [0, 0]
