@@ -104,6 +104,8 @@ def run(
     training, validation = with_validation(training, options["val"], options["seed"])
     size = options["size"] or models.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
+    seed_everything(options["seed"])
+    model = models.create(options["model"], training.classes, size, channels)
     pictures = _training.read_pictures(training, size, channels, workers, quiet)
     data = {"training": _training.summary(training, pictures)}
     if validation:
@@ -123,8 +125,6 @@ def run(
         save_every=options["save_every"],
     )
     processes.check_batch(plan.batch_size)
-    seed_everything(recipe.seed)
-    model = models.create(options["model"], training.classes, size, channels)
 
     def evaluate(model: models.Model) -> dict[str, float]:
         return {"val_accuracy": accuracy(model, validation_pictures, runtime)} if validation else {}

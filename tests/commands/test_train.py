@@ -176,7 +176,7 @@ def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):
     "arguments, message",
     [
         (["absent"], "absent: no such"),
-        (["."], "no class folders"),
+        (["data/red"], "no class folders"),
         (["data", "--model", "cifarnett"], "did you mean cifarnet"),
         (["data", "--val", "1.5"], "--val 1.5"),
         (["data", "--size", "8"], "at least 16"),
