@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import signal
 from collections.abc import Callable
 from typing import Annotated
@@ -58,7 +59,8 @@ def guarded(run: Callable) -> Callable:
         try:
             return run(*args, **kwargs)
         except MlcliError as error:
-            complain(error)
+            if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+                complain(error)
             raise typer.Exit(error.exit_status) from None
 
     return wrapper

@@ -1,5 +1,6 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,19 +50,24 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
 def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
     """Write the config of a new run, or check that a resumed one has the data it was begun with."""
     if resume and run.exists():
-        for name, summary in run.load_config()["data"].items():
-            now = data.get(name, {})
-            if summary["hash"] != now.get("hash"):
+        stored = run.load_config()["data"]
+        for name in sorted(stored.keys() | data.keys()):
+            then, now = stored.get(name, {}), data.get(name, {})
+            # the count too: a picture that could not be read changes the order of all
+            if (then.get("hash"), then.get("count")) != (now.get("hash"), now.get("count")):
                 raise RunError(
-                    f"{run.folder}: {name} has changed since the run began ({summary['count']} pictures then, "
-                    f"{now.get('count', 0)} now); bring it back to resume, or begin another run"
+                    f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} pictures "
+                    f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
                 )
         return
     run.create({"command": command, "options": dict(options), "data": dict(data)})
 
 
-def read_pictures(folder: ClassFolder, size: int, channels: int, workers: int | None, quiet: bool) -> PictureSet:
-    """Decode a labelled data set; broken files are named on stderr and left out."""
+def read_pictures(
+    folder: ClassFolder, size: int, channels: int, workers: int | None, processes: Processes, quiet: bool
+) -> PictureSet:
+    """Decode a labelled data set; broken files are named on stderr, by one process of several, and left out."""
+    quiet = quiet or not processes.main
     with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
         pictures = PictureSet.load(
             folder.paths,
@@ -71,7 +77,7 @@ def read_pictures(folder: ClassFolder, size: int, channels: int, workers: int | 
             workers=workers,
             progress=lambda done, total: bar.to(done),
         )
-    for problem in pictures.problems:
+    for problem in pictures.problems if processes.main else ():
         complain(f"{problem}; left out")
     if not len(pictures):
         raise DataError(f"{folder.root}: no readable picture in it")
@@ -105,13 +111,13 @@ def fit(
             if event.event == "resumed":
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
-            if event.event in ("epoch", "done") and processes.main:
+            if event.event == "epoch" and processes.main:
                 report.write(run)
 
         try:
             return training.fit(method, plan, run, processes, report=show)
         except Interrupted as error:
-            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            command = shlex.join(["mlcli", *sys.argv[1:]]) if processes.count == 1 else "the same command, with"
             resume = "" if "--resume" in sys.argv else " --resume"
             raise Interrupted(f"{error}. Resume with: {command}{resume}", error.signal_number) from None
 

@@ -13,6 +13,7 @@ from mlcli.methods.recipes import Supervised as Recipe
 
 if TYPE_CHECKING:
     from mlcli.engine.folders import ClassFolder
+    from mlcli.engine.models import Model
 
 DEFAULT = Recipe()
 
@@ -90,14 +91,15 @@ def run(
     from mlcli.engine import models
     from mlcli.engine.folders import ClassFolder
     from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, seed_everything
+    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
     from mlcli.engine.training import Plan
     from mlcli.methods.classification import accuracy
     from mlcli.methods.supervised import Supervised
 
+    processes = Processes(choose_device(device))
     folder, options = _training.open_run("train", context, output, overwrite=overwrite, resume=resume)
-    runtime = Runtime.choose(device, options["precision"])
-    processes = Processes(runtime.device)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
 
     training = ClassFolder.open(options["data"])
     training.require_classes(2)
@@ -106,16 +108,12 @@ def run(
     channels = 1 if options["gray"] else 3
     seed_everything(options["seed"])
     model = models.create(options["model"], training.classes, size, channels)
-    pictures = _training.read_pictures(training, size, channels, workers, quiet)
+    pictures = _training.read_pictures(training, size, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, pictures)}
     if validation:
-        validation_pictures = _training.read_pictures(validation, size, channels, workers, quiet)
+        validation_pictures = _training.read_pictures(validation, size, channels, workers, processes, quiet)
         data["validation"] = _training.summary(validation, validation_pictures)
-    recipe = complete(options, len(pictures))
-    if processes.main:
-        _training.start(folder, "train", options | asdict(recipe), data, resume=resume)
-    processes.wait()
-
+    recipe = complete(options, len(pictures), model)
     plan = Plan(
         len(pictures),
         recipe.batch_size,
@@ -130,22 +128,29 @@ def run(
         return {"val_accuracy": accuracy(model, validation_pictures, runtime)} if validation else {}
 
     method = Supervised(model, pictures, recipe, plan.steps, runtime, processes, evaluate)
+    if processes.main:
+        _training.start(folder, "train", options | asdict(recipe), data, resume=resume)
+    processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
     if processes.main:
         say(
             f"{folder.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in figures.items()),
             quiet,
         )
+    processes.close()
 
 
-def complete(options: dict, pictures: int) -> Recipe:
+def complete(options: dict, pictures: int, model: "Model") -> Recipe:
     """The recipe, with what the command line left open decided by the model and the number of pictures."""
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe) if options[field.name] is not None})
     # Muon scales weights freely, which only a batch norm after each of them allows.
-    optimizer = options["optimizer"] or (DEFAULT.optimizer if options["model"] == "cifarnet" else "sgd")
-    batch_size = options["batch_size"] or max(2, min(DEFAULT.batch_size, pictures // 20 // 2 * 2))
+    own = options["model"] == "cifarnet"
+    optimizer = options["optimizer"] or (DEFAULT.optimizer if own else "sgd")
+    largest = DEFAULT.batch_size if own else 64  # of pictures of 224 pixels, by which memory is filled
+    batch_size = options["batch_size"] or max(2, min(largest, pictures // 20 // 2 * 2))
     # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
-    muon, sgd = DEFAULT.lr * min(1, batch_size / DEFAULT.batch_size) ** 0.5, 0.1 * batch_size / 256
+    muon = DEFAULT.lr * min(1, batch_size / DEFAULT.batch_size) ** 0.5
+    sgd = (0.1 if model.has_batch_norm else 0.01) * batch_size / 256
     rate = options["lr"] if options["lr"] is not None else muon if optimizer == "muon" else sgd
     return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
 

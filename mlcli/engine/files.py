@@ -29,6 +29,9 @@ ADVICE = {
 }
 
 
+TEMPORARY = ".mlcli-"  # how the names of unfinished files begin
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it becomes `path` on success and goes on any exception.
@@ -50,7 +53,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         # Not built on the target's name: that may already be as long as the file system allows.
         ending = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
-        temporary = folder / f".mlcli-{os.getpid()}-{secrets.token_hex(6)}{ending}"
+        temporary = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}{ending}"
 
         yield temporary
 

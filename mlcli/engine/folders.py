@@ -156,7 +156,7 @@ class ClassFolder:
             raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
 
     def split(self, share: float, seed: int) -> tuple["ClassFolder", "ClassFolder"]:
-        """(rest, held out): the share (0 to 1) of each class, at least one picture, chosen by the seed."""
+        """(rest, held out): the share (0 to 1) of each class, but at least one picture to each side, by the seed."""
         random = torch.Generator().manual_seed(seed)
         labels = torch.tensor(self.labels)
         held: set[int] = set()
@@ -164,7 +164,8 @@ class ClassFolder:
             members = (labels == label).nonzero()[:, 0]
             if len(members) < 2:
                 raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
-            chosen = torch.randperm(len(members), generator=random)[: max(1, round(share * len(members)))]
+            count = min(len(members) - 1, max(1, round(share * len(members))))
+            chosen = torch.randperm(len(members), generator=random)[:count]
             held.update(members[chosen].tolist())
         return self._part(i for i in range(len(labels)) if i not in held), self._part(sorted(held))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mlcli.engine import images
 from mlcli.engine.preprocessing import Preprocessing
@@ -72,6 +73,10 @@ class Model:
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules())
 
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
@@ -152,9 +157,19 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
         network = _network(architecture, len(classes), options)
     except (ValueError, AssertionError) as error:
         raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
+    _try(network, architecture, size, channels)
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     return Model(architecture, network, tuple(classes), preprocessing, architecture, options=options)
+
+
+def _try(network: nn.Module, architecture: str, size: int, channels: int) -> None:
+    """Raise UsageError where pictures of this size do not pass through the network. Shapes alone are computed."""
+    weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    try:
+        functional_call(network.eval(), weights, torch.empty(1, channels, size, size, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UsageError(f"--size {size}: does not suit {architecture} ({str(error).splitlines()[0]})") from None
 
 
 def _sized(architecture: str, size: int) -> dict:

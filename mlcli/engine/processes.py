@@ -60,6 +60,10 @@ class Processes:
     def mean(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, reduction="mean") if self.accelerator else value
 
+    def gather(self, value: Tensor) -> Tensor:
+        """(processes,) the scalar of each process."""
+        return self.accelerator.gather(value.reshape(1)) if self.accelerator else value.reshape(1)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process, so that all stop at the same step."""
         if not self.accelerator:
@@ -115,12 +119,10 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         values = x.float()
-        count = values.new_tensor([values.numel() / values.shape[1]])
-        sums = _Sum.apply(torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count]))
-        channels = values.shape[1]
-        count = sums[-1].detach()
-        mean = sums[:channels] / count
-        variance = sums[channels:-1] / count - mean.square()
+        count = values.numel() // values.shape[1] * torch.distributed.get_world_size()  # equal shares
+        mean = _Sum.apply(values.sum((0, 2, 3))) / count
+        # In two passes: the difference of mean square and squared mean loses its digits where the mean is large.
+        variance = _Sum.apply((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

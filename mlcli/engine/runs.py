@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import mlcli
-from mlcli.engine.files import atomic_write, write_json
+from mlcli.engine.files import TEMPORARY, atomic_write, write_json
 from mlcli.errors import RunError
 
 KEPT_STATES = 2
@@ -40,7 +40,11 @@ class Run:
         self.samples_folder = self.folder / "samples"
 
     def exists(self) -> bool:
-        return self.config_file.is_file()
+        """Whether a run of this tool was begun here; other tools have a config.json too."""
+        try:
+            return "mlcli" in self.load_config()["versions"]
+        except (RunError, KeyError, TypeError):
+            return False
 
     def check_free(self, overwrite: bool) -> None:
         """Raise RunError where the folder holds something that a new run must not touch.
@@ -52,8 +56,20 @@ class Run:
         if self.exists():
             if not overwrite:
                 raise RunError(f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it")
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(not self._is_leftover(entry) for entry in self.folder.iterdir()):
             raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
+
+    def _is_leftover(self, entry: Path) -> bool:
+        """Whether this is what a run that was killed in its first or last moment leaves behind."""
+        if entry in (self.state_folder, self.samples_folder) and entry.is_dir():
+            return all(map(self._is_leftover, entry.iterdir()))
+        return entry.name.startswith(TEMPORARY)
+
+    def sweep(self) -> None:
+        """Remove the temporary files of writes that were killed."""
+        for folder in (self.folder, self.state_folder, self.samples_folder):
+            for file in folder.glob(f"{TEMPORARY}*"):
+                file.unlink(missing_ok=True)
 
     def create(self, config: Mapping) -> None:
         """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
@@ -62,7 +78,7 @@ class Run:
         write_json(self.config_file, {**config, "versions": versions()})
 
     def _clear(self) -> None:
-        # config.json goes last: a clearing cut short still looks like a run, and can be overwritten again.
+        # config.json stays until the new one takes its place: a clearing cut short can be overwritten again.
         for pattern in (
             "state/step-*.pt",
             "samples/*.png",
@@ -72,7 +88,7 @@ class Run:
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
-        self.config_file.unlink()
+        self.sweep()
 
     def load_config(self) -> dict:
         """Raises RunError where there is no run or its config cannot be read."""
@@ -133,6 +149,8 @@ class Run:
     def rewind_metrics(self, step: int) -> None:
         """Drop what was logged after `step`: the steps that a resumed run does once more."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
+        if self.metrics_file.exists() and self.metrics_file.read_text(encoding="utf-8") == "".join(kept):
+            return
         with atomic_write(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 

@@ -32,6 +32,12 @@ class Runtime:
             keep_memory()
         return cls(chosen, choose_precision(precision, chosen))
 
+    def for_training(self) -> "Runtime":
+        """Itself. Raises UsageError for fp16, in which small gradients become zero."""
+        if self.precision == "fp16":
+            raise UsageError("--precision fp16 loses small gradients; train with bf16, fp32 or auto")
+        return self
+
     def autocast(self) -> contextlib.AbstractContextManager:
         """Mixed precision for the forward pass; nothing under fp32."""
         if self.precision == "fp32":
@@ -83,6 +89,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"--device {name}: unknown device; take auto, cpu, cuda, cuda:N or mps")
+    if device.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"--device {name}: names one device for several processes; --device cuda gives each its own")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
@@ -115,7 +115,7 @@ def fit(
     """
     window = Window()
     parts = {**method.state, "window": window}
-    step = _resume(parts, run, processes)
+    step = start = _resume(parts, run, processes)
     figures = _last_figures(run, step)
     first_bad = torch.tensor(-1, device=processes.device)
     began = saved_at = time.monotonic()
@@ -152,6 +152,7 @@ def fit(
                         write(image, run.samples_folder / f"{name}-{step:08d}.png")
             tell("epoch" if ends_epoch else "step", values)
             if saves:
+                _guard_state(method, step, run)
                 if processes.main:
                     run.save_state(step, {name: part.state_dict() for name, part in parts.items()})
                 trim_memory()
@@ -160,7 +161,7 @@ def fit(
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
                 raise Interrupted(f"interrupted after step {step} of {plan.steps}; all is saved", number)
-    if processes.main:
+    if processes.main and (step > start or not run.model_file.exists()):
         method.save_model(run)
     processes.wait()
     tell("done", figures)
@@ -202,6 +203,7 @@ def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     if processes.main:
+        run.sweep()
         run.rewind_metrics(step)
     return step
 
@@ -214,17 +216,26 @@ def _last_figures(run: Run, step: int) -> dict[str, float]:
 
 def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, run: Run) -> None:
     """Raise TrainingError with the file names of the first batch whose loss was not finite."""
-    step = int(first_bad)
-    if not processes.any(step >= 0):
+    steps = processes.gather(first_bad)  # of each process, -1 where all was well
+    if not (steps >= 0).any():
         return
-    if step < 0:
-        raise TrainingError(f"{run.folder}: a loss is no longer a number in another process")
-    names = method.name_batch(processes.share(plan.indices(step)))
+    step = int(steps[steps >= 0].min())
+    names = method.name_batch(plan.indices(step))
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     raise TrainingError(
         f"{run.folder}: the loss is no longer a number at step {step + 1}, in the batch of {shown}. Look at these "
         "pictures; or start again with a lower --lr or with --precision fp32. The last good state is kept"
     )
+
+
+def _guard_state(method: Method, step: int, run: Run) -> None:
+    """Raise TrainingError rather than save weights that are no numbers: losses are of the weights before the update."""
+    for name, part in method.state.items():
+        if isinstance(part, nn.Module) and not all(t.isfinite().all() for t in part.state_dict().values()):
+            raise TrainingError(
+                f"{run.folder}: the weights of the {name} are no longer numbers after step {step}; start again with a "
+                "lower --lr or with --precision fp32. The last good state is kept"
+            )
 
 
 @contextmanager

@@ -182,6 +182,7 @@ def optimizers(network: nn.Module, recipe: recipes.Supervised) -> list[torch.opt
     vectors = [p for p in network.parameters() if p.ndim <= 1]
     rest = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
-        return [torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]
+        return [torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)]
     rest[1]["lr"] = recipe.lr / 2
-    return [ConvolutionMuon(kernels, recipe.lr), torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=True)]
+    sgd = torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
+    return [ConvolutionMuon(kernels, recipe.lr), sgd]

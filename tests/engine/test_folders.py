@@ -160,6 +160,8 @@ def test_split_takes_a_share_of_each_class(tmp_path):
     assert rest.labels == [0] * 7 + [1] and held.labels == [0] * 3 + [1]
     assert sorted(rest.paths + held.paths) == data.paths and rest.classes == held.classes == ("a", "b")
     assert data.split(0.3, seed=1)[1].paths == held.paths != data.split(0.3, seed=2)[1].paths
+    rest, held = data.split(0.95, seed=1)
+    assert rest.labels == [0, 1] and held.labels == [0] * 9 + [1]
     data.require_classes(2)
     with pytest.raises(DataError, match="3 are needed"):
         data.require_classes(3)

@@ -40,6 +40,13 @@ for (name, a), b in zip(whole.named_parameters(), half.parameters(), strict=True
     assert torch.allclose(a.grad, b.grad, atol=1e-5), (name, (a.grad - b.grad).abs().max())
 for (name, a), b in zip(whole.named_buffers(), half.buffers(), strict=True):
     assert torch.allclose(a, b, atol=1e-5), name
+torch.manual_seed(1)
+flat = torch.full((4, 2, 3, 3), 300.0) + 1e-3 * torch.randn(4, 2, 3, 3)  # hardly varies about a large mean
+one, both = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+both.__class__ = GroupBatchNorm2d
+expected = one.double()(flat.double())
+assert torch.allclose(group.share(expected).float(), both(group.share(flat)), atol=0.05)
+assert group.gather(torch.tensor(group.rank)).tolist() == [0, 1]
 assert group.mean(torch.tensor(float(group.rank))) == 0.5
 assert group.any(group.rank == 1) and not group.any(False)
 group.wait()

@@ -70,6 +70,27 @@ def test_a_run_is_replaced_only_with_overwrite(run):
     assert (run.folder / "notes.txt").read_text() == "mine", "a file that training did not write stays"
 
 
+def test_what_a_kill_leaves_behind_does_not_stand_in_the_way(tmp_path):
+    run = Run(tmp_path / "run")
+    run.state_folder.mkdir(parents=True)
+    (run.folder / ".mlcli-12-ab.json").write_text("{")
+    (run.state_folder / ".mlcli-12-ab.pt").write_text("half")
+    run.check_free(False)
+    run.create({"command": "train"})
+    assert run.exists()
+    run.sweep()
+    assert not list(tmp_path.rglob(".mlcli-*"))
+
+
+def test_a_folder_of_another_tool_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["Bert"]}')
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    run = Run(tmp_path)
+    assert not run.exists()
+    with pytest.raises(RunError, match="neither empty nor a run"):
+        run.check_free(True)
+
+
 def test_a_torn_last_line_of_the_metrics_is_left_out(run):
     run.log(1, {"loss": 1.0})
     with open(run.metrics_file, "a") as file:

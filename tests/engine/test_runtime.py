@@ -34,6 +34,12 @@ def test_what_cannot_be_had_is_said(device, precision):
         Runtime.choose(device, precision)
 
 
+def test_training_refuses_half_precision():
+    with pytest.raises(UsageError, match="fp16 loses small gradients"):
+        Runtime(CPU, "fp16").for_training()
+    assert Runtime(CPU, "bf16").for_training() == Runtime(CPU, "bf16")
+
+
 def test_autocast_is_the_precision():
     product = {}
     for precision in ("fp32", "bf16"):

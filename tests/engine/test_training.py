@@ -154,10 +154,10 @@ def test_steps_after_the_last_state_are_done_again(tmp_path):
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     run = new_run(tmp_path / "run")
     _, first = train(run)
-    before = run.model_file.read_bytes()
+    before = {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")}
     again, figures = train(run)
     assert again.seen == [] and figures == first
-    assert run.model_file.read_bytes() == before
+    assert {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")} == before, "make would do all that follows"
 
 
 def test_signal_handlers_are_put_back(tmp_path):
@@ -182,6 +182,19 @@ def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_good_state(tmp_p
         assert f"{index}.png" in message
     saved = run.load_state()
     assert (saved["step"] if saved else 0) == bad_step, "the newest state is the one before the bad step"
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    """The loss is of the weights before the update, so it does not tell."""
+
+    def break_weights(step):
+        if step == 7:
+            method.network.weight.data.fill_(float("nan"))
+
+    run, method = new_run(tmp_path / "run"), LinearFit(at_step=break_weights)
+    with pytest.raises(TrainingError, match="weights of the network are no longer numbers after step 8"):
+        train(run, method, save_every=0)
+    assert run.load_state()["step"] == 7 and not run.model_file.exists()
 
 
 def test_logged_means_cover_the_steps_since_the_last_line(tmp_path):
