@@ -143,7 +143,7 @@ def test_two_processes_agree_with_one_and_resume(short, tmp_path):
         assert ours["step"] == theirs["step"] and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-4)
     one, two = (load_file(folder / "model.safetensors") for folder in (alone, run))
     for name, tensor in one.items():
-        assert (tensor.float() - two[name].float()).norm() <= 2e-3 * tensor.float().norm() + 2e-4, name
+        assert (tensor.float() - two[name].float()).norm() <= 1e-2 * tensor.float().norm() + 1e-3, name
 
 
 def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
