@@ -45,4 +45,3 @@ SaveEvery = Annotated[float, typer.Option("--save-every", min=0, help="Seconds b
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
