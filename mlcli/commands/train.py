@@ -72,6 +72,9 @@ def run(
         int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
     ] = DEFAULT.translate,
     cutout: Annotated[int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")] = DEFAULT.cutout,
+    cutmix: Annotated[
+        float, typer.Option("--cutmix", min=0, max=1, help="Share of pictures with a piece of another pasted in.")
+    ] = DEFAULT.cutmix,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
@@ -83,9 +86,9 @@ def run(
 ) -> None:
     """Train a classifier from scratch on class folders.
 
-    Pictures are mirrored, shifted and cut out at random, which teaches the invariances of the task. The run folder
-    holds the model, the options, the metrics and a report; `--resume` goes on after an interruption to the same
-    numbers, and does nothing when the run is done.
+    Pictures are mirrored, shifted, cut out and mixed at random, which teaches the invariances of the task. The run
+    folder holds the model, the options, the metrics and a report; `--resume` goes on after an interruption to the
+    same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
     from mlcli.engine import models

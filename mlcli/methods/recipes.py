@@ -18,4 +18,5 @@ class Supervised:
     flip: bool = True
     translate: int = 4
     cutout: int = 8
+    cutmix: float = 0.0
     seed: int = 0

@@ -1,11 +1,14 @@
 """Supervised training of a classifier from scratch, with the invariances of the task taught by augmentation.
 
 Cross-entropy with label smoothing under a one-cycle rate. Pictures are flipped, translated and cut out at random: in
-most tasks the class does not change under these, f(t(X)) = f(X).
+most tasks the class does not change under these, f(t(X)) = f(X). CutMix (Yun et al. 2019) pastes a piece of another
+picture, and of its label, so that a network cannot rest on one part of a thing.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +24,7 @@ from mlcli.engine.runtime import Runtime, generator
 from mlcli.engine.training import SCHEDULES
 from mlcli.methods import recipes
 
-AUGMENTATION, WHITENING = 3, 4  # purposes of the random streams
+AUGMENTATION, WHITENING, MIXING = 3, 4, 5  # purposes of the random streams
 
 
 def draw(n: int, size: int, recipe: recipes.Supervised, random: torch.Generator) -> Tensor:
@@ -50,6 +53,32 @@ def augment(images: Tensor, flips: Tensor, drawn: Tensor, cutout: int = 0) -> Te
         mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
         images = torch.where((hidden_rows[:, :, None] & hidden_columns[:, None, :])[:, None], mean, images)
     return images
+
+
+def draw_boxes(n: int, size: int, share: float, random: torch.Generator) -> Tensor:
+    """(4, n) integers: for each picture the top, bottom, left and right of the box that another picture fills.
+
+    Of Yun et al. 2019, with a box for each picture in place of one for the batch: side S sqrt(1 - lambda), lambda
+    uniform, its centre anywhere, cut at the border; empty in 1 - `share` of the pictures.
+    """
+    lam, chance = torch.rand(2, n, generator=random)
+    half = (size * (1 - lam).sqrt() / 2 * (chance < share)).round()  # (n,)
+    centre = torch.randint(0, size + 1, (2, n), generator=random)
+    top, left = (centre - half).clamp(0, size)
+    bottom, right = (centre + half).clamp(0, size)
+    return torch.stack([top, bottom, left, right]).long()
+
+
+def mix(images: Tensor, others: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(images with the boxes of the others pasted, share of each that is left of it).
+
+    images, others: (N, C, S, S).  boxes: (4, N), of `draw_boxes`.  The share is lambda of the paper, (N,) in [0, 1].
+    """
+    top, bottom, left, right = boxes[:, :, None]  # (N, 1) each
+    place = torch.arange(images.shape[-1])
+    rows, columns = (place >= top) & (place < bottom), (place >= left) & (place < right)  # (N, S)
+    inside = rows[:, :, None] & columns[:, None, :]
+    return torch.where(inside[:, None], others, images), 1 - inside.float().mean((1, 2))
 
 
 def reflect(index: Tensor, size: int) -> Tensor:
@@ -88,6 +117,15 @@ def whitening(images: Tensor, size: int, epsilon: float = 0.1) -> Tensor:
     return (vectors * (values.sqrt() / (values + epsilon)) @ vectors.T).float()
 
 
+class Batch(NamedTuple):
+    """What one step learns from: a picture is of class `labels` by the share `left`, of class `others` by the rest."""
+
+    images: Tensor  # (B, C, S, S) uint8
+    labels: Tensor  # (B,)
+    others: Tensor  # (B,)
+    left: Tensor  # (B,) in [0, 1]
+
+
 class Supervised:
     """Training of one classifier; the engine's loop drives it."""
 
@@ -124,20 +162,29 @@ class Supervised:
         parametrize.register_parametrization(kernel, "weight", Whitening(matrix), unsafe=True)
         nn.init.normal_(kernel.parametrizations.weight.original, std=len(matrix) ** -0.5)
 
-    def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        recipe, total = self.recipe, len(indices) * self.processes.count
-        random = generator(recipe.seed, AUGMENTATION, step)
+    def load(self, indices: Tensor, step: int) -> Batch:
+        recipe, share = self.recipe, self.processes.share
+        images = self.view(indices, step, generator(recipe.seed, AUGMENTATION, step))
+        labels = self.pictures.labels[indices]
+        if not recipe.cutmix:
+            return Batch(images, labels, labels, torch.ones(len(indices)))
         # Drawn for the whole batch and shared out, so that several processes see what one would.
-        drawn = self.processes.share(draw(total, self.pictures.size, recipe, random), dim=1)
-        epoch = step // (len(self.pictures) // total)
-        flips = (
-            self.first_flip[indices] ^ bool(epoch % 2) if recipe.flip else torch.zeros(len(indices), dtype=torch.bool)
-        )
-        images = augment(self.pictures.batch(indices), flips, drawn, recipe.cutout)
-        return images, self.pictures.labels[indices]
+        total, random = len(indices) * self.processes.count, generator(recipe.seed, MIXING, step)
+        others = share(torch.randint(0, len(self.pictures), (total,), generator=random))
+        boxes = share(draw_boxes(total, self.pictures.size, recipe.cutmix, random), dim=1)
+        images, left = mix(images, self.view(others, step, random), boxes)
+        return Batch(images, labels, self.pictures.labels[others], left)
 
-    def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        images, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)  # (B, C, S, S) uint8, (B,)
+    def view(self, indices: Tensor, step: int, random: torch.Generator) -> Tensor:
+        """The pictures of these indices as this step shows them: flipped, translated, cut out; (B, C, S, S) uint8."""
+        total = len(indices) * self.processes.count
+        drawn = self.processes.share(draw(total, self.pictures.size, self.recipe, random), dim=1)
+        epoch = step // (len(self.pictures) // total)
+        flips = self.first_flip[indices] ^ bool(epoch % 2)
+        return augment(self.pictures.batch(indices), flips & self.recipe.flip, drawn, self.recipe.cutout)
+
+    def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        images, labels, others, left = (part.to(self.runtime.device, non_blocking=True) for part in batch)
         factor = SCHEDULES[self.recipe.schedule](step, self.steps)
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -146,7 +193,9 @@ class Supervised:
         self.network.train()
         with self.runtime.autocast():
             logits = self.model(images)  # (B, classes)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        smoothing = self.recipe.label_smoothing
+        entropy = partial(F.cross_entropy, logits.float(), label_smoothing=smoothing, reduction="none")
+        loss = (left * entropy(labels) + (1 - left) * entropy(others)).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         loss.backward()

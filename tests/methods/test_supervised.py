@@ -10,7 +10,7 @@ from mlcli.engine import models
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.methods import recipes
-from mlcli.methods.supervised import Supervised, augment, draw, optimizers, reflect, whitening
+from mlcli.methods.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
 
 CPU = torch.device("cpu")
 
@@ -47,6 +47,44 @@ def test_a_cut_out_square_takes_the_mean_of_its_picture():
     expected = picture().clone()
     expected[0, :, 1:3, 2:4] = expected.float().mean((2, 3)).to(torch.uint8)[0, :, None, None]
     assert torch.equal(result, expected)
+
+
+def test_a_box_shows_the_other_picture_and_counts_by_its_area():
+    images, others = torch.zeros(3, 2, 8, 8), torch.ones(3, 2, 8, 8)
+    boxes = torch.tensor([[1, 0, 3], [4, 8, 3], [2, 0, 5], [8, 8, 5]])  # top, bottom, left, right
+    mixed, left = mix(images, others, boxes)
+    expected = torch.zeros(8, 8)
+    expected[1:4, 2:8] = 1
+    assert torch.equal(mixed[0], expected.expand(2, -1, -1)) and mixed[1].all() and not mixed[2].any()
+    assert left.tolist() == [1 - 18 / 64, 0, 1]
+
+
+def test_boxes_fill_half_of_a_picture_on_average_in_their_share_of_pictures():
+    boxes = draw_boxes(20_000, 32, 0.5, generator(0))
+    top, bottom, left, right = boxes
+    area = ((bottom - top) * (right - left)).float() / 32**2
+    assert boxes.min() == 0 and boxes.max() == 32 and (top <= bottom).all() and (left <= right).all()
+    assert abs((area > 0).float().mean() - 0.5) < 0.03
+    # A square of share u, uniform, its centre uniform too and cut at the border: E[(s - s^2/4)^2] with s = sqrt(u)
+    # is E[u - u^1.5/2 + u^2/16] = 1/2 - 1/5 + 1/48.
+    assert abs(area[area > 0].mean() - (1 / 2 - 1 / 5 + 1 / 48)) < 0.02
+
+
+def test_a_mixed_picture_is_scored_by_both_labels():
+    torch.manual_seed(0)
+    pictures = oriented_gratings(40)
+    model = models.create("cifarnet", ("rows", "columns"), 32)
+    recipe = recipes.Supervised(batch_size=20, lr=0.0, optimizer="sgd", cutmix=1.0, label_smoothing=0.0)
+    method = Supervised(model, pictures, recipe, 10, Runtime(CPU, "fp32"), Processes(CPU))
+    batch = method.load(torch.arange(20), 3)
+    assert torch.equal(batch.labels, pictures.labels[:20]) and 0.3 < batch.left.mean() < 0.95
+    method.network.train()  # norms by the batch, as the step has them
+    with torch.no_grad():
+        log = model(batch.images).double().log_softmax(1)
+    each = torch.arange(20)
+    expected = -(batch.left * log[each, batch.labels] + (1 - batch.left) * log[each, batch.others]).mean()
+    assert abs(method.step(batch, 3)["loss"].item() - expected.item()) < 1e-5
+    assert all(torch.equal(a, b) for a, b in zip(batch, method.load(torch.arange(20), 3), strict=True))
 
 
 def test_reflection_does_not_repeat_the_border():
