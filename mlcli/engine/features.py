@@ -3,10 +3,12 @@
 An address is a node of the network's graph: a module (`features.10`, `layer1.0.conv2`), a whole block (`layer1`, its
 last node) or an operation between modules (`layer1.0.add`). The aliases conv1, conv2, ... stand on every model for
 the end of its first to last convolutional stage. Where a network has a module of such a name too (`conv1` of a
-ResNet), the alias is meant.
+ResNet), the alias is meant. With `@signed` behind it an address means the values before the ReLU that ends the layer,
+which tell how strongly a unit is against something.
 """
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -22,25 +24,61 @@ SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 # LayerNorm as torchvision has it: over the channels
 PLACEWISE = (nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU, nn.Dropout, nn.Linear)
 WHOLE = math.inf  # the receptive field of what sees the whole picture
+SIGNED = "@signed"
+# What ends a layer and forgets the sign; torch.nn.functional's relu is traced under its own name.
+RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
+
+
+class Reach(NamedTuple):
+    """Of the input, what the units of a map see, in pixels.
+
+    height, width: of one unit's receptive field. top, left: where that of unit (0, 0) begins, negative in the padding.
+    stride: to the next unit's. planes: whether height and width are the last two dimensions (else the last is the
+    channels).
+    """
+
+    height: float
+    width: float
+    top: float
+    left: float
+    stride: float
+    planes: bool = True
 
 
 @dataclass
 class Layer:
     """One node of the graph, at the model's input size.
 
-    shape: without the batch; (C, H, W) where `is_map`. receptive_field, stride: in input pixels, the larger of the
-    two sides, `WHOLE` where a unit sees everything.
+    shape: without the batch; (C, H, W) where `is_map`.
     """
 
     address: str
     kind: str
     shape: tuple[int, ...]
-    receptive_field: float
-    stride: float
+    reach: Reach
     parameters: int
     is_map: bool
     alias: str = ""
     module: nn.Module | None = field(default=None, repr=False)
+
+    @property
+    def receptive_field(self) -> float:
+        """Its larger side in input pixels; `WHOLE` where a unit sees everything."""
+        return max(self.reach.height, self.reach.width)
+
+    @property
+    def stride(self) -> float:
+        """In input pixels; `WHOLE` where a unit sees everything."""
+        return self.reach.stride
+
+    def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the pixels that the unit at this place sees of a picture (height, width)."""
+        reach = self.reach
+        if WHOLE in reach:
+            return 0, 0, width, height
+        top, left = round(reach.top + row * reach.stride), round(reach.left + column * reach.stride)
+        bottom, right = top + round(reach.height), left + round(reach.width)
+        return max(0, left), max(0, top), min(width, right), min(height, bottom)
 
 
 def layers(model: Model) -> list[Layer]:
@@ -89,8 +127,11 @@ class Activations:
         graph = _Graph(model)
         self.model = model
         # Several addresses may mean one node (an alias beside its address); the extractor takes each node once.
-        self.nodes = {address: graph.resolve(address).address for address in addresses}
-        self.extractor = _extractor(model.network, dict.fromkeys(self.nodes.values()))
+        self.nodes = {a: graph.resolve(a).address + (SIGNED if a.endswith(SIGNED) else "") for a in addresses}
+        plain = dict.fromkeys(node.removesuffix(SIGNED) for node in self.nodes.values())
+        self.extractor = _extractor(model.network, plain)
+        _without_rectifiers(self.extractor, [node for node in set(self.nodes.values()) if node.endswith(SIGNED)])
+        _out_of_place(self.extractor)
 
     def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
         """(N, C, H, W), uint8 or float in [0, 1] -> address: activations (N, ...)."""
@@ -109,19 +150,48 @@ def _extractor(network: nn.Module, addresses: Sequence[str]) -> fx.GraphModule:
     return create_feature_extractor(network, nodes, suppress_diff_warning=True).eval()
 
 
-class _Reach(NamedTuple):
-    """Of the input, what one value of a node sees: its receptive field and the stride to its neighbour, in pixels.
+def _without_rectifiers(extractor: fx.GraphModule, signed: Sequence[str]) -> None:
+    """Add to the extractor's values those of `signed` nodes (with the suffix), read before their rectifier."""
+    graph, output = extractor.graph, extractor.graph.output_node()
+    values = dict(output.args[0])
 
-    planes: whether height and width are the last two dimensions (else the last is the channels).
-    """
+    def before(node: fx.Node) -> fx.Node:
+        module = extractor.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, RECTIFIERS) or _operation(node) in ("relu", "relu_"):
+            return node.all_input_nodes[0]
+        if isinstance(module, nn.Sequential) and isinstance(module[-1], RECTIFIERS):
+            name = f"{node.name}_unrectified"
+            extractor.add_submodule(name, nn.Sequential(*list(module)[:-1]))
+            with graph.inserting_before(output):
+                return graph.call_module(name, node.args)
+        if _operation(node) == "cat":  # an Inception block's end: its branches, each before its own
+            with graph.inserting_before(output):
+                return graph.node_copy(node, before)
+        return node
 
-    height: float
-    width: float
-    stride: float
-    planes: bool = True
+    for name in signed:
+        values[name] = before(values[name.removesuffix(SIGNED)])
+    output.args = (values,)
+    graph.eliminate_dead_code()
+    extractor.recompile()
 
 
-ALL = _Reach(WHOLE, WHOLE, WHOLE)
+def _out_of_place(extractor: fx.GraphModule) -> None:
+    """Have no operation overwrite a value that may be asked for as well."""
+    for module in extractor.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    for node in extractor.graph.nodes:
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+        elif node.target is operator.iadd:
+            node.target = operator.add
+        elif node.op == "call_method" and node.target == "relu_":
+            node.target = "relu"
+    extractor.recompile()
+
+
+ALL = Reach(WHOLE, WHOLE, 0, 0, WHOLE)
 
 
 class _Graph:
@@ -141,7 +211,7 @@ class _Graph:
             values = functional_call(extractor, weights, picture)
         nodes: dict[str, fx.Node] = extractor.graph.output_node().args[0]
         self.values = {node: _first_tensor(values[name]) for name, node in nodes.items()}
-        self.reaches: dict[fx.Node, _Reach] = {}
+        self.reaches: dict[fx.Node, Reach] = {}
         self.layers: list[Layer] = []
         self.nodes: list[fx.Node] = []
         for name, node in nodes.items():
@@ -157,8 +227,7 @@ class _Graph:
                     name,
                     type(module).__name__ if module is not None else _operation(node),
                     tuple(values[name].shape[1:]),
-                    max(reach.height, reach.width),
-                    reach.stride,
+                    reach,
                     sum(p.numel() for p in module.parameters()) if module is not None else 0,
                     values[name].ndim == 4 and reach.planes and reach.stride != WHOLE,
                     module=module,
@@ -169,6 +238,7 @@ class _Graph:
             layer.alias = f"conv{number}"
 
     def resolve(self, address: str) -> Layer:
+        address = address.removesuffix(SIGNED)
         for match in (
             lambda layer: layer.alias == address != "",
             lambda layer: layer.address == address,
@@ -181,36 +251,40 @@ class _Graph:
         near = nearest(address, list(known))
         raise UsageError(f"--layer {address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
 
-    def _reach(self, node: fx.Node, module: nn.Module | None, crop: int) -> _Reach | None:
+    def _reach(self, node: fx.Node, module: nn.Module | None, crop: int) -> Reach | None:
         """What the values of a node see (Araujo et al. 2019); None where they do not depend on the picture."""
         value = self.values[node]
         if node.op == "placeholder":
-            return _Reach(1, 1, 1)
+            return Reach(1, 1, 0, 0, 1)
         inputs = [source for source in node.all_input_nodes if source in self.reaches]
         if not inputs or value is None:
             return None
         before = [self.reaches[source] for source in inputs]
         # A sum or concatenation sees what any of its terms sees. One that has no place (the weights of a
         # squeeze-and-excitation, which scale whole maps) leaves the stride of the others.
-        reach = _Reach(
-            max(b.height for b in before),
-            max(b.width for b in before),
+        top, left = min(b.top for b in before), min(b.left for b in before)
+        reach = Reach(
+            max(b.top + b.height for b in before) - top,
+            max(b.left + b.width for b in before) - left,
+            top,
+            left,
             min(b.stride for b in before),
             all(b.planes for b in before),
         )
         steps = _steps(module)
         if any(isinstance(step, nn.Conv2d) for _, step in steps) and reach.stride == WHOLE:
-            return _Reach(WHOLE, WHOLE, crop / value.shape[-1])  # maps again, after windows or tokens
+            return ALL._replace(stride=crop / value.shape[-1])  # maps again, after windows or tokens
         if all(isinstance(step, SLIDING + PLACEWISE) for _, step in steps) and steps:
             for _, step in steps:
                 if isinstance(step, SLIDING):
-                    reach = _slide(reach, step.kernel_size, step.stride, getattr(step, "dilation", 1))
+                    reach = _slide(reach, step.kernel_size, step.stride, step.padding, getattr(step, "dilation", 1))
             return reach
         name = _operation(node)
         if name in ("max_pool2d", "avg_pool2d", "boolean_dispatch"):
             kernel = node.kwargs.get("kernel_size", node.args[1] if len(node.args) > 1 else 1)
             stride = node.kwargs.get("stride", node.args[2] if len(node.args) > 2 else None)
-            return _slide(reach, kernel, stride or kernel, node.kwargs.get("dilation", 1))
+            padding = node.kwargs.get("padding", node.args[3] if len(node.args) > 3 else 0)
+            return _slide(reach, kernel, stride or kernel, padding, node.kwargs.get("dilation", 1))
         if "attention" in name:
             return ALL
         sources = [self.values[source] for source in inputs]
@@ -262,12 +336,17 @@ class _Graph:
         return found
 
 
-def _slide(reach: _Reach, kernel, step, dilation) -> _Reach:
-    """A window moved over a map: r += (k - 1) d j; j *= s."""
-    (kh, kw), (sh, sw), (dh, dw) = (v if isinstance(v, tuple) else (v, v) for v in (kernel, step, dilation))
-    height = reach.height + (kh - 1) * dh * reach.stride
-    width = reach.width + (kw - 1) * dw * reach.stride
-    return _Reach(height, width, reach.stride * max(sh, sw))
+def _slide(reach: Reach, kernel, step, padding, dilation) -> Reach:
+    """A window moved over a map: the first begins p j earlier; r += (k - 1) d j; j *= s."""
+    pairs = (v if isinstance(v, tuple) else (v, v) for v in (kernel, step, padding, dilation))
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pairs
+    return Reach(
+        reach.height + (kh - 1) * dh * reach.stride,
+        reach.width + (kw - 1) * dw * reach.stride,
+        reach.top - ph * reach.stride if reach.stride != WHOLE else reach.top,
+        reach.left - pw * reach.stride if reach.stride != WHOLE else reach.left,
+        reach.stride * max(sh, sw),
+    )
 
 
 def _steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module]]:

@@ -132,6 +132,9 @@ def test_receptive_field_and_stride_are_what_gradients_reach(name, addresses):
         down, right, *_ = seen(maps, picture, middle + 1, middle + 1)
         assert height == width == layer.receptive_field, address
         assert down - top == right - left == layer.stride, address
+        assert layer.box(middle, middle, side, side) == (left, top, left + width, top + height), address
+        corner = seen(maps, picture, 0, 0)
+        assert layer.box(0, 0, side, side) == (corner[1], corner[0], corner[1] + corner[3], corner[0] + corner[2])
         assert layer.shape == tuple(maps.shape[1:])
 
 
@@ -279,3 +282,31 @@ def test_activations_carry_gradients_to_the_picture(model):
     assert value.shape == (1, 384, 5, 6)
     value.sum().backward()
     assert pictures.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["cifarnet", "resnet18", "googlenet", "vgg11", "mobilenet_v2", "squeezenet1_1"])
+def test_signed_values_are_those_the_rectifier_is_given(name):
+    torch.manual_seed(0)
+    model = models.create(name, ["a", "b"], 64)
+    model.network.eval()
+    for module in model.network.modules():
+        if isinstance(module, nn.Conv2d):  # the start of some networks only copies what is positive
+            nn.init.kaiming_normal_(module.weight)
+    aliases = [layer.alias for layer in features.layers(model) if layer.alias]
+    values = Activations(model, [*aliases, *(alias + features.SIGNED for alias in aliases)])(torch.rand(2, 3, 64, 64))
+    for alias in aliases:
+        plain, signed = values[alias], values[alias + features.SIGNED]
+        assert signed.min() < 0, alias
+        if name != "mobilenet_v2":  # whose stages end without a rectifier, or with a ReLU6
+            torch.testing.assert_close(signed.clamp_min(0), plain)
+
+
+def test_no_operation_overwrites_a_value_that_is_asked_for():
+    model = models.create("resnet18", ["a", "b"], 32)
+    model.network.eval()
+    picture = torch.rand(1, 3, 32, 32)
+    names = ["layer1.0.bn2", "layer1.0.add", "layer1.0.relu_1", "layer1.0.bn1"]
+    together = Activations(model, names)(picture)
+    for name in names:
+        torch.testing.assert_close(together[name], Activations(model, [name])(picture)[name])
+    assert together["layer1.0.add"].min() < 0 and together["layer1.0.bn1"].min() < 0
