@@ -9,6 +9,7 @@ which tell how strongly a unit is against something.
 
 import math
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -71,6 +72,12 @@ class Layer:
         """In input pixels; `WHOLE` where a unit sees everything."""
         return self.reach.stride
 
+    @property
+    def units(self) -> int:
+        """Its units, the channels of a map or the entries of a vector; 0 where its values are neither (tokens)."""
+        vector = len(self.shape) > 0 and math.prod(self.shape) == self.shape[0]
+        return self.shape[0] if self.is_map or vector else 0
+
     def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of the pixels that the unit at this place sees of a picture (height, width)."""
         reach = self.reach
@@ -118,6 +125,30 @@ def split_unit(address: str) -> tuple[str, int | None]:
     if not (unit.isascii() and unit.isdigit()):
         raise UsageError(f"--layer {address}: a unit is a number, as in {layer}:12")
     return layer, int(unit)
+
+
+def parse_units(text: str, layer: Layer) -> list[int]:
+    """`all`, or numbers and ranges as in `3,7,12-20`, to the units of a layer in this order, none twice.
+
+    Raises UsageError for what is neither, for units that the layer has not, and where it has none at all.
+    """
+    name, last = layer.alias or layer.address, layer.units - 1
+    if last < 0:
+        raise UsageError(f"--layer {name}: its values are neither maps nor a vector; `mlcli layers` lists others")
+    if text == "all":
+        return list(range(layer.units))
+    units: dict[int, None] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        if found is None:
+            raise UsageError(f"--units {text}: give all, or numbers and ranges as in 0-15 or 3,7,12-20")
+        first, end = int(found[1]), int(found[2] or found[1])
+        if first > end:
+            raise UsageError(f"--units {text}: the range {part.strip()} runs backwards")
+        if end > last:
+            raise UsageError(f"{name} has the units 0 to {last}, not {part.strip()}")
+        units |= dict.fromkeys(range(first, end + 1))
+    return list(units)
 
 
 class Activations:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
 
 from mlcli.engine import images
 from mlcli.errors import DataError, ImageError, UsageError
+
+T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------- finding
 
@@ -200,21 +202,22 @@ def _listed(names: list[str], limit: int = 5) -> str:
 
 def decode(
     paths: Iterable[str | Path],
-    transform: Callable[[Tensor], Tensor] | None = None,
+    transform: Callable[[Tensor], T] | None = None,
     *,
     workers: int | None = None,
     window: int | None = None,
-    read: Callable[[str | Path], Tensor] = images.read,
-) -> Iterator[tuple[int, Tensor | ImageError]]:
-    """Yield (index, tensor) for each path in order, decoded in threads; an ImageError in place of a bad one.
+    read: Callable[[str | Path], T] = images.read,
+) -> Iterator[tuple[int, T | ImageError]]:
+    """Yield (index, picture) for each path in order, decoded in threads; an ImageError in place of a bad one.
 
-    transform runs in the worker. workers: default one for each processor; 0 decodes in the calling thread.
-    window: at most so many pictures are in flight (default 4 for each worker), however slow the consumer, so
-    memory does not grow with the number of paths. Threads serve, since Pillow's decoders release the GIL.
+    transform runs in the worker, and may make whatever is wanted of the tensor. workers: default one for each
+    processor; 0 decodes in the calling thread. window: at most so many pictures are in flight (default 4 for each
+    worker), however slow the consumer, so memory does not grow with the number of paths. Threads serve, since Pillow's
+    decoders release the GIL.
     Any exception but an ImageError ends the iteration and propagates.
     """
 
-    def job(path: str | Path) -> Tensor | ImageError:
+    def job(path: str | Path) -> T | ImageError:
         try:
             image = read(path)
             return image if transform is None else transform(image)

@@ -9,6 +9,7 @@ import stat
 import struct
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -318,13 +319,24 @@ def fit(image: Tensor, size: int) -> Tensor:
     The square is cut before resizing, which sees the same field as torchvision's resize and centre crop, and
     does not blow a strip of 1 x 10000 up to a gigabyte first.
     """
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = central_square(*image.shape[-2:])
     square = image[:, top : top + side, left : left + side]
     if side == size:
         return square.contiguous()
     return F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
+
+
+def central_square(height: int, width: int) -> tuple[int, int, int]:
+    """(top, left, side) of the square that `fit` keeps of a picture."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def stack(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures of one size as a batch; all in [0, 1] where a picture of 16 bits is among those of 8."""
+    if any(picture.is_floating_point() for picture in pictures):
+        pictures = [to_unit(picture) for picture in pictures]
+    return torch.stack(list(pictures))
 
 
 # ----------------------------------------------------------------------------------------------- writing

@@ -57,6 +57,15 @@ class Model:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         return pictures
 
+    def finite(self, values: Tensor, runtime: Runtime) -> Tensor:
+        """The values that the network computed. Raises WeightsError where one of them is no number."""
+        if not values.isfinite().all():
+            advice = ", or try --precision fp32" if runtime.precision != "fp32" else ""
+            raise WeightsError(
+                f"{self.name}: answers with no number in {runtime.precision}; its weights are damaged{advice}"
+            )
+        return values
+
     def class_index(self, name: str) -> int:
         """Index of a class by its name or number. Raises UsageError with the nearest names."""
         if name in self.classes:

@@ -1,6 +1,7 @@
 """From a picture of any size to what a network takes: resize, crop, gray, normalise."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,43 @@ class Preprocessing:
             image = centre_crop(resize(shorten(image), self.resize, self.interpolation), self.crop)
         return images.to_gray(image) if self.channels == 1 else image
 
+    def source_box(self, box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) in a picture (height, width) of what a box of its prepared form shows.
+
+        Rounded outwards to whole pixels. The pixels around it from which antialiasing takes a share do not count.
+        """
+        if self.resize is None:
+            top, left, side = images.central_square(height, width)
+            rows, columns = _Axis(top, side, self.crop, 0), _Axis(left, side, self.crop, 0)
+        else:
+            cut_rows, cut_columns = _ends(height, width)
+            kept = height - 2 * cut_rows, width - 2 * cut_columns
+            resized = _resized(*kept, self.resize)
+            corner = _corner(*resized, self.crop)
+            rows = _Axis(cut_rows, kept[0], resized[0], corner[0])
+            columns = _Axis(cut_columns, kept[1], resized[1], corner[1])
+        left, top, right, bottom = box
+        return columns.floor(left), rows.floor(top), columns.ceil(right), rows.ceil(bottom)
+
     def normalise(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> float32, normalised."""
         mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (self.mean, self.std))
         return (images.to_unit(pictures) - mean) / std
+
+
+class _Axis(NamedTuple):
+    """One axis of a resize and crop: `length` pixels from `start` on became `resized`, of which `corner` were cut."""
+
+    start: int
+    length: int
+    resized: int
+    corner: int
+
+    def floor(self, prepared: int) -> int:
+        return self.start + (self.corner + prepared) * self.length // self.resized
+
+    def ceil(self, prepared: int) -> int:
+        return self.start - (-(self.corner + prepared) * self.length // self.resized)
 
 
 def shorten(image: Tensor, ratio: int = 32) -> Tensor:
@@ -45,20 +79,20 @@ def shorten(image: Tensor, ratio: int = 32) -> Tensor:
     wide; as many pixels go at one end as at the other, so that the centre stays where it was.
     """
     height, width = image.shape[1:]
-    for dim, long, short in ((1, height, width), (2, width, height)):
-        cut = (long - ratio * short) // 2
-        if cut > 0:
-            return image.narrow(dim, cut, long - 2 * cut)
-    return image
+    rows, columns = _ends(height, width, ratio)
+    return image[:, rows : height - rows, columns : width - columns] if rows or columns else image
+
+
+def _ends(height: int, width: int, ratio: int = 32) -> tuple[int, int]:
+    """(rows, columns) that `shorten` takes off each end."""
+    return max(0, (height - ratio * width) // 2), max(0, (width - ratio * height) // 2)
 
 
 def resize(image: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
     """(C, H, W) with its short side resized to `size`, antialiased, the ratio kept; the very values of torchvision."""
-    height, width = image.shape[1:]
-    if min(height, width) == size:
+    target = _resized(*image.shape[1:], size)
+    if target == image.shape[1:]:
         return image
-    # torchvision truncates the long side as well
-    target = (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
     # Bytes through floats, as torchvision does: torch's own arithmetic in bytes rounds twice.
     resized = nn.functional.interpolate(image[None].float(), target, mode=interpolation, antialias=True)[0]
     if image.is_floating_point():
@@ -66,8 +100,17 @@ def resize(image: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
     return resized.clamp(0, 255).round().to(image.dtype)
 
 
+def _resized(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) that `resize` gives a picture; the long side is truncated, as torchvision does it."""
+    return (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
+
+
 def centre_crop(image: Tensor, size: int) -> Tensor:
     """The middle (C, size, size) of a picture with both sides at least `size`, rounded as torchvision does."""
-    height, width = image.shape[1:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
+    top, left = _corner(*image.shape[1:], size)
     return image[:, top : top + size, left : left + size]
+
+
+def _corner(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of the `centre_crop` of a picture."""
+    return round((height - size) / 2), round((width - size) / 2)

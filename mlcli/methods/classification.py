@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mlcli.engine.folders import PictureSet, decode
-from mlcli.engine.images import to_unit
+from mlcli.engine.images import stack
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import ImageError, WeightsError
+from mlcli.errors import ImageError
 
 
 @torch.inference_mode()
@@ -27,9 +27,7 @@ def probabilities(
 
     def compute() -> Iterator[tuple[Path, Tensor | ImageError]]:
         good = [image for _, image in waiting if not isinstance(image, ImageError)]
-        if any(image.is_floating_point() for image in good):  # one of 16 bits among pictures of 8
-            good = [to_unit(image) for image in good]
-        rows = iter(predict(model, torch.stack(good), runtime)) if good else iter(())
+        rows = iter(predict(model, stack(good), runtime)) if good else iter(())
         for path, image in waiting:
             yield path, image if isinstance(image, ImageError) else next(rows)
         waiting.clear()
@@ -49,11 +47,7 @@ def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
     """
     with runtime.autocast():
         scores = model(images.to(runtime.device))
-    result = scores.float().softmax(1).cpu()
-    if not result.isfinite().all():
-        raise WeightsError(f"{model.name}: answers with no number in {runtime.precision}; its weights are damaged"
-                           + (", or try --precision fp32" if runtime.precision != "fp32" else ""))  # fmt: skip
-    return result
+    return model.finite(scores.float().softmax(1).cpu(), runtime)
 
 
 @dataclass(frozen=True)

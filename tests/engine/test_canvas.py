@@ -41,3 +41,27 @@ def test_large_tiles_are_not_shrunk_and_oblong_ones_fit():
 def test_a_picture_beyond_all_bounds_is_refused():
     with pytest.raises(UsageError, match="--size 1024: 2048 tiles"):
         canvas.grid(torch.zeros(1, 3, 1, 1).expand(2048, -1, -1, -1), side=1024)
+
+
+def test_a_sheet_of_labelled_rows():
+    red, wide = torch.zeros(3, 20, 20), torch.zeros(3, 10, 20, dtype=torch.uint8)
+    red[0], wide[1] = 1, 255
+    rows = [
+        ("0", [canvas.Strip([red, None], "5"), canvas.Strip([])]),
+        ("123", [canvas.Strip([wide]), canvas.Strip([])]),
+    ]
+    picture = np.asarray(canvas.sheet("a title", ["first", "second"], rows, [2, 1], side=20, gap=4)).astype(int)
+    (top, left), (bottom, right) = (f(np.argwhere((picture == (255, 0, 0)).all(2)), 0) for f in (np.min, np.max))
+    assert (bottom - top, right - left) == (19, 19)
+    (low, same), (_, end) = (f(np.argwhere((picture == (0, 255, 0)).all(2)), 0) for f in (np.min, np.max))
+    assert same == left and end == right and low == top + 38 + 5  # the next row, in the middle of its place
+    assert (picture[top - 1 : top + 21, left + 23] == canvas.LINE).all()  # the frame of the one that is missing
+    assert (picture[top : top + 20, left + 24 : left + 43] == canvas.PAPER).all()
+    dark = picture.sum(2) < 450
+    assert dark[: top - 20].any() and dark[top - 20 : top - 1, right:].any()  # the title and the second heading
+    assert dark[top : top + 20, : left - 1].any() and dark[top + 21 : top + 38, left:].any()  # label and caption
+
+
+def test_a_sheet_beyond_all_bounds_is_refused():
+    with pytest.raises(UsageError, match="--size 5000: 90 tiles"):
+        canvas.sheet("", [""], [("", [])], [90], side=5000)

@@ -310,3 +310,47 @@ def test_no_operation_overwrites_a_value_that_is_asked_for():
     for name in names:
         torch.testing.assert_close(together[name], Activations(model, [name])(picture)[name])
     assert together["layer1.0.add"].min() < 0 and together["layer1.0.bn1"].min() < 0
+
+
+# -- numbers of units ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, units",
+    [
+        ("all", list(range(10))),
+        ("0-9", list(range(10))),
+        ("3", [3]),
+        ("7,3,7", [7, 3]),
+        ("3, 7,5-8", [3, 7, 5, 6, 8]),
+        ("9-9", [9]),
+    ],
+)
+def test_units_by_numbers_and_ranges(text, units):
+    model = models.create("cifarnet", range(10), 16)
+    assert features.parse_units(text, features.resolve(model, "classifier")) == units
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("10", "classifier has the units 0 to 9, not 10"),
+        ("2,0-10", "classifier has the units 0 to 9, not 0-10"),
+        ("5-3", "the range 5-3 runs backwards"),
+        *((text, "give all, or numbers and ranges") for text in ("", "a", "-3", "3-", "1,,2", "1.5", "²", "9" * 5000)),
+    ],
+)
+def test_units_that_are_none(text, message):
+    model = models.create("cifarnet", range(10), 16)
+    with pytest.raises(UsageError, match=message):
+        features.parse_units(text, features.resolve(model, "classifier"))
+
+
+def test_how_many_units_a_layer_has():
+    units = {layer.address: layer.units for layer in features.layers(untrained("vit_b_16"))}
+    assert units["conv_proj"] == 768 and units["heads.head"] == 1000
+    assert units["encoder.layers.encoder_layer_0.mlp"] == 0  # tokens
+    layer = features.resolve(untrained("resnet18"), "avgpool")
+    assert layer.shape == (512, 1, 1) and features.parse_units("511", layer) == [511]
+    with pytest.raises(UsageError, match="neither maps nor a vector"):
+        features.parse_units("0", features.resolve(untrained("vit_b_16"), "encoder"))

@@ -308,3 +308,10 @@ def test_what_cannot_be_written_leaves_the_old_picture(tmp_path):
             images.write(image, tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_stack_of_pictures_of_8_and_of_16_bits():
+    flat, deep = torch.full((3, 2, 2), 51, dtype=torch.uint8), torch.full((3, 2, 2), 0.2)
+    assert torch.equal(images.stack([flat, flat]), torch.stack([flat, flat]))
+    both = images.stack([flat, deep])
+    assert both.dtype == torch.float32 and torch.equal(both[0], both[1])

@@ -72,3 +72,46 @@ def test_a_strip_shows_the_same_middle_as_it_would_whole():
     whole = Preprocessing(resize=16, crop=16)
     direct = torchvision.transforms.functional.center_crop(torchvision.transforms.functional.resize(ramp, 16), 16)
     assert (whole.prepare(ramp) - direct).abs().max() < 1 / 4000  # half a pixel of the strip
+
+
+# -- back to the file's pixels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "preprocessing, shape, box, expected",
+    [
+        # the square of 60 from column 20 on, to 12: 5 pixels each
+        (Preprocessing(crop=12), (60, 100), (0, 0, 12, 12), (20, 0, 80, 60)),
+        (Preprocessing(crop=12), (100, 60), (1, 2, 4, 3), (5, 30, 20, 35)),
+        # to 24: 2.5 pixels each, outwards
+        (Preprocessing(crop=24), (60, 100), (1, 3, 2, 6), (22, 7, 25, 15)),
+        (Preprocessing(crop=24), (12, 13), (1, 0, 2, 3), (0, 0, 1, 2)),  # enlarged
+        (Preprocessing(crop=16), (16, 16), (3, 4, 5, 6), (3, 4, 5, 6)),
+        # 30 x 60 to 20 x 40, of which the middle 10 x 10: 1.5 pixels each from (5 * 1.5, 15 * 1.5) on
+        (Preprocessing(resize=20, crop=10), (30, 60), (0, 0, 10, 10), (22, 7, 38, 23)),
+        (Preprocessing(resize=20, crop=10), (60, 30), (2, 1, 4, 3), (10, 24, 14, 27)),
+        (Preprocessing(resize=20, crop=20), (20, 20), (2, 1, 4, 3), (2, 1, 4, 3)),
+        # a strip loses 18 columns at each end; 64 are left, to 128, of which the middle 4
+        (Preprocessing(resize=4, crop=4), (2, 100), (0, 0, 4, 4), (49, 0, 51, 2)),
+    ],
+)
+def test_boxes_of_the_source(preprocessing, shape, box, expected):
+    assert preprocessing.source_box(box, *shape) == expected
+
+
+@pytest.mark.parametrize("preprocessing", [Preprocessing(crop=32), Preprocessing(resize=41, crop=32)])
+@pytest.mark.parametrize("shape", [(300, 400), (401, 263), (33, 500), (500, 7), (64, 64), (20, 31)])
+def test_a_box_of_the_source_lies_around_what_its_pixels_show(preprocessing, shape):
+    rows, columns = torch.meshgrid(*(torch.arange(n) + 0.5 for n in shape), indexing="ij")
+    scale = max(shape)
+    shown = preprocessing.prepare(torch.stack([rows, columns, rows]) / scale) * scale  # where each pixel came from
+    for y, x in ((5, 16), (16, 9), (26, 25)):  # away from the edges, at which the filters have one side only
+        left, top, right, bottom = preprocessing.source_box((x, y, x + 1, y + 1), *shape)
+        row, column = shown[:2, y, x].tolist()
+        for start, centre, end, step in (
+            (top, row, bottom, (shown[0, y + 1, x] - shown[0, y, x]).item()),
+            (left, column, right, (shown[1, y, x + 1] - shown[1, y, x]).item()),
+        ):
+            exact = centre - step / 2, centre + step / 2
+            assert exact[0] - 1.1 < start <= exact[0] + 0.1
+            assert exact[1] - 0.1 <= end < exact[1] + 1.1
