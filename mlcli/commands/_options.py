@@ -38,6 +38,11 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the r
 Picture = Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")]
 RunFolder = Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")]
 Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
+Layers = Annotated[
+    list[str],
+    typer.Option("--layer", help="A layer by address or alias (see mlcli layers); can be given several times."),
+]
+Units = Annotated[str, typer.Option("--units", help="all, or units of the layer as in 0-15 or 3,7,12-20.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]

@@ -33,13 +33,26 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
         raise UsageError(f"{output}: exists already; --overwrite replaces it")
 
 
+def refuse_existing_folder(output: Path, overwrite: bool) -> None:
+    """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced."""
+    if os.path.isdir(output):
+        if not overwrite and any(os.scandir(output)):
+            raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
+    elif os.path.lexists(output):
+        raise UsageError(f"{output}: a file; give the name of a folder")
+
+
 def write_beside(output: Path, command: str, options: dict, model, **more) -> None:
     """OUTPUT.json beside a picture: what reproduces it."""
-    record = {
+    write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
+
+
+def record(command: str, options: dict, model, **more) -> dict:
+    """What reproduces a result, and `more` that is to be said of it."""
+    return {
         "command": command,
         "options": options,
         "model_hash": model.hash,
         "versions": versions(),
         **more,
     }
-    write_json(output.with_name(output.name + ".json"), record)

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import Progress, complain, csv_text, table
+from mlcli.commands import _pictures
+from mlcli.commands._report import Progress, csv_text, table
 from mlcli.engine.files import json_text
 
 
@@ -34,9 +35,7 @@ def run(
     """
     from mlcli.commands._result import Result
     from mlcli.engine import models
-    from mlcli.engine.folders import find_images
     from mlcli.engine.runtime import Runtime
-    from mlcli.errors import DataError
 
     result = Result(output, overwrite)
     runtime = Runtime.choose(device, precision)
@@ -44,13 +43,8 @@ def run(
     if evaluate:
         failures = _evaluate(images, chosen, runtime, result, format, batch_size, workers, quiet)
     else:
-        found = find_images(images)
-        for problem in found.problems:
-            complain(problem)
-        if not found.paths:
-            raise DataError(f"{' '.join(images)}: no pictures there")
-        failures = len(found.problems)
-        failures += _classify(found.paths, chosen, runtime, result, format, top_k, batch_size, workers, quiet)
+        paths, failures = _pictures.named(images)
+        failures += _classify(paths, chosen, runtime, result, format, top_k, batch_size, workers, quiet)
     if failures:
         raise typer.Exit(1)
 

@@ -1,0 +1,169 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlcli.engine import models, runs
+from mlcli.methods import patches as method
+from tests import odd_images
+from tests.cli import mlcli
+from tests.tiny import COLOURS
+
+BLUE = sorted(COLOURS).index("blue")  # the unit of conv1 that sees blue in the middle of its window
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Black pictures of 32 x 48 with a square of 8 pixels, the rarer the bluer: the place of the unit's maximum."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.zeros((32, 48, 3), np.uint8)
+        pixels[8:16, 24:32, 2] = 100 + 10 * number
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def read(folder):
+    return json.loads((folder / "patches.json").read_text())
+
+
+def unit(document, number, layer=0):
+    return next(unit for unit in document["layers"][layer]["units"] if unit["unit"] == number)
+
+
+def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("patches", pictures, "--model", colours, "--layer", "conv1", "--units", f"{BLUE},5", "--top", 3)
+    result = mlcli(*arguments, "--precision", "fp32", "-o", out, "--size", 32)
+    assert result.stdout == "" and "2 units of conv1 over 12 pictures" in result.stderr
+    assert sorted(os.listdir(out)) == ["conv1.jpg", "patches.json"]
+    document = read(out)
+    assert document["command"] == "patches" and document["pictures"] == 12
+    assert document["model_hash"] == models.load(str(colours)).hash
+    (layer,) = document["layers"]
+    assert layer["layer"] == "conv1" and layer["receptive_field"] == 7 and layer["files"] == ["conv1.jpg"]
+    assert [entry["unit"] for entry in layer["units"]] == [BLUE, 5]
+    groups = unit(document, BLUE)
+    strong = groups["strongly_positive"]
+    assert [os.path.basename(p["file"]) for p in strong] == ["11.png", "10.png", "09.png"]
+    # The square of 32 from column 8 on, halved: blue are rows 4 to 7, columns 8 to 11 of 16, the outer ones less so
+    assert [p["place"] for p in strong] == [[5, 9]] * 3
+    left, top = 8 + 2 * (9 - 3), 2 * (5 - 3)
+    assert strong[0]["box"] == [left, top, left + 14, top + 14]
+    blue = (210 / 255 - 0.5) / 0.25
+    assert strong[0]["value"] == pytest.approx(blue / (1 + 1e-5) ** 0.5, rel=0.02)
+    assert all(p["value"] == pytest.approx(-2, rel=0.02) for p in groups["strongly_negative"])
+    assert [os.path.basename(p["file"]) for p in groups["strongly_negative"]] == ["00.png", "01.png", "02.png"]
+    shown = np.asarray(Image.open(out / "conv1.jpg")).astype(int)
+    found = np.argwhere(shown[..., 2] - shown[..., 0] > 150)
+    (y, x), (bottom, right) = found.min(0), found.max(0)
+    assert 12 <= bottom - y <= 24 and right - x > 2 * 36  # in each of the three tiles of 32 pixels side by side
+    first = [(out / name).read_bytes() for name in sorted(os.listdir(out))]
+    mlcli(*arguments, "--precision", "fp32", "-o", out, "--size", 32, "--overwrite", "-q", "--batch-size", 64)
+    assert [(out / name).read_bytes() for name in sorted(os.listdir(out))] == first
+
+
+def test_boxes_are_those_of_the_upright_picture(pictures, colours, tmp_path):
+    upright = Image.open(pictures / "11.png")
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    options = ("--model", colours, "--layer", "conv1", "--units", BLUE, "--top", 1, "-q")
+    mlcli("patches", pictures / "11.png", *options, "-o", tmp_path / "upright")
+    mlcli("patches", tmp_path / "turned.png", *options, "-o", tmp_path / "turned")
+    (one,), (other,) = (unit(read(tmp_path / n), BLUE)["strongly_positive"] for n in ("upright", "turned"))
+    assert one["box"] == other["box"] and one["value"] == other["value"]
+
+
+def test_several_layers_and_pages(pictures, colours, tmp_path):
+    out = tmp_path / "out"
+    layers = ("--layer", "conv1", "--layer", "classifier", "--layer", "conv2:3")
+    mlcli("patches", pictures, "--model", colours, *layers, "--top", 2, "--size", 16, "-o", out, "-q")
+    document = read(out)
+    assert sorted(os.listdir(out)) == [
+        "classifier.jpg", "conv1_00-31.jpg", "conv1_32-63.jpg", "conv2.jpg", "patches.json"
+    ]  # fmt: skip
+    first, logits, second = document["layers"]
+    assert [entry["unit"] for entry in first["units"]] == list(range(64))
+    assert first["files"] == ["conv1_00-31.jpg", "conv1_32-63.jpg"]
+    assert [entry["unit"] for entry in logits["units"]] == [0, 1, 2] and logits["receptive_field"] is None
+    assert unit(document, BLUE, 1)["strongly_positive"][0]["box"] == [8, 0, 40, 32]  # all that the network sees
+    assert [entry["unit"] for entry in second["units"]] == [3]
+
+
+def test_a_folder_with_odd_and_bad_pictures(tmp_path, colours):
+    _, bad = odd_images.make(tmp_path / "odd")
+    result = mlcli(
+        "patches", tmp_path / "odd", "--model", colours, "--units", "0-2", "-o", tmp_path / "out", "-q", status=1
+    )
+    assert len(result.stderr.splitlines()) == len(bad)
+    found = read(tmp_path / "out")
+    assert {os.path.basename(p["file"]) for p in unit(found, 0)["strongly_positive"]}.isdisjoint(bad)
+    assert (tmp_path / "out" / "conv3.jpg").exists()
+    for name in list(bad)[:3]:
+        arguments = ("patches", tmp_path / "odd" / name, "--model", colours, "-o", tmp_path / "none", "-q")
+        assert "no readable picture" in mlcli(*arguments, status=1).stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_files_that_go_meanwhile_leave_a_gap(pictures, colours, tmp_path, monkeypatch):
+    search = method.search
+
+    def search_and_lose(*arguments, **options):
+        found = search(*arguments, **options)
+        (pictures / "11.png").unlink()
+        return found
+
+    monkeypatch.setattr(method, "search", search_and_lose)
+    options = ("--model", colours, "--layer", "conv1", "--units", f"{BLUE},7", "--top", 2, "-q")
+    result = mlcli("patches", pictures, *options, "-o", tmp_path / "out", status=1)
+    assert len(result.stderr.splitlines()) == 1 and "11.png: no such file" in result.stderr
+    strong = unit(read(tmp_path / "out"), BLUE)["strongly_positive"]
+    assert [os.path.basename(p["file"]) for p in strong] == ["11.png", "10.png"]
+    shown = np.asarray(Image.open(tmp_path / "out" / "conv1.jpg")).astype(int)
+    assert (shown[..., 2] - shown[..., 0] > 150).any()  # the other
+
+
+def test_a_network_of_gray_pictures(pictures, tmp_path):
+    torch.manual_seed(0)
+    model = models.create("cifarnet", ["a", "b"], 16, channels=1)
+    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    mlcli("patches", pictures, "--model", tmp_path / "run", "--units", "0-1", "-o", tmp_path / "out", "-q")
+    shown = np.asarray(Image.open(tmp_path / "out" / "conv3.jpg")).astype(int)
+    assert (shown.max(2) - shown.min(2)).max() < 8
+
+
+@pytest.mark.parametrize(
+    "arguments, status, text",
+    [
+        (["--layer", "conv9"], 2, "did you mean conv"),
+        (["--layer", "conv1", "--units", "64"], 2, "conv1 has the units 0 to 63"),
+        (["--layer", "conv1:64"], 2, "conv1 has the units 0 to 63"),
+        (["--layer", "conv1:1", "--units", "2"], 2, "names a unit"),
+        (["--units", "x"], 2, "give all, or numbers and ranges"),
+        (["--size", "8"], 2, "size"),
+        (["--top", "0"], 2, "top"),
+        (["--top", "100", "--size", "512"], 2, "rows of 137216 pixels"),
+        (["-o", "pictures/00.png"], 2, "a file; give the name of a folder"),
+        (["-o", "pictures"], 2, "holds something already"),
+        (["--device", "cuda:9"], 2, "--device"),
+        (["--model", "cifarnett"], 2, "did you mean cifarnet"),
+    ],
+)
+def test_errors(pictures, colours, tmp_path, arguments, status, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    result = mlcli("patches", "pictures", "--model", colours, "-o", "out", *arguments, status=status)
+    assert text in result.stderr and sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_pictures(colours, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for named in ("empty", "absent"):
+        result = mlcli("patches", tmp_path / named, "--model", colours, "-o", tmp_path / "out", status=1)
+        assert "no pictures there" in result.stderr or "no such file" in result.stderr
+    assert not (tmp_path / "out").exists()
