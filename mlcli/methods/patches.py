@@ -123,9 +123,9 @@ class Extremes:
         self.sampled_origins = torch.cat([self.sampled_origins, origins[first :: self.stride]])
         self.count += len(values)
         while len(self.sampled_values) > SAMPLE:
-            self.sampled_values = self.sampled_values[::2].clone()
-            self.sampled_places = self.sampled_places[::2].clone()
-            self.sampled_origins = self.sampled_origins[::2].clone()
+            self.sampled_values = self.sampled_values[::2]
+            self.sampled_places = self.sampled_places[::2]
+            self.sampled_origins = self.sampled_origins[::2]
             self.stride *= 2
 
     def strong(self, row: int) -> list[tuple]:
