@@ -33,12 +33,12 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
         raise UsageError(f"{output}: exists already; --overwrite replaces it")
 
 
-def write_beside(output: Path, command: str, options: dict, model, **more) -> None:
+def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
     """OUTPUT.json beside a picture: what reproduces it."""
     record = {
         "command": command,
         "options": options,
-        "model_hash": model.hash,
+        **({} if model is None else {"model_hash": model.hash}),
         "versions": versions(),
         **more,
     }
