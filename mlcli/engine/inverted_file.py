@@ -22,7 +22,8 @@ BLOCK = 64
 class InvertedFile:
     """Points in cells; a query is compared with the points of the cells nearest to its own.
 
-    points: (N, D). cell_points: for each cell the numbers of the points that its queries are compared with.
+    points: (N, D). centres: of the cells, (C, D). cell_points: for each cell the numbers of the points that its queries
+    are compared with.
     """
 
     points: Tensor
@@ -30,7 +31,9 @@ class InvertedFile:
     cell_points: list[Tensor]
 
     @classmethod
-    def build(cls, points: Tensor, generator: torch.Generator, *, cells: int | None = None, probes: int = 8):
+    def build(
+        cls, points: Tensor, generator: torch.Generator, *, cells: int | None = None, probes: int = 8
+    ) -> "InvertedFile":
         """Sort points (N, D) into cells by k-means (Lloyd 1982).
 
         cells: default √N. 1 makes the search exact. probes: how many cells, its own among them, a query is
@@ -38,7 +41,6 @@ class InvertedFile:
         """
         n = len(points)
         cells = min(n, cells or max(1, round(math.sqrt(n))))
-        probes = min(probes, cells)
         chosen = torch.randperm(n, generator=generator)[: cells * TRAINING_POINTS].to(points.device)
         training = points[chosen]
         centres = training[:cells].clone()
@@ -48,11 +50,13 @@ class InvertedFile:
             counts = torch.bincount(cell, minlength=cells)[:, None]
             centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
         cell = nearest(points, centres)[1]
+        counts = torch.bincount(cell, minlength=cells)
         shuffled = torch.randperm(n, generator=generator).to(points.device)
-        members = shuffled[cell[shuffled].argsort(stable=True)].split(torch.bincount(cell, minlength=cells).tolist())
+        members = shuffled[cell[shuffled].argsort(stable=True)].split(counts[counts > 0].tolist())
+        centres = centres[counts > 0]  # where points are equal so are centres, and one of them has all the points
         if cells > 1:
             members = [numbers[: CROWDED * math.ceil(n / cells)] for numbers in members]
-        around = torch.cdist(centres, centres).topk(probes, largest=False).indices.tolist()
+        around = torch.cdist(centres, centres).topk(min(probes, len(centres)), largest=False).indices.tolist()
         return cls(points, centres, [torch.cat([members[other] for other in row]) for row in around])
 
     def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +66,7 @@ class InvertedFile:
         cell = nearest(queries, self.centres)[1]
         asked = cell.argsort(stable=True).split(torch.bincount(cell, minlength=len(self.centres)).tolist())
         for these, candidates in zip(asked, self.cell_points, strict=True):
-            if len(these) and len(candidates):
+            if len(these):
                 distances[these], found = nearest(queries[these], self.points[candidates])
                 numbers[these] = candidates[found]
         return distances, numbers

@@ -35,7 +35,7 @@ YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 FINE, COARSE = 5, 3  # sides of the neighbourhoods
 KEPT_VARIANCE = 0.995
 SAMPLE = 20_000  # pixels whose feature vectors give the principal axes
-COARSEST, COARSEST_TEXTURE = 16, 40  # pixels a side, at least; among fewer a texture finds nothing but repetitions
+COARSEST = 16  # pixels a side, at least
 TIES = 0.02  # how far apart equal neighbourhoods of a texture are put, so that the choice among them is random
 
 
@@ -227,8 +227,7 @@ def synthesise(
 ) -> tuple[Tensor, float]:
     """CREATEIMAGEANALOGY of the paper: the source map (H, W), as numbers of pixels of A', and the mean distance."""
     shortest = min(*a_prime.shape[1:], *size)
-    coarsest = COARSEST_TEXTURE if recipe.texture else COARSEST
-    levels = min(recipe.levels, 1 + int(math.log2(max(1, shortest / coarsest))))
+    levels = min(recipe.levels, 1 + int(math.log2(max(1, shortest / COARSEST))))
     a_pyramid, b_pyramid = (None if image is None else pyramid(image, levels) for image in (a, b))
     a_prime_pyramid = pyramid(a_prime, levels)
     sizes = [size]

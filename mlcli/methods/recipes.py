@@ -47,5 +47,8 @@ ANALOGIES = {
         ("TEXTURE", "B"), texture=True, color="a-prime", remap="b", kappa=2.0, source_weight=0.3, passes=4
     ),
     "texture-synthesis": Analogy(("TEXTURE",), texture=True, color="a-prime", kappa=2.0, source_weight=0.0, passes=4),
-    "texture-by-numbers": Analogy(texture=True, match="color", color="a-prime", kappa=6.0, source_weight=1.0, passes=4),
+    # Over a flat colour nothing but A' guides the coarse levels, which then repeat the few patches that fit best
+    "texture-by-numbers": Analogy(
+        texture=True, match="color", color="a-prime", kappa=6.0, source_weight=1.0, levels=3, passes=4
+    ),
 }
