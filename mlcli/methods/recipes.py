@@ -35,7 +35,7 @@ class Analogy:
     color: str = "auto"
     remap: str = "none"
     kappa: float = 0.5
-    source_weight: float = 2.0
+    source_weight: float = 3.0
     levels: int = 5
     passes: int = 2
     seed: int = 0

@@ -45,7 +45,7 @@ def test_a_filter(pair):
     assert record["command"] == "analogy" and record["color"] == "b" and 0 < record["distance"] < 0.1
     assert record["options"] == {
         "mode": "filter",
-        "source_weight": 2.0,
+        "source_weight": 3.0,
         "match": "luminance",
         "color": "auto",
         "remap": "none",

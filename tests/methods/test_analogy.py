@@ -261,12 +261,36 @@ def test_numbers_are_painted_with_their_textures():
 def test_a_texture_takes_the_shape_of_a_picture():
     texture = picture(64, 64, 5, cell=3)
     b = torch.zeros(3, 64, 64)
-    b[:, :, 32:] = 1
+    b[:, :, 32:] = 0.1  # both darker than the texture, were it not for the remapping
     result = analogy.create(texture, texture, b, ANALOGIES["texture-transfer"])
     gray = images.to_gray(result.b_prime)[0]
     assert gray[:, 36:].mean() > gray[:, :28].mean() + 0.1
     row, column = result.source.unbind(-1)
     assert torch.allclose(result.b_prime, texture[:, row, column], atol=1e-5)
+    assert min(row.min(), column.min()) >= 2 and max(row.max(), column.max()) < 62
+
+
+def test_among_equal_neighbourhoods_chance_decides():
+    flat = torch.full((1, 20, 20), 0.5)
+    parts = analogy.feature_parts([flat], [flat], 0, 1.0)
+    distinct = []
+    for ties in (0.0, analogy.TIES):
+        built = analogy.Matcher.build(
+            parts, parts, ((20, 20), (20, 20)), generator(0), blind=True, margin=0, ties=ties, cells=1
+        )
+        found = built.index.search(built.known.flatten(1).T.contiguous())[1].view(20, 20)[4:-4, 4:-4]
+        distinct.append(len(found.unique()))
+    assert distinct[0] < 10 and distinct[1] > 50
+
+
+def test_more_weight_on_coherence_copies_larger_pieces():
+    texture, b = picture(48, 48, 5, cell=3), picture(48, 48, 6)
+    pieces = []
+    for kappa in (0.0, 5.0, 1000.0):
+        source = analogy.create(texture, texture, b, replace(ANALOGIES["texture-transfer"], kappa=kappa)).source
+        step = source[:, 1:] - source[:, :-1]
+        pieces.append(float((step == torch.tensor([0, 1])).all(-1).float().mean()))
+    assert pieces[0] < min(pieces[1:]) - 0.1
 
 
 def test_a_search_in_cells_comes_near_the_exact_one():
