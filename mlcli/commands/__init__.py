@@ -15,6 +15,7 @@ COMMANDS = (
     Command("layers", "layers", "Look inside", "mlcli layers --model resnet50"),
     Command("filters", "filters", "Look inside", "mlcli filters -o filters.png"),
     Command("patches", "patches", "Look inside", "mlcli patches photos/ --layer conv3 --units 0-15 -o patches"),
+    Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),

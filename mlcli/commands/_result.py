@@ -42,17 +42,17 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
         raise UsageError(f"{output}: a file; give the name of a folder")
 
 
-def write_beside(output: Path, command: str, options: dict, model, **more) -> None:
+def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
     """OUTPUT.json beside a picture: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
 
 
-def record(command: str, options: dict, model, **more) -> dict:
+def record(command: str, options: dict, model=None, **more) -> dict:
     """What reproduces a result, and `more` that is to be said of it."""
     return {
         "command": command,
         "options": options,
-        "model_hash": model.hash,
+        **({} if model is None else {"model_hash": model.hash}),
         "versions": versions(),
         **more,
     }

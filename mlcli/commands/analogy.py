@@ -1,0 +1,176 @@
+"""`mlcli analogy`"""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import Progress, say
+from mlcli.methods.recipes import ANALOGIES
+
+Mode = StrEnum("Mode", list(ANALOGIES))
+OF_A_AND_B = ("source_weight", "match", "color", "remap")
+OPTIONS = (*OF_A_AND_B, "kappa", "levels", "passes")
+
+
+class Match(StrEnum):
+    luminance = "luminance"
+    color = "color"
+
+
+class Color(StrEnum):
+    auto = "auto"
+    b = "b"
+    a_prime = "a-prime"
+
+
+class Remap(StrEnum):
+    none = "none"
+    a = "a"
+    b = "b"
+
+
+def defaults(name: str) -> str:
+    """The default of an option for each mode, for the help."""
+    values = list(dict.fromkeys(str(getattr(recipe, name)) for recipe in ANALOGIES.values()))
+    return values[0] if len(values) == 1 else f"by mode: {', '.join(str(getattr(r, name)) for r in ANALOGIES.values())}"
+
+
+def run(
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A A_PRIME B",
+            help="Three pictures; texture-transfer takes TEXTURE B, texture-synthesis TEXTURE alone.",
+            show_default=False,
+        ),
+    ],
+    output: option.Picture,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="What is to be learned from A and A'; sets the defaults below.")
+    ] = (Mode.filter),
+    kappa: Annotated[
+        float | None,
+        typer.Option(
+            "--kappa",
+            min=0,
+            help="Weight of coherence: more copies larger pieces of A'.",
+            show_default=defaults("kappa"),
+        ),
+    ] = None,
+    source_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--source-weight",
+            min=0,
+            help="Weight of likeness between A and B against likeness between A' and B'.",
+            show_default=defaults("source_weight"),
+        ),
+    ] = None,
+    match: Annotated[
+        Match | None,
+        typer.Option("--match", help="What of A and B is compared.", show_default=defaults("match")),
+    ] = None,
+    color: Annotated[
+        Color | None,
+        typer.Option(
+            "--color",
+            help="Take the colours from B or from A'; auto: from B unless A' has other colours than A.",
+            show_default=defaults("color"),
+        ),
+    ] = None,
+    remap: Annotated[
+        Remap | None,
+        typer.Option(
+            "--remap",
+            help="Luminance remapping: bring A and A' to the brightness and contrast of B, or B to those of A.",
+            show_default=defaults("remap"),
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option("--levels", min=1, help="Levels of the pyramids, at most.", show_default=defaults("levels")),
+    ] = None,
+    passes: Annotated[
+        int | None,
+        typer.Option("--passes", min=1, help="Times a level is revised.", show_default=defaults("passes")),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="Of a synthesised texture: SIDE or WIDTHxHEIGHT; default twice that of TEXTURE."),
+    ] = None,
+    seed: option.Seed = 0,
+    device: option.Device = "auto",
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Paint B_PRIME such that A is to A_PRIME as B is to it.
+
+    Learns a filter from one example of it: A, and A' = A filtered. Or lays out the texture A' anew: like the picture B
+    (texture-transfer), from nothing (texture-synthesis), or by a map B of colours that the map A of A' explains
+    (texture-by-numbers). A and A' must be of one size, B may be of any.
+    """
+    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.engine import images
+    from mlcli.engine.files import file_hash
+    from mlcli.engine.runtime import Runtime
+    from mlcli.errors import UsageError
+    from mlcli.methods import analogy
+
+    refuse_existing(output, overwrite)
+    images.output_format(output)
+    values = (source_weight, match, color, remap, kappa, levels, passes)
+    changed = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
+    recipe = replace(ANALOGIES[mode], **changed, seed=seed)
+    if len(pictures) != len(recipe.inputs):
+        raise UsageError(
+            f"--mode {mode} takes {len(recipe.inputs)} pictures, {' '.join(recipe.inputs)}, not {len(pictures)}"
+        )
+    if mode == Mode["texture-synthesis"]:
+        for name in OF_A_AND_B:
+            if name in changed:
+                raise UsageError(f"--{name.replace('_', '-')} compares with A and B, which --mode {mode} has not")
+    elif size is not None:
+        raise UsageError(f"--size is for --mode texture-synthesis; with --mode {mode} the result is as large as B")
+    wanted = None if size is None else texture_size(size)
+    runtime = Runtime.choose(device)
+    named = dict(zip(recipe.inputs, pictures, strict=True))
+    loaded = {name: images.to_unit(images.read(path)).to(runtime.device) for name, path in named.items()}
+    a_prime = loaded.get("A_PRIME", loaded.get("TEXTURE"))
+    b = loaded.get("B")
+    a = loaded.get("A", None if b is None else a_prime)
+    if b is None and wanted is None:
+        wanted = (2 * a_prime.shape[1], 2 * a_prime.shape[2])
+    with Progress(100, "analogy", quiet=quiet) as bar:
+        result = analogy.create(a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share)))
+    images.write(result.b_prime, output)
+    options = {"mode": mode, **{name: getattr(recipe, name) for name in OPTIONS}, "size": size, "seed": seed}
+    write_beside(
+        output,
+        "analogy",
+        options,
+        pictures={name: {"file": path, "sha256": file_hash(path)} for name, path in named.items()},
+        color=result.color,
+        distance=result.distance,
+    )
+    height, width = result.b_prime.shape[1:]
+    say(f"{output}: {width} x {height} pixels, mean distance of the neighbourhoods {result.distance:.4f}", quiet)
+
+
+def texture_size(text: str) -> tuple[int, int]:
+    """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
+    from mlcli.engine.images import MAX_PIXELS
+    from mlcli.errors import UsageError
+
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise UsageError(f"--size {text}: take a side in pixels, as in 256, or width and height, as in 320x200")
+    if sides[0] * sides[-1] > MAX_PIXELS:
+        raise UsageError(f"--size {text}: more than the limit of {MAX_PIXELS:,} pixels; take a smaller one")
+    return sides[-1], sides[0]

@@ -1,0 +1,99 @@
+"""Nearest neighbours of many points at once: an inverted file, cells of k-means that are searched by matrix products.
+
+It takes the time of about `probes` · √N distances a query instead of N, and no loop over single points.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LLOYD_STEPS = 4
+TRAINING_POINTS = 32  # a cell; more moves the centres little
+CROWDED = 4  # times the mean number of points; what lies closer is as good as equal, and a sample of it will do
+QUERIES, POINTS = 256, 4096  # of a block of distances, which stays in the cache of a processor
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class InvertedFile:
+    """Points in cells; a query is compared with the points of the cells nearest to its own.
+
+    points: (N, D). centres: of the cells, (C, D). cell_points: for each cell the numbers of the points that its queries
+    are compared with.
+    """
+
+    points: Tensor
+    centres: Tensor
+    cell_points: list[Tensor]
+
+    @classmethod
+    def build(
+        cls, points: Tensor, generator: torch.Generator, *, cells: int | None = None, probes: int = 8
+    ) -> "InvertedFile":
+        """Sort points (N, D) into cells by k-means (Lloyd 1982).
+
+        cells: default √N. 1 makes the search exact. probes: how many cells, its own among them, a query is
+        compared with. generator: a CPU generator, which chooses the first centres.
+        """
+        n = len(points)
+        cells = min(n, cells or max(1, round(math.sqrt(n))))
+        chosen = torch.randperm(n, generator=generator)[: cells * TRAINING_POINTS].to(points.device)
+        training = points[chosen]
+        centres = training[:cells].clone()
+        for _ in range(LLOYD_STEPS if cells > 1 else 0):
+            cell = nearest(training, centres)[1]
+            sums = torch.zeros_like(centres).index_add_(0, cell, training)
+            counts = torch.bincount(cell, minlength=cells)[:, None]
+            centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+        cell = nearest(points, centres)[1]
+        counts = torch.bincount(cell, minlength=cells)
+        shuffled = torch.randperm(n, generator=generator).to(points.device)
+        members = shuffled[cell[shuffled].argsort(stable=True)].split(counts[counts > 0].tolist())
+        centres = centres[counts > 0]  # where points are equal so are centres, and one of them has all the points
+        if cells > 1:
+            members = [numbers[: CROWDED * math.ceil(n / cells)] for numbers in members]
+        around = torch.cdist(centres, centres).topk(min(probes, len(centres)), largest=False).indices.tolist()
+        return cls(points, centres, [torch.cat([members[other] for other in row]) for row in around])
+
+    def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Of queries (M, D), the squared distance to and the number of a near point, (M,) each."""
+        distances = queries.new_full((len(queries),), math.inf)
+        numbers = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        cell = nearest(queries, self.centres)[1]
+        asked = cell.argsort(stable=True).split(torch.bincount(cell, minlength=len(self.centres)).tolist())
+        for these, candidates in zip(asked, self.cell_points, strict=True):
+            if len(these):
+                distances[these], found = nearest(queries[these], self.points[candidates])
+                numbers[these] = candidates[found]
+        return distances, numbers
+
+
+def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Of queries (M, D) among points (N, D), the least squared distance and its point, (M,) each; brute force."""
+    best = queries.new_full((len(queries),), math.inf)
+    numbers = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    parts = [(at, part, part.square().sum(1) / 2) for at, part in zip(count(0, POINTS), points.split(POINTS))]
+    for start in range(0, len(queries), QUERIES):
+        these = slice(start, start + QUERIES)
+        for at, part, half_norms in parts:
+            # |q - p|²/2 = |q|²/2 - (q·p - |p|²/2), whose last term alone depends on p
+            least, found = row_minimum(torch.addmm(half_norms, queries[these], part.T, alpha=-1))
+            better = least < best[these]
+            best[these] = torch.where(better, least, best[these])
+            numbers[these] = torch.where(better, found + at, numbers[these])
+    return (2 * best + queries.square().sum(1)).clamp(min=0), numbers
+
+
+def row_minimum(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The least value of each row of (M, N) and its place. In two steps: torch finds a minimum ten times as fast as
+    it finds its place."""
+    m, n = values.shape
+    if n % BLOCK:
+        values = F.pad(values, (0, -n % BLOCK), value=math.inf)
+    blocks = values.view(m, -1, BLOCK)
+    least, block = blocks.amin(2).min(1)
+    return least, block * BLOCK + blocks[torch.arange(m, device=values.device), block].argmin(1)
