@@ -16,7 +16,7 @@ from mlcli.errors import UsageError
 
 @dataclass(frozen=True)
 class Span:
-    """One side of a tile, in pixels: its own from `start` to `stop`, seen from `first` to `last` (all exclusive ends)."""
+    """One side of a tile, in pixels: its own from `start` up to `stop`, those it sees from `first` up to `last`."""
 
     start: int
     stop: int
@@ -73,7 +73,13 @@ def _spans(length: int, side: int, step: int, fields: Sequence[tuple[float, floa
     after = max(1, *(math.ceil(begin + field - stride) for begin, field, stride in fields))
     own = _up(length / math.ceil(length / max(side, step)), step)
     return [
-        Span(start, min(start + own, length), max(0, start - before), min(start + own + after, length), start + own >= length)
+        Span(
+            start,
+            min(start + own, length),
+            max(0, start - before),
+            min(start + own + after, length),
+            start + own >= length,
+        )
         for start in range(0, length, own)
     ]
 

@@ -2,10 +2,10 @@
 
     L = alpha * content + (1 - alpha) * style + tv * variation
 
-F^l (C, M) are the activations of layer l of the generated picture: C channels at M places. P^l are those of the content.
-All terms but the variation are relative: 0 for equal features and 1 where the generated ones are zero. The paper takes a
-network whose channels were scaled to a mean of one instead, which makes its layers comparable in the same way; relative
-terms do so for any network.
+F^l (C, M) are the activations of layer l of the generated picture: C channels at M places. P^l are the content's.
+All terms but the variation are relative: 0 for equal features and 1 where the generated ones are zero. The paper takes
+a network whose channels were scaled to a mean of one instead, which makes its layers comparable in the same way;
+relative terms do so for any network.
 """
 
 import functools
@@ -83,6 +83,8 @@ class _Products(torch.autograd.Function):
         return (floats if weights is None else weights * floats).to(values.dtype), None
 
 
+RIDGE = 1e-4  # of the mean variance of a layer's channels
+
 # -- losses --------------------------------------------------------------------------------------------------
 
 
@@ -100,18 +102,20 @@ def gaussian_loss(target: Moments) -> Callable[[Moments], Tensor]:
     Pukelsheim 1982). A Gram matrix mixes mean and covariance, so a bright texture may pass for a rough one; this does
     not.
     """
-    mean, covariance = target.mean, target.covariance
+    # In float64 on the CPU, which some devices lack, and with a ridge on both: the root is steep where nothing varies.
+    mean, covariance = target.mean, target.covariance.cpu().double()
+    ridge = RIDGE * covariance.diagonal().mean()
+    covariance = covariance + ridge * torch.eye(len(covariance), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(covariance)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T
     trace = covariance.trace()
-    scale = (mean.square().sum() + trace).clamp_min(1e-12)
+    scale = (mean.square().sum().double().cpu() + trace).clamp_min(1e-12)
 
     def loss(found: Moments) -> Tensor:
-        own = found.covariance
-        # The clamp keeps directions in which nothing varies, where the root is infinitely steep, out of the gradient.
-        spectrum = torch.linalg.eigvalsh(root @ own @ root)
-        cross = spectrum.clamp_min(1e-7 * spectrum[-1].detach().clamp_min(1e-12)).sqrt().sum()
-        return ((found.mean - mean).square().sum() + own.trace() + trace - 2 * cross) / scale
+        own = found.covariance.cpu().double() + ridge * torch.eye(len(root), dtype=torch.float64)
+        cross = torch.linalg.eigvalsh(root @ own @ root).clamp_min(1e-20).sqrt().sum()
+        distance = (found.mean - mean).square().sum().cpu() + own.trace() + trace - 2 * cross
+        return (distance / scale).to(mean)
 
     return loss
 
@@ -192,9 +196,9 @@ class Perception:
 class Objective:
     """The loss and its gradient for pictures of one size (3, H, W).
 
-    The targets are computed once. A picture larger than a tile is seen tile by tile: a first pass, without a graph, sums
-    the statistics of the whole picture; the derivative of the loss by them is then carried back through one tile after
-    the other, which gives the gradient of the whole picture in the memory of one tile.
+    The targets are computed once. A picture larger than a tile is seen tile by tile: a first pass, without a graph,
+    sums the statistics of the whole picture; the derivative of the loss by them is then carried back through one tile
+    after the other, which gives the gradient of the whole picture in the memory of one tile.
     """
 
     def __init__(
@@ -241,8 +245,10 @@ class Objective:
         with torch.no_grad():
             passes = [self._see(tile.seen(picture), number)[0] for number, tile in enumerate(self.tiles)]
         whole = [
-            {name: _leaves(functools.reduce(Moments.plus, (found[name] for found in of_style)))
-             for name in self.style_layers}
+            {
+                name: _leaves(functools.reduce(Moments.plus, (found[name] for found in of_style)))
+                for name in self.style_layers
+            }
             for of_style in zip(*passes, strict=True)
         ]
         style = self._style(whole)
@@ -275,7 +281,8 @@ class Objective:
             else:
                 found.append({name: moments(maps[name], masks[number][name]) for name in self.style_layers})
         content = sum(
-            scale * _square_sum(maps[name].float() - self.targets[number][name]) for name, scale in self.content_scale.items()
+            scale * _square_sum(maps[name].float() - self.targets[number][name])
+            for name, scale in self.content_scale.items()
         )
         return found, content, variation(seen, tile) / self.values
 

@@ -1,8 +1,8 @@
 """The schedule of style transfer: from coarse to fine, by Adam or L-BFGS, with the average of the iterates.
 
-Gatys et al. 2016 optimise one size by L-BFGS. Coarse sizes first let large forms of the style appear (Gatys et al. 2017,
-section 6). Adam keeps its moments, enlarged, from size to size, and the result is an exponential average of the iterates,
-which takes the noise of its steps out.
+Gatys et al. 2016 optimise one size by L-BFGS. Coarse sizes first let large forms of the style appear (Gatys et al.
+2017, section 6). Adam keeps its moments, enlarged, from size to size, and the result is an exponential average of the
+iterates, which takes the noise of its steps out.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Draws swirls.jpg: short curved strokes of thick paint along the streams of a few whirls, night blue and yellow.
 
-    python samples/styles/swirls.py samples/styles/swirls.jpg
+python samples/styles/swirls.py samples/styles/swirls.jpg
 """
 
 import sys
@@ -16,13 +16,17 @@ LIGHT = [(250, 214, 80), (244, 180, 50), (252, 236, 160), (226, 140, 40)]
 def main(target: str) -> None:
     random = np.random.default_rng(4)
     side = SIZE * SCALE
-    whirls = [(random.uniform(0, side, 2), random.uniform(80, 190) * SCALE / 2, random.choice([-1, 1])) for _ in range(9)]
+    whirls = [
+        (random.uniform(0, side, 2), random.uniform(80, 190) * SCALE / 2, random.choice([-1, 1])) for _ in range(9)
+    ]
     picture = Image.new("RGB", (side, side), DARK[1])
     draw = ImageDraw.Draw(picture)
     for layer, width in enumerate((26, 18, 12, 8)):
         for _ in range(1500 * (layer + 1)):
             place = random.uniform(-20, side + 20, 2)
-            glow = max(np.exp(-(((place - centre) ** 2).sum()) / (2 * (radius / 2) ** 2)) for centre, radius, _ in whirls)
+            glow = max(
+                np.exp(-(((place - centre) ** 2).sum()) / (2 * (radius / 2) ** 2)) for centre, radius, _ in whirls
+            )
             palette = LIGHT if random.random() < glow**1.5 else DARK
             colour = np.array(palette[random.integers(len(palette))]) + random.normal(0, 9, 3)
             points = [tuple(place)]

@@ -105,12 +105,10 @@ def speed(arguments) -> None:
     model = models.load("vgg19", untrained=True)
     torch.manual_seed(arguments.seed)
     plain = models.load("vgg19", untrained=True)
-    if (hub := models.weights_path("vgg19")).is_file():
-        print(f"weights of {hub}")
     runtime = Runtime.choose()
-    ours = stylization.Stylization(
-        stylization.open_layers(model.to(runtime), recipe, runtime), content, [Style(style)], recipe
-    ).steps()
+    seer = stylization.open_layers(model.to(runtime), recipe, runtime)
+    work = stylization.Stylization(seer, content, [Style(style)], recipe)
+    ours = work.steps()
     baseline = Baseline(plain.network, plain.preprocessing.normalise, content, style, recipe)
     theirs, own = [], []
     for step in range(steps):
@@ -121,12 +119,14 @@ def speed(arguments) -> None:
         if step:  # the first step of each allocates, and ours computes its targets in it
             theirs.append(middle - began)
             own.append(time.perf_counter() - middle)
-    stylized = ours.gi_frame.f_locals["self"].picture.detach()
+    stylized = work.picture.detach()
     judge = objective(plain, "fp32", recipe, content, Style(style))
     losses = [judge(x)[0].total for x in (content, baseline.picture.detach()[0], stylized)]
     ratios = sorted(a / b for a, b in zip(theirs, own, strict=True))
     print(f"{runtime.precision}, {torch.get_num_threads()} threads, {side} x {side}, {steps} steps")
-    print(f"baseline {median(theirs):.3f} s a step, ours {median(own):.3f} s; ratio of pairs: median {median(ratios):.2f}")
+    print(
+        f"baseline {median(theirs):.3f} s a step, ours {median(own):.3f} s; ratio of pairs: median {median(ratios):.2f}"
+    )
     print(f"loss in fp32: start {losses[0]:.5f}, baseline {losses[1]:.5f}, ours {losses[2]:.5f} ", end="")
     print(f"({losses[2] / losses[1] - 1:+.2%})")
 
@@ -160,8 +160,11 @@ def tiles(arguments) -> None:
             (whole, gradient), (tiled, other) = found
             distance = ((gradient - other).norm() / gradient.norm()).item()
             worst = ((gradient - other).abs().max() / gradient.abs().max()).item()
-            print(f"{name} {style_loss}: loss {whole.total:.6f} and {tiled.total:.6f}, gradients apart by {distance:.1e} ", end="")
-            print(f"(norm), {worst:.1e} (largest)", flush=True)
+            print(
+                f"{name} {style_loss}: loss {whole.total:.6f} and {tiled.total:.6f}, gradients apart by "
+                f"{distance:.1e} (norm), {worst:.1e} (largest)",
+                flush=True,
+            )
 
 
 def memory(arguments) -> None:
@@ -178,7 +181,7 @@ def memory(arguments) -> None:
     job = stylization.Stylization(seer, content, [Style(style)], recipe)
     for progress in job.steps():
         print(f"{progress.losses}, {time.perf_counter() - began:.0f} s", flush=True)
-    images.write(job.result(), "/dev/null" if arguments.output is None else arguments.output)
+    images.to_pillow(job.result())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6 * 1.024
     print(f"cifarnet {side} x {side}, {runtime.precision}: peak {peak:.2f} GB")
 
