@@ -23,6 +23,7 @@ from mlcli.methods.style import Losses, Objective, Perception, Style
 
 NOISE = 1  # purpose of the random stream
 BETAS = (0.9, 0.99)
+FIRST_STEP = 0.01  # of L-BFGS: how far it moves a value on average
 HISTORY = 10  # steps that L-BFGS remembers, each two pictures large
 
 
@@ -132,11 +133,18 @@ class Stylization:
 
     def _step(self, objective: Objective) -> Losses:
         losses = None
+        # The loss is of means over pixels, so its derivative by one of them is tiny; L-BFGS takes small products of
+        # gradients for noise, and its first step has the length of its rate in all, whatever the number of pixels.
+        lbfgs = self.recipe.optimizer == "lbfgs"
+        values = self.picture.numel() if lbfgs else 1
+        if lbfgs:
+            self.optimizer.param_groups[0]["lr"] = FIRST_STEP * values if self.done == 0 else 1
 
         def evaluate() -> Tensor:
             nonlocal losses
-            losses, self.picture.grad = objective(self.picture)
-            return self.picture.new_tensor(losses.total)
+            losses, gradient = objective(self.picture)
+            self.picture.grad = gradient.mul_(values)
+            return self.picture.new_tensor(losses.total * values)
 
         self.optimizer.step(evaluate)
         if not math.isfinite(losses.total) or not self.picture.isfinite().all():
