@@ -34,12 +34,19 @@ class Tile:
     rows: Span
     columns: Span
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that it sees is its own."""
+        return all(span.first == span.start and span.ends for span in (self.rows, self.columns))
+
     def seen(self, picture: Tensor) -> Tensor:
         """The part of (..., H, W) that the tile sees, its own pixels and their context."""
         return picture[..., self.rows.first : self.rows.last, self.columns.first : self.columns.last]
 
     def own(self, maps: Tensor, stride: int = 1) -> Tensor:
         """The tile's own units of maps (..., h, w) computed from what it sees."""
+        if self.whole:
+            return maps  # a slice of all would cost a copy in the backward pass
         return maps[..., self.rows.own(stride), self.columns.own(stride)]
 
 

@@ -179,7 +179,7 @@ class Perception:
                     "--size or earlier layers"
                 ) from None
             raise
-        return {name: tile.own(maps[0], self.strides[name]) for name, maps in found.items()}
+        return {name: tile.own(maps.squeeze(0), self.strides[name]) for name, maps in found.items()}
 
     def moments(self, picture: Tensor, names: Sequence[str]) -> dict[str, Moments]:
         """The moments of the layers over a whole picture (3, H, W)."""
