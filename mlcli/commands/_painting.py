@@ -1,6 +1,5 @@
 """Pictures that are painted step by step: which there are, the state beside each, snapshots, interruption."""
 
-import io
 import os
 import shlex
 import sys
@@ -128,9 +127,8 @@ class Painting:
         )
 
     def _save(self, work: Stylization, origin: dict, step: int) -> None:
-        buffer = io.BytesIO()
-        torch.save({"origin": origin, "step": step, "work": work.state_dict()}, buffer)
-        files.write_bytes(self.state_file, buffer.getbuffer())
+        with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
+            torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
 
     def _load(self, work: Stylization, origin: dict) -> int:
         """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""

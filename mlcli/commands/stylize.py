@@ -94,10 +94,12 @@ def run(
     from mlcli.commands import _painting
     from mlcli.engine import images, models
     from mlcli.engine.runtime import Runtime
-    from mlcli.errors import ImageError, Interrupted, MlcliError
+    from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
     from mlcli.methods import stylization
     from mlcli.methods.style import Style
 
+    if size and scales:
+        raise UsageError("--size and --scales: the last of the scales is the size; give one of the two")
     given = {
         "alpha": alpha,
         "tv": tv,

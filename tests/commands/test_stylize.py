@@ -158,6 +158,7 @@ def test_a_damaged_state(files, tmp_path):
         (["--style-layer", "classifier"], "have no place"),
         (["--scales", "96,"], "whole numbers"),
         (["--steps", "0"], "whole numbers"),
+        (["--size", "64"], "give one of the two"),
         (["--style-weight", "0"], "all are 0"),
         (["--style-weight", "1", "--style-weight", "1"], "2 times for 1 styles"),
         (["--mask", "all", "--mask", "all"], "2 times for 1 styles"),
