@@ -42,7 +42,7 @@ class Stylize:
     style_scale: float = 1.0
     init: str = "content"
     keep_colors: bool = False
-    tile: int = 768
+    tile: int = 512
     seed: int = 0
 
 

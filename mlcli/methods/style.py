@@ -20,7 +20,7 @@ from torch import Tensor
 from mlcli.engine import images
 from mlcli.engine.features import Activations, Layer
 from mlcli.engine.models import Model
-from mlcli.engine.runtime import Runtime
+from mlcli.engine.runtime import Runtime, trim_memory
 from mlcli.engine.tiles import Tile, tiles
 from mlcli.errors import UsageError
 
@@ -267,6 +267,7 @@ class Objective:
             loss.backward()
             tile.seen(gradient).add_(leaf.grad)
             content, variation = content + own_content.detach(), variation + own_variation.detach()
+        trim_memory()
         return self._losses(content, style, variation), gradient
 
     def _see(self, seen: Tensor, number: int) -> tuple[list[dict[str, Moments]], Tensor, Tensor]:

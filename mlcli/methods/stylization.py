@@ -126,7 +126,7 @@ class Stylization:
         """The picture so far, (3, H, W) in [0, 1]."""
         if self.picture is None:
             self._begin(0)
-        picture = self.average.value(self.picture).clamp(0, 1)
+        picture = self.average.value(self.picture).clamp_(0, 1)
         if not self.recipe.keep_colors:
             return picture
         return with_colours_of(picture, resized(self.palette, tuple(picture.shape[1:])))
@@ -147,7 +147,7 @@ class Stylization:
             return self.picture.new_tensor(losses.total * values)
 
         self.optimizer.step(evaluate)
-        if not math.isfinite(losses.total) or not self.picture.isfinite().all():
+        if not math.isfinite(losses.total + self.picture.detach().sum().item()):
             raise TrainingError(
                 f"the loss is no longer a number at step {self.done + 1} of scale {self.scales[self.scale].long}; take "
                 "a smaller --lr, --optimizer adam or --precision fp32"
