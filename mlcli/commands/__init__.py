@@ -16,6 +16,7 @@ COMMANDS = (
     Command("filters", "filters", "Look inside", "mlcli filters -o filters.png"),
     Command("patches", "patches", "Look inside", "mlcli patches photos/ --layer conv3 --units 0-15 -o patches"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
+    Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),

@@ -6,7 +6,6 @@ stopped, nor on what ran before. That makes a resumed run equal to an unbroken o
 
 import math
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mlcli.engine import signals
 from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
@@ -125,7 +125,7 @@ def fit(
 
     if step:
         tell("resumed")
-    with _signals() as caught, _prefetched(method, plan, processes, step) as batches:
+    with signals.noted() as caught, _prefetched(method, plan, processes, step) as batches:
         for batch in batches:
             seed_everything(plan.seed, NOISE, step, processes.rank)
             losses = method.step(batch, step)
@@ -236,27 +236,6 @@ def _guard_state(method: Method, step: int, run: Run) -> None:
                 f"{run.folder}: the weights of the {name} are no longer numbers after step {step}; start again with a "
                 "lower --lr or with --precision fp32. The last good state is kept"
             )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second SIGINT breaks off at once. Only the main thread may listen."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -52,3 +52,56 @@ ANALOGIES = {
         texture=True, match="color", color="a-prime", kappa=6.0, source_weight=1.0, levels=3, passes=4
     ),
 }
+
+
+@dataclass(frozen=True)
+class Stylize:
+    """`mlcli stylize`, on a network that is not tuned below."""
+
+    content_layers: tuple[tuple[str, float], ...] = ()  # none: the last convolutional stage but one
+    style_layers: tuple[tuple[str, float], ...] = ()  # none: all convolutional stages
+    alpha: float = 0.05
+    tv: float = 2.0
+    style_loss: str = "gram"
+    optimizer: str = "adam"
+    lr: float = 0.02
+    averaging: float = 0.99
+    size: int = 512
+    smallest: int = 128
+    factor: float = 2**0.5
+    scales: tuple[int, ...] = ()  # none: from `smallest` to `size` by `factor`
+    steps: tuple[int, ...] = (1000, 500)
+    style_scale: float = 1.0
+    init: str = "content"
+    keep_colors: bool = False
+    tile: int = 512
+    seed: int = 0
+
+
+# relu1_1, relu2_1, relu3_1, relu4_1, relu5_1, a fifth each, and relu4_2 (Gatys et al. 2016)
+VGG19 = Stylize(
+    content_layers=(("features.22", 1.0),),
+    style_layers=tuple((f"features.{number}", 1.0) for number in (1, 6, 11, 20, 29)),
+)
+VGG16 = Stylize(
+    content_layers=(("features.20", 1.0),),
+    style_layers=tuple((f"features.{number}", 1.0) for number in (1, 6, 11, 18, 25)),
+)
+CIFARNET = Stylize(
+    content_layers=(("conv4", 1.0),),
+    style_layers=tuple((f"conv{number}", 1.0) for number in (1, 2, 3, 4, 5)),
+    alpha=0.2,
+    style_loss="gaussian",
+    averaging=0.9,
+    lr=0.03,
+    size=384,
+    smallest=96,
+    factor=2.0,
+    steps=(100,),
+)
+STYLIZE = {"vgg19": VGG19, "vgg16": VGG16, "cifarnet": CIFARNET}
+
+
+def stylize(architecture: str) -> Stylize:
+    """The recipe for a network; one of another architecture takes the settings of VGG with its own stages."""
+    return STYLIZE.get(architecture, Stylize())

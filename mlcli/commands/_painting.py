@@ -1,0 +1,194 @@
+"""Pictures that are painted step by step: which there are, the state beside each, snapshots, interruption."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mlcli.commands._report import Progress, say
+from mlcli.commands._result import refuse_existing, write_beside
+from mlcli.engine import files, images, signals
+from mlcli.engine.folders import find_images
+from mlcli.engine.models import Model
+from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
+from mlcli.methods.stylization import Stylization
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One content and the picture that is made of it. `alone`: -o named it, rather than a folder."""
+
+    content: Path
+    target: Path
+    alone: bool
+
+    @property
+    def state_file(self) -> Path:
+        """What --resume needs; here as long as the picture is not finished."""
+        return self.target.with_name(self.target.name + ".state")
+
+    def wanted(
+        self,
+        inputs: Sequence[Path],
+        overwrite: bool,
+        resume: bool,
+        report: Callable[[MlcliError], None],
+        *,
+        quiet: bool,
+    ) -> bool:
+        """Whether there is work to do, before any is done.
+
+        Raises UsageError where the picture that -o names stands already; in a folder a result is left alone if it is
+        newer than its inputs, and one that this tool did not make goes to `report`.
+        """
+        begun, exists = self.state_file.is_file(), self.target.is_file()
+        if overwrite or (begun and resume):
+            refuse_existing(self.target, True)
+            return True
+        if self.alone:
+            if begun:
+                raise UsageError(f"{self.target}: begun and not finished; --resume goes on, --overwrite starts again")
+            if exists and resume:
+                say(f"{self.target}: done already", quiet)
+                return False
+            refuse_existing(self.target, False)
+            return True
+        if not exists or begun:
+            return True
+        if self.target.stat().st_mtime >= max(_modified(path) for path in (self.content, *inputs)):
+            return False
+        if not self.target.with_name(self.target.name + ".json").is_file():
+            report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
+            return False
+        return True
+
+    def paint(
+        self,
+        work: Stylization,
+        model: Model,
+        options: dict,
+        inputs: Sequence[Path],
+        *,
+        resume: bool,
+        snapshots: int | None,
+        save_every: float,
+        quiet: bool,
+    ) -> None:
+        """Do the work, from the saved state where there is one and `resume` is on; write the picture.
+
+        Raises Interrupted after SIGINT or SIGTERM, when the picture so far and the state are written.
+        """
+        origin = {
+            **{key: str(value) for key, value in options.items()},
+            "model weights": model.hash,
+            "pictures": [files.file_hash(path) for path in (self.content, *inputs)],
+        }
+        done = self._load(work, origin) if resume and self.state_file.is_file() else 0
+        began = saved = time.monotonic()
+        with signals.noted() as caught, Progress(work.total, str(self.target), quiet=quiet, start=done) as bar:
+            for progress in work.steps():
+                height, width = progress.size
+                bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
+                ended = progress.step == progress.steps
+                if snapshots and progress.step % snapshots == 0:
+                    name = f"{self.target.stem}-{progress.step:05d}{self.target.suffix}"
+                    images.write(work.result(), self.target.with_name(name))
+                if not ended and (caught or time.monotonic() - saved > save_every):
+                    self._save(work, origin, progress.step)
+                    saved = time.monotonic()
+                if caught and not ended:
+                    images.write(work.result(), self.target)
+                    raise Interrupted(self._stopped(progress), caught[0])
+        images.write(work.result(), self.target)
+        write_beside(
+            self.target,
+            "stylize",
+            {"content": self.content, **options},
+            model,
+            size=[width, height],
+            losses=progress.losses._asdict(),
+            seconds=round(time.monotonic() - began, 1),
+        )
+        self.state_file.unlink(missing_ok=True)
+        say(f"{self.target}: {width} x {height}, {progress.steps} steps, loss {progress.losses.total:.4g}", quiet)
+        if caught:  # it came with the last step: this picture is done, others may not be
+            raise Interrupted(f"interrupted; {self.target} is finished", caught[0])
+
+    def _stopped(self, progress) -> str:
+        command = shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
+        return (
+            f"interrupted after step {progress.step} of {progress.steps}; {self.target} is what there is. "
+            f"Resume with: {command}"
+        )
+
+    def _save(self, work: Stylization, origin: dict, step: int) -> None:
+        with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
+            torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+
+    def _load(self, work: Stylization, origin: dict) -> int:
+        """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""
+        try:
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+            then = state["origin"]
+            changed = [key for key in origin if then[key] != origin[key]]
+            if not changed:
+                work.load_state_dict(state["work"])
+                return state["step"]
+        except Exception as error:  # a damaged file fails in many ways
+            raise RunError(f"{self.state_file}: cannot be read ({error}); --overwrite starts again") from None
+        told = ", ".join(f"{key} {then[key]}" if isinstance(then[key], str) else key for key in changed)
+        raise RunError(f"{self.target}: was begun with other {told}; bring them back, or start again with --overwrite")
+
+
+def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[MlcliError]]:
+    """What to paint, and the problems met: folders that cannot be listed, results that would take one name.
+
+    One content that is a file goes to the picture `output`. Else `output` is a folder, in which each result has the
+    name of its content, below a content folder the same path. Raises UsageError, DataError.
+    """
+    ends_in_picture = output.suffix.lower() in images.WRITERS
+    found = [(given, find_images([given])) for given in contents]
+    paths = [path for _, each in found for path in each.paths]
+    problems: list[MlcliError] = [problem for _, each in found for problem in each.problems]
+    if not paths:
+        raise DataError(f"{' '.join(contents)}: no pictures there")
+    if len(paths) == 1 and not os.path.isdir(contents[0]) and not os.path.isdir(output):
+        images.output_format(output)
+        _refuse_content(paths[0], output)
+        return [Painting(paths[0], output, True)], problems
+    if ends_in_picture and not os.path.isdir(output):
+        raise UsageError(f"{output}: {len(paths)} contents need a folder to go to, not one picture")
+    jobs: dict[Path, Painting] = {}
+    for given, each in found:
+        for path in each.paths:
+            inside = path.relative_to(given) if os.path.isdir(given) else Path(path.name)
+            target = output / inside
+            if target.suffix.lower() not in images.WRITERS:
+                target = target.with_name(target.name + ".png")
+            if target in jobs:
+                if jobs[target].content.absolute() != path.absolute():
+                    problems.append(
+                        UsageError(f"{path}: its result would be {target}, as that of {jobs[target].content}")
+                    )
+                continue
+            _refuse_content(path, target)
+            jobs[target] = Painting(path, target, False)
+    return list(jobs.values()), problems
+
+
+def _refuse_content(content: Path, target: Path) -> None:
+    if os.path.exists(target) and os.path.exists(content) and os.path.samefile(content, target):
+        raise UsageError(f"{target}: is the content itself; name another output")
+
+
+def _modified(path: Path) -> float:
+    """When a file was last changed; a missing one, which is named later, counts as new."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("inf")

@@ -1,0 +1,212 @@
+"""`mlcli stylize`"""
+
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import complain, say
+from mlcli.methods import recipes
+
+
+class Optimizer(StrEnum):
+    adam = "adam"
+    lbfgs = "lbfgs"
+
+
+class StyleLoss(StrEnum):
+    gram = "gram"
+    gaussian = "gaussian"
+
+
+def run(
+    content: option.Images,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The picture to write; for several contents, the folder of them.")
+    ],
+    style: Annotated[list[Path], typer.Option("--style", help="A picture to take the style of; repeat to mix.")],
+    style_weight: Annotated[
+        list[float] | None, typer.Option("--style-weight", min=0, help="One for each --style; default equal shares.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", help="One for each --style: a picture, white where it holds; or all."),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", min=0, max=1, help="Share of the content; the style has the rest.")
+    ] = None,
+    tv: Annotated[float | None, typer.Option("--tv", min=0, help="Weight of the total variation; smooths.")] = None,
+    content_layer: Annotated[
+        list[str] | None, typer.Option("--content-layer", help="A layer, or LAYER=WEIGHT; repeat for several.")
+    ] = None,
+    style_layer: Annotated[
+        list[str] | None, typer.Option("--style-layer", help="A layer, or LAYER=WEIGHT; repeat for several.")
+    ] = None,
+    style_loss: Annotated[
+        StyleLoss | None,
+        typer.Option("--style-loss", help="gram: Gram matrices; gaussian: means and covariances."),
+    ] = None,
+    init: Annotated[
+        str, typer.Option("--init", help="Where to start: content, noise, style, or a picture.")
+    ] = recipes.Stylize.init,
+    size: Annotated[int | None, typer.Option("--size", min=8, help="Long side of the result in pixels.")] = None,
+    scales: Annotated[
+        str | None, typer.Option("--scales", help="Long sides from coarse to fine, as in 96,192.")
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option("--steps", help="Steps at each scale, as in 200,100; the last holds for the rest.")
+    ] = None,
+    style_scale: Annotated[
+        float, typer.Option("--style-scale", min=0.05, help="Size of the style's forms; never over its own size.")
+    ] = recipes.Stylize.style_scale,
+    optimizer: Annotated[Optimizer | None, typer.Option("--optimizer")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=0, help="Of Adam.")] = None,
+    averaging: Annotated[
+        float | None, typer.Option("--averaging", min=0, max=0.9999, help="Decay of the average of the iterates.")
+    ] = None,
+    keep_colors: Annotated[
+        bool, typer.Option("--keep-colors", help="Keep the content's colours; only the luminance is painted.")
+    ] = False,
+    snapshots: Annotated[
+        int | None, typer.Option("--snapshots", min=1, help="Write the picture every so many steps too.")
+    ] = None,
+    tile: Annotated[
+        int, typer.Option("--tile", min=64, help="Side of the parts of a large picture; sets the memory.")
+    ] = recipes.Stylize.tile,
+    model: option.Model = "cifarnet",
+    weights: option.Weights = None,
+    seed: option.Seed = recipes.Stylize.seed,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    save_every: option.SaveEvery = 60,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Paint pictures in the style of another.
+
+    What the options leave open is tuned for the model. Several contents go to a folder, where a finished result newer
+    than its inputs is left alone. Ctrl-C keeps what there is; the same command with --resume goes on.
+    """
+    from mlcli.commands import _painting
+    from mlcli.engine import images, models
+    from mlcli.engine.runtime import Runtime
+    from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
+    from mlcli.methods import stylization
+    from mlcli.methods.style import Style
+
+    if size and scales:
+        raise UsageError("--size and --scales: the last of the scales is the size; give one of the two")
+    given = {
+        "alpha": alpha,
+        "tv": tv,
+        "content_layers": layer_weights(content_layer),
+        "style_layers": layer_weights(style_layer),
+        "style_loss": style_loss and style_loss.value,
+        "size": size,
+        "scales": numbers("--scales", scales),
+        "steps": numbers("--steps", steps),
+        "optimizer": optimizer and optimizer.value,
+        "lr": lr,
+        "averaging": averaging,
+    }
+    weight_of = one_each("--style-weight", style_weight, style, 1.0)
+    mask_of = [None if name == "all" else name for name in one_each("--mask", mask, style, "all")]
+    paintings, problems = _painting.paintings(content, output)
+    inputs = [*style, *(Path(name) for name in mask_of if name)]
+    if init not in ("content", "noise", "style"):
+        inputs.append(Path(init))
+    wanted = [
+        painting for painting in paintings if painting.wanted(inputs, overwrite, resume, problems.append, quiet=quiet)
+    ]
+    for problem in problems:
+        complain(problem)
+    failures = len(problems)
+    if wanted:
+        runtime = Runtime.choose(device, precision).for_training()
+        chosen = models.load(model, weights).to(runtime)
+        recipe = recipes.stylize(chosen.architecture)
+        recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
+        recipe = replace(recipe, style_scale=style_scale, init=init, keep_colors=keep_colors, tile=tile, seed=seed)
+        if model == models.EMBEDDED and models.weights_path("vgg19").is_file():
+            say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
+
+        def read(path: Path | str):
+            return images.to_unit(images.read(path)).to(runtime.device)
+
+        styles = [
+            Style(read(path), weight, images.to_gray(read(name))[0] if name else None)
+            for path, weight, name in zip(style, weight_of, mask_of, strict=True)
+        ]
+        start = read(init) if Path(init) in inputs else None
+        seer = stylization.open_layers(chosen, recipe, runtime)
+        options = asdict(recipe) | {
+            "style": style,
+            "style_weight": weight_of,
+            "mask": mask_of,
+            "model": model,
+            "weights": weights,
+            "precision": runtime.precision,
+        }
+    for painting in wanted:
+        try:
+            work = stylization.Stylization(seer, read(painting.content), styles, recipe, start)
+            painting.paint(
+                work, chosen, options, inputs, resume=resume, snapshots=snapshots, save_every=save_every, quiet=quiet
+            )
+        except Interrupted:
+            raise
+        except MlcliError as error:
+            if len(paintings) == 1:
+                raise
+            failures += 1
+            complain(error if isinstance(error, ImageError) else f"{painting.content}: {error}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def layer_weights(given: list[str] | None) -> tuple[tuple[str, float], ...] | None:
+    """`conv1=256` and `conv2` to (address, weight). Raises UsageError."""
+    from mlcli.errors import UsageError
+
+    layers = []
+    for text in given or ():
+        address, sign, weight = text.partition("=")
+        try:
+            value = float(weight) if sign else 1.0
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise UsageError(f"{text}: the weight of a layer is a number greater than 0, as in {address}=0.5")
+        layers.append((address, value))
+    return tuple(layers) or None
+
+
+def numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """`96,192` to (96, 192). Raises UsageError."""
+    from mlcli.errors import UsageError
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isascii() and part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"{name} {text}: takes whole numbers greater than 0 with commas between them, as in 96,192")
+    return tuple(int(part) for part in parts)
+
+
+def one_each(name: str, values: list | None, styles: list[Path], default) -> list:
+    """As many values as styles. Raises UsageError for another number, and for weights that are all 0."""
+    from mlcli.errors import UsageError
+
+    if not values:
+        return [default] * len(styles)
+    if len(values) != len(styles):
+        raise UsageError(
+            f"{name}: given {len(values)} times for {len(styles)} styles; give one for each, in their order"
+        )
+    if not any(values):
+        raise UsageError(f"{name}: all are 0; one at least has to count")
+    return values
