@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, WeightsError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,6 +43,13 @@ class Runtime:
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
+
+    def finite(self, values: torch.Tensor, what: str) -> torch.Tensor:
+        """The values of a network as they are. Raises WeightsError, naming `what` they are, where one is no number."""
+        if not values.isfinite().all():
+            advice = "" if self.precision == "fp32" else ", or try --precision fp32"
+            raise WeightsError(f"{what} is no number in {self.precision}; the weights are damaged{advice}")
+        return values
 
     @property
     def memory_format(self) -> torch.memory_format:
