@@ -89,7 +89,7 @@ def run(
     good = [entry for entry in entries if "error" not in entry]
     own = places([entry["query"] for entry in good], pictures.paths)
     found, distances = nearest(
-        vectors, partial(kept.blocks, pictures.paths), k, metric, leave_out=own, device=runtime.device
+        vectors, partial(kept.blocks, kept.places(pictures.paths)), k, metric, leave_out=own, device=runtime.device
     )
     for entry, row, far in zip(good, found.tolist(), distances.tolist(), strict=True):
         entry["neighbors"] = [

@@ -105,10 +105,13 @@ class Index:
             save()
         return computed, gone
 
-    def blocks(self, paths: Sequence[Path]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The vectors of these pictures in blocks: places in `paths` (C,) int64, vectors (C, D)."""
+    def places(self, paths: Sequence[Path]) -> Tensor:
+        """(N,) int64: the place in `paths` of the picture of each vector, -1 where it is not among them."""
         place = {os.path.abspath(path): number for number, path in enumerate(paths)}
-        places = torch.tensor([place.get(path, -1) for path in self.paths], dtype=torch.int64)
+        return torch.tensor([place.get(path, -1) for path in self.paths], dtype=torch.int64)
+
+    def blocks(self, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The vectors of the pictures that have a place in blocks: places (C,) int64, vectors (C, D)."""
         for start in range(0, len(self), BLOCK):
             here = places[start : start + BLOCK]
             if (here >= 0).any():

@@ -65,7 +65,7 @@ def nearness(queries: Tensor, among: Tensor, metric: str) -> Tensor:
     """
     if metric == "euclidean":
         return 2 * queries @ among.T - among.square().sum(1)
-    return unit(queries) @ unit(among).T
+    return unit(queries) @ among.T / among.norm(dim=1).clamp_min(torch.finfo(among.dtype).tiny)
 
 
 def unit(vectors: Tensor) -> Tensor:

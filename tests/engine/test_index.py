@@ -55,7 +55,7 @@ def updated(folder, file=None, compute=None, paths=None, **options):
 
 def contents(kept, paths):
     """The vectors of the pictures, by name."""
-    blocks = list(kept.blocks(paths))
+    blocks = list(kept.blocks(kept.places(paths)))
     return {
         paths[place].name: vector.tolist()
         for places, vectors in blocks
@@ -124,7 +124,7 @@ def test_pictures_not_asked_for_stay_and_are_not_given(pictures, tmp_path):
     (pictures / "1.png").unlink()
     kept, computed = updated(pictures, paths=some)
     assert computed == [] and len(kept) == 4
-    ((places, vectors),) = kept.blocks(some)
+    ((places, vectors),) = kept.blocks(kept.places(some))
     assert places.tolist() == [1, 0] and vectors[:, 1].tolist() == [65, 69]
     assert updated(pictures)[1] == []
 
@@ -135,7 +135,7 @@ def test_blocks(pictures, monkeypatch, block):
     updated(pictures)
     (pictures / "0.png").write_bytes(b"zz")  # so that rows of the file are left out while it is written again
     kept, _ = updated(pictures)
-    assert max(len(places) for places, _ in kept.blocks(listed(pictures))) <= block
+    assert max(len(places) for places, _ in kept.blocks(kept.places(listed(pictures)))) <= block
     assert contents(kept, listed(pictures))["0.png"] == [2, 122, 1] and len(kept) == 5
     assert contents(kept, listed(pictures))["4.png"] == [14, 69, 1]
 
