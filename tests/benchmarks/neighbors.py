@@ -9,7 +9,6 @@ embedded network indexes first: how many of the 5 nearest of every 20th picture 
 """
 
 import argparse
-import resource
 import statistics
 import tempfile
 import time
@@ -44,7 +43,6 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
         Index(file, {}).update(paths, compute)
         size = file.stat().st_size / 1e6
         print(f"{count} vectors of {width}: written in {time.perf_counter() - began:.2f} s, {size:.0f} MB")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds: dict[str, list[tuple[float, float]]] = {}
 
         def measured(what: str, work: Callable, *given):
@@ -65,8 +63,6 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
         for what, measurements in seconds.items():
             clock, processor = (statistics.median(column) for column in zip(*measurements, strict=True))
             print(f"{what}: {clock:.3f} s by the clock, {processor:.3f} s of processors")
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        print(f"peak memory grew by {grown / 1024:.0f} MB while searching")
 
 
 def agreement(root: str) -> None:

@@ -109,6 +109,17 @@ def test_a_picture_that_cannot_be_read_has_no_vector_and_is_tried_again(pictures
     assert computed == ["2.png", "absent.png"] and "2.png" not in contents(kept, paths)
 
 
+def test_what_has_no_time_of_change_is_computed_each_time(pictures):
+    os.mkfifo(pictures / "pipe")
+
+    def compute(paths):
+        yield from ((path, torch.ones(3)) for path in paths)
+
+    for _ in range(2):
+        kept = opened(pictures)
+        assert kept.update([pictures / "pipe"], compute)[0] == 1 and len(kept) == 1
+
+
 def test_a_folder_is_moved_with_its_index(pictures, tmp_path):
     updated(pictures)
     updated(pictures, file=tmp_path / "elsewhere" / "index")
@@ -173,6 +184,7 @@ def test_the_file_is_plain_safetensors(pictures):
         status = os.stat(pictures / "3.png")
         assert file.get_tensor("marks")[3].tolist() == [status.st_size, status.st_mtime_ns]
     first = (pictures / ".index").read_bytes()
+    assert int.from_bytes(first[:8], "little") % 8 == 0  # values of 8 bytes are aligned
     updated(pictures, anew=True)
     assert (pictures / ".index").read_bytes() == first
     assert sorted(entry.name for entry in pictures.iterdir())[0] == ".index"  # and no unfinished file
