@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 import mlcli
 from mlcli.commands import COMMANDS
@@ -40,10 +41,12 @@ def build() -> typer.Typer:
     )
     app.callback()(root)
     for command in COMMANDS:
-        run = importlib.import_module(f"mlcli.commands.{command.module}").run
+        module = importlib.import_module(f"mlcli.commands.{command.module}")
+        run = module.run
         summary = run.__doc__.strip().splitlines()[0]
         app.command(
             command.name,
+            cls=getattr(module, "Parser", TyperCommand),
             rich_help_panel=command.panel,
             short_help=f"{summary} [dim]{command.example}[/dim]",
             epilog=f"Example: [bold]{command.example}[/bold]",

@@ -17,6 +17,7 @@ COMMANDS = (
     Command("patches", "patches", "Look inside", "mlcli patches photos/ --layer conv3 --units 0-15 -o patches"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
+    Command("neighbors", "neighbors", "Look inside", "mlcli neighbors cat.jpg --among photos/ -o neighbors.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),

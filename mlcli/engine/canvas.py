@@ -1,16 +1,22 @@
 """Pictures made of tiles: a grid of small images with a label each, or a sheet of labelled rows."""
 
+import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from mlcli.engine.images import MAX_PIXELS, to_pillow
+from mlcli.engine.folders import decode
+from mlcli.engine.images import MAX_PIXELS, fit, to_bytes, to_pillow
 from mlcli.errors import UsageError
 
 PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
+FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels
 
 
 def grid(
@@ -20,27 +26,32 @@ def grid(
     columns: int | None = None,
     side: int = 56,
     gap: int = 6,
+    apart: int = 0,
 ) -> Image.Image:
     """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels with its pixels kept square.
 
-    labels: a short text below each tile. columns: default near a square picture.
+    labels: a short text below each tile, of as many lines as the first.
+    columns: default near a square picture. apart: pixels more between the first column and the others.
     Raises UsageError for a picture larger than could be read again.
     """
     n, _, height, width = tiles.shape
     columns = columns or math.ceil(math.sqrt(n))
     scale = max(1, side // max(height, width))
-    font = ImageFont.load_default(11)
-    text_height = 14 if labels is not None else 0
+    font = ImageFont.load_default(FONT_SIZE)
+    text_height = LINE_HEIGHT * (labels[0].count("\n") + 1) if labels is not None else 0
     cell_width, cell_height = width * scale + gap, height * scale + text_height + gap
     rows = math.ceil(n / columns)
-    canvas = _blank(columns * cell_width + gap, rows * cell_height + gap, n, side)
+    canvas = _blank(columns * cell_width + gap + apart, rows * cell_height + gap, n, side)
     draw = ImageDraw.Draw(canvas)
     for index, tile in enumerate(tiles):
-        x, y = gap + index % columns * cell_width, gap + index // columns * cell_height
+        row, column = divmod(index, columns)
+        x, y = gap + column * cell_width + (apart if column else 0), gap + row * cell_height
         picture = to_pillow(tile).resize((width * scale, height * scale), Image.Resampling.NEAREST)
         canvas.paste(picture, (x, y))
         if labels is not None:
-            draw.text((x + width * scale / 2, y + height * scale + 1), labels[index], INK, font, anchor="ma")
+            for number, line in enumerate(labels[index].split("\n")):
+                place = (x + width * scale / 2, y + height * scale + 1 + LINE_HEIGHT * number)
+                draw.text(place, line, INK, font, anchor="ma")
     return canvas
 
 
@@ -65,8 +76,8 @@ def sheet(
     lengths: the room of each column in tiles. Tiles of up to (side, side) stand in the middle of their place.
     Raises UsageError for a picture larger than could be read again.
     """
-    font = ImageFont.load_default(11)
-    cell, margin, line = side + gap, 14, 14
+    font = ImageFont.load_default(FONT_SIZE)
+    cell, margin, line = side + gap, 14, LINE_HEIGHT
     label_width = round(max(font.getlength(label) for label, _ in rows)) + margin
     widths = [max(n * cell, round(font.getlength(h))) for n, h in zip(lengths, headings, strict=True)]
     lefts = [label_width + sum(widths[:i]) + i * margin for i in range(len(widths))]
@@ -97,3 +108,41 @@ def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
             f"--size {side}: {tiles} tiles of it make a picture of {width} x {height} pixels; take a smaller"
         )
     return Image.new("RGB", (width, height), PAPER)
+
+
+def shortened(text: str, width: float) -> str:
+    """A label no wider than `width` pixels: what is too much is cut out of its middle."""
+    font = ImageFont.load_default(FONT_SIZE)
+    if font.getlength(text) <= width:
+        return text
+    for kept in range(min(len(text), int(width)) - 1, 0, -1):
+        cut = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        if font.getlength(cut) <= width:
+            return cut
+    return ""
+
+
+def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:
+    """Picture files in rows with a label each, the first of a row set apart from the others.
+
+    Rows may differ in length. A file that cannot be read leaves its place white.
+    """
+    columns = max(map(len, rows))
+    cells = {(r, c): cell for r, row in enumerate(rows) for c, cell in enumerate(row)}
+    paths = list(dict.fromkeys(path for path, _ in cells.values()))
+    decoded = decode(paths, lambda image: to_bytes(square(image, side)))
+    pictures = {paths[index]: image for index, image in decoded if isinstance(image, Tensor)}
+    white = torch.full((3, side, side), 255, dtype=torch.uint8)
+    tiles, labels = [], []
+    for place in itertools.product(range(len(rows)), range(columns)):
+        path, label = cells.get(place, (None, "\n"))
+        tiles.append(pictures.get(path, white))
+        labels.append(label)
+    return grid(torch.stack(tiles), labels, columns=columns, side=side, apart=side // 4)
+
+
+def square(image: Tensor, side: int) -> Tensor:
+    """The central square of a picture (C, H, W) as (C, side, side); a small one is enlarged with its pixels square."""
+    if 2 * min(image.shape[1:]) > side:
+        return fit(image, side)
+    return interpolate(fit(image, min(image.shape[1:]))[None], size=(side, side), mode="nearest-exact")[0]

@@ -50,7 +50,8 @@ class Reach(NamedTuple):
 class Layer:
     """One node of the graph, at the model's input size.
 
-    shape: without the batch; (C, H, W) where `is_map`.
+    shape: without the batch; (C, H, W) where `is_map`. channels_last: the channels are the last dimension, and whatever
+    is between them and the batch are places.
     """
 
     address: str
@@ -60,6 +61,7 @@ class Layer:
     parameters: int
     is_map: bool
     alias: str = ""
+    channels_last: bool = False
     module: nn.Module | None = field(default=None, repr=False)
 
     @property
@@ -115,6 +117,31 @@ def convolution(model: Model, address: str) -> Layer:
             if isinstance(module, nn.Conv2d):
                 return replace(layer, address=".".join(filter(None, (layer.address, name))), module=module)
     raise UsageError(f"--layer {address}: {target.kind} has no kernels; name a convolution (see `mlcli layers`)")
+
+
+def hidden(model: Model) -> Layer:
+    """The last hidden layer: what the last linear layer, or a head that is a convolution, is given.
+
+    Dropout, which does nothing outside training, is passed over. Raises UsageError where there is none.
+    """
+    return _Graph(model).hidden()
+
+
+def vectors(values: Tensor, layer: Layer) -> Tensor:
+    """Activations of a layer (N, ...) -> one vector for each picture (N, D), D the channels of the layer.
+
+    A map, and a layer of tokens, is averaged over its places: where in the picture a thing is makes no difference.
+    Raises UsageError where it cannot be told which dimension holds the channels.
+    """
+    if values.ndim == 2:
+        return values
+    if values.ndim == 3:
+        return values.mean(1)  # tokens (N, T, C)
+    if values.ndim == 4:
+        return values.mean((1, 2) if layer.channels_last else (2, 3))
+    raise UsageError(
+        f"--layer {layer.address}: neither a map nor a vector, but {tuple(values.shape[1:])}; take another"
+    )
 
 
 def split_unit(address: str) -> tuple[str, int | None]:
@@ -261,6 +288,7 @@ class _Graph:
                     reach,
                     sum(p.numel() for p in module.parameters()) if module is not None else 0,
                     values[name].ndim == 4 and reach.planes and reach.stride != WHOLE,
+                    channels_last=not reach.planes,
                     module=module,
                 )
             )
@@ -281,6 +309,19 @@ class _Graph:
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
         near = nearest(address, list(known))
         raise UsageError(f"--layer {address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
+
+    def hidden(self) -> Layer:
+        layer_of = dict(zip(self.nodes, self.layers, strict=True))
+        for node, layer in reversed(layer_of.items()):
+            if any(isinstance(step, (nn.Linear, nn.Conv2d)) for _, step in _steps(layer.module)):
+                before = node.all_input_nodes[0]
+                while before in layer_of and (
+                    isinstance(layer_of[before].module, nn.Dropout) or layer_of[before].kind == "dropout"
+                ):
+                    before = before.all_input_nodes[0]
+                if before in layer_of:
+                    return layer_of[before]
+        raise UsageError(f"{self.model.name}: has no hidden layer before its last linear one; name one with --layer")
 
     def _reach(self, node: fx.Node, module: nn.Module | None, crop: int) -> Reach | None:
         """What the values of a node see (Araujo et al. 2019); None where they do not depend on the picture."""
@@ -316,8 +357,9 @@ class _Graph:
             stride = node.kwargs.get("stride", node.args[2] if len(node.args) > 2 else None)
             padding = node.kwargs.get("padding", node.args[3] if len(node.args) > 3 else 0)
             return _slide(reach, kernel, stride or kernel, padding, node.kwargs.get("dilation", 1))
+        everything = ALL._replace(planes=reach.planes)
         if "attention" in name:
-            return ALL
+            return everything
         sources = [self.values[source] for source in inputs]
         maps = [source for source in sources if source.ndim == 4]
         if reach.planes and value.shape in [source.permute(0, 2, 3, 1).shape for source in maps]:
@@ -326,7 +368,7 @@ class _Graph:
             return reach._replace(planes=True)
         # What keeps height and width works on each place alone; all else may look anywhere.
         if _sides(value, reach.planes) not in [_sides(source, reach.planes) for source in sources]:
-            return ALL
+            return everything
         # A block of torchvision's that scales its maps by their means
         pooled = module is not None and any(isinstance(m, nn.AdaptiveAvgPool2d) for m in module.children())
         return reach._replace(height=WHOLE, width=WHOLE) if pooled else reach

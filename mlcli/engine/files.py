@@ -66,12 +66,30 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
                 _flush_to_disk(folder)
     except OSError as error:
-        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        raise MlcliError(f"{path}: cannot be written: {error.strerror or error}{advice}") from error
+        raise _cannot_be_written(path, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise the MlcliError that `atomic_write` would raise where no file can be made in the folder of `path`.
+
+    Tried, since permissions say nothing of a read-only disk, nor to the superuser. Parent folders are made.
+    """
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+
+
+def _cannot_be_written(path: str | Path, error: OSError) -> MlcliError:
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return MlcliError(f"{path}: cannot be written: {error.strerror or error}{advice}")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

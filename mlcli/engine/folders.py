@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -53,6 +54,23 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
         first.setdefault(path.absolute(), path)
     found.paths = list(first.values())
     return found
+
+
+def places(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
+    """(N,) int64: the place of each path's file in `among`, -1 where it is not there.
+
+    A folder reached by a link is the same folder, and a link given among `paths` is the file that it leads to.
+    """
+    real_folder = cache(os.path.realpath)
+
+    def plain(path: str | Path) -> str:
+        folder, name = os.path.split(os.path.abspath(path))
+        return os.path.join(real_folder(folder), name)
+
+    known = {plain(path): place for place, path in reversed(list(enumerate(among)))}
+    return torch.tensor(
+        [known.get(plain(path), known.get(os.path.realpath(path), -1)) for path in paths], dtype=torch.int64
+    )
 
 
 def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
@@ -244,6 +262,35 @@ def decode(
             yield first, future.result()
     finally:  # also when the consumer stops early: drop what has not begun, and wait for nothing
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def map_pictures(
+    paths: Sequence[Path],
+    prepare: Callable[[Tensor], Tensor],
+    compute: Callable[[Tensor], Tensor],
+    *,
+    batch_size: int,
+    workers: int | None = None,
+) -> Iterator[tuple[Path, Tensor | ImageError]]:
+    """(path, its row of what `compute` gives for a batch) for each picture in order; an ImageError for a bad one.
+
+    prepare: a picture as read -> (C, H, W), of one shape for all.  compute: (N, C, H, W) -> (N, ...).
+    Pictures are decoded in threads while the batches are computed; memory does not grow with their number.
+    """
+    waiting: list[tuple[Path, Tensor | ImageError]] = []
+
+    def flush() -> Iterator[tuple[Path, Tensor | ImageError]]:
+        good = [image for _, image in waiting if not isinstance(image, ImageError)]
+        rows = iter(compute(images.stack(good))) if good else iter(())
+        for path, image in waiting:
+            yield path, image if isinstance(image, ImageError) else next(rows)
+        waiting.clear()
+
+    for index, image in decode(paths, prepare, workers=workers, window=2 * batch_size):
+        waiting.append((paths[index], image))
+        if len(waiting) == batch_size:
+            yield from flush()
+    yield from flush()
 
 
 def available_processors() -> int:

@@ -3,40 +3,24 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mlcli.engine.folders import PictureSet, decode
-from mlcli.engine.images import stack
+from mlcli.engine.folders import PictureSet, map_pictures
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError
 
 
-@torch.inference_mode()
 def probabilities(
     model: Model, paths: Sequence[Path], runtime: Runtime, *, batch_size: int = 32, workers: int | None = None
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one.
-
-    Pictures are decoded in threads while the network computes; memory does not grow with their number.
-    """
-    waiting: list[tuple[Path, Tensor | ImageError]] = []
-
-    def compute() -> Iterator[tuple[Path, Tensor | ImageError]]:
-        good = [image for _, image in waiting if not isinstance(image, ImageError)]
-        rows = iter(predict(model, stack(good), runtime)) if good else iter(())
-        for path, image in waiting:
-            yield path, image if isinstance(image, ImageError) else next(rows)
-        waiting.clear()
-
-    for index, image in decode(paths, model.preprocessing.prepare, workers=workers, window=2 * batch_size):
-        waiting.append((paths[index], image))
-        if len(waiting) == batch_size:
-            yield from compute()
-    yield from compute()
+    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one."""
+    compute = partial(predict, model, runtime=runtime)
+    return map_pictures(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mlcli.engine import canvas
 from mlcli.errors import UsageError
@@ -65,3 +66,47 @@ def test_a_sheet_of_labelled_rows():
 def test_a_sheet_beyond_all_bounds_is_refused():
     with pytest.raises(UsageError, match="--size 5000: 90 tiles"):
         canvas.sheet("", [""], [("", [])], [90], side=5000)
+
+
+def test_the_first_column_apart_and_labels_of_two_lines():
+    tiles = torch.rand(4, 3, 4, 4)
+    picture = np.asarray(canvas.grid(tiles, ["a\nb"] + ["c\nd"] * 3, columns=2, side=20, gap=2, apart=10))
+    assert picture.shape == (2 * (20 + 2 * 14 + 2) + 2, 2 * (20 + 2) + 2 + 10, 3)
+    colour = (tiles[3].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+    assert (picture[52:72, 34:54][::5, ::5] == colour).all()
+    assert (picture[2:22, 22:34] == canvas.PAPER).all()
+    lines = [(picture[y : y + 14, 2:22] < 128).any() for y in (22, 36)]
+    assert lines == [True, True]
+
+
+@pytest.mark.parametrize("text", ["short", "a name that is far too long for its tile.jpg", "", "w" * 5000])
+def test_long_labels_lose_their_middle(text):
+    shown = canvas.shortened(text, 60)
+    drawn = canvas.ImageFont.load_default(canvas.FONT_SIZE).getlength(shown)
+    if drawn < 60 and "…" not in shown:
+        assert shown == text
+    else:
+        first, last = shown.split("…")
+        assert text.startswith(first) and text.endswith(last) and 0 <= len(first) - len(last) <= 1
+        assert 50 < drawn <= 60
+
+
+def test_a_sheet_of_files(tmp_path):
+    colours = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
+    for name, colour in colours.items():
+        Image.new("RGB", (30, 50), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    rows = [["red", "blue", "bad"], ["green", "red"]]
+    picture = canvas.rows_of_files([[(tmp_path / f"{name}.png", f"{name}\n1") for name in row] for row in rows], 20)
+    pixels = np.asarray(picture)
+    assert pixels.shape == (2 * (20 + 28 + 6) + 6, 3 * 26 + 6 + 5, 3)
+    shown = [[tuple(pixels[6 + row * 54 + 10, x + 10]) for x in (6, 37, 63)] for row in range(2)]
+    white = (255, 255, 255)
+    assert shown == [[colours["red"], colours["blue"], white], [colours["green"], colours["red"], white]]
+
+
+def test_a_square_of_any_picture():
+    small = torch.arange(12.0).view(1, 3, 4)
+    assert torch.equal(canvas.square(small, 9)[:, 1::3, 1::3], small[:, :, :3])
+    assert torch.equal(canvas.square(small, 9)[:, ::3], canvas.square(small, 9)[:, 2::3])
+    assert canvas.square(torch.rand(3, 40, 1000), 16).shape == (3, 16, 16)

@@ -178,6 +178,67 @@ def test_what_sees_the_whole_picture(model):
     assert windows["features.1.0.attn.shifted_window_attention"].receptive_field == WHOLE
 
 
+# -- vectors ---------------------------------------------------------------------------------------------------------
+
+# The input of the last linear layer, or of the convolution that stands for it, without dropout
+HIDDEN = {
+    "cifarnet": "features",
+    "alexnet": "classifier.5",
+    "vgg11_bn": "classifier.4",
+    "resnet18": "flatten",
+    "squeezenet1_1": "features.12.cat",
+    "mobilenet_v3_small": "classifier.1",
+    "shufflenet_v2_x0_5": "mean",
+    "convnext_tiny": "classifier.1",
+    "vit_b_16": "getitem_5",
+    "swin_t": "flatten",
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_the_last_hidden_layer(name):
+    assert features.hidden(untrained(name)).address == HIDDEN[name]
+
+
+def test_a_network_without_a_hidden_layer():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.only = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.only(x)
+
+    with pytest.raises(UsageError, match="no hidden layer"):
+        features.hidden(models.Model("line", Linear().eval(), ("a", "b"), models.Preprocessing(crop=8), "line"))
+
+
+@pytest.mark.parametrize(
+    "name, address, channels, places",
+    [
+        ("cifarnet", "conv3", 1, (2, 3)),
+        ("cifarnet", "pool", 1, (2, 3)),
+        ("alexnet", "avgpool", 1, (2, 3)),  # sees everything and has places all the same
+        ("vit_b_16", "encoder.ln", 2, (1,)),
+        ("swin_t", "features.1.0.norm1", 3, (1, 2)),
+        ("swin_t", "features.2.reduction", 3, (1, 2)),
+        ("swin_t", "flatten", 1, ()),
+    ],
+)
+def test_a_vector_has_the_channels_of_its_layer(name, address, channels, places):
+    layer = features.resolve(untrained(name), address)
+    values = torch.rand(2, *layer.shape)
+    vectors = features.vectors(values, layer)
+    assert vectors.shape == (2, values.shape[channels])
+    torch.testing.assert_close(vectors, values.mean(places) if places else values)
+
+
+def test_what_has_no_channels():
+    layer = next(layer for layer in features.layers(untrained("shufflenet_v2_x0_5")) if len(layer.shape) == 4)
+    with pytest.raises(UsageError, match="neither a map nor a vector"):
+        features.vectors(torch.rand(2, *layer.shape), layer)
+
+
 # -- addresses -------------------------------------------------------------------------------------------------------
 
 

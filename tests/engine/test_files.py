@@ -158,3 +158,11 @@ def test_hash(tmp_path):
     assert files.file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
     with pytest.raises(MlcliError, match="cannot be read"):
         files.file_hash(tmp_path / "none")
+
+
+def test_where_a_file_can_be_written(tmp_path):
+    files.check_writable(tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+    for place in ("/dev/null/file", tmp_path / ("n" * 300) / "file"):
+        with pytest.raises(MlcliError, match="cannot be written: .*; "):
+            files.check_writable(place)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mlcli.engine import folders, images
-from mlcli.engine.folders import ClassFolder, PictureSet, decode, find_images
+from mlcli.engine.folders import ClassFolder, PictureSet, decode, find_images, map_pictures, places
 from mlcli.errors import DataError, ImageError, UsageError
 
 
@@ -305,6 +305,34 @@ def test_picture_set_of_nothing_and_gone_bad(tmp_path):
         PictureSet.load([path], [1, 2], size=8)
     with pytest.raises(ValueError):
         PictureSet.load([path], size=8, channels=2)
+
+
+def test_map_pictures_gives_each_its_row(tmp_path):
+    paths = [picture(tmp_path / f"{level}.png", level) for level in range(0, 70, 10)]
+    paths[2].write_bytes(b"")
+    shapes = []
+
+    def compute(batch):
+        shapes.append(tuple(batch.shape))
+        return batch.float().mean((1, 2, 3))
+
+    answers = list(map_pictures(paths, lambda image: image, compute, batch_size=3))
+    assert [path for path, _ in answers] == paths and isinstance(answers[2][1], ImageError)
+    assert [row.item() for _, row in answers if not isinstance(row, ImageError)] == [0, 10, 30, 40, 50, 60]
+    assert shapes == [(2, 3, 6, 8), (3, 3, 6, 8), (1, 3, 6, 8)]
+
+
+def test_places(tmp_path, monkeypatch):
+    touch(tmp_path, "a/one.png", "a/two.png", "b/one.png")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "two.png").symlink_to("a/two.png")
+    monkeypatch.chdir(tmp_path / "a")
+    among = [tmp_path / "a" / "one.png", Path("two.png"), Path("../link/one.png")]
+    asked = ["one.png", "../link/two.png", "../two.png", "../b/one.png", "absent.png"]
+    assert places(asked, among).tolist() == [0, 1, 1, -1, -1]
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "one.png").symlink_to(tmp_path / "a" / "one.png")
+    assert places(["one.png"], [tmp_path / "copy" / "one.png"]).tolist() == [-1]  # another name for it
 
 
 def test_processors():

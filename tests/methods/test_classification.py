@@ -67,7 +67,7 @@ def test_only_a_window_of_pictures_is_alive(model, tmp_path, monkeypatch):
         return image
 
     decode = folders.decode
-    monkeypatch.setattr(classification, "decode", lambda *args, **options: decode(*args, read=read, **options))
+    monkeypatch.setattr(folders, "decode", lambda *args, **options: decode(*args, read=read, **options))
     for _ in probabilities(model, [tmp_path / "one.png"] * 300, FP32, batch_size=8, workers=2):
         gc.collect(0)
         most = max(most, len(alive))
@@ -76,7 +76,7 @@ def test_only_a_window_of_pictures_is_alive(model, tmp_path, monkeypatch):
 
 def test_a_network_that_answers_with_no_number(model):
     model.network.classifier.bias.fill_(math.nan)
-    with pytest.raises(WeightsError, match="cifarnet: answers with no number in fp32"):
+    with pytest.raises(WeightsError, match="cifarnet: its answer is no number in fp32"):
         predict(model, torch.zeros(1, 3, 16, 16), FP32)
 
 

@@ -1,0 +1,33 @@
+"""Options that take several values at once, as in `--among a.jpg b.jpg`, which a shell makes of `--among *.jpg`."""
+
+from collections.abc import Sequence
+
+from typer.core import TyperCommand
+
+
+def taking_many(*options: str) -> type[TyperCommand]:
+    """The kind of command in which each of these options takes all words up to the next option."""
+
+    class Parser(TyperCommand):
+        def parse_args(self, context, words):
+            return super().parse_args(context, repeated(words, options))
+
+    return Parser
+
+
+def repeated(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """`--among a b` as `--among a --among b`, which every parser takes. A single - is a value; -- ends it all."""
+    result: list[str] = []
+    current, first = None, False
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*result, *words[place:]]
+        if word.startswith("-") and word != "-":
+            current, first = (word if word in options else None), True
+            result.append(word)
+        elif current is None or first:
+            result.append(word)
+            first = False
+        else:
+            result += [current, word]
+    return result

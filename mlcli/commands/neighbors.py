@@ -1,0 +1,192 @@
+"""`mlcli neighbors`"""
+
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands import _pictures
+from mlcli.commands._many import taking_many
+from mlcli.commands._report import Progress, csv_text, out, printable, say, table
+from mlcli.engine.files import json_text
+
+Parser = taking_many("--among")
+
+
+class Metric(StrEnum):
+    cosine = "cosine"
+    euclidean = "euclidean"
+
+
+def run(
+    queries: Annotated[
+        list[str],
+        typer.Argument(metavar="QUERY...", help="Files, folders, or - for paths on stdin.", show_default=False),
+    ],
+    among: Annotated[
+        list[str],
+        typer.Option(
+            "--among",
+            metavar="IMAGES...",
+            help="Where to look: files, folders, or -; all up to the next option.",
+            show_default=False,
+        ),
+    ],
+    output: option.Picture,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours to show.")] = 5,
+    metric: Annotated[Metric, typer.Option("--metric", help="How far is far.")] = Metric.cosine,
+    model: option.Model = "cifarnet",
+    weights: option.Weights = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", help="A layer by address or alias; default the last hidden one."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", help="The file that keeps the vectors; default one in the folder of --among."),
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Compute all vectors anew.")] = False,
+    size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Side of a tile in pixels.")] = 96,
+    format: option.FormatOption = option.Format.table,
+    batch_size: option.BatchSize = 32,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Find the nearest pictures in feature space.
+
+    Draws each query with its neighbours, nearest first, and prints their distances. A query that is itself among the
+    pictures is none of its own neighbours; a copy of it under another name is. The vectors of the pictures are kept in
+    an index: a later call computes only those of new and changed files, or all for another model or layer. A map is
+    averaged over its places.
+    """
+    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.engine import canvas, features, images, models
+    from mlcli.engine.folders import places
+    from mlcli.engine.index import Index, made_with, place
+    from mlcli.engine.runtime import Runtime
+    from mlcli.errors import UsageError
+    from mlcli.methods.neighbors import feature_vectors, nearest
+
+    refuse_existing(output, overwrite)
+    images.output_format(output)
+    if "-" in queries and "-" in among:
+        raise UsageError("-: the paths on stdin are either the queries or the pictures to look among, not both")
+    (asked, unlisted), (pictures, unseen) = _pictures.named(queries), _pictures.named(among)
+    runtime = Runtime.choose(device, precision)
+    chosen = models.load(model, weights).to(runtime)
+    target = features.hidden(chosen) if layer is None else features.resolve(chosen, layer)
+    compute = partial(feature_vectors, chosen, target, runtime=runtime, batch_size=batch_size, workers=workers)
+
+    vectors, entries = _query_vectors(asked, compute, quiet)
+    file, source = (index, None) if index else place(among, pictures, chosen, target)
+    kept = Index(file, made_with(chosen, target, runtime), source)
+    failures = _update(kept, pictures, compute, refresh, quiet)
+    good = [entry for entry in entries if "error" not in entry]
+    own = places([entry["query"] for entry in good], pictures)
+    found, distances = nearest(
+        vectors, partial(kept.blocks, kept.places(pictures)), k, metric, leave_out=own, device=runtime.device
+    )
+    for entry, row, far in zip(good, found.tolist(), distances.tolist(), strict=True):
+        entry["neighbors"] = [
+            {"image": str(pictures[number]), "distance": one}
+            for number, one in zip(row, far, strict=True)
+            if number >= 0
+        ]
+    images.write(canvas.rows_of_files(_rows(good, among, size), size), output)
+    options = {"queries": queries, "among": among, "k": k, "metric": metric, "model": model, "weights": weights}
+    options |= {"layer": layer, "size": size, "precision": runtime.precision}
+    write_beside(output, "neighbors", options, chosen, address=target.address, index=kept.file, results=entries)
+    out(_text(entries, format))
+    if failures + unlisted + unseen or len(good) < len(entries):
+        raise typer.Exit(1)
+
+
+def _query_vectors(asked, compute, quiet):
+    """((Q, D) of the queries that can be read, an entry for each query). Raises DataError where none can be read."""
+    import torch
+
+    from mlcli.errors import DataError, ImageError
+
+    vectors, entries = [], []
+    with Progress(len(asked), "queries", quiet=quiet) as bar:
+        for done, (path, vector) in enumerate(compute(asked), 1):
+            if isinstance(vector, ImageError):
+                bar.complain(vector)
+                entries.append({"query": str(path), "error": str(vector)})
+            else:
+                entries.append({"query": str(path)})
+                vectors.append(vector)
+            bar.to(done)
+    if not vectors:
+        raise DataError("none of the queries can be read")
+    return torch.stack(vectors), entries
+
+
+def _update(index, pictures, compute, refresh: bool, quiet: bool) -> int:
+    """Bring the index in step; the number of pictures that have no vector. Raises DataError where none has one."""
+    from mlcli.errors import DataError, ImageError
+
+    failures = 0
+
+    def watched(paths):
+        nonlocal failures
+        with Progress(len(paths), "index", quiet=quiet) as bar:
+            for done, (path, vector) in enumerate(compute(paths), 1):
+                if isinstance(vector, ImageError):
+                    failures += 1
+                    bar.complain(vector)
+                bar.to(done)
+                yield path, vector
+
+    if index.outdated:
+        say(f"{index.file}: made with another model, layer or precision; all vectors are computed anew", quiet)
+    try:
+        computed, gone = index.update(pictures, watched, anew=refresh)
+    except (KeyboardInterrupt, SystemExit):
+        say(f"{index.file}: keeps {len(index)} vectors; the same command goes on from there", quiet)
+        raise
+    if failures == len(pictures):
+        raise DataError("none of the pictures to look among can be read")
+    say(f"{index.file}: {len(index)} vectors, {computed} of them computed now; {gone} files are gone", quiet)
+    return failures
+
+
+def _rows(entries: list[dict], among: list[str], size: int) -> list[list[tuple[Path, str]]]:
+    """For each query a row of pictures and labels: names, those of neighbours inside --among, and distances."""
+    from mlcli.engine.canvas import shortened
+
+    folders = [Path(given) for given in among]
+
+    def label(path: Path, below: str) -> str:
+        root = next((folder for folder in folders if folder != path and path.is_relative_to(folder)), path.parent)
+        return shortened(printable(str(path.relative_to(root).with_suffix(""))), size) + f"\n{below}"
+
+    return [
+        [
+            (Path(entry["query"]), label(Path(entry["query"]), "query")),
+            *((Path(n["image"]), label(Path(n["image"]), f"{n['distance']:.3f}")) for n in entry["neighbors"]),
+        ]
+        for entry in entries
+    ]
+
+
+def _text(entries: list[dict], format: str) -> str:
+    if format == "json":
+        return json_text(entries)
+    rows = [
+        (entry["query"], rank, neighbour["image"], neighbour["distance"])
+        for entry in entries
+        for rank, neighbour in enumerate(entry.get("neighbors", ()), 1)
+    ]
+    if format == "csv":
+        rows = [(*row, "") for row in rows]
+        rows += [(entry["query"], "", "", "", entry["error"]) for entry in entries if "error" in entry]
+        return csv_text(("query", "rank", "image", "distance", "error"), rows)
+    rows = [(query if rank == 1 else "", image, f"{distance:.4f}") for query, rank, image, distance in rows]
+    return table(("query", "neighbour", "distance"), rows, right=(2,)) if rows else ""
