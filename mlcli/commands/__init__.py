@@ -14,6 +14,7 @@ COMMANDS = (
     Command("classify", "classify", "Look inside", "mlcli classify photos/"),
     Command("layers", "layers", "Look inside", "mlcli layers --model resnet50"),
     Command("filters", "filters", "Look inside", "mlcli filters -o filters.png"),
+    Command("maximize", "maximize", "Look inside", "mlcli maximize logit:cat -o cat.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),

@@ -20,3 +20,16 @@ class Supervised:
     cutout: int = 8
     cutmix: float = 0.0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Maximization:
+    """`mlcli maximize`; jitter and scale are shares, rotation is in degrees (see engine.pixels.Transforms)."""
+
+    steps: int = 128
+    lr: float = 0.1
+    param: str = "fourier"
+    jitter: float = 0.1
+    scale: float = 0.1
+    rotation: float = 10.0
+    seed: int = 0
