@@ -105,8 +105,10 @@ def _first_convolution(network: nn.Module, channels: int) -> tuple[nn.Conv2d, nn
     if kinds != (nn.Conv2d, nn.BatchNorm2d) or leaves[0].in_channels != channels or leaves[0].groups != 1:
         return None
     unknowns = channels * (channels + 1) // 2
-    tells = leaves[1].running_var is not None and len(leaves[0].weight) >= 2 * unknowns
-    return (leaves[0], leaves[1]) if tells else None
+    norm = leaves[1]
+    # As initialised, a norm holds variances of 1
+    tells = norm.running_var is not None and (norm.running_var != 1).any() and len(leaves[0].weight) >= 2 * unknowns
+    return (leaves[0], norm) if tells else None
 
 
 def _autocorrelation(convolution: nn.Conv2d, exponent: float) -> Tensor:

@@ -57,8 +57,8 @@ class Pixels:
         self.unknown = start.clone().requires_grad_()
 
     @classmethod
-    def noise(cls, shape: Sequence[int], seed: int, first: int = 0) -> "Pixels":
-        return cls(_noise(shape, seed, first))
+    def noise(cls, shape: Sequence[int], seed: int, *, first: int = 0, alike: int = 1) -> "Pixels":
+        return cls(_noise(shape, seed, first, alike))
 
     @classmethod
     def of(cls, start: Tensor) -> "Pixels":
@@ -87,10 +87,10 @@ class Fourier:
         self.unknown = spectrum.clone().requires_grad_()
 
     @classmethod
-    def noise(cls, shape: Sequence[int], seed: int, first: int = 0) -> "Fourier":
-        """Of `shape` (N, C, H, W), to start from; the pictures numbered from `first`."""
+    def noise(cls, shape: Sequence[int], seed: int, *, first: int = 0, alike: int = 1) -> "Fourier":
+        """Of `shape` (N, C, H, W), to start from; the pictures numbered from `first`, `alike` in a row the same."""
         n, channels, height, width = shape
-        return cls(_noise((n, channels, height, width // 2 + 1, 2), seed, first), (height, width))
+        return cls(_noise((n, channels, height, width // 2 + 1, 2), seed, first, alike), (height, width))
 
     @classmethod
     def of(cls, start: Tensor) -> "Fourier":
@@ -112,10 +112,11 @@ class Fourier:
 PARAMETRISATIONS = {"fourier": Fourier, "pixel": Pixels}
 
 
-def _noise(shape: Sequence[int], seed: int, first: int) -> Tensor:
-    """Normal numbers, those of each picture a function of its number: it starts alike whatever is beside it."""
-    numbers = range(first, first + shape[0])
-    return SPREAD * torch.stack([torch.randn(tuple(shape[1:]), generator=generator(seed, NOISE, n)) for n in numbers])
+def _noise(shape: Sequence[int], seed: int, first: int, alike: int) -> Tensor:
+    """Normal numbers, those of each picture a function of its number: it starts so whatever is beside it."""
+    numbers = range(first // alike, (first + shape[0]) // alike)
+    rows = [torch.randn(tuple(shape[1:]), generator=generator(seed, NOISE, number)) for number in numbers]
+    return SPREAD * torch.stack(rows).repeat_interleave(alike, 0)
 
 
 class Pictures:
@@ -136,6 +137,12 @@ class Pictures:
             nothing = torch.zeros(n // alike, channels, height, width // 2 + 1, 2)
             self.parts.append(Fourier(nothing, (height, width), SHARED).to(device))
 
+    @torch.no_grad()
+    def take(self, sources: Tensor) -> None:
+        """Each becomes a copy of the picture of this index (N,), in its own sequence where there are sequences."""
+        unknown = self.parts[0].unknown
+        unknown.copy_(unknown[sources.to(unknown.device)])
+
     def __call__(self) -> Tensor:
         x = self.parts[0]()
         for shared in self.parts[1:]:
@@ -147,21 +154,21 @@ def ascend(
     pictures: Pictures,
     objective: Callable[[Tensor, Tensor, int], Tensor],
     *,
-    steps: int,
+    steps: range,
     lr: float,
     transforms: Transforms,
     seed: int,
     runtime: Runtime,
     on_step: Callable[[int, float, Tensor], None] | None = None,
-) -> Tensor:
-    """Change the pictures by Adam so that their objective rises; the last of them, (N, C, H, W) float32 on the CPU.
+) -> None:
+    """Change the pictures by Adam so that their objective rises.
 
     objective(seen, pictures, step) -> (N,): of the pictures as transformed at this step and as they are.
-    on_step(step, mean objective, pictures), before the step's change; step counts from 0. What is random is a function
-    of seed and step. Raises MlcliError where a value is no number.
+    steps: their numbers; what is random is a function of seed and step. on_step(step, mean objective, pictures), before
+    the step's change. Raises MlcliError where a value is no number.
     """
     optimizer = torch.optim.Adam([part.unknown for part in pictures.parts], lr=lr)
-    for step in range(steps):
+    for step in steps:
         drawn = pictures()
         with runtime.autocast():
             values = objective(transforms(drawn, seed, step, first=pictures.first, alike=pictures.alike), drawn, step)
@@ -173,5 +180,3 @@ def ascend(
         optimizer.zero_grad()
         (-values.sum()).backward()
         optimizer.step()
-    with torch.no_grad():
-        return pictures().float().cpu()

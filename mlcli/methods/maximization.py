@@ -6,8 +6,8 @@ colours and random transforms that keep it from the noise which networks answer 
 
 Deviations from Olah et al. (their program Lucid): pictures are optimised at the size at which the network sees them,
 never resized to the size of ImageNet's; the transforms are one affine map with mirrored borders in place of padding,
-jitter, scaling, rotation and jitter; colours are those of the model's own training data; 128 steps of Adam at 0.1
-instead of 512 at 0.05. Gradient is let through a silent unit's own ReLU during the first steps, not through all ReLUs.
+jitter, scaling, rotation and jitter; colours are those of the model's own training data; 128 steps of Adam
+instead of 512. Gradient is let through a silent unit's own ReLU during the first steps, not through all ReLUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from mlcli.engine.pixels import PARAMETRISATIONS, Pictures, Transforms, ascend
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError
 from mlcli.methods.classification import predict
-from mlcli.methods.objectives import Batch, Objective
+from mlcli.methods.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.recipes import Maximization
 
 
@@ -63,6 +63,7 @@ def maximise(
     """
     height, width = (size, size) if isinstance(size, int) else size or (model.preprocessing.crop,) * 2
     palette = colours.of_training_data(model)
+    alike = group if aligned else 1
     done = 0
     parts: list[Maximised] = []
     batch_size = max(1, batch_size // group) * group
@@ -75,10 +76,10 @@ def maximise(
         shape = (len(chosen), model.preprocessing.channels, height, width)
         parametrisation = PARAMETRISATIONS[recipe.param]
         if start is None:
-            own = parametrisation.noise(shape, recipe.seed, first)
+            own = parametrisation.noise(shape, recipe.seed, first=first, alike=alike)
         else:
             own = parametrisation.of(palette.coordinates(_start(start, model)).expand(shape))
-        pictures = Pictures(own, palette, runtime.device, first=first, alike=group if aligned else 1)
+        pictures = Pictures(own, palette, runtime.device, first=first, alike=alike)
         kept: dict[int, Tensor] = {}
 
         def step_done(step: int, value: float, drawn: Tensor, kept=kept) -> None:
@@ -89,23 +90,47 @@ def maximise(
             if on_step is not None:
                 on_step(done, value)
 
-        final = ascend(
-            pictures,
-            lambda seen, drawn, step, batch=batch, activations=activations: batch(activations(seen), drawn, step),
-            steps=recipe.steps,
-            lr=recipe.lr,
-            transforms=Transforms(recipe.jitter, recipe.scale, recipe.rotation),
-            seed=recipe.seed,
-            runtime=runtime,
-            on_step=step_done,
-        )
-        final = images.to_bytes(final)
-        parts.append(Maximised(final, _values(activations, batch, final, runtime), kept))
+        def objective(seen, drawn, step, batch=batch, activations=activations):
+            return batch(activations(seen), drawn, step)
+
+        # Frames are compared when most steps are done, finished with smaller ones, and compared again.
+        turn = recipe.steps * 2 // 3 if aligned else recipe.steps
+        for steps, lr in ((range(turn), recipe.lr), (range(turn, recipe.steps), recipe.lr / 5)):
+            ascend(
+                pictures,
+                objective,
+                steps=steps,
+                lr=lr,
+                transforms=Transforms(recipe.jitter, recipe.scale, recipe.rotation),
+                seed=recipe.seed,
+                runtime=runtime,
+                on_step=step_done,
+            )
+            if aligned:
+                _exchange(pictures, objective, group)
+        with torch.no_grad():
+            final = images.to_bytes(pictures().cpu())
+        parts.append(Maximised(final, values(activations, batch, final, runtime.device), kept))
     return Maximised(
         torch.cat([part.pictures for part in parts]),
         [value for part in parts for value in part.values],
         {step: torch.cat([part.snapshots[step] for part in parts]) for step in parts[0].snapshots},
     )
+
+
+@torch.inference_mode()
+def _exchange(pictures: Pictures, objective, group: int) -> None:
+    """Give each frame the picture, of those of its sequence, that its own objective prefers.
+
+    Of a mixture (1 - t) a + t b, what is best for a larger t has no more of a and no less of b than what is best for a
+    smaller one. So afterwards a falls and b rises over the frames, wherever the ascent of each had got stuck.
+    """
+    drawn = images.to_unit(images.to_bytes(pictures()))
+    places = torch.arange(len(drawn), device=drawn.device)
+    starts, offsets = places // group * group, places % group
+    sources = torch.stack([starts + (offsets + shift) % group for shift in range(group)])
+    scores = torch.stack([objective(drawn[source], drawn[source], WARM_UP) for source in sources])
+    pictures.take(sources[scores.argmax(0), places])
 
 
 def called(model: Model, pictures: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
@@ -117,11 +142,10 @@ def called(model: Model, pictures: Tensor, runtime: Runtime) -> list[tuple[str, 
 
 
 @torch.inference_mode()
-def _values(activations, batch: Batch, pictures: Tensor, runtime: Runtime) -> list[float]:
-    """The objectives of finished pictures (N, C, H, W) uint8."""
-    pictures = images.to_unit(pictures.to(runtime.device))
-    with runtime.autocast():
-        return batch(activations(pictures), pictures).tolist()
+def values(activations, batch: Batch, pictures: Tensor, device: torch.device) -> list[float]:
+    """The objectives of finished pictures (N, C, H, W) uint8, in fp32."""
+    pictures = images.to_unit(pictures.to(device))
+    return batch(activations(pictures), pictures).tolist()
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ class Maximization:
     """`mlcli maximize`; jitter and scale are shares, rotation is in degrees (see engine.pixels.Transforms)."""
 
     steps: int = 128
-    lr: float = 0.1
+    lr: float = 0.05
     param: str = "fourier"
     jitter: float = 0.1
     scale: float = 0.1
