@@ -93,9 +93,11 @@ def maximise(
         def objective(seen, drawn, step, batch=batch, activations=activations):
             return batch(activations(seen), drawn, step)
 
-        # Frames are compared when most steps are done, finished with smaller ones, and compared again.
+        # Frames help each other when most steps are done, and are finished with smaller ones.
         turn = recipe.steps * 2 // 3 if aligned else recipe.steps
         for steps, lr in ((range(turn), recipe.lr), (range(turn, recipe.steps), recipe.lr / 5)):
+            if aligned and steps.start:
+                _exchange(pictures, objective, group)
             ascend(
                 pictures,
                 objective,
@@ -106,10 +108,10 @@ def maximise(
                 runtime=runtime,
                 on_step=step_done,
             )
-            if aligned:
-                _exchange(pictures, objective, group)
         with torch.no_grad():
             final = images.to_bytes(pictures().cpu())
+        if aligned:
+            final = final[_order(activations, chosen, final, group, runtime.device)]
         parts.append(Maximised(final, values(activations, batch, final, runtime.device), kept))
     return Maximised(
         torch.cat([part.pictures for part in parts]),
@@ -120,17 +122,34 @@ def maximise(
 
 @torch.inference_mode()
 def _exchange(pictures: Pictures, objective, group: int) -> None:
-    """Give each frame the picture, of those of its sequence, that its own objective prefers.
-
-    Of a mixture (1 - t) a + t b, what is best for a larger t has no more of a and no less of b than what is best for a
-    smaller one. So afterwards a falls and b rises over the frames, wherever the ascent of each had got stuck.
-    """
-    drawn = images.to_unit(images.to_bytes(pictures()))
+    """Give each frame the picture, of its own and its neighbours', that its own objective prefers."""
+    drawn = pictures()
     places = torch.arange(len(drawn), device=drawn.device)
-    starts, offsets = places // group * group, places % group
-    sources = torch.stack([starts + (offsets + shift) % group for shift in range(group)])
+    first = places // group * group
+    sources = torch.stack([(places + shift).clamp(first, first + group - 1) for shift in (0, -1, 1)])
     scores = torch.stack([objective(drawn[source], drawn[source], WARM_UP) for source in sources])
     pictures.take(sources[scores.argmax(0), places])
+
+
+def _order(
+    activations, objectives: Sequence[Objective], pictures: Tensor, group: int, device: torch.device
+) -> list[int]:
+    """The order in which a falls and b rises over each sequence of frames.
+
+    What is best for (1 - t) a + t b has less of a and more of b the larger t is, and so have the frames, but for where
+    the ascent of one came to a poorer end than its neighbour's. A frame that another beats in both a and b is replaced
+    by that one.
+    """
+    order: list[int] = []
+    for first in range(0, len(objectives), group):
+        frames = range(first, first + group)
+        ends = [Batch([objectives[end]] * group, [0] * group, device) for end in (first, first + group - 1)]
+        a, b = (
+            dict(zip(frames, values(activations, end, pictures[list(frames)], device), strict=True)) for end in ends
+        )
+        best = [max((j for j in frames if a[j] >= a[i] and b[j] >= b[i]), key=lambda j: a[j] + b[j]) for i in frames]
+        order += sorted(best, key=lambda i: (-a[i], b[i]))
+    return order
 
 
 def called(model: Model, pictures: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
