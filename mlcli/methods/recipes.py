@@ -105,3 +105,16 @@ STYLIZE = {"vgg19": VGG19, "vgg16": VGG16, "cifarnet": CIFARNET}
 def stylize(architecture: str) -> Stylize:
     """The recipe for a network; one of another architecture takes the settings of VGG with its own stages."""
     return STYLIZE.get(architecture, Stylize())
+
+
+@dataclass(frozen=True)
+class Maximization:
+    """`mlcli maximize`; jitter and scale are shares, rotation is in degrees (see engine.pixels.Transforms)."""
+
+    steps: int = 128
+    lr: float = 0.05
+    param: str = "fourier"
+    jitter: float = 0.1
+    scale: float = 0.1
+    rotation: float = 10.0
+    seed: int = 0

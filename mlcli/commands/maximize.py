@@ -1,0 +1,194 @@
+"""`mlcli maximize`"""
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import Progress, say
+from mlcli.methods.recipes import Maximization as Recipe
+
+DEFAULT = Recipe()
+TILE = 96  # pixels, about the side of a picture in a grid
+
+
+class Param(StrEnum):
+    fourier = "fourier"
+    pixel = "pixel"
+
+
+DEFAULT_PARAM = Param(DEFAULT.param)
+
+
+def run(
+    output: option.Picture,
+    objective: Annotated[
+        str | None,
+        typer.Argument(help='Such as conv4:12, conv4:0-15, logit:cat, "conv4:12 - 2*tv".', show_default=False),
+    ] = None,
+    model: option.Model = "cifarnet",
+    weights: option.Weights = None,
+    interpolate: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--interpolate", help="Two objectives: frames from the first to the second, aligned."),
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures of an interpolation.")] = 7,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Pictures of the same objective, for diversity(LAYER).")
+    ] = 1,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=1, help="Side in pixels; default the model's own. With --init FILE, its short side."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1)] = DEFAULT.steps,
+    lr: Annotated[float, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = DEFAULT.lr,
+    param: Annotated[Param, typer.Option("--param", help="What is changed: frequencies or pixels.")] = DEFAULT_PARAM,
+    init: Annotated[str, typer.Option("--init", help="noise, or a picture to start from.")] = "noise",
+    jitter: Annotated[
+        float, typer.Option("--jitter", min=0, max=1, help="Random shift at each step, a share of the side.")
+    ] = DEFAULT.jitter,
+    scale: Annotated[
+        float, typer.Option("--scale", min=0, max=0.9, help="Random change of size, a share.")
+    ] = DEFAULT.scale,
+    rotate: Annotated[float, typer.Option("--rotate", min=0, help="Random turn in degrees.")] = DEFAULT.rotation,
+    snapshots: Annotated[
+        str | None, typer.Option("--snapshots", help="Steps to show as well, such as 0,4,32.", show_default=False)
+    ] = None,
+    zoom: Annotated[
+        int | None,
+        typer.Option("--zoom", min=1, help=f"Side of a pixel; default 1, in a grid up to tiles of {TILE}."),
+    ] = None,
+    seed: option.Seed = DEFAULT.seed,
+    batch_size: option.BatchSize = 64,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Make the picture that a unit, a layer or a class answers to most strongly.
+
+    An objective is a sum of addresses with weights: a channel (conv4:12), a neuron (conv4:12@center, conv4:12@2,5), a
+    whole layer (conv3, DeepDream), a class (logit:cat), penalties (tv, l1, l2, blur) and the likeness of the pictures
+    of a --batch, as in "conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)". Several units (conv4:0-15, conv4:all,
+    logit:all) make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
+    """
+    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.engine import images, models
+    from mlcli.engine.runtime import Runtime
+    from mlcli.errors import UsageError
+    from mlcli.methods import maximization
+    from mlcli.methods.expressions import parse
+    from mlcli.methods.objectives import interpolation
+
+    refuse_existing(output, overwrite)
+    images.output_format(output)
+    if (objective is None) == (interpolate is None):
+        raise UsageError("one OBJECTIVE, or --interpolate with two, is needed")
+    if interpolate and batch > 1:
+        raise UsageError("--batch: an interpolation is made of --frames")
+    shown = _steps(snapshots, steps)
+    start = None
+    if init != "noise":
+        start = _start(init, size)
+    runtime = Runtime.choose(device, precision)
+    chosen = models.load(model, weights).to(runtime)
+    if interpolate:
+        ends = [parse(text, chosen) for text in interpolate]
+        if max(map(len, ends)) > 1:
+            raise UsageError("--interpolate: a range of units makes many objectives; name one unit on each side")
+        objectives = interpolation(ends[0][0], ends[1][0], frames)
+    else:
+        objectives = [each for each in parse(objective, chosen) for _ in range(batch)]
+    group = frames if interpolate else batch
+    recipe = Recipe(steps, lr, param.value, jitter, scale, rotate, seed)
+    batches = -(-len(objectives) // (max(1, batch_size // group) * group))
+    with Progress(batches * steps, "maximize", quiet=quiet) as bar:
+        made = maximization.maximise(
+            chosen,
+            objectives,
+            recipe,
+            runtime,
+            size=tuple(start.shape[1:]) if start is not None else size,
+            group=group,
+            aligned=interpolate is not None,
+            start=start,
+            snapshots=shown,
+            batch_size=batch_size,
+            on_step=lambda done, value: bar.to(done, f"objective {value:.4g}"),
+        )
+    images.write(_picture(made, objectives, steps, frames if interpolate else 0, batch, zoom), output)
+    called = maximization.called(chosen, made.pictures, runtime)
+    entries = [
+        {"objective": str(each), "value": value, "class": name, "probability": probability}
+        for each, value, (name, probability) in zip(objectives, made.values, called, strict=True)
+    ]
+    options = {
+        "objective": objective,
+        "model": model,
+        "weights": weights,
+        "interpolate": interpolate,
+        "frames": frames,
+        "batch": batch,
+        "size": list(made.pictures.shape[2:]),
+        "init": init,
+        "snapshots": shown,
+        "zoom": zoom,
+        "batch_size": batch_size,
+        "precision": runtime.precision,
+        **asdict(recipe),
+    }
+    write_beside(output, "maximize", options, chosen, pictures=entries)
+    first, more = entries[0], f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+    say(f"{output}: {first['objective']} = {first['value']:.4g}{more}", quiet)
+
+
+def _steps(text: str | None, steps: int) -> list[int]:
+    """The numbers of --snapshots, in order; the end is shown anyway."""
+    from mlcli.errors import UsageError
+
+    if text is None:
+        return []
+    numbers = text.split(",")
+    if not all(n.isascii() and n.isdigit() and int(n) <= steps for n in numbers):
+        raise UsageError(f"--snapshots {text}: numbers of steps from 0 to {steps} are expected, such as 0,4,32")
+    return sorted(set(map(int, numbers)) - {steps})
+
+
+def _start(path: str, size: int | None):
+    """The picture (3, H, W) to start from, its short side `size` pixels, or at most 512."""
+    from mlcli.engine import images, preprocessing
+
+    picture = preprocessing.shorten(images.read(path))
+    return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
+
+
+def _picture(made, objectives, steps: int, frames: int, batch: int, zoom: int | None):
+    """The one picture, or a grid: a row of snapshots, of frames or of a batch, or the units of a range."""
+    import torch
+
+    from mlcli.engine import canvas
+
+    states = [*made.snapshots.values(), made.pictures]
+    n, _, height, width = made.pictures.shape
+    if n * len(states) == 1 and zoom in (None, 1):
+        return made.pictures[0]
+    names = _labels(objectives, frames)
+    if made.snapshots:
+        names = [f"{name} step {step}".strip() for name in names for step in [*made.snapshots, steps]]
+    columns = len(states) if made.snapshots else frames or (batch if batch > 1 else None)
+    tiles = torch.stack(states, 1).flatten(0, 1).expand(-1, 3, -1, -1)
+    side = max(height, width) * zoom if zoom else TILE
+    return canvas.grid(tiles, names if any(names) else None, columns=columns, side=side)
+
+
+def _labels(objectives, frames: int) -> list[str]:
+    """What tells the objectives apart: a frame's place from 0 to 1, or the unit of a range."""
+    if frames:
+        return [f"{index / (frames - 1):.2f}" for index in range(frames)]
+    shared = set.intersection(*({term.text for _, term in each.terms} for each in objectives))
+    own = [[(factor, term) for factor, term in each.terms if term.text not in shared] for each in objectives]
+    return ["-" * (terms[0][0] < 0) + terms[0][1].text if terms else "" for terms in own]

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlcli.engine import models, runs
+from tests.cli import mlcli
+
+
+@pytest.fixture
+def quick(colours, tmp_path):
+    """Run the command on the classifier of colours, a few steps; the picture (H, W, C) and what lies beside it."""
+
+    def run(*arguments, name="out.png", steps=12):
+        target = tmp_path / name
+        options = ("--model", colours, "--steps", steps, "--lr", 0.2, "-q", "--precision", "fp32")
+        mlcli("maximize", *options, *arguments, "-o", target)
+        record = json.loads(target.with_name(name + ".json").read_text())
+        return np.asarray(Image.open(target)).astype(int), record
+
+    return run
+
+
+def test_the_picture_of_a_class_is_of_that_class(colours, quick, tmp_path):
+    objective = "logit:red - logit:green - logit:blue"
+    pixels, record = quick(objective, steps=40)
+    assert pixels.shape == (16, 16, 3) and record["command"] == "maximize"
+    assert record["options"]["objective"] == objective and record["options"]["steps"] == 40
+    assert record["model_hash"] == models.load(str(colours)).hash
+    (answer,) = json.loads(mlcli("classify", tmp_path / "out.png", "--model", colours, "--format", "json").stdout)
+    best, (entry,) = answer["predictions"][0], record["pictures"]
+    assert best["label"] == "red" == entry["class"] and entry["objective"] == objective and entry["value"] > 3
+    assert best["probability"] >= 0.99 and entry["probability"] == pytest.approx(best["probability"], abs=0.01)
+    first = (tmp_path / "out.png").read_bytes()
+    quick(objective, "--overwrite", steps=40)
+    assert (tmp_path / "out.png").read_bytes() == first
+
+
+def test_size_and_zoom(quick):
+    assert quick("conv2:1", "--size", 24, steps=2)[0].shape == (24, 24, 3)
+    small, large = quick("conv2:1", steps=2, name="1.png")[0], quick("conv2:1", "--zoom", 3, steps=2, name="3.png")[0]
+    assert np.array_equal(large[6:54, 6:54], small.repeat(3, 0).repeat(3, 1))
+
+
+def test_a_grid_of_units(quick):
+    pixels, record = quick("conv1:0-2")
+    assert pixels.shape == (2 * (96 + 14 + 6) + 6, 2 * (96 + 6) + 6, 3)
+    assert [entry["objective"] for entry in record["pictures"]] == ["conv1:0", "conv1:1", "conv1:2"]
+    for (row, column), channel in zip(((0, 0), (0, 1), (1, 0)), (2, 1, 0), strict=True):
+        top, left = 6 + row * 116, 6 + column * 102
+        assert pixels[top : top + 96, left : left + 96].mean((0, 1)).argmax() == channel
+
+
+def test_an_interpolation_is_a_strip(quick):
+    pixels, record = quick("--interpolate", "conv1:2", "conv1:0", "--frames", 3)
+    assert pixels.shape == (96 + 14 + 12, 3 * 102 + 6, 3)
+    frames = [pixels[6:102, left : left + 96].mean((0, 1)) for left in (6, 108, 210)]
+    assert frames[0][0] > frames[2][0] and frames[2][2] > frames[0][2]
+    assert [entry["objective"] for entry in record["pictures"]][::2] == ["conv1:2 + 0*conv1:0", "0*conv1:2 + conv1:0"]
+
+
+def test_a_batch_and_snapshots(quick):
+    pixels, record = quick("conv1:2 - 2*diversity(conv3)", "--batch", 4, steps=3)
+    assert pixels.shape == (96 + 12, 4 * 102 + 6, 3) and len(record["pictures"]) == 4
+    pixels, record = quick("conv1:2", "--snapshots", "0,8,12", steps=12, name="steps.png")
+    assert pixels.shape == (96 + 14 + 12, 3 * 102 + 6, 3) and record["options"]["snapshots"] == [0, 8]
+    red = [pixels[6:102, left : left + 96, 0].mean() for left in (6, 108, 210)]
+    assert red == sorted(red)
+
+
+def test_from_a_photograph(quick, tmp_path):
+    photo = np.full((40, 60, 3), 128)
+    photo[:, 30:] = (200, 60, 60)
+    Image.fromarray(photo.astype(np.uint8)).save(tmp_path / "photo.png")
+    pixels, _ = quick("logit:blue", "--init", tmp_path / "photo.png", "--lr", 0.001, steps=1)
+    assert pixels.shape == (40, 60, 3) and np.abs(pixels - photo).max() < 12
+    assert quick("conv2", "--init", tmp_path / "photo.png", "--size", 20, steps=1, name="2.png")[0].shape == (20, 30, 3)
+
+
+def test_a_gray_model_makes_gray_pictures(tmp_path):
+    torch.manual_seed(0)
+    model = models.create("cifarnet", ["a", "b"], 16, channels=1)
+    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    for text, mode in (("conv2:1", "L"), ("conv2:1-2", "RGB")):
+        target = tmp_path / f"{mode}.png"
+        mlcli("maximize", text, "--model", tmp_path / "run", "--param", "pixel", "--steps", 2, "-o", target)
+        assert Image.open(target).mode == mode
+
+
+@pytest.mark.parametrize(
+    "arguments, text, status",
+    [
+        ([], "one OBJECTIVE, or --interpolate", 2),
+        (["conv2:1", "--interpolate", "conv2:1", "conv2:2"], "one OBJECTIVE, or --interpolate", 2),
+        (["--interpolate", "conv2:1-2", "conv2:2"], "name one unit on each side", 2),
+        (["--interpolate", "conv2:1", "conv2:2", "--batch", "2"], "--batch", 2),
+        (["conv9:1"], "did you mean conv", 2),
+        (["logit:rad"], "did you mean red", 2),
+        (["conv2:1 +"], "at its end", 2),
+        (["conv5:1", "--size", "4"], "--size 4: does not suit", 2),
+        (["conv2:1", "--snapshots", "3,x"], "--snapshots 3,x: numbers of steps", 2),
+        (["conv2:1", "--snapshots", "99", "--steps", "4"], "from 0 to 4", 2),
+        (["conv2:1", "--init", "nothing.png"], "nothing.png: no such file", 1),
+        (["conv2:1", "-o", "picture.gif"], "no format has this ending", 2),
+        (["conv2:1", "--lr", "1e9"], "--lr", 2),
+    ],
+)
+def test_errors(colours, tmp_path, monkeypatch, arguments, text, status):
+    monkeypatch.chdir(tmp_path)
+    result = mlcli("maximize", "--model", colours, "-o", "out.png", *arguments, status=status)
+    assert text in result.stderr and not list(tmp_path.glob("*.png*"))
+
+
+def test_an_output_is_not_replaced(colours, tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    result = mlcli("maximize", "conv2:1", "--model", "no model", "-o", tmp_path / "mine.png", status=2)
+    assert "--overwrite" in result.stderr and (tmp_path / "mine.png").read_bytes() == b"mine"
