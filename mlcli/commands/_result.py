@@ -1,6 +1,8 @@
 """Where a command's result goes: stdout, or a file that is refused if it exists."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from mlcli.commands._report import out
@@ -40,6 +42,11 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
             raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
     elif os.path.lexists(output):
         raise UsageError(f"{output}: a file; give the name of a folder")
+
+
+def resume_command() -> str:
+    """The command line that goes on with what this one has begun."""
+    return shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
 
 
 def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
