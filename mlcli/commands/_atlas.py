@@ -134,5 +134,5 @@ class Atlas:
     @property
     def outdated(self) -> bool:
         """Whether the page lacks a unit that is done."""
-        done = [file.stat().st_mtime_ns for file in self.units_folder.glob("*.json")]
+        done = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if file.is_file()]
         return not self.page.is_file() or self.page.stat().st_mtime_ns < max(done, default=0)
