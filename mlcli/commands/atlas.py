@@ -7,10 +7,12 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
+from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, say
 from mlcli.methods.recipes import Maximization as Recipe
 
 DEFAULT = Recipe()
+Parser = taking_many("--images")
 MADE, PATCH = 128, 96  # pixels, the sides of pictures in a row; what is made for a larger network is larger
 RISING = 3  # patches of each group in a spectrum
 AT_ONCE = 64  # pictures in the pass over --images
@@ -22,7 +24,11 @@ def run(
     units: option.Units = "all",
     images: Annotated[
         list[str] | None,
-        typer.Option("--images", help="A folder or file to find patches in; can be given several times."),
+        typer.Option(
+            "--images",
+            metavar="IMAGES...",
+            help="Where to find patches: files, folders, or -; all up to the next option.",
+        ),
     ] = None,
     top: option.Top = 10,
     model: option.Model = "cifarnet",

@@ -41,7 +41,9 @@ def signed(model, pictures, unit, name="conv3"):
     return Activations(model, [name + SIGNED])(pictures)[name + SIGNED][:, unit]
 
 
-@pytest.mark.parametrize("side, batch_size, sizes", [(32, None, [16, 16, 8]), (224, None, [1] * 40), (32, 10, [2] * 20)])
+@pytest.mark.parametrize(
+    "side, batch_size, sizes", [(32, None, [16, 16, 8]), (224, None, [1] * 40), (32, 10, [2] * 20)]
+)
 def test_units_are_optimised_together(side, batch_size, sizes):
     batches = atlas.batches(list(range(5, 45)), side, batch_size)
     assert [len(batch) for batch in batches] == sizes and sum(batches, []) == list(range(5, 45))
@@ -66,7 +68,9 @@ def test_each_picture_does_what_its_kind_says(model, made):
         assert [neuron.answer, positive.answer, negative.answer] == pytest.approx([v.item() for v in answers], rel=1e-3)
         # each is the best of the three at its own
         assert maps[:, 2, 2].argmax() == 0 and maps.mean((1, 2)).argmax() == 1 and maps.mean((1, 2)).argmin() == 2
-        own, other = (signed(model, made[u]["positive"][0].picture[None], unit).relu().mean() for u in (unit, 10 - unit))
+        own, other = (
+            signed(model, made[u]["positive"][0].picture[None], unit).relu().mean() for u in (unit, 10 - unit)
+        )
         assert own > 1.5 * other
 
 
