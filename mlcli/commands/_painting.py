@@ -136,7 +136,10 @@ class Painting:
 
     def _save(self, work: Stylization, origin: dict, step: int) -> None:
         with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
-            torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+            try:
+                torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+            except RuntimeError:  # torch does not say what the disk said
+                raise MlcliError(f"{self.state_file}: cannot be written; is the disk full?") from None
 
     def _load(self, work: Stylization, origin: dict) -> int:
         """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""

@@ -1,13 +1,12 @@
-import errno
 import json
 import os
+import resource
 import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.commands import _painting
 from mlcli.methods import stylization
 from tests.cli import mlcli
 
@@ -201,17 +200,18 @@ def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
     assert (tmp_path / "out-00002.png").read_bytes() == b"mine"
 
 
-def test_a_full_disk_costs_the_state_and_not_the_picture(files, tmp_path, monkeypatch):
+def test_a_full_disk_costs_the_state_and_not_the_picture(files, tmp_path):
     content, style = files
-
-    def full(work, file):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(_painting.torch, "save", full)
-    arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--save-every", 0)
-    result = mlcli(*arguments)
-    assert result.stderr.count("out.png.state: cannot be written: No space left") == 4
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # enough for the picture
+    try:
+        arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--save-every", 0)
+        result = mlcli(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.stderr.count("out.png.state: cannot be written") == 4
     assert Image.open(tmp_path / "out.png").size == (24, 18)
+    assert not list(tmp_path.glob(".mlcli*")) and not (tmp_path / "out.png.state").exists()
 
 
 def test_a_style_called_content_is_not_where_it_starts(files, tmp_path, monkeypatch):
