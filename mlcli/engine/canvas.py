@@ -19,6 +19,26 @@ PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
 FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels
 
 
+def grid_size(
+    n: int,
+    height: int,
+    width: int,
+    *,
+    columns: int | None = None,
+    side: int = 56,
+    gap: int = 6,
+    apart: int = 0,
+    lines: int = 0,
+) -> tuple[int, int]:
+    """(height, width) of a `grid` of n tiles (height, width) with so many lines of text below each."""
+    columns = columns or math.ceil(math.sqrt(n))
+    scale = max(1, side // max(height, width))
+    return (
+        math.ceil(n / columns) * (height * scale + LINE_HEIGHT * lines + gap) + gap,
+        columns * (width * scale + gap) + gap + apart,
+    )
+
+
 def grid(
     tiles: Tensor,
     labels: Sequence[str] | None = None,
@@ -38,10 +58,10 @@ def grid(
     columns = columns or math.ceil(math.sqrt(n))
     scale = max(1, side // max(height, width))
     font = ImageFont.load_default(FONT_SIZE)
-    text_height = LINE_HEIGHT * (labels[0].count("\n") + 1) if labels is not None else 0
-    cell_width, cell_height = width * scale + gap, height * scale + text_height + gap
-    rows = math.ceil(n / columns)
-    canvas = _blank(columns * cell_width + gap + apart, rows * cell_height + gap, n, side)
+    lines = labels[0].count("\n") + 1 if labels is not None else 0
+    cell_width, cell_height = width * scale + gap, height * scale + LINE_HEIGHT * lines + gap
+    size = grid_size(n, height, width, columns=columns, side=side, gap=gap, apart=apart, lines=lines)
+    canvas = _blank(size[1], size[0], n, side)
     draw = ImageDraw.Draw(canvas)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
@@ -142,6 +162,11 @@ def shortened(text: str, width: float) -> str:
         if font.getlength(cut) <= width:
             return cut
     return ""
+
+
+def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
+    """(height, width) of what `rows_of_files` draws."""
+    return grid_size(rows * columns, side, side, columns=columns, side=side, apart=side // 4, lines=2)
 
 
 def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:
