@@ -1,8 +1,6 @@
 """Pictures that are painted step by step: which there are, the state beside each, snapshots, interruption."""
 
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mlcli.commands._report import Progress, say
-from mlcli.commands._result import refuse_existing, write_beside
+from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.engine import files, images, signals
 from mlcli.engine.folders import find_images
 from mlcli.engine.models import Model
@@ -128,10 +126,9 @@ class Painting:
         return self.target.with_name(f"{self.target.stem}-{step:05d}{self.target.suffix}")
 
     def _stopped(self, progress) -> str:
-        command = shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
         return (
             f"interrupted after step {progress.step} of {progress.steps}; {self.target} is what there is. "
-            f"Resume with: {command}"
+            f"Resume with: {resume_command()}"
         )
 
     def _save(self, work: Stylization, origin: dict, step: int) -> None:

@@ -1,6 +1,8 @@
 """Where a command's result goes: stdout, or a file that is refused if it exists."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from mlcli.commands._report import out
@@ -48,6 +50,11 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
     elif os.path.lexists(output):
         raise UsageError(f"{output}: a file; give the name of a folder")
     check_writable(output / "any")
+
+
+def resume_command() -> str:
+    """The command line that goes on with what this one has begun."""
+    return shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
 
 
 def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:

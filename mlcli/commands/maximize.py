@@ -46,7 +46,7 @@ def run(
             "--size", min=1, help="Side in pixels; default the model's own. With --init FILE, its short side."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1)] = DEFAULT.steps,
+    steps: option.Steps = DEFAULT.steps,
     lr: Annotated[float, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = DEFAULT.lr,
     param: Annotated[Param, typer.Option("--param", help="What is changed: frequencies or pixels.")] = DEFAULT_PARAM,
     init: Annotated[str, typer.Option("--init", help="noise, or a picture to start from.")] = "noise",

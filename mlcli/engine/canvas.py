@@ -112,14 +112,36 @@ def sheet(
         draw.text((label_width - margin // 2, y + side / 2), label, INK, font, anchor="rm")
         for left, strip in zip(lefts, strips, strict=True):
             for place, tile in enumerate(strip.tiles):
-                x = left + place * cell
-                h, w = (side, side) if tile is None else tile.shape[1:]
-                x, top = x + (side - w) // 2, y + (side - h) // 2
-                draw.rectangle((x - 1, top - 1, x + w, top + h), outline=LINE)  # white tiles end somewhere too
-                if tile is not None:
-                    canvas.paste(to_pillow(tile), (x, top))
+                _place(canvas, tile, left + place * cell, y, side)
             draw.text((left, y + side), strip.caption, INK, font)
     return canvas
+
+
+def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 1, gap: int = 2) -> Image.Image:
+    """Groups of tiles side by side, those of each group in so many rows; without words.
+
+    Tiles of up to (3, side, side) stand in the middle of their place; that of None stays empty.
+    """
+    cell, apart = side + gap, side // 8
+    columns = [math.ceil(len(group) / rows) for group in groups if group]
+    width = sum(columns) * cell + gap + (len(columns) - 1) * apart
+    canvas = _blank(width, rows * cell + gap, sum(map(len, groups)), side)
+    left = gap
+    for count, group in zip(columns, filter(None, groups), strict=True):
+        for index, tile in enumerate(group):
+            row, column = divmod(index, count)
+            _place(canvas, tile, left + column * cell, gap + row * cell, side)
+        left += count * cell + apart
+    return canvas
+
+
+def _place(canvas: Image.Image, tile: Tensor | None, x: int, y: int, side: int) -> None:
+    """Draw a tile in the middle of its place with a line around it, since white tiles end somewhere too."""
+    height, width = (side, side) if tile is None else tile.shape[1:]
+    x, y = x + (side - width) // 2, y + (side - height) // 2
+    ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + width, y + height), outline=LINE)
+    if tile is not None:
+        canvas.paste(to_pillow(tile), (x, y))
 
 
 def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
