@@ -72,6 +72,7 @@ class Stylize:
     scales: tuple[int, ...] = ()  # none: from `smallest` to `size` by `factor`
     steps: tuple[int, ...] = (1000, 500)
     style_scale: float = 1.0
+    pooling: str = "max"
     init: str = "content"
     keep_colors: bool = False
     tile: int = 512
