@@ -1,13 +1,14 @@
 """What a unit looks for, in one row: the appendix of Olah, Mordvintsev, Schubert 2017, Feature Visualization.
 
 Made for the unit: `neuron`, its value in the middle of the map; `positive`, the channel's mean over all places;
-`diverse`, four of the channel that are to differ; `negative`, the channel's least, before its ReLU. From a data set:
-the patches that excite it most, and those it is most against (methods.patches). The spectrum goes from the negative
-picture over the patches, rising, to the positive one.
+`diverse`, four of the channel that are to differ; `negative`, the channel's negative part, before its ReLU. From a data
+set: the patches that excite it most, and those it is most against (methods.patches). The spectrum goes from the
+negative picture over the patches, rising, to the positive one.
 
 Deviations: the weight of the diversity term is a share of what the channel alone comes to, since values differ from
-unit to unit and network to network. Where a layer has one place, a neuron and its channel are the same, and pictures
-differ in the last convolutional stage.
+unit to unit and network to network. The negative picture is made for the mean of max(0, -x) in place of that of -x,
+which knows of no structure in a first layer, where it is the answer to the mean colour. Where a layer has one place, a
+neuron and its channel are the same, x itself is to fall, and pictures differ in the last convolutional stage.
 """
 
 import math
@@ -146,11 +147,16 @@ def spectrum(groups: Mapping[str, Sequence[T]], each: int) -> list[list[T]]:
 
 def _alone(layer: Layer, name: str, unit: int) -> list[tuple[str, Objective]]:
     """The kinds of pictures that need no other of the same unit."""
-    channel, neuron = (
-        Term(f"{name}:{unit}{at}", "unit", layer, unit, place) for at, place in (("", None), ("@center", ()))
-    )
-    kinds = [("positive", Objective(((1.0, channel),))), ("negative", Objective(((-1.0, channel),)))]
-    return [("neuron", Objective(((1.0, neuron),))), *kinds] if places(layer) > 1 else kinds
+    text = f"{name}:{unit}"
+    channel = Term(text, "unit", layer, unit)
+    if places(layer) == 1:
+        return [("positive", Objective(((1.0, channel),))), ("negative", Objective(((-1.0, channel),)))]
+    terms = {
+        "neuron": Term(f"{text}@center", "unit", layer, unit, ()),
+        "positive": channel,
+        "negative": Term(f"negative({text})", "negative", layer, unit),
+    }
+    return [(kind, Objective(((1.0, term),))) for kind, term in terms.items()]
 
 
 def _diverse(layer: Layer, name: str, unit: int, differ: Layer, reached: float) -> Objective:

@@ -2,11 +2,12 @@
 
     sum     = ["-"] product {("+" | "-") product}
     product = factor {"*" factor}, of which at most one is no number
-    factor  = ["-"] (number | "(" sum ")" | penalty | "diversity(" layer ")" | "logit:" class
-              | layer [":" units] ["@" place])
+    factor  = ["-"] (number | "(" sum ")" | penalty | "diversity(" layer ")" | unit | "negative(" unit ")" | layer)
+    unit    = "logit:" class | layer ":" units ["@" place]
 
     conv4:12             a channel: its mean over all places (of a vector, its value)
     conv4:12@center      a neuron: its value in the middle of the map; @2,5 in column 2, row 5 of the map
+    negative(conv4:12)   the negative part of a channel: the mean of max(0, -x), x its value before the ReLU
     conv3                a whole layer: its mean square (DeepDream)
     logit:cat, logit:3   a class before the softmax, by name or number; a name of odd characters stands in quotes
     conv4:0-15, conv4:3,9, conv4:all, logit:all
@@ -118,6 +119,13 @@ class _Parser:
             inside = self.match(NAME) or self.fail("the name of a layer is expected")
             self.need(")")
             return (Term(f"diversity({inside})", "diversity", self.layer(inside, at)),)
+        if name == "negative" and self.take("("):
+            at = self.at
+            inside = self.terms()
+            if {term.kind for term in inside} != {"unit"}:
+                self.fail("a unit is expected, as in negative(conv4:12)", at=at)
+            self.need(")")
+            return tuple(replace(term, text=f"negative({term.text})", kind="negative") for term in inside)
         if name == "logit" and self.take(":"):
             return self.classes()
         layer = self.layer(name, at)
@@ -168,7 +176,7 @@ class _Parser:
             try:
                 self.layers[name] = features.resolve(self.model, name)
             except UsageError as error:
-                near = nearest(name, ["diversity", "logit", *PENALTIES])
+                near = nearest(name, ["diversity", "logit", "negative", *PENALTIES])
                 self.fail(f"{name}: no layer{near}" if near else str(error), at=at)
             if not self.layers[name].shape:
                 self.fail(f"{name} is a single number", at=at)

@@ -60,8 +60,8 @@ def diversity(maps: Tensor, groups: Tensor) -> Tensor:
 class Term:
     """One thing to maximise.
 
-    kind: 'unit', 'layer', 'diversity', or the name of a penalty. place: (column, row) of the map, () for its middle;
-    None for the mean over all.
+    kind: 'unit', 'negative' (what of a unit is below zero), 'layer', 'diversity', or the name of a penalty. place:
+    (column, row) of the map, () for its middle; None for the mean over all.
     """
 
     text: str
@@ -156,13 +156,19 @@ class Batch:
 def _activation(values: Mapping[str, Tensor], term: Term, units: Tensor, negative: bool, warm: bool) -> Tensor:
     """(N,): what a unit or layer answers to each picture, of the unit of each."""
 
-    def mean(address: str) -> Tensor:
+    def answer(address: str) -> Tensor:
         maps = _maps(values[address], term.layer, term.place)
-        chosen = maps[torch.arange(len(maps), device=maps.device), units] if term.kind == "unit" else maps
-        chosen = chosen.float().flatten(1)
-        return (chosen.square() if term.kind == "layer" and address == plain else chosen).mean(1)
+        chosen = maps if term.kind == "layer" else maps[torch.arange(len(maps), device=maps.device), units]
+        return chosen.float().flatten(1)
+
+    def mean(address: str) -> Tensor:
+        return (answer(address).square() if term.kind == "layer" and address == plain else answer(address)).mean(1)
 
     plain = term.layer.address
+    if term.kind == "negative":
+        below = -answer(plain + SIGNED)
+        value, signed = below.clamp_min(0).mean(1), below.mean(1)
+        return value + (value == 0) * (signed - signed.detach()) if warm else value
     if negative and term.kind == "unit":
         return mean(plain + SIGNED)  # rectified, a unit can fall no lower than nothing
     value = mean(plain)

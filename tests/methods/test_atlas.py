@@ -59,11 +59,11 @@ def test_each_picture_does_what_its_kind_says(model, made):
         maps = signed(model, torch.stack([one.picture for one in (neuron, positive, negative)]), unit)
         assert maps.shape == (3, 4, 4)
         assert [one.objective for one in (neuron, positive, negative)] == [
-            f"conv3:{unit}@center", f"conv3:{unit}", f"-conv3:{unit}"
+            f"conv3:{unit}@center", f"conv3:{unit}", f"negative(conv3:{unit})"
         ]  # fmt: skip
         assert neuron.value == pytest.approx(maps[0, 2, 2].item(), rel=1e-3)
         assert positive.value == pytest.approx(maps[1].relu().mean().item(), rel=1e-3)
-        assert negative.value == pytest.approx(-maps[2].mean().item(), rel=1e-3)
+        assert negative.value == pytest.approx((-maps[2]).relu().mean().item(), rel=1e-3)
         answers = [maps[0].max(), maps[1].max(), maps[2].min()]
         assert [neuron.answer, positive.answer, negative.answer] == pytest.approx([v.item() for v in answers], rel=1e-3)
         # each is the best of the three at its own

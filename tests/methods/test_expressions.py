@@ -38,6 +38,7 @@ def read(text, model):
         ("logit:'a+b'+logit:\"cat\"", [(1, "logit:a+b"), (1, "logit:cat")]),
         ("logit:3 + logit:4", [(1, "logit:3"), (1, "logit:a+b")]),
         ("features:9", [(1, "features:9")]),
+        ("2*negative(conv4:1@center) - tv", [(2, "negative(conv4:1@center)"), (-1, "tv")]),
         ("conv1.conv:3", [(1, "conv1.conv:3")]),
     ],
 )
@@ -98,6 +99,8 @@ def test_an_objective_as_text_means_the_same(model):
         ("(conv4:1", ") is expected"),
         ("diversity(conv4", ") is expected"),
         ("diversity()", "the name of a layer is expected"),
+        ("negative(conv4)", "'conv4)' (character 10): a unit is expected, as in negative(conv4:12)"),
+        ("negative(conv4:1", ") is expected"),
         ("conv4:0-2 + conv3:0-4", "ranges of 3 and 5 units"),
     ],
 )

@@ -90,13 +90,22 @@ def test_what_is_to_fall_is_read_before_the_relu(model, pictures):
     assert torch.allclose(value(model, ["tv - 2*conv4:3"] * 3, pictures), PENALTIES["tv"](pictures) - 2 * signed)
 
 
-@pytest.mark.parametrize("text", ["conv4:3", "conv4:3@center", "conv4"])
+def test_the_negative_part(model, pictures):
+    signed = Activations(model, ["conv1@signed"])(pictures)["conv1@signed"][:, 3]
+    expected = -signed.clamp(max=0).mean((1, 2))
+    assert (signed > 0).any() and (expected > 0).all()
+    assert torch.allclose(value(model, ["negative(conv1:3)"] * 3, pictures), expected, atol=1e-6)
+    found = value(model, ["tv - 2*negative(conv1:3@1,0)"] * 3, pictures)
+    assert torch.allclose(found, PENALTIES["tv"](pictures) - 2 * (-signed[:, 0, 1]).relu(), atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["conv4:3", "conv4:3@center", "conv4", "negative(conv4:3)"])
 def test_gradient_passes_the_relu_of_what_is_silent_at_the_start_alone(text, pictures):
     torch.manual_seed(0)
     model = models.create("cifarnet", ["cat", "dog"], 32)
     model.network.eval().requires_grad_(False)
     last = [m for m in model.network.conv4.modules() if isinstance(m, torch.nn.BatchNorm2d)][-1]
-    last.bias.fill_(-100)
+    last.bias.fill_(100 if text.startswith("negative") else -100)
     batch = Batch(parse(text, model) * 3, [0] * 3, CPU)
     activations = Activations(model, batch.addresses)
     for step, passes in ((0, True), (WARM_UP - 1, True), (WARM_UP, False)):
