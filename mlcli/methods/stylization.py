@@ -168,6 +168,7 @@ class Stylization:
 
         def evaluate() -> Tensor:
             nonlocal losses
+            self.picture.grad = None  # as large as the picture: its room is for the next one's
             losses, gradient = objective(self.picture)
             self.picture.grad = gradient.mul_(values)
             return self.picture.new_tensor(losses.total * values)
