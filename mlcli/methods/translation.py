@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlcli.engine.optimizers import FusedAdam
 from mlcli.engine.pairs import Kind
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime
@@ -49,11 +50,10 @@ def discriminator(recipe: Translation, channels: int) -> nn.Module:
     return initialise(scales[0] if len(scales) == 1 else MultiScale(scales), recipe.init, recipe.init_gain)
 
 
-def adam(networks: Iterable[nn.Module], recipe: Translation) -> torch.optim.Adam:
-    """One Adam over all weights of the networks, in one pass over memory where the device has it."""
+def adam(networks: Iterable[nn.Module], recipe: Translation) -> FusedAdam:
+    """One Adam over all weights of the networks."""
     weights = [p for network in networks for p in network.parameters()]
-    fused = weights[0].device.type in ("cpu", "cuda")
-    return torch.optim.Adam(weights, recipe.lr, (recipe.beta1, recipe.beta2), fused=fused)
+    return FusedAdam(weights, recipe.lr, (recipe.beta1, recipe.beta2))
 
 
 def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Translation, step: int, steps: int) -> None:
@@ -63,9 +63,9 @@ def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Translation, s
             group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](step, steps)
 
 
-def update(optimizer: torch.optim.Optimizer, processes: Processes) -> None:
+def update(optimizer: FusedAdam, processes: Processes) -> None:
     """A step along the gradients of all processes, which are dropped then."""
-    processes.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+    processes.average_gradients(optimizer.weights)
     optimizer.step()
     optimizer.zero_grad()
 
@@ -130,7 +130,9 @@ class Balance:
                 "lower --lr or fewer --layers can help"
             )
         if self.lines["lost"] == self.PATIENCE:
-            return "the discriminator has collapsed: it gives all pictures one answer. Try a lower --lr or another --loss"
+            return (
+                "the discriminator has collapsed: it gives every picture one answer; try a lower --lr or another --loss"
+            )
         return ""
 
 
