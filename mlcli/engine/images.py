@@ -9,7 +9,7 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -57,6 +57,27 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Raises ImageError, naming the file, for everything that is no whole picture of at most `max_pixels`.
     """
+    return _decoded(path, max_pixels, lambda picture: _upright(picture, from_pillow(picture)))
+
+
+def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The class numbers (1, H, W) uint8 that a map holds: indices of a palette, or levels of 8-bit or 1-bit gray.
+
+    Raises ImageError as `read` does, and for pictures of other kinds.
+    """
+
+    def numbers(picture: Image.Image) -> Tensor:
+        if picture.mode not in ("P", "L", "1"):
+            raise ImageError(
+                f"{path}: a picture of mode {picture.mode}, not a map of classes; these have a palette or 8-bit gray"
+            )
+        return _upright(picture, torch.from_numpy(np.array(picture).astype(np.uint8))[None])
+
+    return _decoded(path, max_pixels, numbers)
+
+
+def _decoded(path: str | Path, max_pixels: int, pixels: Callable[[Image.Image], Tensor]) -> Tensor:
+    """What `pixels` makes of the first frame of a file. Raises ImageError for all that is no whole picture."""
     _prepare_pillow(max_pixels)
     try:
         with _open(path) as stream, Image.open(stream) as picture:
@@ -71,7 +92,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
             if picture.format == "JPEG2000" and not _ends_whole(stream):
                 raise ImageError(f"{path}: cut off; replace the file")
             picture.load()
-            return _upright(picture, from_pillow(picture))
+            return pixels(picture)
     except ImageError:
         raise
     except UnidentifiedImageError:
