@@ -115,7 +115,7 @@ def edges(picture: Tensor, sigma: float) -> Tensor:
     strong[number[weak & (strength > high)]] = True
     length = torch.bincount(number[weak], minlength=count)
     kept = strong & (length >= max(3, min(picture.shape[1:]) // 20))
-    return (~(weak & kept[number.clamp_min(0)])).float()[None]
+    return (~without_corners(weak & kept[number.clamp_min(0)])).float()[None]
 
 
 NOISE = 0.01  # a slope, in units of full range a pixel, that no eye sees
@@ -150,7 +150,19 @@ def thin(strength: Tensor, gx: Tensor, gy: Tensor) -> Tensor:
         diagonal = torch.where(same, at(sign, sign), torch.where(flat, at(-sign, sign), at(sign, -sign)))
         return (1 - share) * torch.where(flat, at(0, sign), at(sign, 0)) + share * diagonal
 
-    return (strength > neighbour(-1)) & (strength >= neighbour(1))
+    before, after = neighbour(-1), neighbour(1)
+    slope = torch.minimum(before, after) > 0.999 * strength  # the same all around: an even slope, not the top of one
+    return (strength > before) & (strength >= after) & ~slope
+
+
+def without_corners(lines: Tensor) -> Tensor:
+    """(H, W) bool without the corners of stairs, whose two neighbours touch each other: what is left is connected."""
+    for turn in range(4):  # corners of one kind have none beside them, so those of a turn can go at once
+        padded = F.pad(lines.rot90(turn), (1, 1, 1, 1))
+        up, right, down, left = padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]
+        corner = up & right & ~down & ~left & ~padded[2:, :-2]
+        lines = (padded[1:-1, 1:-1] & ~corner).rot90(-turn)
+    return lines
 
 
 def otsu(values: Tensor) -> float:
@@ -293,7 +305,8 @@ def without_specks(numbers: Tensor, least: int) -> Tensor:
         a = torch.cat([x.flatten() for x, y in sides] + [y.flatten() for x, y in sides])
         b = torch.cat([y.flatten() for x, y in sides] + [x.flatten() for x, y in sides])
         touching = (a != b) & (area[a] < least)
-        pairs, border = torch.stack([a[touching], b[touching]]).unique(dim=1, return_counts=True)
+        keys, border = (a[touching] * len(area) + b[touching]).unique(return_counts=True)
+        pairs = torch.stack([keys // len(area), keys % len(area)])
         # Of the smallest first, and only those none of whose neighbours is smaller: else two specks change places
         rank = area * len(area) + torch.arange(len(area))
         lowest = torch.full_like(area, torch.iinfo(torch.long).max).scatter_reduce_(0, pairs[0], rank[pairs[1]], "amin")
