@@ -335,16 +335,26 @@ def to_gray(image: Tensor) -> Tensor:
 
 
 def fit(image: Tensor, size: int) -> Tensor:
-    """The central square of (C, H, W), resized to (C, size, size), bilinear with antialiasing; same dtype.
+    """The central square of (C, H, W), resized to (C, size, size), bilinear with antialiasing; same dtype."""
+    return fill(image, (size, size))
 
-    The square is cut before resizing, which sees the same field as torchvision's resize and centre crop, and
-    does not blow a strip of 1 x 10000 up to a gigabyte first.
+
+def fill(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """As much of the middle of (C, H, W) as has the ratio of `size`, resized to it as `fit` does.
+
+    It is cut before resizing, which sees the same field as torchvision's resize and centre crop, and does not blow a
+    strip of 1 x 10000 up to a gigabyte first.
     """
-    top, left, side = central_square(*image.shape[-2:])
-    square = image[:, top : top + side, left : left + side]
-    if side == size:
-        return square.contiguous()
-    return F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    height, width = image.shape[-2:]
+    if height * size[1] <= width * size[0]:
+        width = max(1, round(height * size[1] / size[0]))
+    else:
+        height = max(1, round(width * size[0] / size[1]))
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    middle = image[:, top : top + height, left : left + width]
+    if (height, width) == size:
+        return middle.contiguous()
+    return F.interpolate(middle[None], size=size, mode="bilinear", antialias=True)[0]
 
 
 def central_square(height: int, width: int) -> tuple[int, int, int]:
@@ -420,6 +430,13 @@ def to_pillow(image: Tensor, *, bits: int = 8) -> Image.Image:
     if image.ndim == 3:
         image = image.permute(1, 2, 0)
     return Image.fromarray(to_bytes(image).contiguous().numpy())
+
+
+def with_palette(numbers: Tensor, colours: Tensor) -> Image.Image:
+    """A map of classes (H, W) uint8 as a picture whose palette is their colours (K, 3) uint8; see `read_labels`."""
+    picture = Image.fromarray(numbers.numpy())
+    picture.putpalette(colours.flatten().tolist())
+    return picture
 
 
 def _quantised(image: Tensor, levels: int) -> Tensor:

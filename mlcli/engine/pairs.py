@@ -112,8 +112,10 @@ def _match(root: Path, layout: str, *roots: Path) -> Pairing:
         for name, path in sides[side].items():
             stem = os.path.splitext(name)[0]
             several = len(stems[side][stem]) > 1 or len(stems[other].get(stem, ())) > 1
-            why = "several pictures of this name, and no telling which" if several else "no picture of this name"
-            left.append(DataError(f"{path}: {why} in {roots[other]}; left out"))
+            why = f"several pictures of this name, here or in {roots[other]}, and no telling which belong together"
+            left.append(
+                DataError(f"{path}: {why if several else f'no picture of this name in {roots[other]}'}; left out")
+            )
     paths = [pairs[name] for name in sorted(pairs)]
     return Pairing(root, layout, paths, problems=problems + left)
 
