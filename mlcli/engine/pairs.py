@@ -50,6 +50,15 @@ class Pairing:
         """SHA-256 over names and sizes: tells one list of pairs from another."""
         return folders.digest(self.root, [path for pair in self.paths for path in pair])
 
+    def split(self, share: float, seed: int) -> tuple["Pairing", "Pairing"]:
+        """(rest, held out): the share (0 to 1) of the pairs, at least one to each side, chosen by the seed."""
+        if len(self.paths) < 2:
+            raise DataError(f"{self.root}: one pair, too few to hold one out")
+        count = min(len(self.paths) - 1, max(1, round(share * len(self.paths))))
+        order = torch.randperm(len(self.paths), generator=torch.Generator().manual_seed(seed)).tolist()
+        held, rest = ([self.paths[i] for i in sorted(part)] for part in (order[:count], order[count:]))
+        return replace(self, paths=rest), replace(self, paths=held, problems=[])
+
 
 def parts(root: str | Path) -> list[str]:
     """Which of train, val and test a data set has; empty where it is not divided."""

@@ -75,6 +75,13 @@ class Translator:
         }
 
 
+def multiple(name: str, size: tuple[int, int]) -> int:
+    """What the sides of all pictures must be multiples of for a generator by name, made for (height, width)."""
+    if GENERATORS[name][0] == "unet":
+        return 2 ** fitting_depth(*size)
+    return 2 ** GENERATORS[name][1].get("downs", 2)
+
+
 def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **options) -> Translator:
     """A translator of GENERATORS by name, with weights as torch draws them; options are those of the architecture.
 
@@ -87,11 +94,9 @@ def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **optio
         if options["depth"] < 3:
             raise UsageError(f"{_words(size)}: a U-Net halves both sides at least three times; take multiples of 8")
     else:
-        multiple = 2 ** options.get("downs", 2)
-        if size[0] % multiple or size[1] % multiple:
-            raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {multiple}")
-        if min(size) < 4 * multiple:
-            raise UsageError(f"{_words(size)}: {name} needs sides of at least {4 * multiple}")
+        step = multiple(name, size)
+        if size[0] % step or size[1] % step or min(size) < 4 * step:
+            raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {step}, from {4 * step} on")
     network = ARCHITECTURES[architecture](source.width, target.width, **options)
     return Translator(network, architecture, source, target, size, options)
 

@@ -46,11 +46,11 @@ class Pix2Pix:
         self.runtime, self.processes = runtime, processes
         self.order = (0, 1) if recipe.direction == "AtoB" else (1, 0)
         self.kinds = tuple(data.kinds[side] for side in self.order)
-        self.translator = translation.generator(recipe, *self.kinds)
+        self.translators = {recipe.direction: translation.generator(recipe, *self.kinds)}
         discriminator = translation.discriminator(recipe, sum(kind.width for kind in self.kinds))
         self.generator, self.discriminator = (
             processes.prepare(network.to(runtime.device, memory_format=runtime.memory_format))
-            for network in (self.translator.network, discriminator)
+            for network in (self.translators[recipe.direction].network, discriminator)
         )
         self.generator_adam = translation.adam([self.generator], recipe)
         self.discriminator_adam = translation.adam([self.discriminator], recipe)
@@ -128,7 +128,7 @@ class Pix2Pix:
         with self.runtime.autocast():
             features = self.discriminator.features(pair)
         terms = {
-            "loss_gan": self.loss.generator(translation.logits(features)),
+            "loss_gan": recipe.gan * self.loss.generator(translation.logits(features)),
             "loss_l1": recipe.l1 * F.l1_loss(fake.float(), y),
         }
         if recipe.feature_matching:
@@ -171,4 +171,4 @@ class Pix2Pix:
 
     def save_model(self, run: Run) -> None:
         direction, recipe = self.recipe.direction, asdict(self.recipe)
-        translators.save(run, {direction: self.translator}, {direction: self.result}, method="pix2pix", recipe=recipe)
+        translators.save(run, self.translators, {direction: self.result}, method="pix2pix", recipe=recipe)

@@ -163,6 +163,7 @@ class Pix2Pix(Translation):
     dropout: float = 0.5
     direction: str = "AtoB"
     l1: float = 100.0
+    gan: float = 1.0
     feature_matching: float = 0.0
 
 
@@ -178,6 +179,7 @@ class CycleGAN(Translation):
     pool: int = 50
 
 
+@dataclass(frozen=True)
 class Inverse:
     """One way of `mlcli pairs` to make X of Y. means: what its strength is; empty where it has none.
 
