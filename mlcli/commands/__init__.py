@@ -23,6 +23,7 @@ COMMANDS = (
     Command("pairs", "pairs", "Translate", "mlcli pairs photos/ --make edges -o edges2photos"),
     Command("pix2pix", "pix2pix", "Translate", "mlcli pix2pix facades/ -o runs/facades"),
     Command("cyclegan", "cyclegan", "Translate", "mlcli cyclegan horses/ zebras/ -o runs/zebras"),
+    Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )

@@ -45,7 +45,7 @@ def run(
     import os
 
     from mlcli.commands._pictures import height_and_width, results
-    from mlcli.commands._result import record, refuse_existing_folder
+    from mlcli.commands._result import record, refuse_existing_folder, refuse_others
     from mlcli.engine import images, runtime, signals
     from mlcli.engine.files import write_json
     from mlcli.engine.folders import decode
@@ -112,24 +112,6 @@ def check(make: Make, strength: float | None) -> None:
         raise UsageError(f"--strength: --make {make.value} has none")
     if not least <= strength <= most:
         raise UsageError(f"--strength {strength:g}: for --make {make.value} the {means}, {least:g} to {most:g}")
-
-
-def refuse_others(begun: Path, options: dict) -> None:
-    """Raise UsageError where the pairs that are there were made with other options."""
-    import json
-
-    from mlcli.errors import UsageError
-
-    try:
-        then = json.loads(begun.read_text("utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{begun}: cannot be read; --overwrite makes all pairs anew") from None
-    for name, value in options.items():
-        if then.get(name) != value:
-            raise UsageError(
-                f"{begun.parent}: its pairs were made with {name} {then.get(name)}, not {value}; name another folder, "
-                "or --overwrite makes them anew"
-            )
 
 
 def png(path: Path) -> Path:

@@ -45,20 +45,26 @@ class Translator:
     options: dict = field(default_factory=dict)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1].
+        """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
+        return self.target.pictures(self.signal(pictures))
 
-        float32, or what autocast makes of it.
-        """
+    def signal(self, pictures: Tensor) -> Tensor:
+        """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
         signal = self.source.signal(pictures)
         weights = next(p for p in self.network.parameters() if p.ndim == 4)
         if weights.is_contiguous(memory_format=torch.channels_last):
             signal = signal.contiguous(memory_format=torch.channels_last)
-        return self.target.pictures(self.network(signal))
+        return self.network(signal).float()
 
     @property
     def multiple(self) -> int:
         """What both sides of a picture must be multiples of."""
         return 2**self.network.depth
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side that passes through: norms need more than one number, mirrored borders what to mirror."""
+        return self.multiple if self.architecture == "unet" else 4 * self.multiple
 
     def to(self, runtime: Runtime) -> "Translator":
         """The translator with its network on the runtime's device, in its memory format."""
