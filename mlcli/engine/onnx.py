@@ -1,6 +1,7 @@
 """A translator as an ONNX file, which other programs run without torch."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import torch
@@ -42,15 +43,17 @@ def export(translator: Translator, file: Path) -> float:
     height, width = (max(side, translator.smallest) for side in translator.size)
     example = torch.rand(1, translator.source.width, height, width, generator=torch.Generator().manual_seed(0))
     with atomic_write(file) as temporary:
-        torch.onnx.export(
-            network,
-            (example,),
-            temporary,
-            input_names=["pictures"],
-            output_names=["translated"],
-            dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("pictures", "translated")},
-            dynamo=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's remarks on tracing; what counts is measured below
+            torch.onnx.export(
+                network,
+                (example,),
+                temporary,
+                input_names=["pictures"],
+                output_names=["translated"],
+                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("pictures", "translated")},
+                dynamo=False,
+            )
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         difference = 0.0
         other = torch.cat([example, example.flip(2, 3)]).repeat(1, 1, 1, 2)
