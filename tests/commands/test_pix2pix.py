@@ -106,7 +106,7 @@ def test_training_goes_on_from_another_run(finished, data, tmp_path):
         (["--size", "18", "--generator", "resnet-6"], "multiples of 4"),
         (["--val", "2"], "--val 2"),
         (["--accumulate", "3"], "--accumulate 3"),
-        (["--labels-a", "3"], "holds class 255"),
+        (["--labels-a", "3"], "not a map of classes"),
         (["--device", "tpu"], "--device tpu"),
     ],
 )

@@ -247,7 +247,7 @@ def test_samples_every_so_many_steps_and_at_the_end(tmp_path):
 def test_a_warning_names_the_files_of_the_last_batch(tmp_path):
     class Warns(LinearFit):
         def warning(self, values):
-            return "all is lost" if values["loss"] < 99 and self.seen[-1] is self.seen[3] else ""
+            return "all is lost" if len(self.seen) == 4 else ""
 
     events = []
     fit(Warns(), plan(epochs=1), new_run(tmp_path / "run"), Processes(CPU), report=events.append)
