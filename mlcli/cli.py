@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 import mlcli
 from mlcli.commands import COMMANDS
 from mlcli.commands._report import complain
-from mlcli.errors import MlcliError
+from mlcli.errors import MlcliError, out_of_memory
 
 
 def version(show: bool) -> None:
@@ -65,6 +65,13 @@ def guarded(run: Callable) -> Callable:
             if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
                 complain(error)
             raise typer.Exit(error.exit_status) from None
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            complain(
+                "the memory does not suffice for this; take smaller pictures or fewer at a time, or another device"
+            )
+            raise typer.Exit(1) from None
 
     return wrapper
 
@@ -72,15 +79,30 @@ def guarded(run: Callable) -> Callable:
 def main() -> None:
     """Entry point of `mlcli`."""
 
+    interrupted = False
+
     def terminate(number, frame):
         # As an exception, so that half-written temporary files are removed on the way out.
         raise SystemExit(128 + number)
 
+    def interrupt(number, frame):
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
     signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, interrupt)
     try:
         build()(prog_name="mlcli")
-    except KeyboardInterrupt:  # before Typer is in charge
+    except (Exception, KeyboardInterrupt):
+        if not interrupted:
+            raise
+        # Before Typer is in charge; or a library was being imported, and half imported fails in a way of its own
         raise SystemExit(130) from None
+    finally:
+        if signal.getsignal(signal.SIGINT) == interrupt:  # on the way out there is nobody left to catch an exception
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

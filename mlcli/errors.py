@@ -40,3 +40,9 @@ class Interrupted(MlcliError):
         super().__init__(message)
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of Python or of torch on any device, says that the memory does not suffice."""
+    told = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in told))

@@ -1,6 +1,7 @@
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,38 @@ def test_errors_become_one_line_and_an_exit_status(error, status, capsys):
         cli.guarded(run)()
     assert left.value.exit_code == status
     assert capsys.readouterr() == ("", "mlcli: a\\nb\n")
+
+
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 40, 1 << 40)])
+def test_memory_that_does_not_suffice_is_said(shape, capsys):
+    import torch
+
+    with pytest.raises(typer.Exit) as left:
+        cli.guarded(lambda: torch.zeros(shape))()
+    assert left.value.exit_code == 1 and "the memory does not suffice" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="inconsistent|shape|size"):
+        cli.guarded(lambda: torch.zeros(2) @ torch.zeros(3))()
+
+
+def test_an_interrupt_that_a_library_makes_another_error_of(monkeypatch):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def app(prog_name):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError from None
+
+    monkeypatch.setattr(cli, "build", lambda: app)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert left.value.code == 130
 
 
 def test_help_into_a_closed_pipe():

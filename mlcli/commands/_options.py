@@ -37,12 +37,15 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print the
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the result to this file.")]
 Picture = Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")]
 RunFolder = Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
 Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
 Layers = Annotated[
     list[str],
     typer.Option("--layer", help="A layer by address or alias (see mlcli layers); can be given several times."),
 ]
 Units = Annotated[str, typer.Option("--units", help="all, or units of the layer as in 0-15 or 3,7,12-20.")]
+Top = Annotated[int, typer.Option("--top", min=1, max=100, help="Patches in each group of a unit.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Of the ascent.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]

@@ -1,8 +1,6 @@
 """Pictures that are painted step by step: which there are, the state beside each, snapshots, interruption."""
 
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import torch
 
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
-from mlcli.commands._result import refuse_existing, write_beside
+from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.engine import files, images, signals
 from mlcli.engine.models import Model
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
@@ -39,6 +37,7 @@ class Painting:
         resume: bool,
         report: Callable[[MlcliError], None],
         *,
+        snapshots: int | None,
         quiet: bool,
     ) -> bool:
         """Whether there is work to do, before any is done.
@@ -57,6 +56,7 @@ class Painting:
                 say(f"{self.target}: done already", quiet)
                 return False
             refuse_existing(self.target, False)
+            refuse_existing(self.snapshot(snapshots) if snapshots else None, False)
             return True
         if not exists or begun:
             return True
@@ -96,13 +96,16 @@ class Painting:
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
                 ended = progress.step == progress.steps
                 if snapshots and progress.step % snapshots == 0:
-                    name = f"{self.target.stem}-{progress.step:05d}{self.target.suffix}"
-                    images.write(work.result(), self.target.with_name(name))
-                if not ended and (caught or time.monotonic() - saved > save_every):
-                    self._save(work, origin, progress.step)
-                    saved = time.monotonic()
+                    images.write(work.result(), self.snapshot(progress.step))
                 if caught and not ended:
                     images.write(work.result(), self.target)
+                if not ended and (caught or time.monotonic() - saved > save_every):
+                    try:
+                        self._save(work, origin, progress.step)
+                    except MlcliError as error:  # such as a full disk; the picture can do without
+                        bar.complain(error)
+                    saved = time.monotonic()
+                if caught and not ended:
                     raise Interrupted(self._stopped(progress), caught[0])
         images.write(work.result(), self.target)
         write_beside(
@@ -119,16 +122,21 @@ class Painting:
         if caught:  # it came with the last step: this picture is done, others may not be
             raise Interrupted(f"interrupted; {self.target} is finished", caught[0])
 
+    def snapshot(self, step: int) -> Path:
+        return self.target.with_name(f"{self.target.stem}-{step:05d}{self.target.suffix}")
+
     def _stopped(self, progress) -> str:
-        command = shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
         return (
             f"interrupted after step {progress.step} of {progress.steps}; {self.target} is what there is. "
-            f"Resume with: {command}"
+            f"Resume with: {resume_command()}"
         )
 
     def _save(self, work: Stylization, origin: dict, step: int) -> None:
         with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
-            torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+            try:
+                torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+            except RuntimeError:  # torch does not say what the disk said
+                raise MlcliError(f"{self.state_file}: cannot be written; is the disk full?") from None
 
     def _load(self, work: Stylization, origin: dict) -> int:
         """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""

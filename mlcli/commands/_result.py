@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from mlcli.commands._report import out
-from mlcli.engine.files import write_json, write_text
+from mlcli.engine.files import check_writable, write_json, write_text
 from mlcli.engine.runs import versions
 from mlcli.errors import UsageError
 
@@ -25,22 +27,35 @@ class Result:
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
-    """Raise UsageError where something stands at `output` that may not be replaced. Devices (/dev/stdout) may be."""
+    """Raise UsageError where something stands at `output` that may not be replaced. Devices (/dev/stdout) may be.
+
+    And MlcliError where no file can be written there, so that no work is done in vain.
+    """
     if output is None:
         return
     if os.path.isdir(output):
         raise UsageError(f"{output}: a folder; give the name of a file")
     if os.path.isfile(output) and not overwrite:
         raise UsageError(f"{output}: exists already; --overwrite replaces it")
+    check_writable(output)
 
 
 def refuse_existing_folder(output: Path, overwrite: bool) -> None:
-    """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced."""
+    """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced.
+
+    And MlcliError where nothing can be written into it.
+    """
     if os.path.isdir(output):
         if not overwrite and any(os.scandir(output)):
             raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
     elif os.path.lexists(output):
         raise UsageError(f"{output}: a file; give the name of a folder")
+    check_writable(output / "any")
+
+
+def resume_command() -> str:
+    """The command line that goes on with what this one has begun."""
+    return shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
 
 
 def refuse_others(begun: Path, options: dict) -> None:

@@ -1,7 +1,5 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 import typer
 
 from mlcli.commands._report import Progress, complain
+from mlcli.commands._result import resume_command
 from mlcli.engine import report, training
 from mlcli.engine.folders import ClassFolder, PictureSet
 from mlcli.engine.processes import Processes
@@ -120,9 +119,8 @@ def fit(
         try:
             return training.fit(method, plan, run, processes, report=show)
         except Interrupted as error:
-            command = shlex.join(["mlcli", *sys.argv[1:]]) if processes.count == 1 else "the same command, with"
-            resume = "" if "--resume" in sys.argv else " --resume"
-            raise Interrupted(f"{error}. Resume with: {command}{resume}", error.signal_number) from None
+            again = resume_command() if processes.count == 1 else "the same command, with --resume"
+            raise Interrupted(f"{error}. Resume with: {again}", error.signal_number) from None
 
 
 def plain(value: Any) -> Any:

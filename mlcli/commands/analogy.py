@@ -67,6 +67,7 @@ def run(
         typer.Option(
             "--source-weight",
             min=0,
+            max=1e6,
             help="Weight of likeness between A and B against likeness between A' and B'.",
             show_default=defaults("source_weight"),
         ),
@@ -145,6 +146,7 @@ def run(
     a = loaded.get("A", None if b is None else a_prime)
     if b is None and wanted is None:
         wanted = (2 * a_prime.shape[1], 2 * a_prime.shape[2])
+    images.require_room(output, *(wanted or b.shape[1:]))
     with Progress(100, "analogy", quiet=quiet) as bar:
         result = analogy.create(a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share)))
     images.write(result.b_prime, output)

@@ -125,7 +125,7 @@ def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, **rea
         if not found.paths:
             raise DataError(f"{place}: no pictures there")
         paths.append(found.paths[:most])
-        hashes[place] = folders.digest(Path(place), paths[-1])
+        hashes[place] = folders.digest(paths[-1], Path(place))
 
     def load(**loading) -> UnpairedSets:
         return UnpairedSets.load(*paths, kinds, framing, **loading)

@@ -44,7 +44,7 @@ def run(
             "--size", min=1, help="Side in pixels; default the model's own. With --init FILE, its short side."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1)] = DEFAULT.steps,
+    steps: option.Steps = DEFAULT.steps,
     lr: Annotated[float, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = DEFAULT.lr,
     param: Annotated[Param, typer.Option("--param", help="What is changed: frequencies or pixels.")] = DEFAULT_PARAM,
     init: Annotated[str, typer.Option("--init", help="noise, or a picture to start from.")] = "noise",
@@ -77,7 +77,7 @@ def run(
     logit:all) make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
     """
     from mlcli.commands._result import refuse_existing, write_beside
-    from mlcli.engine import images, models
+    from mlcli.engine import canvas, images, models
     from mlcli.engine.runtime import Runtime
     from mlcli.errors import UsageError
     from mlcli.methods import maximization
@@ -94,7 +94,7 @@ def run(
     start = None
     if init != "noise":
         start = _start(init, size)
-    runtime = Runtime.choose(device, precision)
+    runtime = Runtime.choose(device, precision).for_training()
     chosen = models.load(model, weights).to(runtime)
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
@@ -103,6 +103,15 @@ def run(
         objectives = interpolation(ends[0][0], ends[1][0], frames)
     else:
         objectives = [each for each in parse(objective, chosen) for _ in range(batch)]
+    side = size or chosen.preprocessing.crop
+    sides = (side, side) if start is None else tuple(start.shape[1:])
+    grid = _grid(objectives, [*shown, steps], max(sides), frames if interpolate else 0, batch, zoom)
+    if grid is None:
+        images.require_room(output, *sides)
+    else:
+        lines = int(grid["labels"] is not None)
+        count, columns = len(objectives) * (len(shown) + 1), grid["columns"]
+        images.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
     group = frames if interpolate else batch
     recipe = Recipe(steps, lr, param.value, jitter, scale, rotate, seed)
     batches = -(-len(objectives) // (max(1, batch_size // group) * group))
@@ -112,7 +121,7 @@ def run(
             objectives,
             recipe,
             runtime,
-            size=tuple(start.shape[1:]) if start is not None else size,
+            size=sides,
             group=group,
             aligned=interpolate is not None,
             start=start,
@@ -120,7 +129,7 @@ def run(
             batch_size=batch_size,
             on_step=lambda done, value: bar.to(done, f"objective {value:.4g}"),
         )
-    images.write(_picture(made, objectives, steps, frames if interpolate else 0, batch, zoom), output)
+    images.write(made.pictures[0] if grid is None else canvas.grid(_tiles(made), **grid), output)
     called = maximization.called(chosen, made.pictures, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
@@ -166,23 +175,25 @@ def _start(path: str, size: int | None):
     return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
 
 
-def _picture(made, objectives, steps: int, frames: int, batch: int, zoom: int | None):
-    """The one picture, or a grid: a row of snapshots, of frames or of a batch, or the units of a range."""
+def _grid(objectives, states: list[int], side: int, frames: int, batch: int, zoom: int | None) -> dict | None:
+    """How `canvas.grid` lays out a row of snapshots, of frames or of a batch, or a range; None for a single picture.
+
+    states: the steps after which pictures are shown. side: the longer one of a picture.
+    """
+    if len(objectives) * len(states) == 1 and zoom in (None, 1):
+        return None
+    names = _labels(objectives, frames)
+    if len(states) > 1:
+        names = [f"{name} step {step}".strip() for name in names for step in states]
+    columns = len(states) if len(states) > 1 else frames or (batch if batch > 1 else None)
+    return {"labels": names if any(names) else None, "columns": columns, "side": side * zoom if zoom else TILE}
+
+
+def _tiles(made):
+    """The pictures of all states, (N, 3, H, W), those of an objective side by side."""
     import torch
 
-    from mlcli.engine import canvas
-
-    states = [*made.snapshots.values(), made.pictures]
-    n, _, height, width = made.pictures.shape
-    if n * len(states) == 1 and zoom in (None, 1):
-        return made.pictures[0]
-    names = _labels(objectives, frames)
-    if made.snapshots:
-        names = [f"{name} step {step}".strip() for name in names for step in [*made.snapshots, steps]]
-    columns = len(states) if made.snapshots else frames or (batch if batch > 1 else None)
-    tiles = torch.stack(states, 1).flatten(0, 1).expand(-1, 3, -1, -1)
-    side = max(height, width) * zoom if zoom else TILE
-    return canvas.grid(tiles, names if any(names) else None, columns=columns, side=side)
+    return torch.stack([*made.snapshots.values(), made.pictures], 1).flatten(0, 1).expand(-1, 3, -1, -1)
 
 
 def _labels(objectives, frames: int) -> list[str]:

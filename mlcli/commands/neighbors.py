@@ -78,6 +78,7 @@ def run(
     if "-" in queries and "-" in among:
         raise UsageError("-: the paths on stdin are either the queries or the pictures to look among, not both")
     (asked, unlisted), (pictures, unseen) = _pictures.named(queries), _pictures.named(among)
+    images.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(pictures)), size))
     runtime = Runtime.choose(device, precision)
     chosen = models.load(model, weights).to(runtime)
     target = features.hidden(chosen) if layer is None else features.resolve(chosen, layer)

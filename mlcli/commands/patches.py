@@ -1,8 +1,6 @@
 """`mlcli patches`"""
 
 import math
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,10 +16,10 @@ WIDEST = 50_000  # pixels of the tiles of a row; JPEG ends at 65,535
 
 def run(
     images: option.Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")],
+    output: option.Folder,
     layer: option.Layers = ("conv3",),
     units: option.Units = "all",
-    top: Annotated[int, typer.Option("--top", min=1, max=100, help="Patches in each group of a unit.")] = 9,
+    top: option.Top = 9,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
     size: Annotated[int, typer.Option("--size", min=16, max=512, help="Side of a tile in pixels.")] = 56,
@@ -39,12 +37,11 @@ def run(
     from the picture in its file. Writes a picture for each layer (several where there are many units) and patches.json
     with file, value, place and box of each patch. --layer can be given several times; all are found in one pass.
     """
+    from mlcli.commands import _patches
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import models
     from mlcli.engine.files import write_json
     from mlcli.engine.runtime import Runtime
-    from mlcli.errors import DataError
-    from mlcli.methods import patches as method
 
     refuse_existing_folder(output, overwrite)
     room = _room(top, size)
@@ -52,41 +49,32 @@ def run(
     chosen = models.load(model, weights).to(runtime)
     wanted = _wanted(chosen, layer, units)
     paths, failures = _pictures.named(images)
-    with Progress(len(paths), "patches", quiet=quiet) as bar:
-        prepare = partial(method.Picture.prepare, chosen.preprocessing)
-        good = _pictures.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
-        found = method.search(chosen, wanted, good, runtime, top=top, batch_size=batch_size)
-    if not good.count:
-        raise DataError(f"{' '.join(images)}: no readable picture among the {len(paths)}")
-    gone: set[str] = set()
+    found, count, unreadable = _patches.search(
+        chosen, wanted, paths, runtime, top=top, batch_size=batch_size, workers=workers, quiet=quiet
+    )
     entries = []
     with Progress(sum(map(len, wanted.values())), "draw units", quiet=quiet) as bar:
+        tiles = _patches.Tiles(chosen, size, workers, bar)
         for name, layer_patches in found.items():
-            files = _draw(output, name, layer_patches, paths, chosen, room, size, workers, gone, bar)
+            files = _draw(output, name, layer_patches, paths, chosen, room, size, tiles, bar)
             entries.append(_entry(name, layer_patches, files, paths))
     options = {"images": images, "layer": list(layer), "units": units, "top": top, "model": model, "weights": weights}
     options |= {"size": size, "batch_size": batch_size, "precision": runtime.precision}
-    document = record("patches", options, chosen, pictures=good.count, layers=entries)
+    document = record("patches", options, chosen, pictures=count, layers=entries)
     write_json(output / "patches.json", document)
     drawn = ", ".join(f"{len(entry['units'])} units of {entry['layer']}" for entry in entries)
-    say(f"{output}: {drawn} over {good.count} pictures", quiet)
-    if failures + good.failures + len(gone):
+    say(f"{output}: {drawn} over {count} pictures", quiet)
+    if failures + unreadable + len(tiles.gone):
         raise typer.Exit(1)
 
 
 def _wanted(model, layers, units) -> dict[str, list[int]]:
     """address as given: its units."""
-    from mlcli.engine import features
-    from mlcli.errors import UsageError
+    from mlcli.commands._patches import named_units
 
     wanted: dict[str, list[int]] = {}
     for given in layers:
-        address, unit = features.split_unit(given)
-        address = address.removesuffix(features.SIGNED)
-        if unit is not None and units != "all":
-            raise UsageError(f"--layer {given}: names a unit; leave --units out, or the unit")
-        layer = features.resolve(model, address)
-        named = features.parse_units(units if unit is None else str(unit), layer)
+        address, _, named = named_units(model, given, units)
         wanted[address] = list(dict.fromkeys([*wanted.get(address, []), *named]))
     return wanted
 
@@ -102,10 +90,11 @@ def _room(top, size) -> list[int]:
     return room
 
 
-def _draw(output, name, patches, paths, model, room, size, workers, gone, bar) -> list[str]:
-    """Write the pictures of a layer; their names. Files that went meanwhile are named once and added to `gone`."""
+def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[str]:
+    """Write the pictures of a layer; their names."""
+    from mlcli.commands._patches import value_range
     from mlcli.engine import canvas, images
-    from mlcli.methods.patches import GROUPS, crops
+    from mlcli.methods.patches import GROUPS
 
     field = patches.layer.receptive_field
     sees = "all" if math.isinf(field) else f"{field:.0f} pixels"
@@ -117,10 +106,8 @@ def _draw(output, name, patches, paths, model, room, size, workers, gone, bar) -
     for start in range(0, len(patches.units), page):
         units = patches.units[start : start + page]
         groups = [patches.of(unit)[group][:count] for unit in units for group, count in zip(GROUPS, room, strict=True)]
-        shown = [patch for group in groups for patch in group]
-        cut = crops(paths, shown, size, gray=model.preprocessing.channels == 1, workers=workers)
-        tiles = iter(_present(cut, gone, bar))
-        strips = [canvas.Strip([next(tiles) for _ in group], _range(group)) for group in groups]
+        cut = tiles(paths, [patch for group in groups for patch in group])
+        strips = [canvas.Strip([next(cut) for _ in group], value_range(group)) for group in groups]
         rows = [(str(unit), strips[4 * i : 4 * i + 4]) for i, unit in enumerate(units)]
         part = f"_{units[0]:0{digits}d}-{units[-1]:0{digits}d}" if page < len(patches.units) else ""
         files.append(f"{name}{part}.jpg")
@@ -129,34 +116,10 @@ def _draw(output, name, patches, paths, model, room, size, workers, gone, bar) -
     return files
 
 
-def _present(tiles, gone, bar):
-    """The tiles with None for each that could not be read again, which is said once a file."""
-    from mlcli.errors import ImageError
-
-    for tile in tiles:
-        if isinstance(tile, ImageError) and str(tile) not in gone:
-            gone.add(str(tile))
-            bar.complain(tile)
-        yield None if isinstance(tile, ImageError) else tile
-
-
-def _range(group) -> str:
-    """The values of the first and last patch of a group."""
-    return " to ".join(dict.fromkeys(f"{patch.value:.3g}" for patch in group[:1] + group[-1:]))
-
-
 def _entry(name, patches, files, paths) -> dict:
     """A layer in patches.json."""
-    from mlcli.methods.patches import GROUPS
+    from mlcli.commands._patches import units_entry
 
-    units = []
-    for unit in patches.units:
-        groups = patches.of(unit)
-        units.append({"unit": unit} | {group: [_patch(patch, paths) for patch in groups[group]] for group in GROUPS})
     layer = patches.layer
-    field = layer.receptive_field
+    field, units = layer.receptive_field, units_entry(patches, paths)
     return {"layer": name, "address": layer.address, "receptive_field": field, "files": files, "units": units}
-
-
-def _patch(patch, paths) -> dict:
-    return {"file": paths[patch.picture], "value": patch.value, "place": patch.place, "box": patch.box}

@@ -11,6 +11,8 @@ from mlcli.commands import _options as option
 from mlcli.commands._report import complain, say
 from mlcli.methods import recipes
 
+STARTS = ("content", "noise", "style")  # all other words of --init are files
+
 
 class Optimizer(StrEnum):
     adam = "adam"
@@ -29,7 +31,8 @@ def run(
     ],
     style: Annotated[list[Path], typer.Option("--style", help="A picture to take the style of; repeat to mix.")],
     style_weight: Annotated[
-        list[float] | None, typer.Option("--style-weight", min=0, help="One for each --style; default equal shares.")
+        list[float] | None,
+        typer.Option("--style-weight", min=0, max=1e6, help="One for each --style; default equal shares."),
     ] = None,
     mask: Annotated[
         list[str] | None,
@@ -38,7 +41,9 @@ def run(
     alpha: Annotated[
         float | None, typer.Option("--alpha", min=0, max=1, help="Share of the content; the style has the rest.")
     ] = None,
-    tv: Annotated[float | None, typer.Option("--tv", min=0, help="Weight of the total variation; smooths.")] = None,
+    tv: Annotated[
+        float | None, typer.Option("--tv", min=0, max=1e6, help="Weight of the total variation; smooths.")
+    ] = None,
     content_layer: Annotated[
         list[str] | None, typer.Option("--content-layer", help="A layer, or LAYER=WEIGHT; repeat for several.")
     ] = None,
@@ -62,8 +67,8 @@ def run(
     style_scale: Annotated[
         float, typer.Option("--style-scale", min=0.05, help="Size of the style's forms; never over its own size.")
     ] = recipes.Stylize.style_scale,
-    optimizer: Annotated[Optimizer | None, typer.Option("--optimizer")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", min=0, help="Of Adam.")] = None,
+    optimizer: Annotated[Optimizer | None, typer.Option("--optimizer", help="adam, or lbfgs as in the paper.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = None,
     averaging: Annotated[
         float | None, typer.Option("--averaging", min=0, max=0.9999, help="Decay of the average of the iterates.")
     ] = None,
@@ -93,6 +98,7 @@ def run(
     """
     from mlcli.commands import _painting
     from mlcli.engine import images, models
+    from mlcli.engine.files import check_writable
     from mlcli.engine.runtime import Runtime
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
     from mlcli.methods import stylization
@@ -117,15 +123,19 @@ def run(
     mask_of = [None if name == "all" else name for name in one_each("--mask", mask, style, "all")]
     paintings, problems = _painting.paintings(content, output)
     inputs = [*style, *(Path(name) for name in mask_of if name)]
-    if init not in ("content", "noise", "style"):
+    from_file = init not in STARTS
+    if from_file:
         inputs.append(Path(init))
     wanted = [
-        painting for painting in paintings if painting.wanted(inputs, overwrite, resume, problems.append, quiet=quiet)
+        painting
+        for painting in paintings
+        if painting.wanted(inputs, overwrite, resume, problems.append, snapshots=snapshots, quiet=quiet)
     ]
     for problem in problems:
         complain(problem)
     failures = len(problems)
     if wanted:
+        check_writable(wanted[0].target)
         runtime = Runtime.choose(device, precision).for_training()
         chosen = models.load(model, weights).to(runtime)
         recipe = recipes.stylize(chosen.architecture)
@@ -141,7 +151,7 @@ def run(
             Style(read(path), weight, images.to_gray(read(name))[0] if name else None)
             for path, weight, name in zip(style, weight_of, mask_of, strict=True)
         ]
-        start = read(init) if Path(init) in inputs else None
+        start = read(init) if from_file else None
         seer = stylization.open_layers(chosen, recipe, runtime)
         options = asdict(recipe) | {
             "style": style,
@@ -154,6 +164,7 @@ def run(
     for painting in wanted:
         try:
             work = stylization.Stylization(seer, read(painting.content), styles, recipe, start)
+            images.require_room(painting.target, *work.size)
             painting.paint(
                 work, chosen, options, inputs, resume=resume, snapshots=snapshots, save_every=save_every, quiet=quiet
             )

@@ -19,6 +19,26 @@ PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
 FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels
 
 
+def grid_size(
+    n: int,
+    height: int,
+    width: int,
+    *,
+    columns: int | None = None,
+    side: int = 56,
+    gap: int = 6,
+    apart: int = 0,
+    lines: int = 0,
+) -> tuple[int, int]:
+    """(height, width) of a `grid` of n tiles (height, width) with so many lines of text below each."""
+    columns = columns or math.ceil(math.sqrt(n))
+    scale = max(1, side // max(height, width))
+    return (
+        math.ceil(n / columns) * (height * scale + LINE_HEIGHT * lines + gap) + gap,
+        columns * (width * scale + gap) + gap + apart,
+    )
+
+
 def grid(
     tiles: Tensor,
     labels: Sequence[str] | None = None,
@@ -38,10 +58,10 @@ def grid(
     columns = columns or math.ceil(math.sqrt(n))
     scale = max(1, side // max(height, width))
     font = ImageFont.load_default(FONT_SIZE)
-    text_height = LINE_HEIGHT * (labels[0].count("\n") + 1) if labels is not None else 0
-    cell_width, cell_height = width * scale + gap, height * scale + text_height + gap
-    rows = math.ceil(n / columns)
-    canvas = _blank(columns * cell_width + gap + apart, rows * cell_height + gap, n, side)
+    lines = labels[0].count("\n") + 1 if labels is not None else 0
+    cell_width, cell_height = width * scale + gap, height * scale + LINE_HEIGHT * lines + gap
+    size = grid_size(n, height, width, columns=columns, side=side, gap=gap, apart=apart, lines=lines)
+    canvas = _blank(size[1], size[0], n, side)
     draw = ImageDraw.Draw(canvas)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
@@ -92,14 +112,36 @@ def sheet(
         draw.text((label_width - margin // 2, y + side / 2), label, INK, font, anchor="rm")
         for left, strip in zip(lefts, strips, strict=True):
             for place, tile in enumerate(strip.tiles):
-                x = left + place * cell
-                h, w = (side, side) if tile is None else tile.shape[1:]
-                x, top = x + (side - w) // 2, y + (side - h) // 2
-                draw.rectangle((x - 1, top - 1, x + w, top + h), outline=LINE)  # white tiles end somewhere too
-                if tile is not None:
-                    canvas.paste(to_pillow(tile), (x, top))
+                _place(canvas, tile, left + place * cell, y, side)
             draw.text((left, y + side), strip.caption, INK, font)
     return canvas
+
+
+def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 1, gap: int = 2) -> Image.Image:
+    """Groups of tiles side by side, those of each group in so many rows; without words.
+
+    Tiles of up to (3, side, side) stand in the middle of their place; that of None stays empty.
+    """
+    cell, apart = side + gap, side // 8
+    columns = [math.ceil(len(group) / rows) for group in groups if group]
+    width = sum(columns) * cell + gap + (len(columns) - 1) * apart
+    canvas = _blank(width, rows * cell + gap, sum(map(len, groups)), side)
+    left = gap
+    for count, group in zip(columns, filter(None, groups), strict=True):
+        for index, tile in enumerate(group):
+            row, column = divmod(index, count)
+            _place(canvas, tile, left + column * cell, gap + row * cell, side)
+        left += count * cell + apart
+    return canvas
+
+
+def _place(canvas: Image.Image, tile: Tensor | None, x: int, y: int, side: int) -> None:
+    """Draw a tile in the middle of its place with a line around it, since white tiles end somewhere too."""
+    height, width = (side, side) if tile is None else tile.shape[1:]
+    x, y = x + (side - width) // 2, y + (side - height) // 2
+    ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + width, y + height), outline=LINE)
+    if tile is not None:
+        canvas.paste(to_pillow(tile), (x, y))
 
 
 def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
@@ -120,6 +162,11 @@ def shortened(text: str, width: float) -> str:
         if font.getlength(cut) <= width:
             return cut
     return ""
+
+
+def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
+    """(height, width) of what `rows_of_files` draws."""
+    return grid_size(rows * columns, side, side, columns=columns, side=side, apart=side // 4, lines=2)
 
 
 def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:

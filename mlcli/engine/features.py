@@ -159,23 +159,31 @@ def parse_units(text: str, layer: Layer) -> list[int]:
 
     Raises UsageError for what is neither, for units that the layer has not, and where it has none at all.
     """
-    name, last = layer.alias or layer.address, layer.units - 1
-    if last < 0:
+    name = layer.alias or layer.address
+    if not layer.units:
         raise UsageError(f"--layer {name}: its values are neither maps nor a vector; `mlcli layers` lists others")
+    return parse_numbers(text, layer.units, f"{name} has the units")
+
+
+def parse_numbers(text: str, count: int, having: str) -> list[int]:
+    """`all`, or numbers and ranges as in `3,7,12-20`, to these of the numbers 0 to count - 1, none twice.
+
+    having: who has what, as in "conv4 has the units", for the UsageError about others.
+    """
     if text == "all":
-        return list(range(layer.units))
-    units: dict[int, None] = {}
+        return list(range(count))
+    numbers: dict[int, None] = {}
     for part in text.split(","):
-        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", part.strip())
         if found is None:
-            raise UsageError(f"--units {text}: give all, or numbers and ranges as in 0-15 or 3,7,12-20")
+            raise UsageError(f"{text}: give all, or numbers and ranges as in 0-15 or 3,7,12-20")
         first, end = int(found[1]), int(found[2] or found[1])
         if first > end:
-            raise UsageError(f"--units {text}: the range {part.strip()} runs backwards")
-        if end > last:
-            raise UsageError(f"{name} has the units 0 to {last}, not {part.strip()}")
-        units |= dict.fromkeys(range(first, end + 1))
-    return list(units)
+            raise UsageError(f"{text}: the range {part.strip()} runs backwards")
+        if end >= count:
+            raise UsageError(f"{having} 0 to {count - 1}, not {part.strip()}")
+        numbers |= dict.fromkeys(range(first, end + 1))
+    return list(numbers)
 
 
 class Activations:
@@ -298,6 +306,8 @@ class _Graph:
 
     def resolve(self, address: str) -> Layer:
         address = address.removesuffix(SIGNED)
+        if ":" in address:
+            raise UsageError(f"{address}: names a unit, where a whole layer is wanted; leave out all from the colon on")
         for match in (
             lambda layer: layer.alias == address != "",
             lambda layer: layer.address == address,
@@ -308,7 +318,7 @@ class _Graph:
                 return found[-1]
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
         near = nearest(address, list(known))
-        raise UsageError(f"--layer {address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
+        raise UsageError(f"{address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
 
     def hidden(self) -> Layer:
         layer_of = dict(zip(self.nodes, self.layers, strict=True))

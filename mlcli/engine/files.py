@@ -74,13 +74,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise the MlcliError that `atomic_write` would raise where no file can be made in the folder of `path`.
+    """Raise the MlcliError that `atomic_write` would raise where no file can be made at `path`; for before the work.
 
-    Tried, since permissions say nothing of a read-only disk, nor to the superuser. Parent folders are made.
+    Tried in its folder, or the nearest one above that is there, since permissions say nothing of a read-only disk, nor
+    to the superuser. No folder is made.
     """
-    folder = Path(path).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if (mode := _mode(Path(path))) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return  # a device, which is written straight through
+        folder = Path(os.path.realpath(path)).parent
+        while not _mode(folder) and folder != folder.parent:
+            folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -195,18 +195,19 @@ class ClassFolder:
 
     def digest(self) -> str:
         """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
-        return digest(self.root, self.paths)
+        return digest(self.paths, self.root)
 
 
-def digest(root: Path, paths: Iterable[Path]) -> str:
-    """SHA-256 over the names inside the root, of paths that lie there, and the sizes in bytes."""
+def digest(paths: Iterable[Path], root: Path | None = None) -> str:
+    """SHA-256 over the names, as they are or inside a root, and the sizes in bytes: tells one list from another."""
     total = hashlib.sha256()
     for path in paths:
         try:
             size = path.stat().st_size
         except OSError:
             size = -1  # a link that leads nowhere
-        total.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0%d\0" % size)
+        name = path.relative_to(root) if root else path
+        total.update(os.fsencode(name.as_posix()) + b"\0%d\0" % size)
     return total.hexdigest()
 
 

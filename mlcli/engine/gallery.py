@@ -12,9 +12,10 @@ from mlcli.engine.report import STYLE, rows, text
 LOOK = """
 body{max-width:none}header{position:sticky;top:0;background:inherit;padding:.5rem 0;z-index:1}
 header input{font:inherit;padding:.2rem .5rem;width:16rem}details{margin:.5rem 0}
-section{content-visibility:auto;contain-intrinsic-size:auto 9rem;border-top:1px solid #8884;padding:.4rem 0;
-white-space:nowrap;overflow-x:auto}section h2{display:inline-block;width:5rem;margin:0;font-size:1rem;
-vertical-align:top}section figure{margin:0 .8rem 0 0;vertical-align:top}section img{height:6rem;max-width:none}
+section{content-visibility:auto;contain-intrinsic-size:auto 20rem;border-top:1px solid #8884;padding:.4rem 0 .4rem 6rem}
+section h2{float:left;width:6rem;margin:0 0 0 -6rem;font-size:1rem;overflow-wrap:anywhere}
+section figure{margin:0 .8rem .3rem 0;vertical-align:top;width:min(100%,calc(8rem*var(--ratio)))}
+section img{width:100%;aspect-ratio:var(--ratio);image-rendering:auto;display:block}figcaption{line-height:1.3}
 section[hidden]{display:none}
 """
 # `12`, `0-15` and `3, 40-50` pick rows by number, other words by what their heading holds. The box is kept in the
@@ -50,10 +51,11 @@ arrive();
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a row: its file, relative to the page, and what it shows."""
+    """One picture of a row: its file, relative to the page, what it shows, and its width divided by its height."""
 
     file: str
     caption: str
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,18 @@ class Row:
     pictures: Sequence[Picture]
 
 
-def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping) -> None:
-    """Write the page. facts: what it was made from, shown folded. Without a script all rows are shown."""
+def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping, note: str = "") -> None:
+    """Write the page. note: what is to be seen. facts: what it was made from, shown folded.
+
+    A click on a picture opens its file. Without a script all rows are shown.
+    """
     body, count = "".join(_section(entry) for entry in entries), len(entries)
     write_text(
         page,
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{text(title)}</title><style>{STYLE}{LOOK}</style><h1>{text(title)}</h1>"
-        f"<details><summary>How it was made</summary>{rows(dict(facts))}</details>"
+        + (f"<p>{text(note)}</p>" if note else "")
+        + f"<details><summary>How it was made</summary>{rows(dict(facts))}</details>"
         "<header><label>Show <input type=search placeholder='12, 0-15, ...' autocomplete=off></label> "
         f"<output>{count} of {count}</output></header><main>{body}</main><script>{SCRIPT}</script></html>\n",
     )
@@ -80,7 +86,8 @@ def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping) -> Non
 
 def _section(entry: Row) -> str:
     figures = "".join(
-        f'<figure><img loading=lazy alt="{text(entry.heading)}, {text(p.caption)}" src="{text(quote(p.file))}">'
+        f'<figure style="--ratio:{p.ratio:.4g}"><a href="{text(quote(p.file))}"><img loading=lazy '
+        f'alt="{text(entry.heading)}, {text(p.caption)}" src="{text(quote(p.file))}"></a>'
         f"<figcaption>{text(p.caption)}</figcaption></figure>"
         for p in entry.pictures
     )

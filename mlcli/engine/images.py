@@ -35,6 +35,8 @@ EXTENSIONS = frozenset(
 # Pillow hands these to another program, or can read the header alone.
 NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
 
+SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side, at most
+
 WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 
 TIFF_BITS, TIFF_PHOTOMETRIC, ORIENTATION = 258, 262, 274
@@ -411,6 +413,19 @@ def output_format(path: str | Path) -> str:
         raise UsageError(
             f"{path}: no format has this ending; use PNG (.png), JPEG (.jpg), WebP (.webp) or TIFF (.tif)"
         ) from None
+
+
+def require_room(path: str | Path, height: int, width: int) -> None:
+    """Raise UsageError where `path`, by its format, cannot hold a picture of this size, or `read` would not take it.
+
+    For before the work that makes the picture.
+    """
+    kind = output_format(path)
+    size = f"{path}: the picture would be of {width} x {height} pixels"
+    if max(height, width) > SIDES.get(kind, math.inf):
+        raise UsageError(f"{size}; {kind} holds at most {SIDES[kind]:,} a side, so make it smaller, or a PNG")
+    if height * width > MAX_PIXELS:
+        raise UsageError(f"{size}, more than the limit of {MAX_PIXELS:,}; make it smaller")
 
 
 def to_pillow(image: Tensor, *, bits: int = 8) -> Image.Image:

@@ -48,7 +48,7 @@ class Pairing:
 
     def digest(self) -> str:
         """SHA-256 over names and sizes: tells one list of pairs from another."""
-        return folders.digest(self.root, [path for pair in self.paths for path in pair])
+        return folders.digest([path for pair in self.paths for path in pair], self.root)
 
     def split(self, share: float, seed: int) -> tuple["Pairing", "Pairing"]:
         """(rest, held out): the share (0 to 1) of the pairs, at least one to each side, chosen by the seed."""

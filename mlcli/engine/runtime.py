@@ -35,7 +35,7 @@ class Runtime:
     def for_training(self) -> "Runtime":
         """Itself. Raises UsageError for fp16, in which small gradients become zero."""
         if self.precision == "fp16":
-            raise UsageError("--precision fp16 loses small gradients; train with bf16, fp32 or auto")
+            raise UsageError("--precision fp16 loses small gradients; take bf16, fp32 or auto")
         return self
 
     def autocast(self) -> contextlib.AbstractContextManager:

@@ -17,6 +17,7 @@
 A minus behind a name needs a space before it, since `block1-0` is a name.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -98,7 +99,10 @@ class _Parser:
             value = self.sum()
             self.need(")")
             return value
+        at = self.at
         if number := self.match(NUMBER):
+            if float(number) == math.inf:
+                self.fail("this number is too large", at=at)
             return float(number)
         return [Weighted(1.0, self.terms())]
 
@@ -131,25 +135,20 @@ class _Parser:
         text = self.match(UNITS) or self.fail(
             f"a number of a unit is expected, as in {name}:12, {name}:0-15, {name}:all"
         )
-        return self.numbers(text, _units(layer), name, at)
+        return self.numbers(text, _units(layer), f"{name} has the units", at)
 
-    def numbers(self, text: str, count: int, what: str, at: int) -> list[int]:
-        if text == "all":
-            return list(range(count))
-        chosen = []
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            if not int(first) <= int(last or first) < count:
-                self.fail(f"{part}: {what} has the units 0 to {count - 1}", at=at)
-            chosen += range(int(first), int(last or first) + 1)
-        return chosen
+    def numbers(self, text: str, count: int, having: str, at: int) -> list[int]:
+        try:
+            return features.parse_numbers(text, count, having)
+        except UsageError as error:
+            self.fail(str(error), at=at)
 
     def classes(self) -> tuple[Term, ...]:
         at, classes = self.at, self.model.classes
         text = self.match(CLASS) or self.fail("the name or number of a class is expected")
         layer = features.layers(self.model)[-1]
         if text not in classes and UNITS.fullmatch(text):
-            indices = self.numbers(text, len(classes), self.model.name, at)
+            indices = self.numbers(text, len(classes), f"{self.model.name} has the classes", at)
         else:
             try:
                 indices = [self.model.class_index(text if text in classes else text.strip("'\""))]
@@ -170,7 +169,7 @@ class _Parser:
                 self.layers[name] = features.resolve(self.model, name)
             except UsageError as error:
                 near = nearest(name, ["diversity", "logit", *PENALTIES])
-                self.fail(f"{name}: no layer{near}" if near else str(error).removeprefix("--layer "), at=at)
+                self.fail(f"{name}: no layer{near}" if near else str(error), at=at)
             if not self.layers[name].shape:
                 self.fail(f"{name} is a single number", at=at)
         return self.layers[name]

@@ -21,7 +21,7 @@ from mlcli.engine.features import Activations
 from mlcli.engine.models import Model
 from mlcli.engine.pixels import PARAMETRISATIONS, Pictures, Transforms, ascend
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, out_of_memory
 from mlcli.methods.classification import predict
 from mlcli.methods.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.recipes import Maximization
@@ -174,6 +174,8 @@ def _check(activations, batch: Batch, model: Model, size: tuple[int, int], runti
     try:
         values = activations(picture)
     except (RuntimeError, ValueError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
         raise UsageError(
             f"--size {min(size)}: does not suit these layers of {model.name} ({str(error).splitlines()[0]}); "
             f"its own size is {model.preprocessing.crop}"

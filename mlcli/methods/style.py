@@ -175,8 +175,8 @@ class Perception:
             if min(picture.shape[1:]) < 64:
                 raise UsageError(
                     f"a picture of {picture.shape[2]} x {picture.shape[1]} pixels is too small for the layers "
-                    f"{', '.join(self.layers)} of {self.model.name} ({str(error).splitlines()[0]}); take a larger "
-                    "--size or earlier layers"
+                    f"{', '.join(self.layers)} of {self.model.name} ({str(error).splitlines()[0]}); take a larger one, "
+                    "a larger --size or earlier layers"
                 ) from None
             raise
         return {name: tile.own(maps.squeeze(0), self.strides[name]) for name, maps in found.items()}
@@ -229,8 +229,11 @@ class Objective:
         self.style_weights = list(_shares(dict(enumerate(style.weight for style in styles))).values())
         self.masks = [None if s.mask is None else self._weights(s.mask, content, sizes) for s in styles]
         self.style_losses = []
-        for style in styles:
-            found = perception.moments(style.picture, list(self.style_layers))
+        for number, style in enumerate(styles, 1):
+            try:
+                found = perception.moments(style.picture, list(self.style_layers))
+            except UsageError as error:
+                raise UsageError(f"style {number}: {error}") from None
             self.style_losses.append({name: STYLE_LOSSES[style_loss](found[name]) for name in self.style_layers})
 
     def __call__(self, picture: Tensor) -> tuple[Losses, Tensor]:

@@ -109,6 +109,11 @@ class Stylization:
     def total(self) -> int:
         return sum(scale.steps for scale in self.scales)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the result."""
+        return size_at(self.content, self.scales[-1].long)
+
     def steps(self) -> Iterator[Progress]:
         """Optimise; yields after each step. Raises TrainingError where the loss is no longer a number."""
         before = sum(scale.steps for scale in self.scales[: self.scale])
@@ -202,7 +207,7 @@ class Stylization:
         content = resized(self.content, tuple(self.picture.shape[1:]))
         long = round(self.scales[self.scale].long * recipe.style_scale)
         # Never enlarged: what is blurred by that is no style.
-        pictures = [resized(s.picture, size_at(s.picture, min(long, max(s.picture.shape)))) for s in self.styles]
+        pictures = [resized(s.picture, size_at(s.picture, min(long, max(s.picture.shape[1:])))) for s in self.styles]
         return Objective(
             seer.perception,
             content,

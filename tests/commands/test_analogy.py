@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlcli.methods import analogy
 from tests.cli import mlcli
 
 
@@ -110,6 +111,7 @@ def test_transfer_and_numbers(pair):
         (["a.png", "--mode", "texture-synthesis", "--size", "big"], "--size big"),
         (["a.png", "--mode", "texture-synthesis", "--size", "99999x99999"], "limit"),
         (["a.png", "a2.png", "b.png", "--kappa", "-1"], "kappa"),
+        (["a.png", "a2.png", "b.png", "--source-weight", "inf"], "source-weight"),
         (["a.png", "a2.png", "b.png", "-o", "out.gif"], "no format has this ending"),
     ],
 )
@@ -117,6 +119,14 @@ def test_wrong_command_lines(pair, monkeypatch, arguments, text):
     monkeypatch.chdir(pair)
     assert text in mlcli("analogy", "-o", "out.png", *arguments, status=2, env={"COLUMNS": "200"}).stderr
     assert not list(pair.glob("out.*"))
+
+
+def test_nothing_is_done_in_vain(pair, monkeypatch):
+    monkeypatch.setattr(analogy, "create", None)
+    three = [pair / f"{name}.png" for name in ("a", "a2", "b")]
+    assert "cannot be written" in mlcli("analogy", *three, "-o", "/dev/null/b2.png", status=1).stderr
+    large = (pair / "a.png", "--mode", "texture-synthesis", "--size", "20000x9", "-o", pair / "b2.webp")
+    assert "WEBP holds at most" in mlcli("analogy", *large, status=2).stderr
 
 
 @pytest.mark.parametrize(

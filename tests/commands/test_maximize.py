@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from mlcli.engine import models, runs
+from mlcli.methods import maximization
 from tests.cli import mlcli
 
 
@@ -105,10 +106,15 @@ def test_a_gray_model_makes_gray_pictures(tmp_path):
         (["conv2:1", "--init", "nothing.png"], "nothing.png: no such file", 1),
         (["conv2:1", "-o", "picture.gif"], "no format has this ending", 2),
         (["conv2:1", "--lr", "1e9"], "--lr", 2),
+        (["conv2:1", "--size", "99999"], "more than the limit", 2),
+        (["conv2:1", "--zoom", "9999"], "more than the limit", 2),
+        (["conv2:0-9", "-o", "out.webp", "--zoom", "500"], "WEBP holds at most", 2),
+        (["conv2:1", "-o", "/dev/null/out.png"], "cannot be written", 1),
     ],
 )
 def test_errors(colours, tmp_path, monkeypatch, arguments, text, status):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(maximization, "ascend", None)  # no work is done in vain
     result = mlcli("maximize", "--model", colours, "-o", "out.png", *arguments, status=status)
     assert text in result.stderr and not list(tmp_path.glob("*.png*"))
 

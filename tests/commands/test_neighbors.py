@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mlcli.commands._many import repeated
+from mlcli.engine import images
 from mlcli.engine.images import read
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS, class_folders
@@ -160,7 +161,9 @@ def test_nothing_that_can_be_read(pictures, queries, colours, tmp_path, among):
     "arguments, status, text",
     [
         (["--layer", "conv9"], 2, "did you mean conv"),
+        (["--layer", "conv2:1"], 2, "a whole layer is wanted"),
         (["--metric", "manhattan"], 2, "metric"),
+        (["-o", "/dev/null/out.png", "--index", "none"], 1, "out.png: cannot be written"),
         (["-k", "0"], 2, "-k"),
         (["-o", "out.gif"], 2, "no format has this ending"),
         (["--index", "mine.png"], 2, "cannot be read as an index"),
@@ -178,7 +181,15 @@ def test_errors(pictures, queries, colours, tmp_path, monkeypatch, arguments, st
     base = ["--model", colours, "-o", "out.png"] + ([] if "--among" in arguments else ["--among", pictures])
     result = neighbors(queries[0], *base, *arguments, status=status, input="")
     assert text in result.stderr and result.stdout == "" and not (tmp_path / "out.png").exists()
-    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+    assert (tmp_path / "mine.png").read_bytes() == b"mine" and not (tmp_path / "none").exists()
+
+
+def test_a_picture_that_its_format_cannot_hold(pictures, queries, colours, tmp_path, monkeypatch):
+    monkeypatch.setitem(images.SIDES, "WEBP", 6 + 5 * (96 + 6) + 96 // 4)
+    arguments = (queries[0], "--among", pictures, "--model", colours, "-o", tmp_path / "out.webp", "-q")
+    assert "WEBP holds at most" in neighbors(*arguments, "-k", 5, status=2).stderr
+    assert not list(pictures.glob(".*"))
+    neighbors(*arguments, "-k", 4)
 
 
 def test_what_is_there_is_refused_before_any_work(pictures, queries, colours, tmp_path):

@@ -150,6 +150,7 @@ def test_a_network_of_gray_pictures(pictures, tmp_path):
         (["--top", "100", "--size", "512"], 2, "rows of 137216 pixels"),
         (["-o", "pictures/00.png"], 2, "a file; give the name of a folder"),
         (["-o", "pictures"], 2, "holds something already"),
+        (["-o", "/dev/null/out"], 1, "cannot be written"),
         (["--device", "cuda:9"], 2, "--device"),
         (["--model", "cifarnett"], 2, "did you mean cifarnet"),
     ],

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 
 import numpy as np
@@ -175,6 +176,51 @@ def test_errors(files, tmp_path, monkeypatch, arguments, text):
     command = ("stylize", "content.png", "--style", "style.png", "-o", "out.png", "--scales", "16", "--steps", "1")
     assert text in mlcli(*command, *arguments, status=2).stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_style_too_small_is_named(files, tmp_path):
+    content, style = files
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    arguments = ("--style", style, "--style", tmp_path / "dot.png", "-o", tmp_path / "out.png")
+    assert "style 2: a picture of 1 x 1 pixels is too small" in mlcli("stylize", content, *arguments, status=2).stderr
+
+
+def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
+    content, style = files
+    monkeypatch.setattr(stylization.Stylization, "_step", None)
+    for output in ("/dev/null/out.png", "/dev/null/out/"):
+        contents = (content,) if output.endswith("png") else (content, style)
+        result = mlcli("stylize", *contents, "--style", style, "-o", output, *QUICK, status=1)
+        assert result.stderr.count("cannot be written") == 1
+    large = ("--style", style, "-o", tmp_path / "out.webp", "--size", 20_000)
+    assert "WEBP holds at most" in mlcli("stylize", content, *large, status=2).stderr
+    (tmp_path / "out-00002.png").write_bytes(b"mine")
+    arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--snapshots", 2)
+    assert "out-00002.png: exists already" in mlcli(*arguments, status=2).stderr
+    assert (tmp_path / "out-00002.png").read_bytes() == b"mine"
+
+
+def test_a_full_disk_costs_the_state_and_not_the_picture(files, tmp_path):
+    content, style = files
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # enough for the picture
+    try:
+        arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--save-every", 0)
+        result = mlcli(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.stderr.count("out.png.state: cannot be written") == 4
+    assert Image.open(tmp_path / "out.png").size == (24, 18)
+    assert not list(tmp_path.glob(".mlcli*")) and not (tmp_path / "out.png.state").exists()
+
+
+def test_a_style_called_content_is_not_where_it_starts(files, tmp_path, monkeypatch):
+    content, style = files
+    monkeypatch.chdir(tmp_path)
+    style.rename("content")
+    for name, init in (("a.png", ()), ("b.png", ("--init", content))):
+        mlcli("stylize", content, "--style", "content", *init, "-o", name, *QUICK)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("option", ["--style", "--mask", "--init"])

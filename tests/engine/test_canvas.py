@@ -34,6 +34,16 @@ def test_near_square_unless_told():
     assert canvas.grid(torch.zeros(3, 3, 7, 7), gap=0, columns=1).size == (56, 3 * 56)
 
 
+@pytest.mark.parametrize(
+    "n, height, width, options", [(5, 2, 4, {"side": 20, "columns": 3}), (7, 90, 60, {"apart": 9})]
+)
+def test_the_size_of_a_grid_is_known_before(n, height, width, options):
+    tiles = torch.zeros(n, 3, height, width)
+    for labels, lines in ((None, 0), (["a\nb"] * n, 2)):
+        drawn = canvas.grid(tiles, labels, **options)
+        assert canvas.grid_size(n, height, width, lines=lines, **options) == (drawn.height, drawn.width)
+
+
 def test_large_tiles_are_not_shrunk_and_oblong_ones_fit():
     assert canvas.grid(torch.zeros(1, 3, 100, 30), side=56, gap=0).size == (30, 100)
     assert canvas.grid(torch.zeros(1, 3, 1, 7), side=56, gap=0).size == (56, 8)

@@ -258,6 +258,11 @@ def test_an_unknown_address_names_the_nearest(address, hint):
     assert "mlcli layers" in str(error.value) and (hint is None or f"did you mean {hint}" in str(error.value))
 
 
+def test_a_unit_is_no_layer():
+    with pytest.raises(UsageError, match="conv1:3: names a unit, where a whole layer is wanted"):
+        features.resolve(untrained("resnet18"), "conv1:3")
+
+
 @pytest.mark.parametrize("address", ["", ".", "conv", "layer", "layer1.", "layer1.0.conv2:3"])
 def test_a_piece_of_an_address_is_none(address):
     with pytest.raises(UsageError):

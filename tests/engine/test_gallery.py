@@ -49,4 +49,4 @@ def test_the_pictures_are_seen(page, tmp_path):
     browser.run(page, "#q=200", f"--screenshot={shot}", "--window-size=600,500")
     pixels = images.to_unit(images.read(shot))
     red = (pixels - torch.tensor([1.0, 0.0, 0.0])[:, None, None]).abs().amax(0) < 0.02
-    assert 90**2 < red.sum() < 110**2, "one picture, 6rem high"
+    assert 120**2 < red.sum() < 136**2, "one picture, 8rem high"

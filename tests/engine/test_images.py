@@ -310,6 +310,22 @@ def test_what_cannot_be_written_leaves_the_old_picture(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("name, side", [("a.jpg", 65_500), ("a.webp", 16_383)])
+def test_room_is_what_the_format_holds(tmp_path, name, side):
+    images.require_room(tmp_path / name, side, 1)
+    images.write(torch.zeros(3, 1, side), tmp_path / name)
+    with pytest.raises(UsageError, match=f"{name}: the picture would be of {side + 1} x 1 pixels; .* at most"):
+        images.require_room(tmp_path / name, 1, side + 1)
+    with pytest.raises(MlcliError, match="cannot hold"):
+        images.write(torch.zeros(3, 1, side + 1), tmp_path / name)
+
+
+def test_room_is_what_can_be_read_again():
+    images.require_room("a.png", 10_000, 20_000)
+    with pytest.raises(UsageError, match="more than the limit"):
+        images.require_room("a.png", 10_000, 20_001)
+
+
 def test_a_stack_of_pictures_of_8_and_of_16_bits():
     flat, deep = torch.full((3, 2, 2), 51, dtype=torch.uint8), torch.full((3, 2, 2), 0.2)
     assert torch.equal(images.stack([flat, flat]), torch.stack([flat, flat]))

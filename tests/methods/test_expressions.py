@@ -55,6 +55,7 @@ def test_several_units(model):
         [(1, "conv3:1"), (1, "conv4:7")],
     ]
     assert [terms[0][1] for terms in read("logit:all", model)] == [f"logit:{name}" for name in model.classes]
+    assert read("conv4:7,3-4,3", model) == [[(1, f"conv4:{unit}")] for unit in (7, 3, 4)]  # none twice
     assert len(parse("conv1:all", model)) == 64
 
 
@@ -79,15 +80,16 @@ def test_an_objective_as_text_means_the_same(model):
         ("conv4:12 conv5:1", "(character 10): +, -, * or the end"),
         ("conv9:1", "conv9: no layer of cifarnet; did you mean conv"),
         ("tvv", "did you mean tv"),
-        ("conv4:9999", "'9999' (character 7): 9999: conv4 has the units 0 to "),
-        ("conv4:5-3", "has the units 0 to "),
+        ("conv4:9999", "'9999' (character 7): conv4 has the units 0 to "),
+        ("conv4:5-3", "the range 5-3 runs backwards"),
         ("conv4:0-99999999999", "has the units 0 to "),
         ("conv4:x", "a number of a unit is expected, as in conv4:12"),
         ("conv4:1@up", "center or a place"),
         ("conv4@center", "a place of which unit? as in conv4:12@center"),
         ("features:3@center", "is no map and has no places"),
         ("logit:caat", "did you mean cat"),
-        ("logit:77", "has the units 0 to 4"),
+        ("logit:77", "has the classes 0 to 4"),
+        ("2*conv4:1 + 1e999*tv", "'1e999*tv' (character 13): this number is too large"),
         ("logit:", "the name or number of a class is expected"),
         ("logit", "no layer"),
         ("3", "nothing to maximise"),

@@ -1,0 +1,138 @@
+"""The folder of an atlas: what it was begun with, the units that are done, and the page of them.
+
+FOLDER/
+  atlas.json    every option, seed, versions, model and list of pictures: what --resume holds against
+  patches.json  the patches of all units, from one pass over the pictures; absent without --images
+  units/        of each unit its pictures and, written last, NUMBER.json
+  index.html    the page
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL.Image import Image
+
+from mlcli.commands._result import refuse_existing_folder
+from mlcli.engine import gallery, images
+from mlcli.engine.files import TEMPORARY, json_text, write_json
+from mlcli.engine.gallery import Picture, Row
+from mlcli.engine.runs import read_json
+from mlcli.errors import RunError, UsageError
+
+# What atlas.json holds besides options that a folder must have been begun with, and what to call it
+HELD = {"model_hash": "model weights", "pictures": "pictures"}
+
+
+class Drawn(NamedTuple):
+    """A picture of a row: the ending of its file's name, what is written below it, itself."""
+
+    name: str
+    caption: str
+    image: Image
+
+
+class Atlas:
+    """An atlas of `units` in a folder, begun or not."""
+
+    def __init__(self, folder: Path, units: Sequence[int] = ()):
+        self.folder, self.units = folder, list(units)
+        self.config_file = folder / "atlas.json"
+        self.patches_file = folder / "patches.json"
+        self.page = folder / "index.html"
+        self.units_folder = folder / "units"
+        self.digits = len(str(max(self.units, default=0)))
+
+    @property
+    def begun(self) -> bool:
+        try:
+            return read_json(self.config_file, "").get("command") == "atlas"
+        except RunError:
+            return False
+
+    def check(self, *, overwrite: bool, resume: bool) -> None:
+        """Raise UsageError where the folder may not be written to, before any work."""
+        refuse_existing_folder(self.folder, overwrite=True)
+        if self.begun:
+            if not (overwrite or resume):
+                raise UsageError(f"{self.folder}: holds an atlas already; --resume goes on, --overwrite starts again")
+        elif self.folder.is_dir() and not all(file.name.startswith(TEMPORARY) for file in self.folder.iterdir()):
+            raise UsageError(f"{self.folder}: is neither empty nor an atlas; name another folder")
+
+    def require(self, origin: Mapping) -> None:
+        """Raise RunError where the folder was begun with something else than `origin`, as `begin` has it."""
+        then, now = read_json(self.config_file, "no atlas here"), json.loads(json_text(origin))
+        options = then["options"]
+        changed = [f"{key} {options.get(key)}" for key, value in now["options"].items() if options.get(key) != value]
+        changed += [told for key, told in HELD.items() if then.get(key) != now[key]]
+        if changed:
+            raise RunError(
+                f"{self.folder}: was begun with other {', '.join(changed)}; bring them back, or start again with "
+                "--overwrite"
+            )
+
+    def begin(self, origin: Mapping) -> None:
+        """Write atlas.json into an empty folder, or in place of a former atlas, whose files are removed."""
+        if self.begun:
+            for pattern in ("units/*.json", "units/*.png", "units/*.jpg", self.patches_file.name, self.page.name):
+                for file in self.folder.glob(pattern):
+                    file.unlink()
+        write_json(self.config_file, origin)
+
+    def sweep(self) -> None:
+        """Remove the temporary files of writes that were killed."""
+        for folder in (self.folder, self.units_folder):
+            for file in folder.glob(f"{TEMPORARY}*"):
+                file.unlink(missing_ok=True)
+
+    # -- patches --
+
+    def write_patches(self, count: int, units: Sequence[Mapping]) -> None:
+        """What one pass over `count` pictures found, as `_patches.units_entry` has it."""
+        write_json(self.patches_file, {"pictures": count, "units": units})
+
+    def patches(self) -> tuple[int, dict[int, dict]]:
+        """(pictures, unit: its patches); (0, nothing) where there was no pass."""
+        if not self.patches_file.is_file():
+            return 0, {}
+        document = read_json(self.patches_file, "")
+        return document["pictures"], {entry["unit"]: entry for entry in document["units"]}
+
+    # -- units --
+
+    def unit_file(self, unit: int, ending: str = ".json") -> Path:
+        return self.units_folder / f"{unit:0{self.digits}d}{ending}"
+
+    def missing(self, units: Sequence[int]) -> list[int]:
+        """Those that are not done."""
+        return [unit for unit in units if not self.unit_file(unit).is_file()]
+
+    def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], made: Mapping) -> None:
+        """Write the pictures of a row and then its JSON, which says that all of them are there."""
+        pictures = []
+        for picture in drawn:
+            file = self.unit_file(unit, f"-{picture.name}")
+            images.write(picture.image, file, quality=90)
+            width, height = picture.image.size
+            pictures.append(
+                {"file": f"units/{file.name}", "caption": picture.caption, "ratio": round(width / height, 4)}
+            )
+        write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "pictures": pictures, "optimised": made})
+
+    def write_page(self, title: str, note: str, origin: Mapping) -> None:
+        """The page of the units that are done."""
+        rows = []
+        for unit in self.units:
+            if self.unit_file(unit).is_file():
+                entry = read_json(self.unit_file(unit), "")
+                rows.append(Row(unit, entry["heading"], [Picture(**picture) for picture in entry["pictures"]]))
+        so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
+        facts = {**origin["options"], **{key: value for key, value in origin.items() if key != "options"}}
+        gallery.write(self.page, title, rows, facts, note + so_far)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the page lacks a unit that is done."""
+        done = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if file.is_file()]
+        return not self.page.is_file() or self.page.stat().st_mtime_ns < max(done, default=0)

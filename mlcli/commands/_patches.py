@@ -1,0 +1,103 @@
+"""The patches that units respond to, for the commands that show them: which units, the pass, their tiles, the JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from mlcli.commands import _pictures
+from mlcli.commands._report import Progress
+from mlcli.engine import features
+from mlcli.engine.features import Layer
+from mlcli.engine.models import Model
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.methods import patches as method
+from mlcli.methods.patches import GROUPS, Patch, Patches
+
+
+def named_units(model: Model, given: str, units: str) -> tuple[str, Layer, list[int]]:
+    """--layer, which may name a unit too, and --units: the address, its layer and the units. Raises UsageError."""
+    address, unit = features.split_unit(given)
+    address = address.removesuffix(features.SIGNED)
+    if unit is not None and units != "all":
+        raise UsageError(f"--layer {given}: names a unit; leave --units out, or the unit")
+    layer = features.resolve(model, address)
+    return address, layer, features.parse_units(units if unit is None else str(unit), layer)
+
+
+def search(
+    model: Model,
+    wanted: Mapping[str, Sequence[int]],
+    paths: list[Path],
+    runtime: Runtime,
+    *,
+    top: int,
+    batch_size: int,
+    workers: int | None,
+    quiet: bool,
+) -> tuple[dict[str, Patches], int, int]:
+    """(address: its patches, pictures read, pictures that could not be, which are named).
+
+    Raises DataError where none could be read.
+    """
+    with Progress(len(paths), "patches", quiet=quiet) as bar:
+        prepare = partial(method.Picture.prepare, model.preprocessing)
+        good = _pictures.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
+        found = method.search(model, wanted, good, runtime, top=top, batch_size=batch_size)
+    if not good.count:
+        raise DataError(f"no readable picture among the {len(paths)} that were named")
+    return found, good.count, good.failures
+
+
+class Tiles:
+    """Cuts patches out of their files. Files that went meanwhile are named once; `gone` holds what was said."""
+
+    def __init__(self, model: Model, side: int, workers: int | None, bar: Progress):
+        self.gray, self.side, self.workers, self.bar = model.preprocessing.channels == 1, side, workers, bar
+        self.gone: set[str] = set()
+
+    def __call__(self, paths: Sequence[Path], patches: Sequence[Patch]) -> Iterator[Tensor | None]:
+        """Each as (3, h, w) uint8, its longer side `side`; None for one that could not be read again."""
+        for tile in method.crops(paths, patches, self.side, gray=self.gray, workers=self.workers):
+            if isinstance(tile, ImageError) and str(tile) not in self.gone:
+                self.gone.add(str(tile))
+                self.bar.complain(tile)
+            yield None if isinstance(tile, ImageError) else tile
+
+
+def value_range(group: Sequence[Patch]) -> str:
+    """The values of the first and last patch of a group."""
+    return " to ".join(dict.fromkeys(f"{patch.value:.3g}" for patch in group[:1] + group[-1:]))
+
+
+def units_entry(patches: Patches, paths: Sequence[Path]) -> list[dict]:
+    """The units of a layer with the patches of each group, for JSON."""
+    found = [(unit, patches.of(unit)) for unit in patches.units]
+    return [
+        {"unit": unit} | {group: [_entry(patch, paths) for patch in groups[group]] for group in GROUPS}
+        for unit, groups in found
+    ]
+
+
+def _entry(patch: Patch, paths: Sequence[Path]) -> dict:
+    return {
+        "file": paths[patch.picture],
+        "value": patch.value,
+        "place": patch.place,
+        "box": patch.box,
+        "size": patch.size,
+    }
+
+
+def from_entry(unit: Mapping) -> tuple[list[Path], dict[str, list[Patch]]]:
+    """(files, group: its patches) of a unit as `units_entry` has it; their `picture` counts the files."""
+    paths: list[Path] = []
+    groups: dict[str, list[Patch]] = {group: [] for group in GROUPS}
+    for group, patches in groups.items():
+        for entry in unit[group]:
+            place, box, size = (tuple(entry[name]) for name in ("place", "box", "size"))
+            patches.append(Patch(len(paths), entry["value"], place, box, size))
+            paths.append(Path(entry["file"]))
+    return paths, groups
