@@ -8,6 +8,7 @@ more than one good answer, as in the facades of Isola et al. 2017.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class Front:
         self.on_map.rectangle((left, top, right - 1, bottom - 1), fill=list(CLASSES).index(name))
         return [side * FINE for side in (left, top, right, bottom)]
 
-    def fill(self, box: list[float], colour) -> None:
+    def fill(self, box: Sequence[float], colour) -> None:
         left, top, right, bottom = box
         if right - left >= 1 and bottom - top >= 1:
             self.pen.rectangle((left, top, right - 1, bottom - 1), fill=shade(colour, 1))
@@ -59,10 +60,8 @@ class Front:
         course = 2 * FINE  # the height of a brick, with its mortar
         for row, y in enumerate(range(top, bottom, course)):
             for x in range(left - (row % 2) * course, right, 2 * course):
-                brick = shade(self.wall, 0.9 + 0.2 * self.random.random())
-                self.pen.rectangle(
-                    (max(left, x), y, min(right, x + 2 * course - 2), min(bottom, y + course - 2)), fill=brick
-                )
+                box = max(left, x), y, min(right, x + 2 * course - 1), min(bottom, y + course - 1)
+                self.fill(box, shade(self.wall, 0.9 + 0.2 * self.random.random()))
 
     def roof(self, box: Box) -> None:
         left, top, right, bottom = self.part("roof", box)
@@ -93,7 +92,7 @@ class Front:
         left, top, right, bottom = self.part("balcony", box)
         self.fill([left, top, right, bottom], (58, 58, 62))
         for x in range(left + FINE // 2, right, 2 * FINE):
-            self.fill([x, top + FINE // 2, x + FINE, bottom - FINE // 2], shade(self.wall, 0.75))
+            self.fill([x, top + FINE // 2, min(x + FINE, right), bottom - FINE // 2], shade(self.wall, 0.75))
         self.fill([left, bottom - FINE // 2, right, bottom], (180, 176, 168))
 
     def door(self, box: Box) -> None:
