@@ -54,7 +54,9 @@ def test_steps_reach_the_weight_after_loading_a_state():
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 def test_adam_in_the_order_of_memory_is_adam(memory_format):
     torch.manual_seed(0)
-    ours = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 4, 4), nn.Conv2d(4, 2, 1))
+    ours = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 4, 4), nn.Conv2d(4, 2, 1)
+    )
     ours = ours.to(memory_format=memory_format)
     theirs = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
     adam = FusedAdam(ours.parameters(), 1e-2, (0.5, 0.9))
