@@ -13,10 +13,11 @@ from mlcli.engine import report, training
 from mlcli.engine.folders import ClassFolder, PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
+from mlcli.engine.tensorboard import Curves
 from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
-FREE = {"output", "device", "workers", "save_every", "sample_every", "overwrite", "resume", "quiet"}
+FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "val"}
 
 
@@ -100,7 +101,13 @@ def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
 
 
 def fit(
-    run: Run, method: training.Method, plan: training.Plan, processes: Processes, *, quiet: bool
+    run: Run,
+    method: training.Method,
+    plan: training.Plan,
+    processes: Processes,
+    *,
+    quiet: bool,
+    curves: Curves | None = None,
 ) -> dict[str, float]:
     """Train with a bar or log lines on stderr; write the report; returns the last figures."""
     quiet = quiet or not processes.main
@@ -115,6 +122,8 @@ def fit(
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
             if event.event == "epoch" and processes.main:
                 report.write(run)
+            if curves and event.values and event.event in ("step", "epoch") and processes.main:
+                curves.add(event.step, event.values)
 
         try:
             return training.fit(method, plan, run, processes, report=show)

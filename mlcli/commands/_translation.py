@@ -124,6 +124,8 @@ ScheduleOption = Annotated[
 Ema = Annotated[
     float, typer.Option("--ema", min=0, max=0.99999, help="Keep the average of the generator's weights, as 0.999.")
 ]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the generators: a slow start, faster steps on GPUs.")]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard into the run too.")]
 SampleEvery = Annotated[
     int | None, typer.Option("--sample-every", min=1, help="Steps between samples; default once an epoch.")
 ]
@@ -219,8 +221,10 @@ def begin_with(given: Path, translators: Mapping) -> None:
 def train(command: str, run, method, recipe: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
     from mlcli.commands import _training
+    from mlcli.engine.tensorboard import Curves
     from mlcli.engine.training import Plan
 
+    curves = Curves(run) if options["tensorboard"] else None
     plan = Plan(
         len(method.data),
         recipe.batch_size,
@@ -233,7 +237,12 @@ def train(command: str, run, method, recipe: Translation, options: Mapping, data
     if processes.main:
         _training.start(run, command, stored(recipe, options), data, resume=resume)
     processes.wait()
-    figures = _training.fit(run, method, plan, processes, quiet=quiet)
+    if options["compile"]:
+        for translator in method.translators.values():
+            translator.network.compile()
+    figures = _training.fit(run, method, plan, processes, quiet=quiet, curves=curves)
+    if curves:
+        curves.close()
     if processes.main:
         say(f"{run.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in figures.items()), quiet)
     processes.close()

@@ -67,6 +67,8 @@ def run(
     workers: option.Workers = None,
     save_every: option.SaveEvery = 300,
     sample_every: shared.SampleEvery = None,
+    compile: shared.Compile = False,
+    tensorboard: shared.Tensorboard = False,
     overwrite: option.Overwrite = False,
     resume: option.Resume = False,
     quiet: option.Quiet = False,

@@ -1,6 +1,9 @@
 """`mlcli pix2pix` over real files: the run folder, resume, killed ten times, what cannot serve."""
 
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,3 +116,34 @@ def test_training_goes_on_from_another_run(finished, data, tmp_path):
 def test_mistakes_are_said(options, message, data, tmp_path):
     result = mlcli("pix2pix", data, "-o", tmp_path / "run", *options, status=1 if "--labels-a" in options else 2)
     assert message in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_compiled_if_asked_for(data, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    mlcli("pix2pix", data, "-o", tmp_path / "run", *SMALL, "--steps", 1, "--compile")
+    assert compiled == ["UNet"]
+
+
+def test_curves_for_tensorboard(data, tmp_path, monkeypatch):
+    """With a stand-in for the package, which is no part of the installation."""
+    written = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            written.append((Path(folder), purge_step))
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = ["pix2pix", data, "-o", tmp_path / "run", *SMALL, "--steps", 2, "--tensorboard"]
+    assert "pip install tensorboard" in mlcli(*arguments, status=2).stderr and not (tmp_path / "run").exists()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    mlcli(*arguments)
+    line = metrics(tmp_path / "run")[-1]
+    assert written[0] == (tmp_path / "run/tensorboard", 2) and written[-1] == "closed"
+    assert ("loss_l1", line["loss_l1"], 2) in written

@@ -304,3 +304,15 @@ def test_windows_of_unpaired_pictures_are_independent(tmp_path):
     data = UnpairedSets.load([path], [path], GRAY, Framing((2, 2), mode="crop"))
     a, b = data.batch(torch.zeros(200, dtype=torch.long), data.draw(200, generator(0)))
     assert (a == b).flatten(1).all(1).float().mean() < 0.05
+
+
+def test_a_split_holds_out_a_share_of_the_pairs_by_the_seed(tmp_path):
+    for side in "AB":
+        (tmp_path / side).mkdir()
+        for number in range(8):
+            Image.new("RGB", (4, 4)).save(tmp_path / side / f"{number}.png")
+    pairing = find_pairs(tmp_path)
+    rest, held = pairing.split(0.25, 1)
+    assert len(held.paths) == 2 and sorted(rest.paths + held.paths) == pairing.paths
+    assert pairing.split(0.25, 1)[1].paths == held.paths != pairing.split(0.25, 2)[1].paths
+    assert [len(part.paths) for part in pairing.split(0.999, 0)] == [1, 7]
