@@ -97,7 +97,15 @@ needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name 
 @pytest.mark.skipif(bool(needed) or not shutil.which("make"), reason=f"needs make and {needed}")
 def test_make_goes_from_pictures_to_answers_and_then_does_nothing(tmp_path):
     build = tmp_path / "build"
-    small = {"BUILD": build, "SIZE": 32, "TRAIN": 8, "TEST": 4, "STEPS": 2, "EPOCHS": 1, "CLASSIFIER": "--size 32 --batch-size 4"}
+    small = {
+        "BUILD": build,
+        "SIZE": 32,
+        "TRAIN": 8,
+        "TEST": 4,
+        "STEPS": 2,
+        "EPOCHS": 1,
+        "CLASSIFIER": "--size 32 --batch-size 4",
+    }
     words = [f"{name}={value}" for name, value in small.items()]
     words += [f"MLCLI={sys.executable} -m mlcli.cli", f"PYTHON={sys.executable}"]
     environment = ENVIRONMENT | {"PYTHONPATH": os.fspath(SAMPLES.parent)}
