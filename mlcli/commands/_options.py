@@ -20,10 +20,8 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
-Images = Annotated[
-    list[str],
-    typer.Argument(help="Files, folders (walked recursively), or - for paths on stdin.", show_default=False),
-]
+IMAGES_HELP = "Files, folders (walked recursively), or - for paths on stdin."
+Images = Annotated[list[str], typer.Argument(metavar="IMAGES", help=IMAGES_HELP, show_default=False)]
 Model = Annotated[str, typer.Option("--model", help="cifarnet, a torchvision classifier, or the folder of a run.")]
 Weights = Annotated[
     Path | None,

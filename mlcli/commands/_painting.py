@@ -37,7 +37,7 @@ class Painting:
         resume: bool,
         report: Callable[[MlcliError], None],
         *,
-        snapshots: int | None,
+        snapshot_every: int | None,
         quiet: bool,
     ) -> bool:
         """Whether there is work to do, before any is done.
@@ -56,7 +56,7 @@ class Painting:
                 say(f"{self.target}: done already", quiet)
                 return False
             refuse_existing(self.target, False)
-            refuse_existing(self.snapshot(snapshots) if snapshots else None, False)
+            refuse_existing(self.snapshot(snapshot_every) if snapshot_every else None, False)
             return True
         if not exists or begun:
             return True
@@ -75,7 +75,7 @@ class Painting:
         inputs: Sequence[Path],
         *,
         resume: bool,
-        snapshots: int | None,
+        snapshot_every: int | None,
         save_every: float,
         quiet: bool,
     ) -> None:
@@ -95,7 +95,7 @@ class Painting:
                 height, width = progress.size
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
                 ended = progress.step == progress.steps
-                if snapshots and progress.step % snapshots == 0:
+                if snapshot_every and progress.step % snapshot_every == 0:
                     images.write(work.result(), self.snapshot(progress.step))
                 if caught and not ended:
                     images.write(work.result(), self.target)

@@ -67,10 +67,10 @@ def run(
     Atlas(output).check(overwrite=overwrite, resume=resume)
     runtime = Runtime.choose(device, precision)
     chosen = models.load(model, weights).to(runtime)
-    name, found, wanted = _patches.named_units(chosen, layer, units)
+    name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
     recipe = Recipe(steps=steps, seed=seed)
-    method.check(chosen, found, recipe, runtime, side)
+    method.check(chosen, target, recipe, runtime, side)
     paths, failures = _pictures.named(images) if images else ([], 0)
 
     options = {"layer": layer, "units": units, "images": images, "top": top, "model": model, "weights": weights}
@@ -99,8 +99,8 @@ def run(
     count, entries = atlas.patches()
     batches = method.batches(wanted, side, batch_size)
     each = method.CALLS * steps
-    title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.places(found) > 1, count)
-    classes = [f" {label}" for label in chosen.classes] if found.shape == (len(chosen.classes),) else None
+    title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.places(target) > 1, count)
+    classes = [f" {label}" for label in chosen.classes] if target.shape == (len(chosen.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * each, f"atlas of {name}", quiet=quiet) as bar:
 
         def step(done: int, value: float) -> None:
@@ -113,7 +113,7 @@ def run(
         atlas.write_page(title, note, origin)
         for start, batch in zip(range(0, len(batches) * each, each), batches, strict=True):
             if missing := atlas.missing(batch):
-                made = method.optimise(chosen, found, batch, recipe, runtime, name=name, size=side, on_step=step)
+                made = method.optimise(chosen, target, batch, recipe, runtime, name=name, size=side, on_step=step)
                 for unit in missing:
                     row = _row(made[unit], _cut(entries[unit], tiles) if entries else None)
                     heading = f"{name}:{unit}" + (classes[unit] if classes else "")

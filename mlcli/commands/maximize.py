@@ -26,7 +26,9 @@ def run(
     output: option.Picture,
     objective: Annotated[
         str | None,
-        typer.Argument(help='Such as conv4:12, conv4:0-15, logit:cat, "conv4:12 - 2*tv".', show_default=False),
+        typer.Argument(
+            metavar="OBJECTIVE", help='Such as conv4:12, conv4:0-15, logit:cat, "conv4:12 - 2*tv".', show_default=False
+        ),
     ] = None,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,

@@ -24,7 +24,7 @@ class Metric(StrEnum):
 def run(
     queries: Annotated[
         list[str],
-        typer.Argument(metavar="QUERY...", help="Files, folders, or - for paths on stdin.", show_default=False),
+        typer.Argument(metavar="QUERY", help=option.IMAGES_HELP, show_default=False),
     ],
     among: Annotated[
         list[str],

@@ -11,12 +11,17 @@ from mlcli.commands import _options as option
 from mlcli.commands._report import complain, say
 from mlcli.methods import recipes
 
-STARTS = ("content", "noise", "style")  # all other words of --init are files
+STARTS = ("content", "noise", "gray", "style")  # all other words of --init are files
 
 
 class Optimizer(StrEnum):
     adam = "adam"
     lbfgs = "lbfgs"
+
+
+class Pooling(StrEnum):
+    max = "max"
+    average = "average"
 
 
 class StyleLoss(StrEnum):
@@ -25,7 +30,10 @@ class StyleLoss(StrEnum):
 
 
 def run(
-    content: option.Images,
+    content: Annotated[
+        list[str],
+        typer.Argument(metavar="CONTENT", help=option.IMAGES_HELP, show_default=False),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The picture to write; for several contents, the folder of them.")
     ],
@@ -54,8 +62,11 @@ def run(
         StyleLoss | None,
         typer.Option("--style-loss", help="gram: Gram matrices; gaussian: means and covariances."),
     ] = None,
+    pooling: Annotated[
+        Pooling, typer.Option("--pooling", help="average: in place of the network's max pooling, as in the paper.")
+    ] = Pooling.max,
     init: Annotated[
-        str, typer.Option("--init", help="Where to start: content, noise, style, or a picture.")
+        str, typer.Option("--init", help="Where to start: content, noise, gray, style, or a picture.")
     ] = recipes.Stylize.init,
     size: Annotated[int | None, typer.Option("--size", min=8, help="Long side of the result in pixels.")] = None,
     scales: Annotated[
@@ -75,8 +86,8 @@ def run(
     keep_colors: Annotated[
         bool, typer.Option("--keep-colors", help="Keep the content's colours; only the luminance is painted.")
     ] = False,
-    snapshots: Annotated[
-        int | None, typer.Option("--snapshots", min=1, help="Write the picture every so many steps too.")
+    snapshot_every: Annotated[
+        int | None, typer.Option("--snapshot-every", min=1, help="Write the picture every so many steps too.")
     ] = None,
     tile: Annotated[
         int, typer.Option("--tile", min=64, help="Side of the parts of a large picture; sets the memory.")
@@ -129,7 +140,7 @@ def run(
     wanted = [
         painting
         for painting in paintings
-        if painting.wanted(inputs, overwrite, resume, problems.append, snapshots=snapshots, quiet=quiet)
+        if painting.wanted(inputs, overwrite, resume, problems.append, snapshot_every=snapshot_every, quiet=quiet)
     ]
     for problem in problems:
         complain(problem)
@@ -140,7 +151,8 @@ def run(
         chosen = models.load(model, weights).to(runtime)
         recipe = recipes.stylize(chosen.architecture)
         recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
-        recipe = replace(recipe, style_scale=style_scale, init=init, keep_colors=keep_colors, tile=tile, seed=seed)
+        recipe = replace(recipe, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
+        recipe = replace(recipe, tile=tile, seed=seed)
         if model == models.EMBEDDED and models.weights_path("vgg19").is_file():
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
@@ -166,7 +178,14 @@ def run(
             work = stylization.Stylization(seer, read(painting.content), styles, recipe, start)
             images.require_room(painting.target, *work.size)
             painting.paint(
-                work, chosen, options, inputs, resume=resume, snapshots=snapshots, save_every=save_every, quiet=quiet
+                work,
+                chosen,
+                options,
+                inputs,
+                resume=resume,
+                snapshot_every=snapshot_every,
+                save_every=save_every,
+                quiet=quiet,
             )
         except Interrupted:
             raise

@@ -70,7 +70,9 @@ def create(
     """
     if a is not None and a.shape != a_prime.shape:
         sizes = [f"{picture.shape[2]} x {picture.shape[1]}" for picture in (a, a_prime)]
-        raise DataError(f"A is {sizes[0]} pixels and A' {sizes[1]}: they must show the same at the same places")
+        raise DataError(
+            f"A is {sizes[0]} pixels and A' {sizes[1]}: bring them to one size, the same at the same places"
+        )
     size = size or tuple(b.shape[1:])
     a, a_prime, b = (None if picture is None else to_yiq(picture) for picture in (a, a_prime, b))
     color = color_source(a, a_prime) if recipe.color == "auto" else recipe.color

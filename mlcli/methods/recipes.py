@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Supervised:
-    """`mlcli train`; the defaults made the embedded network."""
+    """`mlcli train`; mlcli/weights/cifarnet.md says with which of them the embedded network was made."""
 
     epochs: int = 30
     batch_size: int = 1000
@@ -72,6 +72,7 @@ class Stylize:
     scales: tuple[int, ...] = ()  # none: from `smallest` to `size` by `factor`
     steps: tuple[int, ...] = (1000, 500)
     style_scale: float = 1.0
+    pooling: str = "max"
     init: str = "content"
     keep_colors: bool = False
     tile: int = 512

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcli.engine import features, images
 from mlcli.engine.models import Model
@@ -65,8 +65,11 @@ class Seer(NamedTuple):
 def open_layers(model: Model, recipe: Stylize, runtime: Runtime) -> Seer:
     """Resolve the layers of the recipe; where it names none, those of the convolutional stages.
 
-    Raises UsageError for an unknown layer or one whose units have no place in the picture.
+    The network's padding, and its pooling if the recipe says so, are changed. Raises UsageError for an unknown layer or
+    one whose units have no place in the picture.
     """
+    if recipe.pooling == "average":
+        average_pooling(model)
     stages = [layer for layer in features.layers(model) if layer.alias and layer.is_map]
     style = dict(recipe.style_layers) or {layer.alias: 1.0 for layer in stages}
     content = dict(recipe.content_layers) or {layer.alias: 1.0 for layer in stages[-2:][:1]}
@@ -79,6 +82,24 @@ def open_layers(model: Model, recipe: Stylize, runtime: Runtime) -> Seer:
     # Zeros around the picture are gray of a hue of their own, which shows as a frame.
     features.convolution(model, stages[0].alias if stages else next(iter(layers))).module.padding_mode = "replicate"
     return Seer(Perception(model, layers, runtime, recipe.tile), content, style)
+
+
+def average_pooling(model: Model) -> None:
+    """Have a network average where it takes maxima, for smoother pictures (Gatys et al. 2016, section 2).
+
+    Raises UsageError where it has no layers that do.
+    """
+    parents = [
+        (parent, name, child)
+        for parent in model.network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.MaxPool2d)
+    ]
+    if not parents:
+        raise UsageError(f"--pooling average: {model.name} has no max pooling")
+    for parent, name, child in parents:
+        window = child.kernel_size, child.stride, child.padding, child.ceil_mode
+        setattr(parent, name, nn.AvgPool2d(*window, count_include_pad=False))
 
 
 class Stylization:
@@ -198,6 +219,8 @@ class Stylization:
         if self.recipe.init == "noise":
             noise = torch.rand(3, *size, generator=generator(self.recipe.seed, NOISE))
             return noise.to(self.content.device)
+        if self.recipe.init == "gray":
+            return torch.full((3, *size), 0.5, device=self.content.device)
         if self.recipe.init == "style":
             return covering(self.styles[0].picture, size)
         return resized(self.content, size) if self.start is None else covering(self.start, size)

@@ -53,7 +53,7 @@ def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
     # The square of 32 from column 8 on, halved: blue are rows 4 to 7, columns 8 to 11 of 16, the outer ones less so
     assert [p["place"] for p in strong] == [[5, 9]] * 3
     left, top = 8 + 2 * (9 - 3), 2 * (5 - 3)
-    assert strong[0]["box"] == [left, top, left + 14, top + 14]
+    assert strong[0]["box"] == [left, top, left + 14, top + 14] and strong[0]["size"] == [32, 48]
     blue = (210 / 255 - 0.5) / 0.25
     assert strong[0]["value"] == pytest.approx(blue / (1 + 1e-5) ** 0.5, rel=0.02)
     assert all(p["value"] == pytest.approx(-2, rel=0.02) for p in groups["strongly_negative"])

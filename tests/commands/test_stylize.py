@@ -35,7 +35,7 @@ def test_one_picture_and_what_reproduces_it(files, tmp_path):
     target = tmp_path / "new" / "out.png"
     arguments = ("stylize", content, "--style", style, "--style", content, "-o", target, "--scales", "16,24")
     arguments += ("--steps", "3,2", "--style-weight", 1, "--style-weight", 3, "--style-layer", "conv1=2")
-    arguments += ("--style-layer", "conv3", "--init", "noise", "--snapshots", 2)
+    arguments += ("--style-layer", "conv3", "--init", "noise", "--snapshot-every", 2)
     result = mlcli(*arguments)
     assert result.stdout == "" and "24 x 18, 5 steps" in result.stderr
     assert sorted(path.name for path in target.parent.iterdir()) == [
@@ -195,7 +195,7 @@ def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
     large = ("--style", style, "-o", tmp_path / "out.webp", "--size", 20_000)
     assert "WEBP holds at most" in mlcli("stylize", content, *large, status=2).stderr
     (tmp_path / "out-00002.png").write_bytes(b"mine")
-    arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--snapshots", 2)
+    arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--snapshot-every", 2)
     assert "out-00002.png: exists already" in mlcli(*arguments, status=2).stderr
     assert (tmp_path / "out-00002.png").read_bytes() == b"mine"
 
@@ -221,6 +221,13 @@ def test_a_style_called_content_is_not_where_it_starts(files, tmp_path, monkeypa
     for name, init in (("a.png", ()), ("b.png", ("--init", content))):
         mlcli("stylize", content, "--style", "content", *init, "-o", name, *QUICK)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_gray_is_where_it_may_start(files, tmp_path):
+    content, style = files
+    arguments = ("--init", "gray", "--scales", 16, "--steps", 1, "--lr", 0, "-q", "-o", tmp_path / "out.png")
+    mlcli("stylize", content, "--style", style, *arguments)
+    assert (pixels(tmp_path / "out.png") == 128).all()
 
 
 @pytest.mark.parametrize("option", ["--style", "--mask", "--init"])

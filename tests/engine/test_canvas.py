@@ -120,3 +120,15 @@ def test_a_square_of_any_picture():
     assert torch.equal(canvas.square(small, 9)[:, 1::3, 1::3], small[:, :, :3])
     assert torch.equal(canvas.square(small, 9)[:, ::3], canvas.square(small, 9)[:, 2::3])
     assert canvas.square(torch.rand(3, 40, 1000), 16).shape == (3, 16, 16)
+
+
+def test_a_mosaic_of_groups():
+    tile = torch.full((3, 4, 8), 0.0)
+    picture = np.asarray(canvas.mosaic([[tile] * 3, [], [None]], 8, rows=2, gap=2))
+    assert picture.shape == (2 * 10 + 2, 2 * 10 + 10 + 2 + 1, 3)
+    black = (picture == 0).all(2)
+    expected = np.zeros_like(black)
+    for y, x in ((2, 2), (2, 12), (12, 2)):
+        expected[y + 2 : y + 6, x : x + 8] = True  # in the middle of its place
+    assert np.array_equal(black, expected)
+    assert (picture[2:10, 23:31] == canvas.PAPER).all() and (picture[2:10, 31] == canvas.LINE).all()

@@ -16,8 +16,10 @@ def page(tmp_path_factory):
     (folder / "a b#").mkdir()
     colour = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
     images.write(colour, folder / "a b#" / "red.png")
-    rows = [Row(n, f"conv4:{n}", [Picture("a b#/red.png", "channel <+>"), Picture("none.png", "")]) for n in range(300)]
-    gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0})
+    rows = [
+        Row(n, f"conv4:{n}", [Picture("a b#/red.png", "channel <+>"), Picture("none.png", "", 2.5)]) for n in range(300)
+    ]
+    gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0}, "what <is> here")
     return folder / "index.html"
 
 
@@ -29,6 +31,7 @@ def test_the_page_needs_nothing_from_elsewhere(page):
     source = page.read_text()
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", source)
     assert source.count("loading=lazy") == 600 and 'src="a%20b%23/red.png"' in source
+    assert "<p>what &lt;is&gt; here</p>" in source and source.count('--ratio:1"') == source.count("--ratio:2.5") == 300
     assert "channel &lt;+&gt;" in source and "<h1>an &quot;atlas&quot; &amp; more</h1>" in source
 
 

@@ -51,6 +51,17 @@ def test_scales_from_coarse_to_fine(settings, wanted):
     assert [scale.steps for scale in found] == [1000, 500, 500, 500, 500][: len(found)]
 
 
+def test_average_pooling():
+    layers = (("conv1", 1.0), ("conv2.0.pool", 1.0))
+    maps = begin(replace(TINY, style_layers=layers, pooling="average")).seer.perception.activations(smooth()[None])
+    means = maps["conv1"].unflatten(2, (24, 2)).unflatten(4, (24, 2)).mean((3, 5))
+    assert torch.allclose(maps["conv2.0.pool"], means, atol=1e-6)
+    without = models.create("resnet18", range(2), 32)
+    without.network.maxpool = torch.nn.Identity()
+    with pytest.raises(UsageError, match="--pooling average: resnet18 has no max pooling"):
+        stylization.average_pooling(without)
+
+
 @pytest.mark.parametrize(
     "optimizer, style_loss, left", [("adam", "gram", 0.6), ("adam", "gaussian", 0.6), ("lbfgs", "gram", 0.85)]
 )
