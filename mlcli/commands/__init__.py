@@ -20,6 +20,8 @@ COMMANDS = (
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
+    Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
+    Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )
