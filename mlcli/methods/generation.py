@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from mlcli.engine import canvas, images
 from mlcli.engine.files import file_hash
@@ -88,18 +87,20 @@ def noise(count: int, latent: int, random: torch.Generator, truncation: float | 
 
 
 def between(start: Tensor, end: Tensor, count: int) -> Tensor:
-    """`count` points from each start (N, latent) to its end, along the great circle: (N, count, latent).
+    """`count` points from each start (N, latent) to its end, in equal steps along the arc: (N, count, latent).
 
-    sin((1 - t) a) / sin(a) start + sin(t a) / sin(a) end, a the angle between the two (White 2016). A straight line
-    would pass through points shorter than any noise that the generator was trained on.
+    The direction at t is (sin((1 - t) a) start + sin(t a) end) / sin(a) of the unit vectors, a the angle between the
+    two (White 2016); the length goes linearly. A straight line would pass through points nearer to the origin than any
+    noise that the generator was trained on.
     """
     t = torch.linspace(0, 1, count)[:, None]  # (count, 1)
-    start, end = start[:, None], end[:, None]  # (N, 1, latent)
-    angle = cosine_similarity(start, end, dim=-1).clamp(-1, 1).acos()[..., None]  # (N, 1, 1)
+    lengths = [point.norm(dim=1, keepdim=True)[:, None] for point in (start, end)]  # (N, 1, 1)
+    u, v = (point[:, None] / length for point, length in zip((start, end), lengths, strict=True))  # (N, 1, latent)
+    angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()  # (N, 1, 1)
     apart = angle.sin() > 1e-4  # points of one direction have a straight line between them
     first = torch.where(apart, ((1 - t) * angle).sin() / angle.sin(), 1 - t)  # (N, count, 1)
     second = torch.where(apart, (t * angle).sin() / angle.sin(), t)
-    return first * start + second * end
+    return (first * u + second * v) * torch.lerp(*lengths, t)
 
 
 class Drawn(NamedTuple):
