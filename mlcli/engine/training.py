@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.engine import signals
@@ -43,10 +42,10 @@ class Method(Protocol):
         """The files of a batch, for the message when a loss is no longer a number."""
 
     def evaluate(self) -> dict[str, float]:
-        """Figures on validation data; called at the end of an epoch, or when the plan says, by every process."""
+        """Figures on validation data; called at the end of an epoch by every process."""
 
-    def samples(self) -> dict[str, Tensor | Image]:
-        """Pictures by name, as `images.write` takes them, to be written beside the step; may be empty."""
+    def samples(self) -> dict[str, Tensor]:
+        """Pictures (3, H, W) in [0, 1] by name, to be written beside the step; may be empty."""
 
     def save_model(self, run: Run) -> None:
         """Write the result."""
@@ -57,7 +56,7 @@ class Plan:
     """How long and how often.
 
     `items` and `batch_size` set the epoch: items // batch_size steps, the remainder of each shuffle left out.
-    `log_every` is in steps, `save_every` in seconds; `evaluate_every` in steps, by default those of an epoch.
+    `log_every` is in steps, `save_every` in seconds.
     """
 
     items: int
@@ -66,7 +65,6 @@ class Plan:
     seed: int
     log_every: int = 20
     save_every: float = 60.0
-    evaluate_every: int | None = None
     max_steps: int | None = None
     prefetch: int = 2
 
@@ -81,10 +79,6 @@ class Plan:
     def steps(self) -> int:
         whole = self.steps_per_epoch * self.epochs
         return min(whole, self.max_steps) if self.max_steps else whole
-
-    def evaluates(self, step: int) -> bool:
-        """Whether figures and samples are due after so many steps."""
-        return step % (self.evaluate_every or self.steps_per_epoch) == 0 or step == self.steps
 
     def indices(self, step: int) -> Tensor:
         """The batch (B,) of step `step`: epoch by epoch a new permutation, a function of (seed, step)."""
@@ -140,8 +134,8 @@ def fit(
             first_bad = torch.where((first_bad < 0) & ~finite, step, first_bad)
             step += 1
             window.add(losses)
-            evaluates = plan.evaluates(step)
-            logs = evaluates or step % plan.log_every == 0
+            ends_epoch = step % plan.steps_per_epoch == 0 or step == plan.steps
+            logs = ends_epoch or step % plan.log_every == 0
             stops = processes.any(bool(caught))
             saves = stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
             if logs or saves:
@@ -149,14 +143,14 @@ def fit(
             values = {}
             if logs:
                 values = {name: processes.mean(mean).item() for name, mean in window.empty().items()}
-                if evaluates:
+                if ends_epoch:
                     values |= method.evaluate()
                     figures = values
                 if processes.main:
                     run.log(step, values | {"seconds": round(time.monotonic() - began, 2)})
-                    for name, image in (method.samples() if evaluates else {}).items():
+                    for name, image in (method.samples() if ends_epoch else {}).items():
                         write(image, run.samples_folder / f"{name}-{step:08d}.png")
-            tell("epoch" if evaluates else "step", values)
+            tell("epoch" if ends_epoch else "step", values)
             if saves:
                 _guard_state(method, step, run)
                 if processes.main:
