@@ -108,6 +108,8 @@ def fit(
 
         def show(event: training.Progress) -> None:
             note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+            if event.event == "warning":
+                bar.line(f"{run.folder}: {event.note}")
             if event.event == "resumed":
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")

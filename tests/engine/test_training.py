@@ -41,8 +41,11 @@ class LinearFit:
         self.at_step(step)
         return {"loss": loss}
 
-    def name_batch(self, indices):
+    def name_batch(self, indices, step):
         return [f"{index}.png" for index in indices.tolist()]
+
+    def warning(self, values):
+        return ""
 
     def evaluate(self):
         return {"slope": self.network.weight.item()}
