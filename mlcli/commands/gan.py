@@ -127,6 +127,7 @@ def run(
         recipe.steps,  # more epochs than there can be
         recipe.seed,
         save_every=options["save_every"],
+        sample_every=options["evaluate_every"],
         evaluate_every=options["evaluate_every"],
         max_steps=recipe.steps,
     )

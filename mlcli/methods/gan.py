@@ -8,7 +8,7 @@ Deviations: the noise of D's last update serves G's too (one pass through G less
 pictures have the classes of the real ones beside them, in place of classes drawn uniformly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -139,8 +139,11 @@ class Gan:
         self.processes.average_gradients(network.parameters())
         optimizer.step()
 
-    def name_batch(self, indices: Tensor) -> list[str]:
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
         return [str(self.pictures.paths[index]) for index in indices.tolist()]
+
+    def warning(self, values: Mapping[str, float]) -> str:
+        return ""
 
     def evaluate(self) -> dict[str, float]:
         """Distances of generated pictures to the data, both of so many pictures as the recipe compares."""

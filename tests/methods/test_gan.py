@@ -175,7 +175,7 @@ def test_learns_classes(loss):
     method = game(
         pictures, ("red", "blue"), loss=loss, spectral=loss != "wasserstein", filters=8, batch_size=24, **rates
     )
-    for step in range(100):
+    for step in range(150):
         indices = torch.randint(0, len(pictures), (24,), generator=generator(step))
         method.step(method.load(indices, step), step)
     labels = torch.arange(100) % 2
