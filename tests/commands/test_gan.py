@@ -123,13 +123,17 @@ def newest_state(run: Path) -> int:
 
 def start(*words) -> subprocess.Popen:
     command = [sys.executable, "-m", *map(str, words), "--save-every", "0"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT)
 
 
 def kill_after(process: subprocess.Popen, run: Path, step: int) -> None:
+    """SIGKILL to the process and its children (torchrun gives each of its workers a session of its own)."""
     while newest_state(run) < step and process.poll() is None:
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
+    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    family = [int(pid) for pid, parent in map(str.split, table.splitlines()) if int(parent) == process.pid]
+    for pid in [process.pid, *family]:
+        os.kill(pid, signal.SIGKILL)
     process.communicate()
 
 
@@ -145,18 +149,21 @@ def test_killed_and_resumed_equals_never_killed(data, brief, tmp_path):
         assert (run / "samples" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_two_processes_agree_with_one_and_resume(data, brief, tmp_path):
-    run = tmp_path / "run"
-    launch = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += ["gan", data, "-o", run, *BRIEF, "--device", "cpu"]
+def test_two_processes_agree_with_one_and_resume(data, tmp_path):
+    """Not under the hinge loss, which has at first no gradient for the last bias: Adam makes steps of its rounding."""
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    words = ["gan", data, *BRIEF, "--loss", "non-saturating", "--device", "cpu"]
+    mlcli(*words, "-o", alone)
+    launch = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli", *words, "-o", run]
     kill_after(start(*launch), run, 5)
     assert 5 <= newest_state(run) < 80
     process = start(*launch, "--resume")
     message = process.communicate()[1].decode()
     assert process.returncode == 0, message
-    for ours, theirs in zip(metrics(run), metrics(brief), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
-    one, two = (load_file(folder / "model.safetensors") for folder in (brief, run))
+    for ours, theirs in zip(metrics(run), metrics(alone), strict=True):
+        for name in ("discriminator", "generator"):  # not how often it is right: answers near 0 change sides
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-3)
+    one, two = (load_file(folder / "model.safetensors") for folder in (alone, run))
     for name, tensor in one.items():
         assert (tensor.float() - two[name].float()).norm() <= 1e-2 * tensor.float().norm() + 1e-3, name
 
