@@ -23,7 +23,14 @@ class Loss(StrEnum):
     wasserstein = "wasserstein"
 
 
-DEFAULT_LOSS = Loss(DEFAULT.loss)
+class Schedule(StrEnum):
+    linear = "linear"
+    cosine = "cosine"
+    step = "step"
+    constant = "constant"
+
+
+DEFAULT_LOSS, DEFAULT_SCHEDULE = Loss(DEFAULT.loss), Schedule(DEFAULT.schedule)
 
 
 def run(
@@ -63,6 +70,9 @@ def run(
     lr_discriminator: Annotated[
         float, typer.Option("--lr-discriminator", min=0, help="Rate of the discriminator.")
     ] = DEFAULT.lr_discriminator,
+    schedule: Annotated[
+        Schedule, typer.Option("--schedule", help="Of both rates; linear is constant for half of the steps, then to 0.")
+    ] = DEFAULT_SCHEDULE,
     beta1: Annotated[float, typer.Option("--beta1", min=0, max=0.999, help="Momentum of Adam.")] = DEFAULT.beta1,
     beta2: Annotated[float, typer.Option("--beta2", min=0, max=0.99999, help="Of the squares.")] = DEFAULT.beta2,
     ema: Annotated[

@@ -22,6 +22,7 @@ from mlcli.engine.folders import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, generator
+from mlcli.engine.training import SCHEDULES
 from mlcli.methods import distances, recipes
 from mlcli.methods.adversarial import LOSSES, gradient_penalty
 from mlcli.methods.generation import Sampler, noise
@@ -65,10 +66,8 @@ class Gan:
         self.discriminator = self._ready(Discriminator(size, channels, recipe.filters, known, recipe.spectral))
         self.average = Average(self.generator, recipe.ema)
         self.sampler = Sampler(self.average.network, classes, runtime)
-        self.optimizers = {
-            "generator": self._adam(self.generator, recipe.lr),
-            "discriminator": self._adam(self.discriminator, recipe.lr_discriminator),
-        }
+        self.rates = {"generator": recipe.lr, "discriminator": recipe.lr_discriminator}
+        self.optimizers = {name: self._adam(getattr(self, name), rate) for name, rate in self.rates.items()}
         self.state = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.network}
         self.state |= {f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()}
         self._real_features: Tensor | None = None
@@ -96,6 +95,10 @@ class Gan:
         return [Batch(*batch) for batch in zip(*parts, strict=True)]
 
     def step(self, batch: list[Batch], step: int) -> dict[str, Tensor]:
+        factor = SCHEDULES[self.recipe.schedule](step, self.recipe.steps)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[name] * factor
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(batch, 1):
             pictures, labels, latent, epsilon = (each.to(self.runtime.device, non_blocking=True) for each in part)

@@ -122,7 +122,7 @@ class Maximization:
 
 @dataclass(frozen=True)
 class Gan:
-    """`mlcli gan`; spectral norm, learning rate and betas of Miyato et al. 2018 (setting C), rate by the batch.
+    """`mlcli gan`; spectral norm, learning rates and betas of Miyato et al. 2018 (setting C).
 
     A step updates the discriminator `discriminator_steps` times, on as many batches, and then the generator.
     spectral: None is on, but for the Wasserstein loss, whose penalty holds the discriminator in its place.
@@ -138,6 +138,7 @@ class Gan:
     filters: int = 64
     lr: float = 2e-4
     lr_discriminator: float = 2e-4
+    schedule: str = "linear"
     beta1: float = 0.5
     beta2: float = 0.999
     ema: float = 0.999
