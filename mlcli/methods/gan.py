@@ -45,9 +45,9 @@ class Batch(NamedTuple):
 class Gan:
     """Training of one generator and its discriminator; the engine's loop drives it.
 
-    The loop's batch is `discriminator_steps` batches of the recipe; where those are several, several processes make them
-    up of the same pictures in another order than one does. features: of the pictures in which distances to the data are
-    measured; None measures none.
+    The loop's batch is `discriminator_steps` batches of the recipe; of several, several processes share out the same
+    pictures in another order than one does.
+    features: of the pictures in which distances to the data are measured; None measures none.
     """
 
     def __init__(
