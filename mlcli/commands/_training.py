@@ -17,7 +17,8 @@ from mlcli.engine.runs import Run
 from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
-FREE = {"output", "device", "workers", "save_every", "overwrite", "resume", "quiet", "data", "images", "val"}
+FREE = {"output", "device", "workers", "save_every", "sample_every", "overwrite", "resume", "quiet"}
+FREE |= {"data", "folder_a", "folder_b", "images", "val"}
 
 
 def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:

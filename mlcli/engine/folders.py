@@ -201,14 +201,19 @@ class ClassFolder:
 
     def digest(self) -> str:
         """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
-        total = hashlib.sha256()
-        for path in self.paths:
-            try:
-                size = path.stat().st_size
-            except OSError:
-                size = -1  # a link that leads nowhere
-            total.update(os.fsencode(path.relative_to(self.root).as_posix()) + b"\0%d\0" % size)
-        return total.hexdigest()
+        return digest(self.root, self.paths)
+
+
+def digest(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over the names inside the root, of paths that lie there, and the sizes in bytes."""
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = -1  # a link that leads nowhere
+        total.update(os.fsencode(path.relative_to(root).as_posix()) + b"\0%d\0" % size)
+    return total.hexdigest()
 
 
 def _nearest(unknown: list[str], known: list[str]) -> str:

@@ -36,4 +36,4 @@ class HistoryPool:
         return {"pictures": self.pictures}
 
     def load_state_dict(self, state: dict) -> None:
-        self.pictures = state["pictures"]
+        self.pictures = state["pictures"].clone()
