@@ -26,6 +26,7 @@ from mlcli.engine.training import SCHEDULES
 from mlcli.methods import distances, recipes
 from mlcli.methods.adversarial import LOSSES, gradient_penalty
 from mlcli.methods.generation import Sampler, noise
+from mlcli.methods.translation import Balance, share_right
 from mlcli.networks.dcgan import Discriminator, Generator
 
 LATENT, FLIPS, PENALTY, SAMPLES, COMPARED = 10, 11, 12, 13, 14  # purposes of the random streams
@@ -61,7 +62,7 @@ class Gan:
     ):
         self.pictures, self.recipe = pictures, recipe
         self.runtime, self.processes, self.features = runtime, processes, features
-        self.loss = LOSSES[recipe.loss]
+        self.loss, self.balance = LOSSES[recipe.loss], Balance()
         size, channels, known = pictures.size, pictures.channels, len(classes)
         self.generator = self._ready(Generator(size, channels, recipe.latent, recipe.filters, known))
         self.discriminator = self._ready(Discriminator(size, channels, recipe.filters, known, recipe.spectral))
@@ -112,7 +113,7 @@ class Gan:
         return sums | self.update_generator(fake, labels, step)
 
     def update_discriminator(self, real: Tensor, fake: Tensor, labels: Tensor, epsilon: Tensor) -> dict[str, Tensor]:
-        """real, fake: (B, C, S, S) in [-1, 1]. Returns D's loss and how often D is right on each."""
+        """real, fake: (B, C, S, S) in [-1, 1]. Returns D's loss and how often D is right."""
         with self.runtime.autocast():
             logits = self.discriminator(torch.cat([real, fake]), torch.cat([labels, labels]))
             of_real, of_fake = logits.chunk(2)
@@ -123,9 +124,7 @@ class Gan:
                 loss = loss + self.recipe.gradient_penalty * penalty
                 figures["gradient_penalty"] = penalty
         self._update("discriminator", self.discriminator, loss)
-        threshold = 0.5 if self.recipe.loss == "least-squares" else 0.0  # between the two targets
-        right = {"real_accuracy": of_real > threshold, "fake_accuracy": of_fake <= threshold}
-        return figures | {name: answers.float().mean() for name, answers in right.items()}
+        return figures | {"right": share_right(of_real, of_fake)}
 
     def update_generator(self, fake: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
         self.discriminator.requires_grad_(False)  # no gradient of its weights is computed here
@@ -147,7 +146,7 @@ class Gan:
         return [str(self.pictures.paths[index]) for index in indices.tolist()]
 
     def warning(self, values: Mapping[str, float]) -> str:
-        return ""
+        return self.balance.warning(values)
 
     def evaluate(self) -> dict[str, float]:
         """Distances of generated pictures to the data, both of so many pictures as the recipe compares."""

@@ -96,12 +96,16 @@ def test_rates_follow_the_schedule():
         assert rates == pytest.approx([0.2 * factor, 0.4 * factor])
 
 
-def test_how_often_the_discriminator_is_right():
-    method = game(loss="least-squares", classes=())
+def test_a_discriminator_that_has_won_is_said():
+    method = game(classes=())
     answers = torch.tensor([0.9, 0.4, 0.7, 0.6, 0.2, 0.6, 0.4, 0.1], requires_grad=True)
     method.discriminator.forward = lambda pictures, labels: answers * 1
     figures = method.update_discriminator(*torch.zeros(2, 4, 1, 8, 8), torch.zeros(4), torch.zeros(4))
-    assert (figures["real_accuracy"].item(), figures["fake_accuracy"].item()) == (0.75, 0.75)
+    assert figures["right"].item() == 0.75
+    said = [
+        method.warning({"discriminator": 0.0, "generator": 5.0, "right": 1.0}) for _ in range(method.balance.PATIENCE)
+    ]
+    assert not any(said[:-1]) and "told every real picture from a generated one" in said[-1]
 
 
 def test_the_average_follows_the_generator():
