@@ -25,6 +25,8 @@ COMMANDS = (
     Command("pix2pix", "pix2pix", "Translate", "mlcli pix2pix facades/ -o runs/facades"),
     Command("cyclegan", "cyclegan", "Translate", "mlcli cyclegan horses/ zebras/ -o runs/zebras"),
     Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
+    Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
+    Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.engine import signals
@@ -42,13 +43,13 @@ class Method(Protocol):
         """The files of the batch of a step, for the message when a loss is no longer a number."""
 
     def evaluate(self) -> dict[str, float]:
-        """Figures on validation data; called at the end of an epoch by every process."""
+        """Figures on validation data; called at the end of an epoch, or when the plan says, by every process."""
 
     def warning(self, values: Mapping[str, float]) -> str:
         """What is wrong with the logged means of the losses, though they are numbers; usually nothing ('')."""
 
-    def samples(self) -> dict[str, Tensor]:
-        """Pictures (3, H, W) in [0, 1] by name, to be written beside the step; may be empty."""
+    def samples(self) -> dict[str, Tensor | Image]:
+        """Pictures by name, as `images.write` takes them, to be written beside the step; may be empty."""
 
     def save_model(self, run: Run) -> None:
         """Write the result."""
@@ -59,8 +60,8 @@ class Plan:
     """How long and how often.
 
     `items` and `batch_size` set the epoch: items // batch_size steps, the remainder of each shuffle left out.
-    `log_every` and `sample_every` are in steps, `save_every` in seconds. Samples are drawn at the end of each epoch
-    where `sample_every` is None.
+    `log_every`, `sample_every` and `evaluate_every` are in steps, `save_every` in seconds. Samples are drawn, and
+    figures measured, at the end of each epoch where theirs is None.
     """
 
     items: int
@@ -70,6 +71,7 @@ class Plan:
     log_every: int = 20
     save_every: float = 60.0
     sample_every: int | None = None
+    evaluate_every: int | None = None
     max_steps: int | None = None
     prefetch: int = 2
 
@@ -88,6 +90,10 @@ class Plan:
     def samples_after(self, step: int) -> bool:
         """Whether pictures are drawn after so many steps."""
         return step == self.steps or step % (self.sample_every or self.steps_per_epoch) == 0
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether figures are measured after so many steps."""
+        return step == self.steps or step % (self.evaluate_every or self.steps_per_epoch) == 0
 
     def indices(self, step: int) -> Tensor:
         """The batch (B,) of step `step`: epoch by epoch a new permutation, a function of (seed, step)."""
@@ -144,8 +150,8 @@ def fit(
             first_bad = torch.where((first_bad < 0) & ~finite, step, first_bad)
             step += 1
             window.add(losses)
-            ends_epoch = step % plan.steps_per_epoch == 0 or step == plan.steps
-            logs = ends_epoch or step % plan.log_every == 0
+            evaluates = plan.evaluates_after(step)
+            logs = evaluates or step % plan.log_every == 0
             stops = processes.any(bool(caught))
             saves = stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
             draws = plan.samples_after(step)
@@ -157,7 +163,7 @@ def fit(
                 if warning := method.warning(values):
                     names = _named(method.name_batch(plan.indices(step - 1), step - 1))
                     tell("warning", note=f"step {step}: {warning}. The last batch was {names}")
-                if ends_epoch:
+                if evaluates:
                     values |= method.evaluate()
                     figures = values
                 if processes.main:
@@ -165,7 +171,7 @@ def fit(
             if draws and processes.main:
                 for name, image in method.samples().items():
                     write(image, run.samples_folder / f"{name}-{step:08d}.png")
-            tell("epoch" if ends_epoch else "step", values)
+            tell("epoch" if evaluates else "step", values)
             if saves:
                 _guard_state(method, step, run)
                 if processes.main:

@@ -122,6 +122,33 @@ class Maximization:
 
 
 @dataclass(frozen=True)
+class Gan:
+    """`mlcli gan`; spectral norm, learning rates and betas of Miyato et al. 2018 (setting C).
+
+    A step updates the discriminator `discriminator_steps` times, on as many batches, and then the generator.
+    spectral: None is on, but for the Wasserstein loss, whose penalty holds the discriminator in its place.
+    """
+
+    steps: int = 20000
+    batch_size: int = 64
+    loss: str = "hinge"
+    spectral: bool | None = None
+    gradient_penalty: float = 10.0
+    discriminator_steps: int = 1
+    latent: int = 128
+    filters: int = 64
+    lr: float = 2e-4
+    lr_discriminator: float = 2e-4
+    schedule: str = "linear"
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.999
+    flip: bool = False
+    compared: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Translation:
     """What training of translators has in common; names of networks and losses as in their registries.
 

@@ -125,9 +125,9 @@ class Balance:
             self.lines[name] = self.lines[name] + 1 if holds else 0
         if self.lines["won"] == self.PATIENCE:
             return (
-                "the discriminator has told every real picture from its translation for long, so the generator learns "
+                "the discriminator has told every real picture from a generated one for long, so the generator learns "
                 "little from it any more. A sign of too few or unlike pictures; --loss least-squares or hinge, a "
-                "lower --lr or fewer --layers can help"
+                "lower --lr or a smaller discriminator can help"
             )
         if self.lines["lost"] == self.PATIENCE:
             return (

@@ -163,6 +163,13 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")} == before, "make would do all that follows"
 
 
+def test_figures_are_measured_when_the_plan_says(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run, evaluate_every=7)
+    assert [line["step"] for line in lines(run) if "slope" in line] == [7, 14, 21, 28, 30]
+    assert [int(file.stem[-8:]) for file in sorted(run.samples_folder.iterdir())] == [5, 10, 15, 20, 25, 30]
+
+
 def test_signal_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(new_run(tmp_path / "run"), epochs=1)
