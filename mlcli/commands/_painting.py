@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.engine import files, images, signals
-from mlcli.engine.folders import find_images
 from mlcli.engine.models import Model
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
 from mlcli.methods.stylization import Stylization
@@ -60,7 +60,7 @@ class Painting:
             return True
         if not exists or begun:
             return True
-        if self.target.stat().st_mtime >= max(_modified(path) for path in (self.content, *inputs)):
+        if self.target.stat().st_mtime >= max(modified(path) for path in (self.content, *inputs)):
             return False
         if not self.target.with_name(self.target.name + ".json").is_file():
             report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
@@ -159,44 +159,26 @@ def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], li
     One content that is a file goes to the picture `output`. Else `output` is a folder, in which each result has the
     name of its content, below a content folder the same path. Raises UsageError, DataError.
     """
-    ends_in_picture = output.suffix.lower() in images.WRITERS
-    found = [(given, find_images([given])) for given in contents]
-    paths = [path for _, each in found for path in each.paths]
-    problems: list[MlcliError] = [problem for _, each in found for problem in each.problems]
-    if not paths:
+    targets, problems = results(contents, output, _writable)
+    if not targets:
         raise DataError(f"{' '.join(contents)}: no pictures there")
-    if len(paths) == 1 and not os.path.isdir(contents[0]) and not os.path.isdir(output):
+    if len(targets) == 1 and not os.path.isdir(contents[0]) and not os.path.isdir(output):
+        content = next(iter(targets.values()))
         images.output_format(output)
-        _refuse_content(paths[0], output)
-        return [Painting(paths[0], output, True)], problems
-    if ends_in_picture and not os.path.isdir(output):
-        raise UsageError(f"{output}: {len(paths)} contents need a folder to go to, not one picture")
-    jobs: dict[Path, Painting] = {}
-    for given, each in found:
-        for path in each.paths:
-            inside = path.relative_to(given) if os.path.isdir(given) else Path(path.name)
-            target = output / inside
-            if target.suffix.lower() not in images.WRITERS:
-                target = target.with_name(target.name + ".png")
-            if target in jobs:
-                if jobs[target].content.absolute() != path.absolute():
-                    problems.append(
-                        UsageError(f"{path}: its result would be {target}, as that of {jobs[target].content}")
-                    )
-                continue
-            _refuse_content(path, target)
-            jobs[target] = Painting(path, target, False)
-    return list(jobs.values()), problems
+        _refuse_content(content, output)
+        return [Painting(content, output, True)], problems
+    if output.suffix.lower() in images.WRITERS and not os.path.isdir(output):
+        raise UsageError(f"{output}: {len(targets)} contents need a folder to go to, not one picture")
+    for target, content in targets.items():
+        _refuse_content(content, target)
+    return [Painting(content, target, False) for target, content in targets.items()], problems
+
+
+def _writable(path: Path) -> Path:
+    """The name of a result: that of its content, and .png behind one that says no format to write."""
+    return path if path.suffix.lower() in images.WRITERS else path.with_name(path.name + ".png")
 
 
 def _refuse_content(content: Path, target: Path) -> None:
     if os.path.exists(target) and os.path.exists(content) and os.path.samefile(content, target):
         raise UsageError(f"{target}: is the content itself; name another output")
-
-
-def _modified(path: Path) -> float:
-    """When a file was last changed; a missing one, which is named later, counts as new."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return float("inf")

@@ -1,6 +1,7 @@
-"""The pictures that a command's arguments name, and reading them one after the other."""
+"""The pictures that a command's arguments name, where what is made of each goes, and reading them one by one."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mlcli.commands._report import Progress, complain
@@ -17,6 +18,61 @@ def named(images: list[str]) -> tuple[list[Path], int]:
     if not found.paths:
         raise DataError(f"{' '.join(images)}: no pictures there")
     return found.paths, len(found.problems)
+
+
+def results(
+    given: Sequence[str], output: Path, name: Callable[[Path], Path]
+) -> tuple[dict[Path, Path], list[Exception]]:
+    """({result: its picture}, the problems met): for each picture of `given` a place in the folder `output`.
+
+    The result of a file has its name there, that of a picture in a given folder its path in that. `name` changes the
+    end of the path to what the result is called. Where `output` is inside a given folder, the pictures in it, results
+    of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
+    """
+    from mlcli.engine.folders import find_images
+    from mlcli.errors import UsageError
+
+    places: dict[Path, Path] = {}
+    problems: list[Exception] = []
+    own = Path(os.path.realpath(output))
+    for each in given:
+        found = find_images([each])
+        problems += found.problems
+        inside = os.path.isdir(each)
+        holds_results = inside and Path(os.path.realpath(each)) in own.parents
+        for path in found.paths:
+            if holds_results and own in Path(os.path.realpath(path)).parents:
+                continue
+            place = name(output / (path.relative_to(each) if inside else path.name))
+            if place not in places:
+                places[place] = path
+            elif places[place].absolute() != path.absolute():
+                problems.append(UsageError(f"{path}: its result would be {place}, as that of {places[place]}"))
+    return places, problems
+
+
+def modified(path: Path) -> float:
+    """When a file was last changed; a missing one, which is named later, counts as new."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
+    from mlcli.engine.images import MAX_PIXELS
+    from mlcli.errors import UsageError
+
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise UsageError(f"--size {text}: take a side in pixels, as in 256, or width and height, as in 320x200")
+    if sides[0] * sides[-1] > MAX_PIXELS:
+        raise UsageError(f"--size {text}: more than the limit of {MAX_PIXELS:,} pixels; take a smaller one")
+    return sides[-1], sides[0]
 
 
 class Readable:

@@ -1,5 +1,6 @@
 """Where a command's result goes: stdout, or a file that is refused if it exists."""
 
+import json
 import os
 import shlex
 import sys
@@ -55,6 +56,20 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
 def resume_command() -> str:
     """The command line that goes on with what this one has begun."""
     return shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
+
+
+def refuse_others(begun: Path, options: dict) -> None:
+    """Raise UsageError where the results in a folder, of which the record `begun` tells, were made with others."""
+    try:
+        then = json.loads(begun.read_text("utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{begun}: cannot be read; --overwrite makes all anew") from None
+    for name, value in options.items():
+        if then.get(name) != value:
+            raise UsageError(
+                f"{begun.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
+                "folder, or --overwrite makes them anew"
+            )
 
 
 def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:

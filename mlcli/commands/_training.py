@@ -13,10 +13,12 @@ from mlcli.engine import report, training
 from mlcli.engine.folders import ClassFolder, PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
+from mlcli.engine.tensorboard import Curves
 from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
-FREE = {"output", "device", "workers", "save_every", "overwrite", "resume", "quiet", "data", "val"}
+FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
+FREE |= {"data", "folder_a", "folder_b", "images", "val"}
 
 
 def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:
@@ -99,7 +101,13 @@ def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
 
 
 def fit(
-    run: Run, method: training.Method, plan: training.Plan, processes: Processes, *, quiet: bool
+    run: Run,
+    method: training.Method,
+    plan: training.Plan,
+    processes: Processes,
+    *,
+    quiet: bool,
+    curves: Curves | None = None,
 ) -> dict[str, float]:
     """Train with a bar or log lines on stderr; write the report; returns the last figures."""
     quiet = quiet or not processes.main
@@ -107,11 +115,15 @@ def fit(
 
         def show(event: training.Progress) -> None:
             note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+            if event.event == "warning":
+                bar.line(f"{run.folder}: {event.note}")
             if event.event == "resumed":
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
             if event.event == "epoch" and processes.main:
                 report.write(run)
+            if curves and event.values and event.event in ("step", "epoch") and processes.main:
+                curves.add(event.step, event.values)
 
         try:
             return training.fit(method, plan, run, processes, report=show)

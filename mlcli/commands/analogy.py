@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._pictures import height_and_width
 from mlcli.commands._report import Progress, say
 from mlcli.methods.recipes import ANALOGIES
 
@@ -136,7 +137,7 @@ def run(
                 raise UsageError(f"--{name.replace('_', '-')} compares with A and B, which --mode {mode} has not")
     elif size is not None:
         raise UsageError(f"--size is for --mode texture-synthesis; with --mode {mode} the result is as large as B")
-    wanted = None if size is None else texture_size(size)
+    wanted = None if size is None else height_and_width(size)
     runtime = Runtime.choose(device)
     named = dict(zip(recipe.inputs, pictures, strict=True))
     loaded = {name: images.to_unit(images.read(path)).to(runtime.device) for name, path in named.items()}
@@ -160,19 +161,3 @@ def run(
     )
     height, width = result.b_prime.shape[1:]
     say(f"{output}: {width} x {height} pixels, mean distance of the neighbourhoods {result.distance:.4f}", quiet)
-
-
-def texture_size(text: str) -> tuple[int, int]:
-    """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
-    from mlcli.engine.images import MAX_PIXELS
-    from mlcli.errors import UsageError
-
-    try:
-        sides = [int(side) for side in text.lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise UsageError(f"--size {text}: take a side in pixels, as in 256, or width and height, as in 320x200")
-    if sides[0] * sides[-1] > MAX_PIXELS:
-        raise UsageError(f"--size {text}: more than the limit of {MAX_PIXELS:,} pixels; take a smaller one")
-    return sides[-1], sides[0]

@@ -170,6 +170,12 @@ class ClassFolder:
             raise DataError(f"{root}: no pictures for {_listed(empty)}; add some or remove the folder")
         return cls(root, tuple(known), paths, labels)
 
+    @classmethod
+    def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
+        """Pictures without labels, as a data set of one class that has no name."""
+        paths = [Path(path).absolute() for path in paths]
+        return cls(Path(os.path.commonpath([path.parent for path in paths])), ("",), paths, [0] * len(paths))
+
     def require_classes(self, least: int) -> None:
         """Raise DataError where there are fewer classes."""
         if len(self.classes) < least:

@@ -9,7 +9,7 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,27 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Raises ImageError, naming the file, for everything that is no whole picture of at most `max_pixels`.
     """
+    return _decoded(path, max_pixels, lambda picture: _upright(picture, from_pillow(picture)))
+
+
+def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The class numbers (1, H, W) uint8 that a map holds: indices of a palette, or levels of 8-bit or 1-bit gray.
+
+    Raises ImageError as `read` does, and for pictures of other kinds.
+    """
+
+    def numbers(picture: Image.Image) -> Tensor:
+        if picture.mode not in ("P", "L", "1"):
+            raise ImageError(
+                f"{path}: a picture of mode {picture.mode}, not a map of classes; these have a palette or 8-bit gray"
+            )
+        return _upright(picture, torch.from_numpy(np.array(picture).astype(np.uint8))[None])
+
+    return _decoded(path, max_pixels, numbers)
+
+
+def _decoded(path: str | Path, max_pixels: int, pixels: Callable[[Image.Image], Tensor]) -> Tensor:
+    """What `pixels` makes of the first frame of a file. Raises ImageError for all that is no whole picture."""
     _prepare_pillow(max_pixels)
     try:
         with _open(path) as stream, Image.open(stream) as picture:
@@ -73,7 +94,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
             if picture.format == "JPEG2000" and not _ends_whole(stream):
                 raise ImageError(f"{path}: cut off; replace the file")
             picture.load()
-            return _upright(picture, from_pillow(picture))
+            return pixels(picture)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -316,16 +337,26 @@ def to_gray(image: Tensor) -> Tensor:
 
 
 def fit(image: Tensor, size: int) -> Tensor:
-    """The central square of (C, H, W), resized to (C, size, size), bilinear with antialiasing; same dtype.
+    """The central square of (C, H, W), resized to (C, size, size), bilinear with antialiasing; same dtype."""
+    return fill(image, (size, size))
 
-    The square is cut before resizing, which sees the same field as torchvision's resize and centre crop, and
-    does not blow a strip of 1 x 10000 up to a gigabyte first.
+
+def fill(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """As much of the middle of (C, H, W) as has the ratio of `size`, resized to it as `fit` does.
+
+    It is cut before resizing, which sees the same field as torchvision's resize and centre crop, and does not blow a
+    strip of 1 x 10000 up to a gigabyte first.
     """
-    top, left, side = central_square(*image.shape[-2:])
-    square = image[:, top : top + side, left : left + side]
-    if side == size:
-        return square.contiguous()
-    return F.interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    height, width = image.shape[-2:]
+    if height * size[1] <= width * size[0]:
+        width = max(1, round(height * size[1] / size[0]))
+    else:
+        height = max(1, round(width * size[0] / size[1]))
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    middle = image[:, top : top + height, left : left + width]
+    if (height, width) == size:
+        return middle.contiguous()
+    return F.interpolate(middle[None], size=size, mode="bilinear", antialias=True)[0]
 
 
 def central_square(height: int, width: int) -> tuple[int, int, int]:
@@ -414,6 +445,13 @@ def to_pillow(image: Tensor, *, bits: int = 8) -> Image.Image:
     if image.ndim == 3:
         image = image.permute(1, 2, 0)
     return Image.fromarray(to_bytes(image).contiguous().numpy())
+
+
+def with_palette(numbers: Tensor, colours: Tensor) -> Image.Image:
+    """A map of classes (H, W) uint8 as a picture whose palette is their colours (K, 3) uint8; see `read_labels`."""
+    picture = Image.fromarray(numbers.numpy())
+    picture.putpalette(colours.flatten().tolist())
+    return picture
 
 
 def _quantised(image: Tensor, levels: int) -> Tensor:

@@ -232,7 +232,7 @@ def _described(tensors: Mapping[str, Tensor], description: Mapping, file: str | 
         model = Model(name, network, classes, Preprocessing(**settings), architecture, Path(file), options)
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    _fill(network, tensors, file)
+    fill(network, tensors, file)
     return model
 
 
@@ -244,7 +244,7 @@ def _with_weights(model: Model, file: str | Path) -> Model:
             # Some files carry the auxiliary heads of training and some do not.
             model.options["aux_logits"] = any(key.lower().startswith("aux") for key in tensors)
             model.network = _network(model.architecture, len(model.classes), model.options)
-        _fill(model.network, tensors, file)
+        fill(model.network, tensors, file)
         model.weights_file = Path(file)
         return model
     described = _described(tensors, description, file, model.name)
@@ -361,7 +361,8 @@ def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict]:
     return dict(tensors), {}
 
 
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -> None:
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -> None:
+    """Load the tensors of a file into a network. Raises WeightsError where they do not fit."""
     own = network.state_dict()
     wrong = [key for key in own if key in tensors and own[key].shape != tensors[key].shape]
     # torchvision's own files of older models lack the batch counters

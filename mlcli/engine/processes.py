@@ -57,6 +57,10 @@ class Processes:
         """This process's equal part of what belongs to a whole batch."""
         return batch.chunk(self.count, dim)[self.rank]
 
+    def collect(self, part: Tensor) -> Tensor:
+        """The whole batch that every process has its `share` of."""
+        return self.accelerator.gather(part.contiguous()) if self.accelerator else part
+
     def mean(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, reduction="mean") if self.accelerator else value
 

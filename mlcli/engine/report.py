@@ -3,7 +3,9 @@
 import base64
 import html
 import json
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlcli.engine.files import write_text
 from mlcli.engine.runs import Run
@@ -29,7 +31,7 @@ def write(run: Run) -> None:
     samples = "".join(
         f'<figure><img alt="{text(file.stem)}" src="data:image/png;base64,'
         f'{base64.b64encode(file.read_bytes()).decode()}"><figcaption>{text(file.stem)}</figcaption></figure>'
-        for file in sorted(run.samples_folder.glob("*.png"))[-SHOWN_SAMPLES:]
+        for file in shown_samples(run)
     )
     title = f"{run.folder.name}: mlcli {config['command']}"
     write_text(
@@ -41,6 +43,18 @@ def write(run: Run) -> None:
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
         + f"<h2>Versions</h2>{rows(config['versions'])}</html>\n",
     )
+
+
+def shown_samples(run: Run) -> list[Path]:
+    """At most `SHOWN_SAMPLES` pictures: all of some steps, evenly from the first to the last."""
+    by_step = defaultdict(list)
+    for file in sorted(run.samples_folder.glob("*.png")):
+        by_step[file.stem.rsplit("-", 1)[-1]].append(file)
+    steps = sorted(by_step, reverse=True)
+    room = max(1, SHOWN_SAMPLES // max(map(len, by_step.values()), default=1))
+    every = (len(steps) - 1) / max(1, room - 1)
+    chosen = steps if len(steps) <= room else [steps[round(number * every)] for number in range(room)]
+    return [file for step in reversed(chosen) for file in by_step[step]]
 
 
 def rows(values: dict) -> str:

@@ -82,6 +82,7 @@ class Run:
         for pattern in (
             "state/step-*.pt",
             "samples/*.png",
+            "tensorboard/*",
             "metrics.jsonl",
             "report.html",
             "model.safetensors",

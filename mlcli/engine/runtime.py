@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -125,6 +125,17 @@ def cpu_capabilities() -> dict:
     """What torch knows of this processor's instruction sets; empty where this torch cannot say."""
     query = getattr(torch.cpu, "get_capabilities", None)
     return dict(query()) if query else {}
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in the calling thread alone: for work on many pictures at a time, a thread each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def generator(*numbers: int) -> torch.Generator:

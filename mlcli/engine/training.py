@@ -8,13 +8,14 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.engine import signals
@@ -38,14 +39,17 @@ class Method(Protocol):
     def step(self, batch: Any, step: int) -> dict[str, Tensor]:
         """Losses of step `step` (scalars), after the update of the networks."""
 
-    def name_batch(self, indices: Tensor) -> list[str]:
-        """The files of a batch, for the message when a loss is no longer a number."""
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
+        """The files of the batch of a step, for the message when a loss is no longer a number."""
 
     def evaluate(self) -> dict[str, float]:
-        """Figures on validation data; called at the end of an epoch by every process."""
+        """Figures on validation data; called at the end of an epoch, or when the plan says, by every process."""
 
-    def samples(self) -> dict[str, Tensor]:
-        """Pictures (3, H, W) in [0, 1] by name, to be written beside the step; may be empty."""
+    def warning(self, values: Mapping[str, float]) -> str:
+        """What is wrong with the logged means of the losses, though they are numbers; usually nothing ('')."""
+
+    def samples(self) -> dict[str, Tensor | Image]:
+        """Pictures by name, as `images.write` takes them, to be written beside the step; may be empty."""
 
     def save_model(self, run: Run) -> None:
         """Write the result."""
@@ -56,7 +60,8 @@ class Plan:
     """How long and how often.
 
     `items` and `batch_size` set the epoch: items // batch_size steps, the remainder of each shuffle left out.
-    `log_every` is in steps, `save_every` in seconds.
+    `log_every`, `sample_every` and `evaluate_every` are in steps, `save_every` in seconds. Samples are drawn, and
+    figures measured, at the end of each epoch where theirs is None.
     """
 
     items: int
@@ -65,6 +70,8 @@ class Plan:
     seed: int
     log_every: int = 20
     save_every: float = 60.0
+    sample_every: int | None = None
+    evaluate_every: int | None = None
     max_steps: int | None = None
     prefetch: int = 2
 
@@ -79,6 +86,14 @@ class Plan:
     def steps(self) -> int:
         whole = self.steps_per_epoch * self.epochs
         return min(whole, self.max_steps) if self.max_steps else whole
+
+    def samples_after(self, step: int) -> bool:
+        """Whether pictures are drawn after so many steps."""
+        return step == self.steps or step % (self.sample_every or self.steps_per_epoch) == 0
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether figures are measured after so many steps."""
+        return step == self.steps or step % (self.evaluate_every or self.steps_per_epoch) == 0
 
     def indices(self, step: int) -> Tensor:
         """The batch (B,) of step `step`: epoch by epoch a new permutation, a function of (seed, step)."""
@@ -97,7 +112,8 @@ class Progress:
     steps: int
     epoch: int
     values: dict[str, float] = field(default_factory=dict)
-    event: str = "step"  # step, epoch, saved, resumed, done
+    event: str = "step"  # step, epoch, saved, warning, resumed, done
+    note: str = ""  # of a warning
 
 
 def fit(
@@ -120,8 +136,8 @@ def fit(
     first_bad = torch.tensor(-1, device=processes.device)
     began = saved_at = time.monotonic()
 
-    def tell(event: str, values: Mapping[str, float] | None = None) -> None:
-        report(Progress(step, plan.steps, step // plan.steps_per_epoch, dict(values or {}), event))
+    def tell(event: str, values: Mapping[str, float] | None = None, note: str = "") -> None:
+        report(Progress(step, plan.steps, step // plan.steps_per_epoch, dict(values or {}), event, note))
 
     if step:
         tell("resumed")
@@ -134,23 +150,28 @@ def fit(
             first_bad = torch.where((first_bad < 0) & ~finite, step, first_bad)
             step += 1
             window.add(losses)
-            ends_epoch = step % plan.steps_per_epoch == 0 or step == plan.steps
-            logs = ends_epoch or step % plan.log_every == 0
+            evaluates = plan.evaluates_after(step)
+            logs = evaluates or step % plan.log_every == 0
             stops = processes.any(bool(caught))
             saves = stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
-            if logs or saves:
+            draws = plan.samples_after(step)
+            if logs or saves or draws:
                 _guard(first_bad, method, plan, processes, run)
             values = {}
             if logs:
                 values = {name: processes.mean(mean).item() for name, mean in window.empty().items()}
-                if ends_epoch:
+                if warning := method.warning(values):
+                    names = _named(method.name_batch(plan.indices(step - 1), step - 1))
+                    tell("warning", note=f"step {step}: {warning}. The last batch was {names}")
+                if evaluates:
                     values |= method.evaluate()
                     figures = values
                 if processes.main:
                     run.log(step, values | {"seconds": round(time.monotonic() - began, 2)})
-                    for name, image in (method.samples() if ends_epoch else {}).items():
-                        write(image, run.samples_folder / f"{name}-{step:08d}.png")
-            tell("epoch" if ends_epoch else "step", values)
+            if draws and processes.main:
+                for name, image in method.samples().items():
+                    write(image, run.samples_folder / f"{name}-{step:08d}.png")
+            tell("epoch" if evaluates else "step", values)
             if saves:
                 _guard_state(method, step, run)
                 if processes.main:
@@ -220,12 +241,15 @@ def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, 
     if not (steps >= 0).any():
         return
     step = int(steps[steps >= 0].min())
-    names = method.name_batch(plan.indices(step))
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    names = _named(method.name_batch(plan.indices(step), step))
     raise TrainingError(
-        f"{run.folder}: the loss is no longer a number at step {step + 1}, in the batch of {shown}. Look at these "
+        f"{run.folder}: the loss is no longer a number at step {step + 1}, in the batch of {names}. Look at these "
         "pictures; or start again with a lower --lr or with --precision fp32. The last good state is kept"
     )
+
+
+def _named(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _guard_state(method: Method, step: int, run: Run) -> None:
@@ -270,4 +294,20 @@ def cosine(step: int, steps: int, *, warm: float = 0.05, first: float = 0.1) -> 
     return 0.5 * (1 + math.cos(math.pi * (position - warm) / (1 - warm)))
 
 
-SCHEDULES = {"one-cycle": one_cycle, "cosine": cosine, "constant": lambda step, steps: 1.0}
+def linear(step: int, steps: int, *, hold: float = 0.5) -> float:
+    """Factor of the rate: 1 for the `hold` share of the steps, then linear to 0 (100 + 100 epochs of CycleGAN)."""
+    return min(1.0, (1 - step / steps) / (1 - hold))
+
+
+def stepped(step: int, steps: int, *, stairs: int = 4, factor: float = 0.1) -> float:
+    """Factor of the rate: constant on so many equal `stairs`, from one to the next times `factor`."""
+    return factor ** (step * stairs // steps)
+
+
+SCHEDULES = {
+    "one-cycle": one_cycle,
+    "cosine": cosine,
+    "linear": linear,
+    "step": stepped,
+    "constant": lambda step, steps: 1.0,
+}

@@ -5,7 +5,7 @@ most tasks the class does not change under these, f(t(X)) = f(X). CutMix (Yun et
 picture, and of its label, so that a network cannot rest on one part of a thing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
@@ -205,8 +205,11 @@ class Supervised:
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return {"loss": loss, "accuracy": accuracy}
 
-    def name_batch(self, indices: Tensor) -> list[str]:
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
         return [str(self.pictures.paths[index]) for index in indices.tolist()]
+
+    def warning(self, values: Mapping[str, float]) -> str:
+        return ""
 
     def evaluate(self) -> dict[str, float]:
         return self._evaluate(self.model)

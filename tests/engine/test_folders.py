@@ -170,6 +170,16 @@ def test_split_takes_a_share_of_each_class(tmp_path):
         ClassFolder.open(tmp_path).split(0.3, seed=1)
 
 
+def test_pictures_without_labels_are_one_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "data/a.png", "data/b/c.png")
+    data = ClassFolder.of_one(find_images(["data"]).paths)
+    assert data.root == tmp_path / "data" and data.classes == ("",) and data.labels == [0, 0]
+    digest = data.digest()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert ClassFolder.of_one(find_images([tmp_path / "moved"]).paths).digest() == digest
+
+
 def test_digest_tells_lists_apart(tmp_path):
     touch(tmp_path, "one/a/1.png", "one/b/2.png", "two/a/1.png", "two/b/2.png")
     digest = ClassFolder.open(tmp_path / "one").digest()

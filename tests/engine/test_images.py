@@ -243,6 +243,28 @@ def test_fit():
     assert 20 < images.fit(lines, 8)[:, :, 1:].float().mean() < 44
 
 
+def test_fill_takes_the_middle_of_the_ratio_asked_for():
+    image = torch.zeros(1, 40, 100)
+    image[:, :, 20:80] = 1
+    assert torch.equal(images.fill(image, (20, 30)), torch.ones(1, 20, 30))  # 40 x 60 of it
+    assert torch.equal(images.fill(image.mT, (90, 60)), torch.ones(1, 90, 60))
+    assert torch.equal(images.fill(image, (40, 60)), image[:, :, 20:80])
+    assert images.fill(torch.zeros(1, 1, 10000), (9, 300)).shape == (1, 9, 300)
+
+
+def test_maps_of_classes_go_to_a_palette_and_back(tmp_path):
+    numbers = torch.tensor([[0, 2, 1], [2, 2, 0]], dtype=torch.uint8)
+    colours = torch.tensor([[10, 20, 30], [40, 50, 60], [200, 210, 220]], dtype=torch.uint8)
+    for name in ("map.png", "map.tif"):
+        images.write(images.with_palette(numbers, colours), tmp_path / name)
+        assert torch.equal(images.read_labels(tmp_path / name), numbers[None])
+        assert torch.equal(images.read(tmp_path / name), colours[numbers.long()].permute(2, 0, 1))
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "colour.png")
+    for name, words in [("colour.png", "of mode RGB, not a map"), ("none.png", "no such file")]:
+        with pytest.raises(ImageError, match=words):
+            images.read_labels(tmp_path / name)
+
+
 def test_gray_is_luma():
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [77, 77, 77]], dtype=torch.uint8)
     got = images.to_gray(colours.T.reshape(3, 1, 4))

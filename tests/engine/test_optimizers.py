@@ -1,9 +1,12 @@
-"""Muon on convolution weights against the same arithmetic in float64."""
+"""Muon on convolution weights against the same arithmetic in float64; Adam in the order of memory against Adam."""
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 
-from mlcli.engine.optimizers import ConvolutionMuon, as_matrix
+from mlcli.engine.optimizers import ConvolutionMuon, FusedAdam, as_matrix
 
 
 def newton_schulz(gradient: torch.Tensor, steps: int = 3) -> torch.Tensor:
@@ -46,3 +49,28 @@ def test_steps_reach_the_weight_after_loading_a_state():
     assert layer.weight.std() > 0.01
     optimizer.zero_grad()
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_adam_in_the_order_of_memory_is_adam(memory_format):
+    torch.manual_seed(0)
+    ours = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 4, 4), nn.Conv2d(4, 2, 1)
+    )
+    ours = ours.to(memory_format=memory_format)
+    theirs = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
+    adam = FusedAdam(ours.parameters(), 1e-2, (0.5, 0.9))
+    plain = torch.optim.Adam(theirs.parameters(), 1e-2, (0.5, 0.9))
+    for step in range(4):
+        if step == 2:  # resumed from its state
+            state = copy.deepcopy(adam.state_dict())
+            adam = FusedAdam(ours.parameters(), 1e-2, (0.5, 0.9))
+            adam.load_state_dict(state)
+        x = torch.randn(2, 3, 8, 8)
+        for network, optimizer in ((ours, adam), (theirs, plain)):
+            network(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert all(p.grad is None for p in network.parameters())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-4)

@@ -44,6 +44,20 @@ def test_a_page_of_options_curves_samples_and_figures(run):
     assert page.tags.count("polyline") == 1
 
 
+def test_samples_are_shown_from_the_first_to_the_last(run):
+    assert report.shown_samples(run) == []
+    for step in range(1, 31):
+        images.write(torch.rand(3, 2, 2), run.samples_folder / f"faces-{step:08d}.png")
+    shown = [int(file.stem[-8:]) for file in report.shown_samples(run)]
+    assert len(shown) == report.SHOWN_SAMPLES and shown[0] == 1 and shown[-1] == 30
+    assert all(2 <= later - former <= 3 for former, later in zip(shown, shown[1:], strict=False))
+    for name in "abcde":
+        for step in (1, 30):
+            images.write(torch.rand(3, 2, 2), run.samples_folder / f"{name}-{step:08d}.png")
+    shown = report.shown_samples(run)
+    assert {int(file.stem[-8:]) for file in shown} == {1, 30} and len(shown) == 12
+
+
 def test_a_curve_runs_from_left_to_right_and_high_is_up():
     drawn = report.curve("loss", [(10, 4.0), (20, 2.0), (30, 3.0)], width=100, height=50)
     assert 'points="0.0,0.0 50.0,50.0 100.0,25.0"' in drawn

@@ -92,3 +92,15 @@ def test_memory_of_a_batch_is_kept_for_the_next():
         return int(done.stdout)
 
     assert faults("keep") * 20 < faults("plain"), "64 MB ten times over: mapped anew each time, or only once"
+
+
+def test_one_thread_and_then_as_many_as_before():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(KeyError), runtime.one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -41,8 +41,11 @@ class LinearFit:
         self.at_step(step)
         return {"loss": loss}
 
-    def name_batch(self, indices):
+    def name_batch(self, indices, step):
         return [f"{index}.png" for index in indices.tolist()]
+
+    def warning(self, values):
+        return ""
 
     def evaluate(self):
         return {"slope": self.network.weight.item()}
@@ -160,6 +163,13 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")} == before, "make would do all that follows"
 
 
+def test_figures_are_measured_when_the_plan_says(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run, evaluate_every=7)
+    assert [line["step"] for line in lines(run) if "slope" in line] == [7, 14, 21, 28, 30]
+    assert [int(file.stem[-8:]) for file in sorted(run.samples_folder.iterdir())] == [5, 10, 15, 20, 25, 30]
+
+
 def test_signal_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(new_run(tmp_path / "run"), epochs=1)
@@ -227,3 +237,27 @@ def test_one_cycle_by_hand():
     assert one_cycle(70, 100) == pytest.approx(0.4)
     assert SCHEDULES["cosine"](5, 100) == pytest.approx(1)
     assert SCHEDULES["cosine"](52.5, 100) == pytest.approx(0.5)
+
+
+def test_linear_and_stepped_rates_by_hand():
+    linear, stepped = SCHEDULES["linear"], SCHEDULES["step"]
+    assert [linear(step, 200) for step in (0, 99, 100, 150, 199)] == pytest.approx([1, 1, 1, 0.5, 0.01])
+    assert [stepped(step, 200) for step in (0, 49, 50, 100, 199)] == pytest.approx([1, 1, 0.1, 0.01, 0.001])
+
+
+def test_samples_every_so_many_steps_and_at_the_end(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run, sample_every=8)
+    assert sorted(int(file.stem[-8:]) for file in run.samples_folder.iterdir()) == [8, 16, 24, 30]
+
+
+def test_a_warning_names_the_files_of_the_last_batch(tmp_path):
+    class Warns(LinearFit):
+        def warning(self, values):
+            return "all is lost" if len(self.seen) == 4 else ""
+
+    events = []
+    fit(Warns(), plan(epochs=1), new_run(tmp_path / "run"), Processes(CPU), report=events.append)
+    (warning,) = [event for event in events if event.event == "warning"]
+    assert warning.step == 4 and warning.note.startswith("step 4: all is lost. The last batch was ")
+    assert all(f"{index}.png" in warning.note for index in plan().indices(3).tolist())

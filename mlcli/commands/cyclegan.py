@@ -1,0 +1,135 @@
+"""`mlcli cyclegan`"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands import _translation as shared
+from mlcli.methods.recipes import CycleGAN as Recipe
+
+DEFAULT = Recipe()
+CHOICE = shared.choices(DEFAULT)
+
+
+def run(
+    context: typer.Context,
+    folder_a: Annotated[Path, typer.Argument(help="A folder of pictures of one kind.", show_default=False)],
+    folder_b: Annotated[Path, typer.Argument(help="A folder of pictures of another kind.", show_default=False)],
+    output: option.RunFolder,
+    val_a: Annotated[Path | None, typer.Option("--val-a", help="Pictures of A that are shown and measured.")] = None,
+    val_b: Annotated[Path | None, typer.Option("--val-b", help="Pictures of B that are shown and measured.")] = None,
+    size: shared.Size = "256",
+    load: shared.Load = None,
+    preprocess: shared.PreprocessOption = CHOICE.preprocess,
+    flip: shared.Flip = DEFAULT.flip,
+    channels_a: shared.ChannelsA = 3,
+    channels_b: shared.ChannelsB = 3,
+    labels_a: shared.LabelsA = 0,
+    labels_b: shared.LabelsB = 0,
+    max_pictures: shared.MaxPictures = None,
+    cycle: Annotated[float, typer.Option("--cycle", min=0, help="Weight of the way there and back.")] = DEFAULT.cycle,
+    identity: Annotated[
+        float,
+        typer.Option("--identity", min=0, help="Weight, as a share of --cycle, of leaving alone what fits already."),
+    ] = DEFAULT.identity,
+    pool: Annotated[
+        int, typer.Option("--pool", min=0, help="Earlier translations that the discriminators see again.")
+    ] = DEFAULT.pool,
+    loss: shared.LossOption = CHOICE.loss,
+    penalty: shared.Penalty = DEFAULT.penalty,
+    generator: shared.GeneratorOption = CHOICE.generator,
+    filters: shared.Filters = DEFAULT.filters,
+    norm: shared.NormOption = CHOICE.norm,
+    dropout: shared.Dropout = DEFAULT.dropout,
+    upsampling: shared.UpsamplingOption = CHOICE.upsampling,
+    discriminator: shared.DiscriminatorOption = CHOICE.discriminator,
+    discriminator_filters: shared.DiscriminatorFilters = DEFAULT.discriminator_filters,
+    layers: shared.Layers = DEFAULT.layers,
+    scales: shared.Scales = DEFAULT.scales,
+    init: shared.InitOption = CHOICE.init,
+    init_gain: shared.InitGain = DEFAULT.init_gain,
+    begin: shared.From = None,
+    epochs: shared.Epochs = DEFAULT.epochs,
+    steps: shared.Steps = None,
+    batch_size: shared.Batch = DEFAULT.batch_size,
+    accumulate: shared.Accumulate = DEFAULT.accumulate,
+    lr: shared.Rate = DEFAULT.lr,
+    beta1: shared.Beta1 = DEFAULT.beta1,
+    beta2: shared.Beta2 = DEFAULT.beta2,
+    schedule: shared.ScheduleOption = CHOICE.schedule,
+    ema: shared.Ema = DEFAULT.ema,
+    seed: option.Seed = DEFAULT.seed,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    save_every: option.SaveEvery = 300,
+    sample_every: shared.SampleEvery = None,
+    compile: shared.Compile = False,
+    tensorboard: shared.Tensorboard = False,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Learn to translate between two sets of pictures without pairs, by cycle consistency.
+
+    Both ways are learned at once: what is translated there and back must be what it was. The run folder holds both
+    generators, for `mlcli translate --direction`, with samples and a report; `--resume` goes on after an interruption
+    to the same numbers, and does nothing when the run is done.
+    """
+    from mlcli.commands import _training
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.errors import UsageError
+    from mlcli.methods.cyclegan import CycleGAN
+
+    processes = Processes(choose_device(device))
+    folder, options = _training.open_run("cyclegan", context, output, overwrite=overwrite, resume=resume)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    recipe = shared.recipe(Recipe, options)
+    kinds, framing = shared.kinds(options), shared.framing(recipe)
+    if (options["val_a"] is None) != (options["val_b"] is None):
+        raise UsageError("--val-a and --val-b go together")
+
+    def read(places: tuple[str, str], framing, most: int | None = None) -> tuple:
+        return sets(places, kinds, framing, most, workers=workers, processes=processes, quiet=quiet)
+
+    data, hashes = read((options["folder_a"], options["folder_b"]), framing, options["max_pictures"])
+    summaries, validation = {"training": shared.summary(data, hashes)}, None
+    if options["val_a"]:
+        validation, hashes = read((options["val_a"], options["val_b"]), framing.still())
+        summaries["validation"] = shared.summary(validation, hashes)
+    shared.check_batch(recipe, len(data), processes)
+
+    seed_everything(recipe.seed)
+    count = shared.steps(recipe, len(data), options)
+    method = CycleGAN(data, recipe, count, runtime, processes, validation)
+    if options["begin"]:
+        shared.begin_with(options["begin"], method.translators)
+    shared.train("cyclegan", folder, method, recipe, options, summaries, processes, resume=resume, quiet=quiet)
+
+
+def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, **reading) -> tuple:
+    """(the pictures of two folders, a hash of the files of each). Raises DataError where one holds none."""
+    from mlcli.commands._report import complain
+    from mlcli.engine import folders
+    from mlcli.engine.pairs import UnpairedSets
+    from mlcli.errors import DataError
+
+    paths, hashes = [], {}
+    for place in places:
+        found = folders.find_images([place])
+        for problem in found.problems:
+            complain(problem)
+        if not found.paths:
+            raise DataError(f"{place}: no pictures there")
+        paths.append(found.paths[:most])
+        hashes[place] = folders.digest(paths[-1], Path(place))
+
+    def load(**loading) -> UnpairedSets:
+        return UnpairedSets.load(*paths, kinds, framing, **loading)
+
+    return shared.read(load, max(map(len, paths)), " and ".join(map(str, places)), **reading), hashes

@@ -1,0 +1,192 @@
+"""`mlcli gan`"""
+
+from dataclasses import asdict, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import complain, say
+from mlcli.methods.recipes import Gan as Recipe
+
+if TYPE_CHECKING:
+    from mlcli.engine.folders import ClassFolder
+
+DEFAULT = Recipe()
+
+
+class Loss(StrEnum):
+    non_saturating = "non-saturating"
+    least_squares = "least-squares"
+    hinge = "hinge"
+    wasserstein = "wasserstein"
+
+
+class Schedule(StrEnum):
+    linear = "linear"
+    cosine = "cosine"
+    step = "step"
+    constant = "constant"
+
+
+DEFAULT_LOSS, DEFAULT_SCHEDULE = Loss(DEFAULT.loss), Schedule(DEFAULT.schedule)
+
+
+def run(
+    context: typer.Context,
+    images: option.Images,
+    output: option.RunFolder,
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="IMAGES is a folder of class folders; learn each class by its name.")
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=8, max=256, help="Side in pixels; default that of the first picture, at most 64."),
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Updates of the generator.")] = DEFAULT.steps,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=2, help="Real pictures in an update.")
+    ] = DEFAULT.batch_size,
+    loss: Annotated[Loss, typer.Option("--loss", help="Of the two players.")] = DEFAULT_LOSS,
+    spectral: Annotated[
+        bool | None,
+        typer.Option(
+            "--spectral-norm/--no-spectral-norm", help="Of the discriminator; default on, but for wasserstein."
+        ),
+    ] = DEFAULT.spectral,
+    gradient_penalty: Annotated[
+        float, typer.Option("--gradient-penalty", min=0, help="Its weight in the wasserstein loss.")
+    ] = DEFAULT.gradient_penalty,
+    discriminator_steps: Annotated[
+        int, typer.Option("--discriminator-steps", min=1, help="Updates of the discriminator to one of the generator.")
+    ] = DEFAULT.discriminator_steps,
+    latent: Annotated[int, typer.Option("--latent", min=1, help="Numbers of noise for a picture.")] = DEFAULT.latent,
+    filters: Annotated[
+        int, typer.Option("--filters", min=1, help="Channels of the largest maps of both networks.")
+    ] = DEFAULT.filters,
+    lr: Annotated[float, typer.Option("--lr", min=0, help="Rate of the generator.")] = DEFAULT.lr,
+    lr_discriminator: Annotated[
+        float, typer.Option("--lr-discriminator", min=0, help="Rate of the discriminator.")
+    ] = DEFAULT.lr_discriminator,
+    schedule: Annotated[
+        Schedule, typer.Option("--schedule", help="Of both rates; linear is constant for half of the steps, then to 0.")
+    ] = DEFAULT_SCHEDULE,
+    beta1: Annotated[float, typer.Option("--beta1", min=0, max=0.999, help="Momentum of Adam.")] = DEFAULT.beta1,
+    beta2: Annotated[float, typer.Option("--beta2", min=0, max=0.99999, help="Of the squares.")] = DEFAULT.beta2,
+    ema: Annotated[
+        float, typer.Option("--ema", min=0, max=1, help="Decay of the generator's moving average, the result.")
+    ] = DEFAULT.ema,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror pictures; not for digits and letters.")] = DEFAULT.flip,
+    model: Annotated[
+        str, typer.Option("--model", help="The classifier in whose features distances are measured (see --compared).")
+    ] = "cifarnet",
+    weights: option.Weights = None,
+    compared: Annotated[
+        int, typer.Option("--compared", min=0, help="Pictures for a distance to the data; 0 measures none.")
+    ] = DEFAULT.compared,
+    evaluate_every: Annotated[
+        int, typer.Option("--evaluate-every", min=1, help="Steps between grids of samples, and distances.")
+    ] = 1000,
+    seed: option.Seed = DEFAULT.seed,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    save_every: option.SaveEvery = 60,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Train a generative adversarial network on pictures.
+
+    A generator learns to make pictures of noise that a discriminator cannot tell from the given ones. With
+    --conditional it learns the classes of a folder of class folders, and makes pictures of the class asked for. The
+    report shows the pictures over time, all of one fixed noise, and their Frechet and kernel distances to the data,
+    which are measured in the last hidden layer of a classifier. `mlcli sample` draws pictures from the run.
+    """
+    from mlcli.commands import _training
+    from mlcli.engine import models
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.training import Plan
+    from mlcli.methods.distances import Features
+    from mlcli.methods.gan import Gan
+
+    processes = Processes(choose_device(device))
+    folder, options = _training.open_run("gan", context, output, overwrite=overwrite, resume=resume)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+
+    training = _data(options["images"], options["conditional"], processes.main)
+    size = options["size"] or models.default_size(models.EMBEDDED, training.paths)
+    recipe = _recipe(options)
+    pictures = _training.read_pictures(training, size, 1 if options["gray"] else 3, workers, processes, quiet)
+    data = {"training": _training.summary(training, pictures)}
+    features, count = None, min(recipe.compared, len(pictures))
+    if count:
+        features = Features(models.load(options["model"], options["weights"]).to(runtime), runtime)
+        data["distances"] = {
+            "measured_in": f"{options['model']}, {features.layer}",
+            "count": count,
+            "hash": features.model.hash,
+        }
+    plan = Plan(
+        len(pictures),
+        recipe.batch_size * recipe.discriminator_steps,
+        recipe.steps,  # more epochs than there can be
+        recipe.seed,
+        save_every=options["save_every"],
+        sample_every=options["evaluate_every"],
+        evaluate_every=options["evaluate_every"],
+        max_steps=recipe.steps,
+    )
+    _check_batch(plan, recipe, processes.count)
+    processes.check_batch(recipe.batch_size)
+    seed_everything(recipe.seed)
+    classes = training.classes if options["conditional"] else ()
+    method = Gan(pictures, classes, recipe, runtime, processes, features)
+    if processes.main:
+        _training.start(folder, "gan", options | asdict(recipe) | {"size": size}, data, resume=resume)
+    processes.wait()
+    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    if processes.main:
+        distances = (f", {name} {figures[name]:.4g}" for name in ("frechet", "kernel") if name in figures)
+        say(f"{folder.folder}: done" + "".join(distances), quiet)
+    processes.close()
+
+
+def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
+    """The pictures that the arguments name, with classes if they are asked for."""
+    from mlcli.engine.folders import ClassFolder, find_images
+    from mlcli.errors import DataError, UsageError
+
+    if conditional:
+        if len(images) != 1:
+            raise UsageError(f"--conditional: give one folder of class folders, not {len(images)} names")
+        training = ClassFolder.open(images[0])
+        training.require_classes(2)
+        return training
+    found = find_images(images)
+    for problem in found.problems if says else ():
+        complain(problem)
+    if not found.paths:
+        raise DataError(f"{' '.join(images)}: no pictures there")
+    return ClassFolder.of_one(found.paths)
+
+
+def _recipe(options: dict) -> Recipe:
+    """The recipe, with what the command line left open decided by the loss."""
+    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    return recipe if recipe.spectral is not None else replace(recipe, spectral=recipe.loss != "wasserstein")
+
+
+def _check_batch(plan, recipe: Recipe, processes: int) -> None:
+    """Raise DataError where the pictures do not fill the batches of one step."""
+    from mlcli.errors import DataError
+
+    needed = recipe.batch_size * recipe.discriminator_steps
+    if plan.batch_size < needed:
+        raise DataError(
+            f"{plan.items} pictures do not fill a step of {needed}; take a smaller --batch-size or more pictures"
+        )

@@ -1,0 +1,127 @@
+"""`mlcli pairs`"""
+
+from dataclasses import astuple
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import Progress, complain, say
+from mlcli.methods.recipes import INVERSES
+
+Make = StrEnum("Make", {name.replace("-", "_"): name for name in INVERSES})
+STRENGTHS = ", ".join(f"{name}: {inverse.means}" for name, inverse in INVERSES.items() if inverse.means)
+KEPT = (".png", ".tif", ".tiff")  # formats without loss; a result of any other is a PNG
+RECORD = "pairs.json"
+
+
+def run(
+    photos: option.Images,
+    make: Annotated[Make, typer.Option("--make", help="What to make of the pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write, with A/ and B/ in it.")],
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            help=f"By --make; {STRENGTHS}. Default 4 for low-resolution, 12 for labels, else by "
+            "the size of the picture.",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="SIDE or WIDTHxHEIGHT of the pairs, cut from the middle; default as the pictures."),
+    ] = None,
+    workers: option.Workers = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Make aligned pairs of pictures for pix2pix, from a known inverse.
+
+    B/ gets the pictures and A/, under equal names, what --make makes of them, as PNG (TIFF stays TIFF). A pair newer
+    than its picture is left alone, so what was interrupted goes on, and cron and make can call again and again.
+    """
+    import os
+
+    from mlcli.commands._pictures import height_and_width, results
+    from mlcli.commands._result import record, refuse_existing_folder, refuse_others
+    from mlcli.engine import images, runtime, signals
+    from mlcli.engine.files import write_json
+    from mlcli.engine.folders import decode
+    from mlcli.errors import DataError, ImageError, Interrupted, UsageError
+    from mlcli.methods import inverses
+
+    check(make, strength)
+    window = None if size is None else height_and_width(size)
+    if os.path.isdir(output) and any(os.path.isdir(given) and os.path.samefile(given, output) for given in photos):
+        raise UsageError(f"{output}: the folder of the pictures itself; name another for the pairs")
+    options = {"make": make.value, "strength": strength, "size": size}
+    begun = output / RECORD
+    if overwrite or not begun.is_file():
+        refuse_existing_folder(output, overwrite)
+    else:
+        refuse_others(begun, options)
+    places, problems = results(photos, output, lambda path: path if path.suffix.lower() in KEPT else png(path))
+    for problem in problems:
+        complain(problem)
+    if not places:
+        raise DataError(f"{' '.join(photos)}: no pictures there")
+    jobs = []
+    for place, photo in places.items():
+        files = photo, *(output / side / place.relative_to(output) for side in "AB")
+        if overwrite or not finished(*files, begun):
+            jobs.append(files)
+    if overwrite or not begun.is_file():
+        write_json(begun, record("pairs", options))  # older pairs count as unfinished from here on
+
+    def work(files: tuple[Path, Path, Path]) -> None:
+        photo, a, b = files
+        picture = images.read(photo)
+        x, y = inverses.pair(make.value, picture, strength, window)
+        bits = 16 if picture.is_floating_point() else 8
+        images.write(y, b, bits=bits)
+        images.write(x, a, bits=8 if make.value in inverses.FLAT else bits)
+
+    made, failures = 0, len(problems)
+    with signals.noted() as caught, runtime.one_thread(), Progress(len(jobs), f"{output}", quiet=quiet) as bar:
+        for number, problem in decode(jobs, read=work, workers=workers):
+            if isinstance(problem, ImageError):
+                failures += 1
+                bar.complain(problem)
+            else:
+                made += 1
+            bar.to(number + 1)
+            if caught and number + 1 < len(jobs):
+                raise Interrupted(
+                    f"interrupted after {number + 1} of {len(jobs)} pictures; the same command goes on", caught[0]
+                )
+    say(f"{output}: {made} pairs made, {len(places) - len(jobs)} up to date", quiet)
+    if failures:
+        raise typer.Exit(1)
+
+
+def check(make: Make, strength: float | None) -> None:
+    """Raise UsageError for a strength that cannot be."""
+    from mlcli.errors import UsageError
+
+    if strength is None:
+        return
+    means, _, least, most = astuple(INVERSES[make.value])
+    if not means:
+        raise UsageError(f"--strength: --make {make.value} has none")
+    if not least <= strength <= most:
+        raise UsageError(f"--strength {strength:g}: for --make {make.value} the {means}, {least:g} to {most:g}")
+
+
+def png(path: Path) -> Path:
+    return path.with_suffix(".png")
+
+
+def finished(photo: Path, a: Path, b: Path, begun: Path) -> bool:
+    """Whether a pair is there, whole and newer than its picture and than the options it was made with."""
+    from mlcli.commands._pictures import modified
+
+    if not (a.is_file() and b.is_file()):
+        return False
+    return min(modified(a), modified(b)) >= max(modified(photo), modified(begun))

@@ -1,0 +1,87 @@
+"""`mlcli sample`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import Progress, say
+
+
+def run(
+    generator: Annotated[Path, typer.Argument(metavar="RUN", help="A run of mlcli gan.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="A picture (.png, .jpg, .webp, .tif), or a folder for single pictures."),
+    ],
+    number: Annotated[
+        int, typer.Option("-n", "--number", min=1, help="Pictures in all, rounded up to whole rows or classes.")
+    ] = 64,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="Each row goes from one point of the noise to another.")
+    ] = False,
+    columns: Annotated[
+        int | None, typer.Option("--columns", min=1, help="Pictures in a row; default by their number.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Only this class of a conditional generator; can be given several times."),
+    ] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option("--truncation", min=0.05, help="Draw noise beyond it anew: more typical, less varied pictures."),
+    ] = None,
+    seed: option.Seed = 0,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Draw pictures from a generator that `mlcli gan` trained.
+
+    Into a picture they come as a grid, those of a conditional generator with a row for each class; into a folder one
+    by one, in class folders. With --interpolate each row goes in equal steps from one random point to another; columns
+    are then 8.
+    """
+    from mlcli.commands._result import refuse_existing, refuse_existing_folder, write_beside
+    from mlcli.engine import images
+    from mlcli.engine.runtime import Runtime
+    from mlcli.engine.runtime import generator as random
+    from mlcli.methods import generation
+
+    separate = output.suffix.lower() not in images.WRITERS
+    (refuse_existing_folder if separate else refuse_existing)(output, overwrite)
+    runtime = Runtime.choose(device, precision)
+    sampler = generation.load(generator, runtime)
+    labels = [sampler.class_index(name) for name in only or ()]
+    drawn = generation.draw(
+        sampler,
+        number,
+        random(seed, generation.NOISE),
+        labels=labels,
+        columns=columns,
+        interpolate=interpolate,
+        truncation=truncation,
+    )
+    if separate:
+        _write_each(sampler, drawn, output, quiet)
+    else:
+        images.write(sampler.grid(*drawn), output)
+    options = {"run": generator, "number": len(drawn.labels), "interpolate": interpolate, "columns": drawn.columns}
+    options |= {"class": only or [], "truncation": truncation, "seed": seed, "precision": runtime.precision}
+    write_beside(output, "sample", options, sampler)
+    say(f"{output}: {len(drawn.labels)} pictures", quiet)
+
+
+def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
+    """The pictures as FOLDER/NNNNN.png, those of classes as FOLDER/CLASS/NNNNN.png."""
+    from mlcli.engine import images
+
+    digits = len(str(len(drawn.labels) - 1))
+    of_class = [sampler.classes[label] if sampler.classes else "" for label in drawn.labels.tolist()]
+    with Progress(len(of_class), str(folder), quiet=quiet) as bar:
+        for pictures in sampler.batches(drawn.latent, drawn.labels):
+            for picture in pictures:
+                images.write(picture, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
+                bar.to(bar.done + 1)

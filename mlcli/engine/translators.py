@@ -1,0 +1,158 @@
+"""Generators that turn pictures of one kind into pictures of another, and the file that holds them.
+
+A file of translators names its directions ("AtoB", and "BtoA" where there is one), and for each all that is needed to
+open it again: architecture, options, and the kinds of pictures that go in and come out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine import models
+from mlcli.engine.pairs import Kind
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import UsageError, WeightsError
+from mlcli.networks.resnet_generator import ResNetGenerator
+from mlcli.networks.unet import UNet, fitting_depth
+
+DIRECTIONS = ("AtoB", "BtoA")
+ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator}
+# Names of whole networks, as the papers have them, with the options of their architecture
+GENERATORS = {
+    "unet": ("unet", {}),
+    "resnet-9": ("resnet", {"blocks": 9}),
+    "resnet-6": ("resnet", {"blocks": 6}),
+    "pix2pixhd": ("resnet", {"blocks": 9, "downs": 4}),
+}
+
+
+@dataclass
+class Translator:
+    """A generator with everything that belongs to it.
+
+    source, target: the kinds of pictures that go in and come out.  size: (height, width) that it was trained at.
+    """
+
+    network: nn.Module
+    architecture: str
+    source: Kind
+    target: Kind
+    size: tuple[int, int]
+    options: dict = field(default_factory=dict)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
+        return self.target.pictures(self.signal(pictures))
+
+    def signal(self, pictures: Tensor) -> Tensor:
+        """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
+        signal = self.source.signal(pictures)
+        weights = next(p for p in self.network.parameters() if p.ndim == 4)
+        if weights.is_contiguous(memory_format=torch.channels_last):
+            signal = signal.contiguous(memory_format=torch.channels_last)
+        return self.network(signal).float()
+
+    @property
+    def multiple(self) -> int:
+        """What both sides of a picture must be multiples of."""
+        return 2**self.network.depth
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side that passes through: norms need more than one number, mirrored borders what to mirror."""
+        return self.multiple if self.architecture == "unet" else 4 * self.multiple
+
+    def to(self, runtime: Runtime) -> "Translator":
+        """The translator with its network on the runtime's device, in its memory format."""
+        self.network.to(runtime.device, memory_format=runtime.memory_format)
+        return self
+
+    def describe(self) -> dict:
+        return {
+            "architecture": self.architecture,
+            "options": self.options,
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "size": list(self.size),
+        }
+
+
+def multiple(name: str, size: tuple[int, int]) -> int:
+    """What the sides of all pictures must be multiples of for a generator by name, made for (height, width)."""
+    if GENERATORS[name][0] == "unet":
+        return 2 ** fitting_depth(*size)
+    return 2 ** GENERATORS[name][1].get("downs", 2)
+
+
+def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **options) -> Translator:
+    """A translator of GENERATORS by name, with weights as torch draws them; options are those of the architecture.
+
+    Raises UsageError where the network cannot be built for pictures of this size, (height, width).
+    """
+    architecture, own = GENERATORS[name]
+    options = own | options
+    if architecture == "unet":
+        options["depth"] = fitting_depth(*size)
+        if options["depth"] < 3:
+            raise UsageError(f"{_words(size)}: a U-Net halves both sides at least three times; take multiples of 8")
+    else:
+        step = multiple(name, size)
+        if size[0] % step or size[1] % step or min(size) < 4 * step:
+            raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {step}, from {4 * step} on")
+    network = ARCHITECTURES[architecture](source.width, target.width, **options)
+    return Translator(network, architecture, source, target, size, options)
+
+
+def _words(size: tuple[int, int]) -> str:
+    return f"--size {size[1]}x{size[0]}"
+
+
+def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+    """Write model.safetensors of a run: translators by direction, with the weights of `networks` (such as averages).
+
+    more: what else the file should say of itself, as JSON values.
+    """
+    tensors = {
+        f"{direction}.{name}": tensor
+        for direction in translators
+        for name, tensor in networks[direction].state_dict().items()
+    }
+    described = {direction: translator.describe() for direction, translator in translators.items()}
+    run.save_model(tensors, {"kind": "translator", "generators": described, **more})
+
+
+def load(name: str | Path, direction: str | None = None) -> Translator:
+    """The translator of a run folder or of a file, on the CPU, in evaluation mode.
+
+    direction: "AtoB" or "BtoA"; needed where there are both. Raises UsageError, WeightsError.
+    """
+    path = Path(name)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        hint = "this run has no model yet; let its training end (--resume)"
+        raise WeightsError(f"{name}: {hint if (path / 'config.json').is_file() else 'no run here'}")
+    tensors, description = models.read_tensors(file)
+    if description.get("kind") != "translator":
+        kind = description.get("kind", "file without a description")
+        raise WeightsError(f"{file}: holds a {kind}, not a generator that translates pictures")
+    generators = description.get("generators", {})
+    if direction is None and len(generators) > 1:
+        raise UsageError(f"{name}: translates both ways; choose with --direction {' or '.join(generators)}")
+    direction = direction or next(iter(generators), None)
+    if direction not in generators:
+        raise UsageError(f"{name}: translates {' and '.join(generators)}, not {direction}")
+    described, prefix = generators[direction], f"{direction}."
+    try:
+        architecture, options = described["architecture"], dict(described["options"])
+        source, target = Kind(**described["source"]), Kind(**described["target"])
+        network = ARCHITECTURES[architecture](source.width, target.width, **options)
+        size = tuple(described["size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
+    models.fill(network, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
+    network.eval().requires_grad_(False)
+    return Translator(network, architecture, source, target, size, options)

@@ -1,0 +1,23 @@
+"""Doubling the side of a map with learned weights: by transposed convolution, or by resizing before a convolution."""
+
+from torch import nn
+
+UPSAMPLINGS = ("transposed", "resize")
+
+
+def doubled(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Module:
+    """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W).
+
+    kind: 'transposed', a transposed convolution of side `kernel` (3 or 4); or 'resize', nearest-neighbour resizing and
+    a 3 x 3 convolution, in which every output pixel is made of as many terms as any other, so that no checkerboard
+    arises (Odena et al. 2016).
+    """
+    if kind == "transposed":
+        return nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
+    if kind == "resize":
+        return nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(inputs, outputs, 3, bias=bias),
+        )
+    raise ValueError(f"{kind}: no way of upsampling")

@@ -1,0 +1,81 @@
+"""`mlcli cyclegan` over real files: the run folder, killed ten times, two processes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mlcli.engine import translators
+from tests.cli import ENVIRONMENT, mlcli
+from tests.killing import killed_and_resumed
+from tests.methods import drawn
+
+SMALL = ["--size", 16, "--generator", "unet", "--filters", 4, "--discriminator-filters", 4, "--layers", 1]
+SMALL += ["--precision", "fp32", "--seed", 3]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return drawn.write(tmp_path_factory.mktemp("data"), 6)
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_run_folder_is_whole(data, tmp_path):
+    run = tmp_path / "run"
+    options = ["--epochs", 2, "--val-a", data / "A", "--val-b", data / "B", "--sample-every", 4]
+    mlcli("cyclegan", data / "A", data / "B", "-o", run, *SMALL, *options)
+    assert [line["step"] for line in metrics(run)] == [6, 12] and "val_cycle_A" in metrics(run)[-1]
+    names = sorted(file.name[-12:-4] for file in (run / "samples").iterdir())
+    assert names == ["00000004", "00000008", "00000012"]
+    for way in ("AtoB", "BtoA"):
+        assert translators.load(run, way)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape == (1, 3, 16, 16)
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"]["pool"] == 50 and config["data"]["training"]["count"] == 6
+
+
+def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
+    """With a pool that is full after 4 steps, so that what is resumed needs the old pictures."""
+    command = ["cyclegan", data / "A", data / "B", *SMALL, "--steps", 24, "--pool", 4]
+    steps = killed_and_resumed(10, 1, tmp_path, *command)
+    assert len(set(steps)) > 3, "the kills fell into the training"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(run)] for run in (whole, broken)]
+    assert timeless[0] == timeless[1]
+
+
+def test_two_processes_agree_with_one(data, tmp_path):
+    options = [*SMALL, "--batch-size", 2, "--pool", 4, "--epochs", 4, "--device", "cpu"]
+    command = ["cyclegan", data / "A", data / "B", *options]
+    mlcli(*command, "-o", tmp_path / "one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    words = [*launch, *command, "-o", tmp_path / "two"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
+        for name, value in ours.items():
+            if name.startswith("loss"):
+                assert value == pytest.approx(theirs[name], rel=5e-3, abs=1e-3), (ours["step"], name)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--channels-a", "1"], "--identity"),
+        (["--val-a", "nowhere"], "--val-a and --val-b"),
+        (["--batch-size", "4", "--accumulate", "3"], "--accumulate 3"),
+    ],
+)
+def test_mistakes_are_said(options, message, data, tmp_path):
+    result = mlcli("cyclegan", data / "A", data / "B", "-o", tmp_path / "run", *SMALL, *options, status=2)
+    assert message in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_named(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty: no pictures there" in mlcli("cyclegan", tmp_path / "empty", data, "-o", "run", status=1).stderr

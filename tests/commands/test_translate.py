@@ -1,0 +1,153 @@
+"""`mlcli translate` over a folder of odd files: names, sizes and depth kept, failures named, nothing done twice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mlcli as mlcli_package
+from mlcli.engine import runs, translators
+from mlcli.engine.pairs import Kind
+from tests.cli import mlcli
+
+
+def write_run(folder, *ways, source=None, target=None):
+    torch.manual_seed(0)
+    made = {
+        way: translators.create("unet", source or Kind(), target or Kind(), (16, 16), filters=4, norm="instance")
+        for way in ways
+    }
+    run = runs.Run(folder)
+    translators.save(run, made, {way: each.network for way, each in made.items()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gray_run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"), "AtoB", source=Kind(1), target=Kind(1))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root, random = tmp_path / "photos", np.random.default_rng(0)
+
+    def save(name, *shape, kind=np.uint8):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, np.iinfo(kind).max, shape).astype(kind)).save(root / name)
+
+    save("odd.png", 23, 41, 3)
+    save("inside/gray.jpg", 16, 16)
+    save("deep.png", 20, 30, kind=np.uint16)
+    save("deep.tif", 20, 30, kind=np.uint16)
+    save("tiny.png", 1, 2, 3)
+    save("huge.png", 90, 300, 3)
+    save("old.bmp", 16, 16, 3)
+    (root / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+def test_names_sizes_and_depths_are_kept_and_nothing_is_done_twice(gray_run, photos, tmp_path):
+    out = tmp_path / "out"
+    said = mlcli("translate", gray_run, photos, "-o", out, "--tile", 64, status=1).stderr
+    assert "broken.png" in said and "7 translated" in said
+    names = {str(file.relative_to(out)) for file in out.rglob("*") if file.suffix != ".json" and file.is_file()}
+    assert names == {"odd.png", "inside/gray.jpg", "deep.png", "deep.tif", "tiny.png", "huge.png", "old.png"}
+    for name in names:
+        given = photos / name.replace("old.png", "old.bmp")
+        with Image.open(out / name) as made, Image.open(given) as picture:
+            assert made.size == picture.size, name
+            assert made.mode.startswith("I;16") == name.startswith("deep"), name
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    (photos / "broken.png").unlink()
+    assert "0 translated, 7 up to date" in mlcli("translate", gray_run, photos, "-o", out, "--tile", 64).stderr
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == before
+
+
+def test_what_is_newer_is_done_again_and_what_was_broken_off_goes_on(gray_run, photos, tmp_path):
+    (photos / "broken.png").unlink()
+    out = tmp_path / "out"
+    mlcli("translate", gray_run, photos, "-o", out)
+    (out / "odd.png").unlink()
+    shutil.copyfile(photos / "odd.png", photos / "tiny.png")
+    assert "2 translated, 5 up to date" in mlcli("translate", gray_run, photos, "-o", out).stderr
+    with Image.open(out / "tiny.png") as made:
+        assert made.size == (41, 23)
+    assert "tile 1024" in mlcli("translate", gray_run, photos, "-o", out, "--tile", 64, status=2).stderr
+    assert "7 translated" in mlcli("translate", gray_run, photos, "-o", out, "--tile", 64, "--overwrite").stderr
+
+
+def test_the_direction_is_asked_for_and_chooses_the_generator(photos, tmp_path):
+    (photos / "broken.png").unlink()
+    run = write_run(tmp_path / "run", "AtoB", "BtoA")
+    assert "--direction AtoB or BtoA" in mlcli("translate", run, photos, "-o", tmp_path / "out", status=2).stderr
+    made = []
+    for way in ("AtoB", "BtoA"):
+        mlcli("translate", run, photos / "odd.png", "-o", tmp_path / way, "--direction", way, "--precision", "fp32")
+        made.append(np.asarray(Image.open(tmp_path / way / "odd.png")).astype(float))
+        translator = translators.load(run, way)
+        picture = torch.from_numpy(np.array(Image.open(photos / "odd.png"))).permute(2, 0, 1)[None]
+        from mlcli.engine.runtime import Runtime
+        from mlcli.methods.translate import translate
+
+        expected = translate(translator, picture, Runtime(torch.device("cpu"), "fp32"))[0].permute(1, 2, 0).numpy()
+        assert np.abs(made[-1] - expected * 255).max() <= 0.51
+    assert np.abs(made[0] - made[1]).mean() > 0.5
+
+
+def test_the_record_tells_the_run(gray_run, photos, tmp_path):
+    mlcli("translate", gray_run, photos / "odd.png", "-o", tmp_path / "out")
+    record = json.loads((tmp_path / "out/translate.json").read_text())
+    assert record["run"] == str(gray_run / "model.safetensors") and len(record["sha256"]) == 64
+
+
+def test_pictures_are_never_replaced_by_their_results(gray_run, photos):
+    before = {file: file.read_bytes() for file in photos.rglob("*.png")}
+    mlcli("translate", gray_run, photos, "-o", photos, status=2)
+    result = mlcli("translate", gray_run, photos, "-o", photos, "--overwrite", status=1)
+    assert "would replace it" in result.stderr or "no pictures there" in result.stderr
+    for file, content in before.items():
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["absent", "photos", "-o", "out"], "absent"),
+        (["run", "photos"], "-o FOLDER"),
+        (["run", "-o", "out"], "give IMAGES"),
+        (["run", "nothing", "-o", "out", "--direction", "AtoC"], "--direction AtoC"),
+        (["run", "photos", "-o", "out", "--direction", "BtoA"], "translates AtoB, not BtoA"),
+    ],
+)
+def test_mistakes_are_said(arguments, message, photos, gray_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(gray_run, tmp_path / "run")
+    result = mlcli("translate", *arguments, status=1 if arguments[0] == "absent" else 2)
+    assert message in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_classifier_is_no_translator(photos, tmp_path):
+    embedded = Path(mlcli_package.__file__).parent / "weights/cifarnet.safetensors"
+    assert "holds a classifier" in mlcli("translate", embedded, photos, "-o", tmp_path / "out", status=1).stderr
+
+
+def test_onnx(tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
+    said = mlcli("translate", run, "--onnx", file).stderr
+    assert "differs from the generator's by at most" in said and file.stat().st_size > 10_000
+    assert "exists already" in mlcli("translate", run, "--onnx", file, status=2).stderr
+
+
+def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
+    from mlcli.engine import onnx
+
+    monkeypatch.setattr(onnx, "NEEDED", ("no_such_package",))
+    run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
+    assert "pip install no_such_package" in mlcli("translate", run, "--onnx", file, status=2).stderr
+    assert not file.exists()

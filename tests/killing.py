@@ -1,0 +1,85 @@
+"""Training commands killed at random moments and gone on with; run as a process of its own, which forks a child each.
+
+    python -m tests.killing KILLS SEED FOLDER COMMAND...
+
+Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times until some moment and once to its end.
+Prints the step of the newest state after each kill. A fork of a process that has imported all costs no start.
+"""
+
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cli import ENVIRONMENT
+
+IMPORTED = ("pix2pix", "cyclegan")
+
+
+def killed_and_resumed(kills: int, seed: int, folder: Path, *command) -> list[int]:
+    """The steps of the newest states after the kills; FOLDER/whole and FOLDER/broken are the runs."""
+    words = [sys.executable, "-m", "tests.killing", kills, seed, folder, *command]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return [int(line) for line in done.stdout.split()]
+
+
+def newest_state(run: Path) -> int:
+    """The step of the newest state, -1 before the first."""
+    return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
+
+
+def child(command: list[str]) -> int:
+    """The process number of a fork that runs the command."""
+    if number := os.fork():
+        return number
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.argv = ["mlcli", *command]
+        cli.main()
+    except SystemExit as done:
+        os._exit(done.code or 0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(99)
+    os._exit(0)
+
+
+def finished(number: int) -> bool:
+    return os.waitpid(number, os.WNOHANG)[0] != 0
+
+
+def main(kills: str, seed: str, folder: str, *command: str) -> None:
+    whole, broken = Path(folder) / "whole", Path(folder) / "broken"
+    _, status = os.waitpid(child([*command, "-o", str(whole)]), 0)
+    assert status == 0, status
+    chance, steps = random.Random(int(seed)), []
+    again = [*command, "-o", str(broken), "--resume", "--save-every", "0"]
+    for attempt in range(int(kills)):
+        before, number = newest_state(broken), child(again)
+        over = False
+        if attempt % 3:  # the others are killed wherever their start has come to
+            while newest_state(broken) == before and not (over := finished(number)):
+                time.sleep(0.001)
+        end = time.monotonic() + chance.uniform(0, 0.15)
+        while time.monotonic() < end and not over:
+            over = finished(number)
+        if not over:
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)
+        steps.append(newest_state(broken))
+    _, status = os.waitpid(child(again), 0)
+    assert status == 0, status
+    print(*steps)
+
+
+if __name__ == "__main__":
+    from mlcli import cli
+
+    for name in IMPORTED:
+        importlib.import_module(f"mlcli.methods.{name}")
+    main(*sys.argv[1:])

@@ -1,0 +1,128 @@
+"""The data sets that samples/*.py draw, and the pipeline of samples/Makefile."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlcli.commands import COMMANDS
+from mlcli.engine.pairs import Framing, Kind, PairSet, find_pairs
+from tests.cli import ENVIRONMENT
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def script(name: str):
+    specification = importlib.util.spec_from_file_location(name, SAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def draw(name: str, folder: Path, *options) -> None:
+    subprocess.run([sys.executable, SAMPLES / f"{name}.py", folder, *map(str, options)], check=True)
+
+
+def random(*numbers):
+    return np.random.default_rng(numbers)
+
+
+def test_fronts_of_houses_lie_on_their_maps():
+    facades = script("facades")
+    seen = set()
+    for number in range(12):
+        labels, front = (np.asarray(picture) for picture in facades.draw(64, random(number)))
+        assert labels.shape == (64, 64) and front.shape == (64, 64, 3)
+        seen |= set(np.unique(labels).tolist())
+        names = list(facades.CLASSES)
+        mean = {names[place]: front[labels == place].mean(0) for place in np.unique(labels)}
+        sky = front[labels == names.index("sky")].astype(int)
+        assert (sky[:, 2] > sky[:, 0] + 10).all()  # to the last pixel
+        assert mean["roof"].max() < 90 < mean["cornice"].min()
+        assert min(np.abs(mean["wall"] - np.array(wall)).max() for wall in facades.WALLS) < 25
+        again = facades.draw(64, random(number))
+        assert all(np.array_equal(x, y) for x, y in zip((labels, front), again, strict=True))
+    assert seen == set(range(len(facades.CLASSES)))
+
+
+def test_fronts_are_pairs_to_train_on(tmp_path):
+    draw("facades", tmp_path, "--size", 32, "--train", 3, "--test", 1)
+    kinds = Kind(labels=8), Kind()
+    train, test = (
+        PairSet.load(find_pairs(tmp_path, part), kinds, Framing((32, 32), (36, 36))) for part in ("train", "test")
+    )
+    assert (len(train), len(test)) == (3, 1) and not train.problems
+    a, b = train.batch(torch.arange(3), torch.rand(3, 3))
+    assert kinds[0].signal(a).shape == (3, 8, 32, 32) and b.shape == (3, 3, 32, 32)
+
+
+@pytest.mark.parametrize("kind", ["boat", "house", "lighthouse", "tree"])
+def test_scenes_by_day_and_by_night_are_the_same_scenes(kind):
+    scenes = script("scenes")
+    for number in range(6):
+        day, night = (np.asarray(scenes.draw(kind, 64, random(number), dark)).astype(int) for dark in (False, True))
+        assert day.mean() > 3 * night.mean()
+        water = [(picture[-1, :, 2] > picture[-1, :, 1]).mean() > 0.7 for picture in (day, night)]
+        assert water == [kind in ("boat", "lighthouse")] * 2
+        # What stands out from the row it is in stands at the same place
+        contours = [np.abs(np.diff(picture[36:56], axis=1)).sum(2) for picture in (day, night)]
+        assert np.corrcoef(*(contour.flatten() for contour in contours))[0, 1] > 0.3
+    assert not np.array_equal(day, scenes.draw(kind, 64, random(99), False))
+
+
+def test_only_the_test_scenes_are_the_same_by_day_and_by_night(tmp_path):
+    draw("scenes", tmp_path, "--size", 16, "--train", 4, "--test", 4)
+    names = sorted(path.relative_to(tmp_path / "day").as_posix() for path in (tmp_path / "day").rglob("*.png"))
+    assert names == sorted(
+        path.relative_to(tmp_path / "night").as_posix() for path in (tmp_path / "night").rglob("*.png")
+    )
+    assert len(names) == 8 and "test/boat/000.png" in names
+    scenes = script("scenes")
+    for part, numbers in (("train", (0, 0, 1, True)), ("test", (0, 1, 1, False))):
+        expected = scenes.draw("house", 16, random(*numbers), True)
+        written = scenes.Image.open(tmp_path / "night" / part / "house" / "001.png")
+        assert np.array_equal(expected, written)
+
+
+needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name for command in COMMANDS}
+
+
+@pytest.mark.skipif(bool(needed) or not shutil.which("make"), reason=f"needs make and {needed}")
+def test_make_goes_from_pictures_to_answers_and_then_does_nothing(tmp_path):
+    build = tmp_path / "build"
+    small = {
+        "BUILD": build,
+        "SIZE": 32,
+        "TRAIN": 8,
+        "TEST": 4,
+        "STEPS": 2,
+        "EPOCHS": 1,
+        "CLASSIFIER": "--size 32 --batch-size 4",
+        "PIX2PIX": "--filters 8 --discriminator-filters 8",
+    }
+    words = [f"{name}={value}" for name, value in small.items()]
+    words += [f"MLCLI={sys.executable} -m mlcli.cli", f"PYTHON={sys.executable}"]
+    environment = ENVIRONMENT | {"PYTHONPATH": os.fspath(SAMPLES.parent)}
+
+    def make(*more) -> str:
+        done = subprocess.run(["make", "-C", SAMPLES, *words, *more], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    make()
+    for name in ("real", "translated"):
+        assert json.loads((build / f"{name}.json").read_text())
+    assert len(list((build / "translated").rglob("*.png"))) == 4
+    before = {path: path.stat().st_mtime_ns for path in build.rglob("*")}
+    assert "Nothing to be done" in make()
+    assert {path: path.stat().st_mtime_ns for path in build.rglob("*")} == before
+    (build / "real.json").unlink()  # what is missing is made, and nothing else
+    (line,) = [line for line in make("-n").splitlines() if "mlcli.cli" in line]
+    assert " classify " in line and "real.json" in line
