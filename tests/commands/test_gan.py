@@ -11,11 +11,19 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from mlcli.engine import runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS, class_folders
 
 SMALL = ["--filters", 4, "--latent", 8, "--batch-size", 12, "--precision", "fp32"]
 BRIEF = [*SMALL, "--steps", 80, "--seed", 5, "--evaluate-every", 40, "--compared", 0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_many_threads_as_in_a_process_of_its_own():
+    """Sums in another order differ in their last bits."""
+    with runtime.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

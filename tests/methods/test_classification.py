@@ -76,7 +76,7 @@ def test_only_a_window_of_pictures_is_alive(model, tmp_path, monkeypatch):
 
 def test_a_network_that_answers_with_no_number(model):
     model.network.classifier.bias.fill_(math.nan)
-    with pytest.raises(WeightsError, match="cifarnet: its answer is no number in fp32"):
+    with pytest.raises(WeightsError, match="cifarnet: answers with no number in fp32"):
         predict(model, torch.zeros(1, 3, 16, 16), FP32)
 
 
