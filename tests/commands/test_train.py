@@ -1,5 +1,6 @@
 """`mlcli train` as a user runs it: in processes of its own, over real files, killed and resumed."""
 
+import contextlib
 import json
 import os
 import random
@@ -121,6 +122,19 @@ def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
+def family(number: int) -> list[int]:
+    """A process and all that it started, which may be in groups of their own; by Linux's /proc."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            parent = int(file.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
+    found = [number]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
 def test_two_processes_agree_with_one_and_resume(short, tmp_path):
     """Under SGD: Muon's iteration runs in bfloat16, which makes more of the rounding of a sum."""
     alone, run = tmp_path / "alone", tmp_path / "run"
@@ -133,7 +147,8 @@ def test_two_processes_agree_with_one_and_resume(short, tmp_path):
     )
     while newest_state(run) < 5 and process.poll() is None:
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
+    for number in family(process.pid):
+        os.kill(number, signal.SIGKILL)
     process.wait()
     assert 5 <= newest_state(run) < 24
     done = subprocess.run([*launch, "--resume"], capture_output=True, text=True, env=ENVIRONMENT)
