@@ -174,6 +174,7 @@ def fit(
             tell("epoch" if evaluates else "step", values)
             if saves:
                 _guard_state(method, step, run)
+                window.level(processes)
                 if processes.main:
                     run.save_state(step, {name: part.state_dict() for name, part in parts.items()})
                 trim_memory()
@@ -206,6 +207,10 @@ class Window:
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         return means
+
+    def level(self, processes: Processes) -> None:
+        """Give every process the mean of all, so that what one of them saves serves each."""
+        self.sums = {name: processes.mean(total) for name, total in self.sums.items()}
 
     def state_dict(self) -> dict:
         return {"sums": self.sums, "count": self.count}
