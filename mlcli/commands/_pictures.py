@@ -7,13 +7,16 @@ from pathlib import Path
 from mlcli.commands._report import Progress, complain
 
 
-def named(images: list[str]) -> tuple[list[Path], int]:
-    """(their paths, how many folders could not be listed, which is said). Raises DataError where there is none."""
+def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]:
+    """(their paths, how many folders could not be listed). Raises DataError where there is no picture.
+
+    says: whether these folders are named; of several processes one does.
+    """
     from mlcli.engine.folders import find_images
     from mlcli.errors import DataError
 
     found = find_images(images)
-    for problem in found.problems:
+    for problem in found.problems if says else ():
         complain(problem)
     if not found.paths:
         raise DataError(f"{' '.join(images)}: no pictures there")

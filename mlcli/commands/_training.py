@@ -137,3 +137,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return getattr(value, "value", value)
+
+
+def held_share(val: str) -> float:
+    """The share of the training set to hold out that --val names, no folder of this name being there. UsageError."""
+    from mlcli.errors import UsageError
+
+    try:
+        share = float(val)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
+    return share

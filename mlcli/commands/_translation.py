@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mlcli.commands._adversarial import Loss, Schedule
 from mlcli.commands._report import Progress, complain, say
 from mlcli.methods.recipes import Translation
 
@@ -41,20 +42,6 @@ class Init(StrEnum):
     xavier = "xavier"
     kaiming = "kaiming"
     orthogonal = "orthogonal"
-
-
-class Loss(StrEnum):
-    non_saturating = "non-saturating"
-    least_squares = "least-squares"
-    hinge = "hinge"
-    wasserstein = "wasserstein"
-
-
-class Schedule(StrEnum):
-    linear = "linear"
-    cosine = "cosine"
-    step = "step"
-    constant = "constant"
 
 
 class Preprocess(StrEnum):
@@ -107,8 +94,6 @@ InitGain = Annotated[float, typer.Option("--init-gain", min=0)]
 From = Annotated[
     Path | None, typer.Option("--from", help="A run, or its model.safetensors, whose generators to begin with.")
 ]
-LossOption = Annotated[Loss, typer.Option("--loss", help="Of the two players.")]
-Penalty = Annotated[float, typer.Option("--gradient-penalty", min=0, help="Its weight in the wasserstein loss.")]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1)]
@@ -118,9 +103,6 @@ Accumulate = Annotated[
 Rate = Annotated[float, typer.Option("--lr", min=0, help="Of both players.")]
 Beta1 = Annotated[float, typer.Option("--beta1", min=0, max=0.999, help="Adam's first moment.")]
 Beta2 = Annotated[float, typer.Option("--beta2", min=0, max=0.9999, help="Adam's second moment.")]
-ScheduleOption = Annotated[
-    Schedule, typer.Option("--schedule", help="Of the rate; linear: constant for one half, then to 0.")
-]
 Ema = Annotated[
     float, typer.Option("--ema", min=0, max=0.99999, help="Keep the average of the generator's weights, as 0.999.")
 ]

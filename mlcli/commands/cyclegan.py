@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _adversarial as adversarial
 from mlcli.commands import _options as option
+from mlcli.commands import _pictures
 from mlcli.commands import _translation as shared
 from mlcli.methods.recipes import CycleGAN as Recipe
 
@@ -38,8 +40,8 @@ def run(
     pool: Annotated[
         int, typer.Option("--pool", min=0, help="Earlier translations that the discriminators see again.")
     ] = DEFAULT.pool,
-    loss: shared.LossOption = CHOICE.loss,
-    penalty: shared.Penalty = DEFAULT.penalty,
+    loss: adversarial.LossOption = CHOICE.loss,
+    penalty: adversarial.Penalty = DEFAULT.penalty,
     generator: shared.GeneratorOption = CHOICE.generator,
     filters: shared.Filters = DEFAULT.filters,
     norm: shared.NormOption = CHOICE.norm,
@@ -59,7 +61,7 @@ def run(
     lr: shared.Rate = DEFAULT.lr,
     beta1: shared.Beta1 = DEFAULT.beta1,
     beta2: shared.Beta2 = DEFAULT.beta2,
-    schedule: shared.ScheduleOption = CHOICE.schedule,
+    schedule: adversarial.ScheduleOption = CHOICE.schedule,
     ema: shared.Ema = DEFAULT.ema,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
@@ -112,24 +114,19 @@ def run(
     shared.train("cyclegan", folder, method, recipe, options, summaries, processes, resume=resume, quiet=quiet)
 
 
-def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, **reading) -> tuple:
+def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, *, processes, **reading) -> tuple:
     """(the pictures of two folders, a hash of the files of each). Raises DataError where one holds none."""
-    from mlcli.commands._report import complain
     from mlcli.engine import folders
     from mlcli.engine.pairs import UnpairedSets
-    from mlcli.errors import DataError
 
     paths, hashes = [], {}
     for place in places:
-        found = folders.find_images([place])
-        for problem in found.problems:
-            complain(problem)
-        if not found.paths:
-            raise DataError(f"{place}: no pictures there")
-        paths.append(found.paths[:most])
+        found, _ = _pictures.named([str(place)], says=processes.main)
+        paths.append(found[:most])
         hashes[place] = folders.digest(paths[-1], Path(place))
 
     def load(**loading) -> UnpairedSets:
         return UnpairedSets.load(*paths, kinds, framing, **loading)
 
-    return shared.read(load, max(map(len, paths)), " and ".join(map(str, places)), **reading), hashes
+    where = " and ".join(map(str, places))
+    return shared.read(load, max(map(len, paths)), where, processes=processes, **reading), hashes

@@ -1,36 +1,21 @@
 """`mlcli gan`"""
 
 from dataclasses import asdict, fields, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.commands import _adversarial as adversarial
 from mlcli.commands import _options as option
-from mlcli.commands._report import complain, say
+from mlcli.commands import _pictures
+from mlcli.commands._report import say
 from mlcli.methods.recipes import Gan as Recipe
 
 if TYPE_CHECKING:
     from mlcli.engine.folders import ClassFolder
 
 DEFAULT = Recipe()
-
-
-class Loss(StrEnum):
-    non_saturating = "non-saturating"
-    least_squares = "least-squares"
-    hinge = "hinge"
-    wasserstein = "wasserstein"
-
-
-class Schedule(StrEnum):
-    linear = "linear"
-    cosine = "cosine"
-    step = "step"
-    constant = "constant"
-
-
-DEFAULT_LOSS, DEFAULT_SCHEDULE = Loss(DEFAULT.loss), Schedule(DEFAULT.schedule)
+DEFAULT_LOSS, DEFAULT_SCHEDULE = adversarial.Loss(DEFAULT.loss), adversarial.Schedule(DEFAULT.schedule)
 
 
 def run(
@@ -49,16 +34,14 @@ def run(
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=2, help="Real pictures in an update.")
     ] = DEFAULT.batch_size,
-    loss: Annotated[Loss, typer.Option("--loss", help="Of the two players.")] = DEFAULT_LOSS,
+    loss: adversarial.LossOption = DEFAULT_LOSS,
     spectral: Annotated[
         bool | None,
         typer.Option(
             "--spectral-norm/--no-spectral-norm", help="Of the discriminator; default on, but for wasserstein."
         ),
     ] = DEFAULT.spectral,
-    gradient_penalty: Annotated[
-        float, typer.Option("--gradient-penalty", min=0, help="Its weight in the wasserstein loss.")
-    ] = DEFAULT.gradient_penalty,
+    gradient_penalty: adversarial.Penalty = DEFAULT.gradient_penalty,
     discriminator_steps: Annotated[
         int, typer.Option("--discriminator-steps", min=1, help="Updates of the discriminator to one of the generator.")
     ] = DEFAULT.discriminator_steps,
@@ -70,9 +53,7 @@ def run(
     lr_discriminator: Annotated[
         float, typer.Option("--lr-discriminator", min=0, help="Rate of the discriminator.")
     ] = DEFAULT.lr_discriminator,
-    schedule: Annotated[
-        Schedule, typer.Option("--schedule", help="Of both rates; linear is constant for half of the steps, then to 0.")
-    ] = DEFAULT_SCHEDULE,
+    schedule: adversarial.ScheduleOption = DEFAULT_SCHEDULE,
     beta1: Annotated[float, typer.Option("--beta1", min=0, max=0.999, help="Momentum of Adam.")] = DEFAULT.beta1,
     beta2: Annotated[float, typer.Option("--beta2", min=0, max=0.99999, help="Of the squares.")] = DEFAULT.beta2,
     ema: Annotated[
@@ -158,8 +139,8 @@ def run(
 
 def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
     """The pictures that the arguments name, with classes if they are asked for."""
-    from mlcli.engine.folders import ClassFolder, find_images
-    from mlcli.errors import DataError, UsageError
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.errors import UsageError
 
     if conditional:
         if len(images) != 1:
@@ -167,12 +148,7 @@ def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
         training = ClassFolder.open(images[0])
         training.require_classes(2)
         return training
-    found = find_images(images)
-    for problem in found.problems if says else ():
-        complain(problem)
-    if not found.paths:
-        raise DataError(f"{' '.join(images)}: no pictures there")
-    return ClassFolder.of_one(found.paths)
+    return ClassFolder.of_one(_pictures.named(images, says=says)[0])
 
 
 def _recipe(options: dict) -> Recipe:

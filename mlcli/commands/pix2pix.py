@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _adversarial as adversarial
 from mlcli.commands import _options as option
 from mlcli.commands import _translation as shared
 from mlcli.methods.recipes import Pix2Pix as Recipe
@@ -47,8 +48,8 @@ def run(
     feature_matching: Annotated[
         float, typer.Option("--feature-matching", min=0, help="Weight of the discriminator's features (pix2pixHD: 10).")
     ] = DEFAULT.feature_matching,
-    loss: shared.LossOption = CHOICE.loss,
-    penalty: shared.Penalty = DEFAULT.penalty,
+    loss: adversarial.LossOption = CHOICE.loss,
+    penalty: adversarial.Penalty = DEFAULT.penalty,
     generator: shared.GeneratorOption = CHOICE.generator,
     filters: shared.Filters = DEFAULT.filters,
     norm: shared.NormOption = CHOICE.norm,
@@ -68,7 +69,7 @@ def run(
     lr: shared.Rate = DEFAULT.lr,
     beta1: shared.Beta1 = DEFAULT.beta1,
     beta2: shared.Beta2 = DEFAULT.beta2,
-    schedule: shared.ScheduleOption = CHOICE.schedule,
+    schedule: adversarial.ScheduleOption = CHOICE.schedule,
     ema: shared.Ema = DEFAULT.ema,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
@@ -129,8 +130,8 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     """(training, validation or None) for --val: a folder of pairs, the share of DATA to hold out, or what DATA has."""
     import os
 
+    from mlcli.commands import _training
     from mlcli.engine.pairs import find_pairs, parts
-    from mlcli.errors import UsageError
 
     training = find_pairs(data)
     if val is None:
@@ -140,11 +141,5 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     elif os.path.isdir(val):
         held = find_pairs(val)
     else:
-        try:
-            share = float(val)
-        except ValueError:
-            share = 0.0
-        if not 0 < share < 1:
-            raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
-        training, held = training.split(share, seed)
+        training, held = training.split(_training.held_share(val), seed)
     return replace(training, paths=training.paths[:most]), held

@@ -160,17 +160,11 @@ def complete(options: dict, pictures: int, model: "Model") -> Recipe:
 
 def with_validation(training: "ClassFolder", val: str | None, seed: int) -> tuple["ClassFolder", "ClassFolder | None"]:
     """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out."""
+    from mlcli.commands import _training
     from mlcli.engine.folders import ClassFolder
-    from mlcli.errors import UsageError
 
     if val is None:
         return training, None
-    try:
-        share = float(val)
-    except ValueError:
-        return training, ClassFolder.open(val, training.classes)
     if Path(val).is_dir():
         return training, ClassFolder.open(val, training.classes)
-    if not 0 < share < 1:
-        raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
-    return training.split(share, seed)
+    return training.split(_training.held_share(val), seed)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from mlcli.engine import runtime
 from tests.cli import ENVIRONMENT, mlcli
+from tests.killing import newest_state
 from tests.tiny import COLOURS, class_folders
 
 SMALL = ["--filters", 4, "--latent", 8, "--batch-size", 12, "--precision", "fp32"]
@@ -120,11 +121,6 @@ def test_gray_pictures_without_classes(data, tmp_path):
 def test_the_same_command_writes_the_same_bytes(data, brief, tmp_path):
     mlcli("gan", data, "-o", tmp_path / "again", *BRIEF)
     assert (tmp_path / "again/model.safetensors").read_bytes() == (brief / "model.safetensors").read_bytes()
-
-
-def newest_state(run: Path) -> int:
-    """The step of the newest state, -1 before the first."""
-    return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
 
 
 def start(*words) -> subprocess.Popen:

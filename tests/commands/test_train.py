@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from mlcli.engine import models
+from tests.killing import newest_state
 from tests.tiny import class_folders
 
 COMMAND = [sys.executable, "-m", "mlcli.cli", "train"]
@@ -100,11 +101,6 @@ def test_killed_ten_times_and_resumed_equals_never_killed(short, finished, tmp_p
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(r)] for r in (run, finished)]
     assert timeless[0] == timeless[1]
-
-
-def newest_state(run: Path) -> int:
-    """The step of the newest state, -1 before the first."""
-    return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
