@@ -132,7 +132,7 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
 
     from mlcli.commands import _training
     from mlcli.engine.folders import spread
-    from mlcli.engine.pairs import find_pairs, parts
+    from mlcli.engine.pairing import find_pairs, parts
 
     training = find_pairs(data)
     if val is None:
