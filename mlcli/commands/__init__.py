@@ -18,6 +18,7 @@ COMMANDS = (
     Command("neighbors", "neighbors", "Look inside", "mlcli neighbors cat.jpg --among photos/ -o neighbors.png"),
     Command("maximize", "maximize", "Look inside", "mlcli maximize logit:cat -o cat.png"),
     Command("atlas", "atlas", "Look inside", "mlcli atlas --layer conv4 --images photos/ -o atlas"),
+    Command("equivariance", "equivariance", "Look inside", "mlcli equivariance photos/ -o equivariance"),
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
