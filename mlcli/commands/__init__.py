@@ -28,6 +28,7 @@ COMMANDS = (
     Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
     Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
     Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
+    Command("render", "render", "Adapt", "mlcli render digits -o digits"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )
