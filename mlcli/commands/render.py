@@ -63,12 +63,13 @@ def run(
 
     def draw_digit(number: int) -> None:
         picture, label = digits.digit(number, seed, side, faces)
-        images.write(picture, output / str(label) / name(number))
+        images.write(picture, output / str(label) / name(number), flush=False)
 
     def draw_organs(number: int) -> None:
         picture, mask = phantoms.phantom(number, seed, side, scanner.value)
-        images.write(images.with_palette(mask, torch.tensor(phantoms.COLOURS)), output / "masks" / name(number))
-        images.write(picture, output / "images" / name(number))
+        labelled = images.with_palette(mask, torch.tensor(phantoms.COLOURS))
+        images.write(labelled, output / "masks" / name(number), flush=False)
+        images.write(picture, output / "images" / name(number), flush=False)
 
     options = {"what": what.value, "count": count, "size": side, "seed": seed}
     if what == What.digits:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 DIGITS = 10
 DIGIT = 1  # purpose of random numbers
-PIECES = 6  # straight pieces between two points of a stroke
+PIECES = 4  # straight pieces between two points of a stroke
 
 # Skeletons, some for each digit: strokes of points x,y in hundredths of the height, x to the right and y downwards.
 # Strokes that meet share a point; one that returns to its first point is closed.

@@ -33,6 +33,7 @@ from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError, out_of_memory
 
 LOGITS = "logits"  # the last layer of a classifier
+ROUNDING = 1e-6  # values below it, by their root mean square, are those of an empty picture
 
 
 # -- layers --------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def circular(network: nn.Module) -> nn.Module:
 
 @dataclass
 class Errors:
-    """Relative norms of one layer by amount, summed over pictures; of those whose norm is 0 there are none."""
+    """Relative norms of one layer by amount, summed over pictures; one of nothing but rounding does not count."""
 
     count: Tensor
     total: Tensor
@@ -113,7 +114,8 @@ class Errors:
     def add(self, point: int, values: Tensor, wanted: Tensor) -> None:
         """|values - wanted| / |wanted| for each picture of (N, ...)."""
         norms, errors = (v.flatten(1).norm(dim=1).cpu().double() for v in (wanted, values - wanted))
-        errors = errors[norms > 0] / norms[norms > 0]
+        something = norms > ROUNDING * wanted[0].numel() ** 0.5
+        errors = errors[something] / norms[something]
         self.count[point] += len(errors)
         self.total[point] += errors.sum()
         self.squares[point] += errors.square().sum()
