@@ -114,7 +114,7 @@ class Errors:
     def add(self, point: int, values: Tensor, wanted: Tensor) -> None:
         """|values - wanted| / |wanted| for each picture of (N, ...)."""
         norms, errors = (v.flatten(1).norm(dim=1).cpu().double() for v in (wanted, values - wanted))
-        something = norms > ROUNDING * wanted[0].numel() ** 0.5
+        something = norms > ROUNDING * wanted.flatten(1).shape[1] ** 0.5
         errors = errors[something] / norms[something]
         self.count[point] += len(errors)
         self.total[point] += errors.sum()
