@@ -1,6 +1,7 @@
 """`mlcli render`"""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ def run(
     output: option.Folder,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many pictures.")] = 1000,
     size: Annotated[
-        int | None, typer.Option("--size", max=1024, help="Side of a picture in pixels; default 28, organs 64.")
+        int | None, typer.Option("--size", max=512, help="Side of a picture in pixels; default 28, organs 64.")
     ] = None,
     look: Annotated[Look | None, typer.Option("--look", help="Of organs: the scanner, a (the default) or b.")] = None,
     fonts: Annotated[
@@ -58,31 +59,49 @@ def run(
     check(what, size, look, fonts)
     side, scanner = size or SIZES[what.value], look or Look.a
     refuse_existing_folder(output, overwrite)
-    faces = digits.fonts_at_hand() if fonts else []
     name = f"{{:0{len(str(count - 1))}d}}.png".format
+    refuse_others(output, name, count, what)
 
-    def draw_digit(number: int) -> None:
+    def digit(number: int) -> dict:
         picture, label = digits.digit(number, seed, side, faces)
-        images.write(picture, output / str(label) / name(number), flush=False)
+        return {str(label): picture}
 
-    def draw_organs(number: int) -> None:
+    def organs(number: int) -> dict:
         picture, mask = phantoms.phantom(number, seed, side, scanner.value)
-        labelled = images.with_palette(mask, torch.tensor(phantoms.COLOURS))
-        images.write(labelled, output / "masks" / name(number), flush=False)
-        images.write(picture, output / "images" / name(number), flush=False)
+        return {"masks": images.with_palette(mask, torch.tensor(phantoms.COLOURS)), "images": picture}
 
+    def work(number: int) -> None:
+        for folder, picture in draw(number).items():
+            images.write(picture, output / folder / name(number), flush=False)
+
+    faces = digits.fonts_at_hand() if fonts else []
     options = {"what": what.value, "count": count, "size": side, "seed": seed}
     if what == What.digits:
-        draw, facts = draw_digit, {"fonts": [face or "Pillow's own" for face in faces]}
+        draw, facts = digit, {"fonts": [face or "Pillow's own" for face in faces]}
     else:
-        draw, facts = draw_organs, {"look": scanner.value, "classes": phantoms.CLASSES}
+        draw, facts = organs, {"look": scanner.value, "classes": phantoms.CLASSES}
+    (output / RECORD).unlink(missing_ok=True)  # of pictures that are about to go
     with signals.noted() as caught, Progress(count, f"{output}", quiet=quiet) as bar:
-        for number, _ in decode(range(count), read=draw, workers=workers):
+        for number, _ in decode(range(count), read=work, workers=workers):
             bar.to(number + 1)
-            if caught and number + 1 < count:
-                raise Interrupted(f"interrupted after {number + 1} of {count} pictures; they are whole", caught[0])
+            if caught and (done := number + 1) < count:
+                raise Interrupted(f"interrupted after {done} of {count} pictures; --overwrite begins anew", caught[0])
     write_json(output / RECORD, record("render", options, **facts))
     say(f"{output}: {count} {what.value} of {side} pixels", quiet)
+
+
+def refuse_others(output: Path, name, count: int, what: What) -> None:
+    """Raise UsageError where a picture stands in the folder that would not be replaced."""
+    from mlcli.engine.folders import find_images
+    from mlcli.errors import UsageError
+    from mlcli.methods.digits import DIGITS
+
+    if not output.is_dir():
+        return
+    folders = [[str(number % DIGITS)] if what == What.digits else ["images", "masks"] for number in range(count)]
+    places = {output / folder / name(number) for number in range(count) for folder in folders[number]}
+    if others := [path for path in find_images([str(output)]).paths if path not in places]:
+        raise UsageError(f"{output}: holds {len(others)} others, such as {others[0].name}; take another folder")
 
 
 def check(what: What, size: int | None, look: Look | None, fonts: bool) -> None:

@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mlcli.engine.runtime import numpy_generator
+
 DIGITS = 10
 DIGIT = 1  # purpose of random numbers
 PIECES = 4  # straight pieces between two points of a stroke
@@ -78,7 +80,7 @@ def digit(number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] =
 
     fonts: of `fonts_at_hand`; where there are some, every second digit is set in one of them instead of drawn.
     """
-    random = np.random.default_rng((seed, DIGIT, number))
+    random = numpy_generator(seed, DIGIT, number)
     label = number % DIGITS
     if fonts and number // DIGITS % 2:
         ink = printed(label, size, random, fonts[random.integers(len(fonts))])

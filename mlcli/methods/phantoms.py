@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlcli.engine.runtime import numpy_generator
+
 CLASSES = ("background", "right lung", "left lung", "heart")  # as the numbers of a mask; right is the body's own
 COLOURS = ((0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0))
 ANATOMY, LOOK = 2, 3  # purposes of random numbers
@@ -48,9 +50,9 @@ LOOKS = {
 
 def phantom(number: int, seed: int, size: int = 64, look: str = "a") -> tuple[Tensor, Tensor]:
     """((size, size) uint8 gray, (size, size) uint8 numbers of CLASSES): the phantom of this number in the series."""
-    random = np.random.default_rng((seed, ANATOMY, number))
+    random = numpy_generator(seed, ANATOMY, number)
     chest = Chest(size, random)
-    levels = chest.seen(LOOKS[look], np.random.default_rng((seed, LOOK, number, sorted(LOOKS).index(look))))
+    levels = chest.seen(LOOKS[look], numpy_generator(seed, LOOK, number, sorted(LOOKS).index(look)))
     picture = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
     return torch.from_numpy(picture), torch.from_numpy(chest.mask())
 

@@ -72,6 +72,17 @@ def test_errors(tmp_path, monkeypatch, arguments, text):
     assert sorted(os.listdir(tmp_path / "full")) == ["mine.txt"]
 
 
+def test_what_is_drawn_anew_does_not_mix_with_what_was_there(tmp_path):
+    arguments = ("render", "digits", "--seed", -1, "-q", "-o", tmp_path / "out", "--overwrite", "-n")
+    mlcli(*arguments, 12)
+    first = files(tmp_path / "out")
+    mlcli(*arguments, 12)
+    assert files(tmp_path / "out") == first and len(first) == 12
+    assert "holds 12 others" in mlcli(*arguments, 3, status=2).stderr and files(tmp_path / "out") == first
+    mlcli(*arguments, 30)
+    assert len(files(tmp_path / "out")) == 30
+
+
 def test_an_interrupt_leaves_whole_pictures(tmp_path, monkeypatch):
     draw = digits.digit
 
