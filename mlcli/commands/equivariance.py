@@ -74,11 +74,13 @@ def run(
     example.png, the first picture and a unit of each map; and equivariance.json. --model sobel is the edge detector
     that should be equivariant. Computes in fp32.
     """
+    import torch
+
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images as pictures
     from mlcli.engine import models, motion
     from mlcli.engine.files import write_json
-    from mlcli.engine.runtime import Runtime
+    from mlcli.engine.runtime import Runtime, generator
     from mlcli.errors import DataError
     from mlcli.methods.equivariance import Measure, is_map, named_layers
 
@@ -90,12 +92,15 @@ def run(
     amounts = motion.amounts(transform.value, most, points, chosen.preprocessing.crop, coarsest)
     measure = Measure(chosen, named, transform.value, amounts, runtime, padding.value)
     paths, failures = _pictures.named(images)
+    # In an order of no meaning, since each is compared with the one before it as with any other
+    order = torch.randperm(len(paths), generator=generator(0)).tolist()
     first = None
     with Progress(len(paths), "equivariance", quiet=quiet) as bar:
-        good = _pictures.Readable(paths, chosen.preprocessing.prepare, bar, window=2 * batch_size, workers=workers)
+        prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]
+        good = _pictures.Readable(shuffled, prepare, bar, window=2 * batch_size, workers=workers)
         coming = iter(good)
-        while batch := list(islice(coming, batch_size)):
-            first = first or batch[0]
+        while batch := [(order[place], picture) for place, picture in islice(coming, batch_size)]:
+            first = min([*batch, *([first] if first else [])], key=lambda pair: pair[0])
             measure.add(pictures.stack([picture for _, picture in batch]))
     if first is None:
         raise DataError(f"no readable picture among the {len(paths)} that were named")

@@ -39,6 +39,7 @@ def test_curves_an_example_and_the_numbers(pictures, colours, tmp_path):
     assert [point["amount"] for point in first["amounts"]] == [0, 1, 2, 3, 4]
     assert all(point["equivariance"] < 1e-5 and point["exact"] for point in first["amounts"])
     assert all(point["equivariance"] is None for point in logits["amounts"]) and first["unrelated"] > 0
+    assert document["example"] == str(pictures / "0.png")
     assert logits["stride"] is None and first["receptive_field"] == 7
     line = next(line.split() for line in result.stdout.splitlines() if line.startswith(" conv2"))
     assert line[1] == "2" and float(line[-2]) < 1e-5
