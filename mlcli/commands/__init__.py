@@ -18,6 +18,7 @@ COMMANDS = (
     Command("neighbors", "neighbors", "Look inside", "mlcli neighbors cat.jpg --among photos/ -o neighbors.png"),
     Command("maximize", "maximize", "Look inside", "mlcli maximize logit:cat -o cat.png"),
     Command("atlas", "atlas", "Look inside", "mlcli atlas --layer conv4 --images photos/ -o atlas"),
+    Command("equivariance", "equivariance", "Look inside", "mlcli equivariance photos/ -o equivariance"),
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
@@ -27,6 +28,7 @@ COMMANDS = (
     Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
     Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
     Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
+    Command("render", "render", "Adapt", "mlcli render digits -o digits"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )

@@ -98,6 +98,7 @@ def run(
         start = _start(init, size)
     runtime = Runtime.choose(device, precision).for_training()
     chosen = models.load(model, weights).to(runtime)
+    chosen.require_classes()  # what it makes is classified at the end
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
         if max(map(len, ends)) > 1:

@@ -33,12 +33,13 @@ TEMPORARY = ".mlcli-"  # how the names of unfinished files begin
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it becomes `path` on success and goes on any exception.
 
     What stood at `path` stays whole until the new content is on the disk, also when the process is killed.
     Parent folders are made. The temporary name keeps the ending of `path`, so that a writer can guess the
     format from it. A symbolic link is followed; a device or a pipe (/dev/stdout) is written straight through.
+    flush: wait for the disk, ten milliseconds or so; False for one of thousands of files that are soon made again.
     Raises MlcliError, naming the path and the reason, for every OSError inside the block.
     """
     path = Path(path)
@@ -61,10 +62,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             with open(temporary, "rb") as source, open(path, "wb") as sink:
                 shutil.copyfileobj(source, sink)
         else:
-            _flush_to_disk(temporary)
+            if flush:
+                _flush_to_disk(temporary)
             os.replace(temporary, target)
-            with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
-                _flush_to_disk(folder)
+            if flush:
+                with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
+                    _flush_to_disk(folder)
     except OSError as error:
         raise _cannot_be_written(path, error) from error
     finally:
@@ -96,9 +99,9 @@ def _cannot_be_written(path: str | Path, error: OSError) -> MlcliError:
     return MlcliError(f"{path}: cannot be written: {error.strerror or error}{advice}")
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Atomically write `data` to `path`. Raises MlcliError if that cannot be done."""
-    with atomic_write(path) as temporary:
+def write_bytes(path: str | Path, data: bytes, *, flush: bool = True) -> None:
+    """Atomically write `data` to `path`; see `atomic_write`. Raises MlcliError if that cannot be done."""
+    with atomic_write(path, flush=flush) as temporary:
         temporary.write_bytes(data)
 
 

@@ -375,11 +375,14 @@ def stack(pictures: Sequence[Tensor]) -> Tensor:
 # ----------------------------------------------------------------------------------------------- writing
 
 
-def write(image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, bits: int = 8) -> None:
+def write(
+    image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, bits: int = 8, flush: bool = True
+) -> None:
     """Write a picture as PNG, JPEG, WebP or TIFF by the ending of `path`; same pixels, same bytes.
 
     image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a
-    Pillow image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8.
+    Pillow image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8. flush: of
+    `files.atomic_write`.
     Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the picture is
     not finite or the file cannot be written; what stood at `path` is then still there.
     """
@@ -402,7 +405,7 @@ def write(image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, b
     except (OSError, ValueError, SystemError) as error:  # such as a side over the format's limit
         width, height = image.size
         raise MlcliError(f"{path}: {kind} cannot hold this {width} x {height} picture: {error}") from error
-    files.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue(), flush=flush)
 
 
 def output_format(path: str | Path) -> str:

@@ -1,6 +1,7 @@
 """The registry of models: one way to name one, one object that knows its classes, preprocessing and layers.
 
-A name is `cifarnet` (the embedded network), a torchvision classifier (`resnet50`), or the folder of a run.
+A name is `cifarnet` (the embedded network), a torchvision classifier (`resnet50`), the folder of a run, or `sobel`, an
+edge detector without classes, to look at beside what was learned.
 """
 
 import difflib
@@ -25,7 +26,7 @@ from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
 
-EMBEDDED = "cifarnet"
+EMBEDDED, SOBEL = "cifarnet", "sobel"
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Model:
     options: dict = field(default_factory=dict)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes)."""
+        """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes). Raises UsageError without classes."""
+        self.require_classes()
         return logits(self.network(self.normalised(pictures)))
 
     def to(self, runtime: Runtime) -> "Model":
@@ -65,6 +67,11 @@ class Model:
                 f"{self.name}: answers with no number in {runtime.precision}; its weights are damaged{advice}"
             )
         return values
+
+    def require_classes(self) -> None:
+        """Raise UsageError where the model is no classifier."""
+        if not self.classes:
+            raise UsageError(f"--model {self.name}: knows no classes; take a classifier (see `mlcli models`)")
 
     def class_index(self, name: str) -> int:
         """Index of a class by its name or number. Raises UsageError with the nearest names."""
@@ -121,6 +128,8 @@ def load(name: str = EMBEDDED, weights: str | Path | None = None, *, untrained: 
     elif name == EMBEDDED:
         with resources.as_file(resources.files("mlcli") / "weights" / "cifarnet.safetensors") as file:
             model = from_file(file, name)
+    elif name == SOBEL:
+        model = _sobel()
     elif name in torchvision_names():
         model = _torchvision(name)
         if weights is None and not (untrained and not weights_path(name).is_file()):
@@ -135,7 +144,7 @@ def load(name: str = EMBEDDED, weights: str | Path | None = None, *, untrained: 
 
 def names() -> list[str]:
     """Every model that can be named, the embedded one first."""
-    return [EMBEDDED, *torchvision_names()]
+    return [EMBEDDED, SOBEL, *torchvision_names()]
 
 
 def torchvision_names() -> list[str]:
@@ -150,14 +159,15 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     Raises UsageError for an unknown architecture, or one that cannot be built for this size or these channels.
     """
     options: dict = {}
+    trainable = [EMBEDDED, *torchvision_names()]
     if architecture == EMBEDDED:
         smallest = 16
         if size < smallest:
             raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
         if channels != 3:
             options["channels"] = channels
-    elif architecture not in torchvision_names():
-        raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, names())}")
+    elif architecture not in trainable:
+        raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, trainable)}")
     elif channels != 3:
         raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
     else:
@@ -253,6 +263,12 @@ def _with_weights(model: Model, file: str | Path) -> Model:
     return described
 
 
+def _sobel() -> Model:
+    from mlcli.networks.sobel import Sobel
+
+    return Model(SOBEL, Sobel(), (), Preprocessing(crop=128, mean=(0.0,) * 3, std=(1.0,) * 3), SOBEL)
+
+
 def _torchvision(name: str) -> Model:
     """A torchvision classifier as its ImageNet weights want it, with random weights."""
     import torchvision
@@ -276,10 +292,10 @@ def catalogue() -> list[dict]:
     """What `mlcli models` lists: name, parameters in millions, input size, ImageNet top-1, weights on this disk."""
     import torchvision
 
-    embedded = load()
-    million = sum(p.numel() for p in embedded.network.parameters()) / 1e6
-    size = embedded.preprocessing.crop
-    entries = [_entry(EMBEDDED, million, size, len(embedded.classes), None, True)]
+    entries = []
+    for own in (load(EMBEDDED), load(SOBEL)):
+        million = sum(p.numel() for p in own.network.parameters()) / 1e6
+        entries.append(_entry(own.name, million, own.preprocessing.crop, len(own.classes), None, True))
     for name in torchvision_names():
         weights = torchvision.models.get_model_weights(name).DEFAULT
         meta = weights.meta

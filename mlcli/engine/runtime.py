@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from mlcli.errors import UsageError
@@ -151,6 +152,11 @@ def generator(*numbers: int) -> torch.Generator:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return torch.Generator().manual_seed(state >> 1)
+
+
+def numpy_generator(*numbers: int) -> np.random.Generator:
+    """As `generator`, for what is computed in numpy."""
+    return np.random.default_rng([number & 0xFFFFFFFFFFFFFFFF for number in numbers])
 
 
 def seed_everything(*numbers: int) -> None:

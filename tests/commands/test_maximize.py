@@ -103,6 +103,7 @@ def test_a_gray_model_makes_gray_pictures(tmp_path):
         (["conv5:1", "--size", "4"], "--size 4: does not suit", 2),
         (["conv2:1", "--snapshots", "3,x"], "--snapshots 3,x: numbers of steps", 2),
         (["conv2:1", "--snapshots", "99", "--steps", "4"], "from 0 to 4", 2),
+        (["conv2:0", "--model", "sobel"], "knows no classes", 2),
         (["conv2:1", "--init", "nothing.png"], "nothing.png: no such file", 1),
         (["conv2:1", "-o", "picture.gif"], "no format has this ending", 2),
         (["conv2:1", "--lr", "1e9"], "--lr", 2),

@@ -13,8 +13,8 @@ def test_json(monkeypatch, tmp_path):
     file.write_bytes(b"")
     entries = json.loads(mlcli("models", "--format", "json").stdout)
     assert [entry["name"] for entry in entries] == models.names()
-    assert [entry["name"] for entry in entries if entry["weights_on_disk"]] == ["cifarnet", "vgg11"]
-    assert all(entry["size"] >= 32 and entry["million_parameters"] > 0.9 for entry in entries)
+    assert [entry["name"] for entry in entries if entry["weights_on_disk"]] == ["cifarnet", "sobel", "vgg11"]
+    assert all(entry["size"] >= 32 and entry["million_parameters"] > 0.9 for entry in entries if entry["classes"])
 
 
 def test_table_and_csv():

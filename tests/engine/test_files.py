@@ -32,6 +32,14 @@ def test_success_replaces_and_leaves_nothing_else(tmp_path):
         assert names(path.parent) == ["a.safetensors"]
 
 
+@pytest.mark.parametrize("flush", [True, False])
+def test_the_disk_is_waited_for_where_asked(tmp_path, monkeypatch, flush):
+    waited = []
+    monkeypatch.setattr(files.os, "fsync", waited.append)
+    files.write_bytes(tmp_path / "a", b"one", flush=flush)
+    assert (tmp_path / "a").read_bytes() == b"one" and bool(waited) == flush
+
+
 def test_who_is_reading_the_old_content_reads_it_to_its_end(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -319,10 +319,20 @@ def test_untrained_weights_serve_where_asked_for():
         models.load(LIGHT)
 
 
+def test_the_edge_detector_is_looked_at_and_not_asked():
+    sobel = models.load("sobel")
+    assert sobel.classes == () and len(sobel.hash) == 64
+    with pytest.raises(UsageError, match="knows no classes"):
+        sobel(PICTURES)
+    with pytest.raises(UsageError, match="unknown architecture") as error:
+        models.create("sobel", ["cat", "dog"], 32)
+    assert "mean sobel" not in str(error.value)
+
+
 def test_the_catalogue_names_everything():
     entries = models.catalogue()
     assert [entry["name"] for entry in entries] == models.names()
-    assert entries[0]["weights_on_disk"] and not any(entry["weights_on_disk"] for entry in entries[1:])
+    assert [entry["name"] for entry in entries if entry["weights_on_disk"]] == ["cifarnet", "sobel"]
     resnet = next(entry for entry in entries if entry["name"] == "resnet50")
     assert (resnet["million_parameters"], resnet["size"], resnet["classes"]) == (25.6, 224, 1000)
     assert 76 < resnet["imagenet_top1"] < 82

@@ -1,0 +1,116 @@
+"""`mlcli render`"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import Progress, say
+
+RECORD = "render.json"
+SIZES = {"digits": 28, "organs": 64}
+SMALLEST = {"digits": 12, "organs": 32}
+
+
+class What(StrEnum):
+    digits = "digits"
+    organs = "organs"
+
+
+class Look(StrEnum):
+    a = "a"
+    b = "b"
+
+
+def run(
+    what: Annotated[What, typer.Argument(metavar="digits|organs", help="What to draw.", show_default=False)],
+    output: option.Folder,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many pictures.")] = 1000,
+    size: Annotated[
+        int | None, typer.Option("--size", max=512, help="Side of a picture in pixels; default 28, organs 64.")
+    ] = None,
+    look: Annotated[Look | None, typer.Option("--look", help="Of organs: the scanner, a (the default) or b.")] = None,
+    fonts: Annotated[
+        bool,
+        typer.Option("--fonts", help="Of digits: set every second one in a font of this machine."),
+    ] = False,
+    seed: option.Seed = 0,
+    workers: option.Workers = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Draw labelled pictures: digits, or organs with their masks.
+
+    digits: FOLDER/0 to FOLDER/9, in strokes of varied shape, slant and width, bright on dark. organs: FOLDER/images and
+    FOLDER/masks under equal names, chests as one of two scanners shows them; one seed gives both looks the same
+    anatomies, so that their appearance alone differs. Without --fonts the pictures are the same on every machine.
+    """
+    import torch
+
+    from mlcli.commands._result import record, refuse_existing_folder
+    from mlcli.engine import images, signals
+    from mlcli.engine.files import write_json
+    from mlcli.engine.folders import decode
+    from mlcli.errors import Interrupted
+    from mlcli.methods import digits, phantoms
+
+    check(what, size, look, fonts)
+    side, scanner = size or SIZES[what.value], look or Look.a
+    refuse_existing_folder(output, overwrite)
+    name = f"{{:0{len(str(count - 1))}d}}.png".format
+    refuse_others(output, name, count, what)
+
+    def digit(number: int) -> dict:
+        picture, label = digits.digit(number, seed, side, faces)
+        return {str(label): picture}
+
+    def organs(number: int) -> dict:
+        picture, mask = phantoms.phantom(number, seed, side, scanner.value)
+        return {"masks": images.with_palette(mask, torch.tensor(phantoms.COLOURS)), "images": picture}
+
+    def work(number: int) -> None:
+        for folder, picture in draw(number).items():
+            images.write(picture, output / folder / name(number), flush=False)
+
+    faces = digits.fonts_at_hand() if fonts else []
+    options = {"what": what.value, "count": count, "size": side, "seed": seed}
+    if what == What.digits:
+        draw, facts = digit, {"fonts": [face or "Pillow's own" for face in faces]}
+    else:
+        draw, facts = organs, {"look": scanner.value, "classes": phantoms.CLASSES}
+    (output / RECORD).unlink(missing_ok=True)  # of pictures that are about to go
+    with signals.noted() as caught, Progress(count, f"{output}", quiet=quiet) as bar:
+        for number, _ in decode(range(count), read=work, workers=workers):
+            bar.to(number + 1)
+            if caught and (done := number + 1) < count:
+                raise Interrupted(f"interrupted after {done} of {count} pictures; --overwrite begins anew", caught[0])
+    write_json(output / RECORD, record("render", options, **facts))
+    say(f"{output}: {count} {what.value} of {side} pixels", quiet)
+
+
+def refuse_others(output: Path, name, count: int, what: What) -> None:
+    """Raise UsageError where a picture stands in the folder that would not be replaced."""
+    from mlcli.engine.folders import find_images
+    from mlcli.errors import UsageError
+    from mlcli.methods.digits import DIGITS
+
+    if not output.is_dir():
+        return
+    folders = [[str(number % DIGITS)] if what == What.digits else ["images", "masks"] for number in range(count)]
+    places = {output / folder / name(number) for number in range(count) for folder in folders[number]}
+    if others := [path for path in find_images([str(output)]).paths if path not in places]:
+        raise UsageError(f"{output}: holds {len(others)} others, such as {others[0].name}; take another folder")
+
+
+def check(what: What, size: int | None, look: Look | None, fonts: bool) -> None:
+    """Raise UsageError for options of the other kind of pictures, and for a size in which nothing can be seen."""
+    from mlcli.errors import UsageError
+
+    if look is not None and what != What.organs:
+        raise UsageError("--look: organs have one; leave it out")
+    if fonts and what != What.digits:
+        raise UsageError("--fonts: digits can be set in them; leave it out")
+    if size is not None and size < SMALLEST[what.value]:
+        raise UsageError(f"--size {size}: {what.value} take at least {SMALLEST[what.value]} pixels")

@@ -1,0 +1,44 @@
+"""Whether what must be equivariant to translation is: the Sobel detector, and the convolutions of the embedded network.
+
+    python tests/benchmarks/equivariance.py PICTURES... [--count 20]
+
+For each layer and both ways with the border the greatest error over all shifts that need no interpolation, each picture
+by itself; it should be under 1e-5.
+"""
+
+import argparse
+
+import torch
+
+from mlcli.engine import images, models, motion
+from mlcli.engine.folders import find_images
+from mlcli.engine.runtime import Runtime
+from mlcli.methods.equivariance import Measure, named_layers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--count", type=int, default=20, help="pictures at most")
+    arguments = parser.parse_args()
+    paths = find_images(arguments.pictures).paths[: arguments.count]
+    runtime = Runtime.choose("cpu", "fp32")
+    for name in ("sobel", "cifarnet"):
+        model = models.load(name).to(runtime)
+        x = torch.stack([model.preprocessing.prepare(images.read(path)) for path in paths])
+        layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
+        for border in (motion.CIRCULAR, motion.MIRROR):
+            stride = max(layer.stride for layer in layers.values())
+            shifts = motion.amounts("translate", None, 17, model.preprocessing.crop, stride)
+            errors = dict.fromkeys(layers, 0.0)
+            for picture in x.split(1):
+                measure = Measure(model, layers, "translate", shifts, runtime, border)
+                measure.add(picture)
+                for found in measure.findings:
+                    exact = [e for e, whole in zip(found.equivariance.mean(), found.exact, strict=True) if whole]
+                    errors[found.name] = max(errors[found.name], *exact)
+            print(f"{name}, --padding {border}, {len(x)} pictures:", {key: f"{e:.1e}" for key, e in errors.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlcli.engine import models
+from tests.cli import mlcli
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(3):
+        noise = Image.fromarray(random.integers(0, 256, (9, 12, 3), np.uint8))
+        noise.resize((48, 36), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+def read(folder):
+    return json.loads((folder / "equivariance.json").read_text())
+
+
+def test_curves_an_example_and_the_numbers(pictures, colours, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--model", colours, "--padding", "circular", "--range", 4, "--points", 5, "-o", out)
+    result = mlcli("equivariance", pictures, *arguments)
+    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "equivariance.json", "example.png"]
+    assert "of 3 pictures" in result.stderr
+    document = read(out)
+    assert document["command"] == "equivariance" and document["pictures"] == 3
+    assert document["model_hash"] == models.load(str(colours)).hash
+    assert [entry["layer"] for entry in document["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "logits"]
+    first, logits = document["layers"][0], document["layers"][-1]
+    assert [point["amount"] for point in first["amounts"]] == [0, 1, 2, 3, 4]
+    assert all(point["equivariance"] < 1e-5 and point["exact"] for point in first["amounts"])
+    assert all(point["equivariance"] is None for point in logits["amounts"]) and first["unrelated"] > 0
+    assert document["example"] == str(pictures / "0.png")
+    assert logits["stride"] is None and first["receptive_field"] == 7
+    line = next(line.split() for line in result.stdout.splitlines() if line.startswith(" conv2"))
+    assert line[1] == "2" and float(line[-2]) < 1e-5
+    curves = np.asarray(Image.open(out / "curves.png")).astype(int)
+    assert (curves.max(2) - curves.min(2) > 60).sum() > 500  # coloured lines
+    assert Image.open(out / "example.png").width > 15 * 64
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    mlcli("equivariance", pictures, *arguments, "--overwrite", "-q")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    mlcli("equivariance", pictures, *arguments, "--overwrite", "--batch-size", 1)
+    again = [[p["invariance"] for p in e["amounts"]] for e in read(out)["layers"]]
+    assert again == [[pytest.approx(p["invariance"], abs=1e-4) for p in e["amounts"]] for e in document["layers"]]
+
+
+@pytest.mark.parametrize("transform", ["flip", "scale", "rotate"])
+def test_the_built_in_edge_detector(pictures, tmp_path, transform):
+    arguments = ("--model", "sobel", "--transform", transform, "--points", 3, "--layer", "conv2", "--format")
+    result = mlcli("equivariance", pictures, *arguments, "json", "-o", tmp_path / "out")
+    (layer,) = json.loads(result.stdout)["layers"]
+    exact = [point["equivariance"] for point in layer["amounts"] if point["exact"]]
+    assert len(exact) >= 1 and max(exact) < 1e-5 and read(tmp_path / "out") == json.loads(result.stdout)
+    rows = list(
+        csv.DictReader(io.StringIO(mlcli("equivariance", pictures, *arguments, "csv", "-o", tmp_path / "b").stdout))
+    )
+    assert [row["amount"] for row in rows] == [str(point["amount"]) for point in layer["amounts"]]
+
+
+def test_a_bad_picture_is_named_and_the_rest_goes_on(pictures, colours, tmp_path):
+    (pictures / "1.png").write_bytes(b"no picture")
+    arguments = ("--model", colours, "--layer", "conv1", "--points", 2, "-q", "-o")
+    result = mlcli("equivariance", pictures, *arguments, tmp_path / "out", status=1)
+    assert "1.png" in result.stderr and read(tmp_path / "out")["pictures"] == 2
+    (pictures / "0.png").unlink(), (pictures / "2.png").unlink()
+    result = mlcli("equivariance", pictures, *arguments, tmp_path / "none", status=1)
+    assert "no readable picture" in result.stderr and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--layer", "conv9"], "did you mean conv"),
+        (["--transform", "rotate", "--padding", "circular"], "moved and flipped"),
+        (["--range", "400"], "--range 400"),
+        (["--transform", "flip", "--range", "2"], "a flip has none"),
+        (["--points", "1"], "points"),
+        (["-o", "pictures"], "holds something already"),
+    ],
+)
+def test_errors(pictures, colours, tmp_path, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    result = mlcli("equivariance", "pictures", "--model", colours, "-o", "out", *arguments, status=2)
+    assert text in result.stderr and not (tmp_path / "out").exists()

@@ -1,0 +1,98 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+from PIL import Image
+
+from mlcli.commands import render
+from mlcli.engine import images
+from mlcli.engine.folders import ClassFolder
+from mlcli.methods import digits, phantoms
+from tests.cli import mlcli
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.png")}
+
+
+def test_digits_are_a_labelled_set(tmp_path):
+    out = tmp_path / "digits"
+    result = mlcli("render", "digits", "-n", 43, "--seed", 5, "-o", out)
+    assert result.stdout == "" and "43 digits of 28 pixels" in result.stderr
+    folder = ClassFolder.open(out)
+    assert folder.classes == tuple("0123456789") and len(folder.paths) == 43
+    assert [sum(label == c for label in folder.labels) for c in range(10)] == [5, 5, 5] + [4] * 7
+    picture = images.read(out / "7" / "17.png")
+    assert torch.equal(picture[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
+    document = json.loads((out / "render.json").read_text())
+    assert document["options"] == {"what": "digits", "count": 43, "size": 28, "seed": 5} and document["fonts"] == []
+    mlcli("render", "digits", "-n", 43, "--seed", 5, "--workers", 1, "-o", tmp_path / "again", "-q")
+    assert files(tmp_path / "again") == files(out)
+    mlcli("render", "digits", "-n", 20, "--seed", 5, "--size", 32, "--fonts", "-o", tmp_path / "fonts")
+    assert images.read(tmp_path / "fonts" / "3" / "13.png").shape == (3, 32, 32)
+    assert json.loads((tmp_path / "fonts" / "render.json").read_text())["fonts"][0] == "Pillow's own"
+
+
+def test_organs_have_masks_under_equal_names(tmp_path):
+    for look in "ab":
+        mlcli("render", "organs", "-n", 3, "--look", look, "--size", 40, "-o", tmp_path / look)
+    mlcli("render", "organs", "-n", 3, "--size", 40, "-o", tmp_path / "default")
+    a, b, default = (files(tmp_path / name) for name in ("a", "b", "default"))
+    assert sorted(a) == [f"{kind}/{number}.png" for kind in ("images", "masks") for number in range(3)]
+    assert a == default and all((a[name] == b[name]) == name.startswith("masks") for name in a)
+    picture, mask = phantoms.phantom(2, 0, 40, "b")
+    assert torch.equal(images.read_labels(tmp_path / "b" / "masks" / "2.png")[0], mask)
+    assert torch.equal(images.read(tmp_path / "b" / "images" / "2.png")[0], picture)
+    shown = Image.open(tmp_path / "b" / "masks" / "2.png").convert("RGB")
+    assert {colour for _, colour in shown.getcolors()} == set(phantoms.COLOURS)
+    document = json.loads((tmp_path / "b" / "render.json").read_text())
+    assert document["look"] == "b" and document["classes"] == ["background", "right lung", "left lung", "heart"]
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["digits", "--look", "b"], "organs have one"),
+        (["organs", "--fonts"], "digits can be set"),
+        (["digits", "--size", "11"], "at least 12"),
+        (["organs", "--size", "31"], "at least 32"),
+        (["letters"], "letters"),
+        (["digits", "-n", "0"], "-n"),
+        (["digits", "-o", "full"], "holds something already"),
+    ],
+)
+def test_errors(tmp_path, monkeypatch, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    result = mlcli("render", "-o", "out", *arguments, status=2)
+    assert text in result.stderr and not (tmp_path / "out").exists()
+    assert sorted(os.listdir(tmp_path / "full")) == ["mine.txt"]
+
+
+def test_what_is_drawn_anew_does_not_mix_with_what_was_there(tmp_path):
+    arguments = ("render", "digits", "--seed", -1, "-q", "-o", tmp_path / "out", "--overwrite", "-n")
+    mlcli(*arguments, 12)
+    first = files(tmp_path / "out")
+    mlcli(*arguments, 12)
+    assert files(tmp_path / "out") == first and len(first) == 12
+    assert "holds 12 others" in mlcli(*arguments, 3, status=2).stderr and files(tmp_path / "out") == first
+    mlcli(*arguments, 30)
+    assert len(files(tmp_path / "out")) == 30
+
+
+def test_an_interrupt_leaves_whole_pictures(tmp_path, monkeypatch):
+    draw = digits.digit
+
+    def interrupted(number, *arguments):
+        if number == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(number, *arguments)
+
+    monkeypatch.setattr(digits, "digit", interrupted)
+    result = mlcli("render", "digits", "-n", 400, "--workers", 1, "-o", tmp_path / "out", status=130)
+    assert "of 400 pictures" in result.stderr and not (tmp_path / "out" / render.RECORD).exists()
+    left = list((tmp_path / "out").rglob("*"))
+    assert 8 < len(left) < 200 and all(images.read(path).shape == (3, 28, 28) for path in left if path.is_file())
