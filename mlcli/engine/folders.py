@@ -193,9 +193,10 @@ class ClassFolder:
             count = min(len(members) - 1, max(1, round(share * len(members))))
             chosen = torch.randperm(len(members), generator=random)[:count]
             held.update(members[chosen].tolist())
-        return self._part(i for i in range(len(labels)) if i not in held), self._part(sorted(held))
+        return self.part(i for i in range(len(labels)) if i not in held), self.part(sorted(held))
 
-    def _part(self, indices: Iterable[int]) -> "ClassFolder":
+    def part(self, indices: Iterable[int]) -> "ClassFolder":
+        """The same classes with these of the pictures, in this order."""
         indices = list(indices)
         return replace(self, paths=[self.paths[i] for i in indices], labels=[self.labels[i] for i in indices])
 

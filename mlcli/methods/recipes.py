@@ -23,6 +23,42 @@ class Supervised:
 
 
 @dataclass(frozen=True)
+class Siamese:
+    """`mlcli siamese-train`; the distortions are those of engine.distortions.
+
+    A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
+    of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity.
+    """
+
+    loss: str = "softmax"
+    dimension: int = 128
+    identities: int = 32
+    pictures: int = 4
+    steps: int = 3000
+    margin: float | None = None
+    softmax_scale: float = 16.0
+    optimizer: str = "muon"
+    lr: float = 0.05
+    weight_decay: float = 0.01
+    schedule: str = "one-cycle"
+    ema: float = 0.99
+    rotation: float = 15.0
+    scale: float = 0.2
+    shear: float = 0.2
+    shift: float = 0.1
+    warp: float = 0.05
+    contrast: float = 0.3
+    orientations: int = 1
+    flip: bool = False
+    seed: int = 0
+
+
+# Rates of AdamW: of what learns beside Muon or without it, and of a backbone that has learned already
+RATE, RATE_OF_BACKBONE = 2e-3, 3e-4
+MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}
+
+
+@dataclass(frozen=True)
 class Analogy:
     """`mlcli analogy`; the defaults learn a filter, ANALOGIES has those of every mode.
 

@@ -1,0 +1,140 @@
+"""A Siamese network: one encoder for both pictures, a distance, and a threshold that was calibrated on unseen pairs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine import models
+from mlcli.engine.files import file_hash
+from mlcli.engine.folders import map_pictures
+from mlcli.engine.models import Model
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import ImageError, WeightsError
+from mlcli.methods.metric_learning import Sphere, WeightedL1
+from mlcli.methods.roc import Logistic, Roc, platt
+
+KIND = "Siamese network"
+SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1}
+SPACE = "space."  # how the names of the tensors of the space begin, in the file
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learned from the pairs of identities that the network has not seen.
+
+    asked: the false accept rate that the threshold is for; None for that of equal error. curve: of `Roc.points`.
+    """
+
+    threshold: float
+    asked: float | None
+    equal_error: float
+    auc: float
+    probability: Logistic
+    pairs: dict[str, int] = field(default_factory=dict)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, roc: Roc, asked: float | None) -> "Calibration":
+        equal_error, threshold = roc.equal_error()
+        if asked is not None:
+            threshold = roc.at_false_accept(asked)
+        pairs = {"same": len(roc.same), "different": len(roc.different)}
+        return cls(threshold, asked, equal_error, roc.auc, platt(roc), pairs, roc.points())
+
+
+@dataclass
+class Siamese:
+    """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
+
+    mirrored: a picture and its mirror image are the same to it, since f is the mean of both.
+    """
+
+    model: Model
+    space: nn.Module
+    mirrored: bool
+    runtime: Runtime
+    calibration: Calibration | None = None
+
+    @torch.inference_mode()
+    def points(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
+        pictures = pictures.to(self.runtime.device)
+        with self.runtime.autocast():
+            outputs = self.model(pictures).float()
+            if self.mirrored:
+                outputs = outputs + self.model(pictures.flip(-1)).float()
+        return self.model.finite(self.space(outputs).cpu(), self.runtime)
+
+    def of_files(
+        self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
+    ) -> Iterator[tuple[Path, Tensor | ImageError]]:
+        """(path, point (D,)) for each picture in order; an ImageError in place of a bad one's."""
+        prepare = self.model.preprocessing.prepare
+        return map_pictures(paths, prepare, self.points, batch_size=batch_size, workers=workers)
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """d of each of (N, D) and each of (M, D): (N, M)."""
+        # By differences, not by products, which would cost near pairs their digits
+        return torch.cdist(a, b, p=self.space.norm, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """d of each pair of rows of (N, D) and (N, D): (N,)."""
+        return torch.linalg.vector_norm(a - b, ord=self.space.norm, dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        own = {SPACE + name: tensor for name, tensor in self.space.state_dict().items()}
+        return {**self.model.network.state_dict(), **own}
+
+    def describe(self) -> dict:
+        """What a file of weights has to say of itself to be opened again."""
+        space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
+        calibration = None if self.calibration is None else asdict(self.calibration)
+        own = {"kind": KIND, "space": space, "mirrored": self.mirrored, "calibration": calibration}
+        return self.model.describe() | own
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the file that it was read from."""
+        return file_hash(self.model.weights_file)
+
+
+def encoder(name: str, weights: Path | None, dimension: int, size: int, channels: int) -> Model:
+    """An encoder of this name with `dimension` outputs.
+
+    `smallnet` is new, for pictures of (channels, size, size); any other keeps what it has learned, its preprocessing
+    included, and has a new last layer.
+    """
+    outputs = [str(number) for number in range(dimension)]
+    if name == models.SMALL:
+        return models.create(name, outputs, size, channels)
+    model = models.with_classes(models.load(name, weights), outputs)
+    model.network.requires_grad_(True)
+    # As the pictures of a training set are brought to size
+    return replace(model, preprocessing=replace(model.preprocessing, resize=None))
+
+
+def load(run: str | Path, runtime: Runtime) -> Siamese:
+    """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
+    file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
+    if (file.parent / "config.json").is_file() and not file.exists():
+        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    tensors, description = models.read_tensors(file)
+    own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
+    model = models.described(tensors, description, file, str(run), KIND)
+    try:
+        space = SPACES[description["space"]](len(model.classes))
+        space.load_state_dict(own)
+        calibration = _calibration(description["calibration"])
+        mirrored = bool(description["mirrored"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
+    model.network.eval().requires_grad_(False)
+    return Siamese(model.to(runtime), space.to(runtime.device), mirrored, runtime, calibration)
+
+
+def _calibration(description: Mapping) -> Calibration:
+    return Calibration(**{**description, "probability": Logistic(**description["probability"])})
