@@ -6,6 +6,7 @@ Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times 
 Prints the step of the newest state after each kill. A fork of a process that has imported all costs no start.
 """
 
+import contextlib
 import importlib
 import os
 import random
@@ -31,6 +32,39 @@ def killed_and_resumed(kills: int, seed: int, folder: Path, *command) -> list[in
 def newest_state(run: Path) -> int:
     """The step of the newest state, -1 before the first."""
     return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
+
+
+def family(number: int) -> list[int]:
+    """A process and all that it started, which may be in groups of their own; by Linux's /proc."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            parent = int(file.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
+    found = [number]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def two_processes_killed_and_resumed(run: Path, step: int, *command) -> int:
+    """The step of the newest state of a run under torchrun when all of its processes were killed, `step` or later.
+
+    It is then resumed to its end.
+    """
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    launch += [*map(str, command), "--save-every", "0"]
+    process = subprocess.Popen(launch, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
+    while newest_state(run) < step and process.poll() is None:
+        time.sleep(0.001)
+    for number in family(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait()
+    reached = newest_state(run)
+    done = subprocess.run([*launch, "--resume"], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return reached
 
 
 def child(command: list[str]) -> int:

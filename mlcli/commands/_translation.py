@@ -70,7 +70,7 @@ ChannelsB = Annotated[int, typer.Option("--channels-b", min=1, max=3, help="1 fo
 LabelsA = Annotated[int, typer.Option("--labels-a", min=0, max=256, help="A holds maps of so many classes.")]
 LabelsB = Annotated[int, typer.Option("--labels-b", min=0, max=256, help="B holds maps of so many classes.")]
 MaxPictures = Annotated[
-    int | None, typer.Option("--max-pictures", min=1, help="Train with the first so many pictures alone.")
+    int | None, typer.Option("--max-pictures", min=1, help="Train with so many alone, evenly spread.")
 ]
 GeneratorOption = Annotated[Generator, typer.Option("--generator", help="Architecture of the generator.")]
 Filters = Annotated[int, typer.Option("--filters", min=1, help="Channels of the generator's largest maps.")]

@@ -23,6 +23,14 @@ def run(
     output: option.RunFolder,
     val_a: Annotated[Path | None, typer.Option("--val-a", help="Pictures of A that are shown and measured.")] = None,
     val_b: Annotated[Path | None, typer.Option("--val-b", help="Pictures of B that are shown and measured.")] = None,
+    classifier_a: Annotated[
+        str | None,
+        typer.Option("--classifier-a", help="A model whose answers to --val-a and the translations of --val-b count."),
+    ] = None,
+    classifier_b: Annotated[
+        str | None,
+        typer.Option("--classifier-b", help="One of B, with the same classes: the report tells how many labels flip."),
+    ] = None,
     size: shared.Size = "256",
     load: shared.Load = None,
     preprocess: shared.PreprocessOption = CHOICE.preprocess,
@@ -82,6 +90,7 @@ def run(
     to the same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
+    from mlcli.engine import models
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device, seed_everything
     from mlcli.errors import UsageError
@@ -95,6 +104,11 @@ def run(
     kinds, framing = shared.kinds(options), shared.framing(recipe)
     if (options["val_a"] is None) != (options["val_b"] is None):
         raise UsageError("--val-a and --val-b go together")
+    classifiers = None
+    if options["classifier_a"] or options["classifier_b"]:
+        if not all(options[name] for name in ("classifier_a", "classifier_b", "val_a")):
+            raise UsageError("--classifier-a and --classifier-b go together, and with --val-a and --val-b")
+        classifiers = tuple(models.load(options[f"classifier_{side}"]).to(runtime) for side in "ab")
 
     def read(places: tuple[str, str], framing, most: int | None = None) -> tuple:
         return sets(places, kinds, framing, most, workers=workers, processes=processes, quiet=quiet)
@@ -108,7 +122,7 @@ def run(
 
     seed_everything(recipe.seed)
     count = shared.steps(recipe, len(data), options)
-    method = CycleGAN(data, recipe, count, runtime, processes, validation)
+    method = CycleGAN(data, recipe, count, runtime, processes, validation, classifiers)
     if options["begin"]:
         shared.begin_with(options["begin"], method.translators)
     shared.train("cyclegan", folder, method, recipe, options, summaries, processes, resume=resume, quiet=quiet)
@@ -122,7 +136,7 @@ def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, *, pr
     paths, hashes = [], {}
     for place in places:
         found, _ = _pictures.named([str(place)], says=processes.main)
-        paths.append(found[:most])
+        paths.append([found[index] for index in folders.spread(most, len(found))])
         hashes[place] = folders.digest(paths[-1], Path(place))
 
     def load(**loading) -> UnpairedSets:

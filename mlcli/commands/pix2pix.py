@@ -131,7 +131,8 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     import os
 
     from mlcli.commands import _training
-    from mlcli.engine.pairs import find_pairs, parts
+    from mlcli.engine.folders import spread
+    from mlcli.engine.pairing import find_pairs, parts
 
     training = find_pairs(data)
     if val is None:
@@ -142,4 +143,5 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
         held = find_pairs(val)
     else:
         training, held = training.split(_training.held_share(val), seed)
-    return replace(training, paths=training.paths[:most]), held
+    kept = [training.paths[index] for index in spread(most, len(training.paths))]
+    return replace(training, paths=kept), held

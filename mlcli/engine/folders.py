@@ -205,6 +205,12 @@ class ClassFolder:
         return digest(self.paths, self.root)
 
 
+def spread(count: int | None, total: int) -> list[int]:
+    """At most `count` indices spread evenly over `total`, so that of files sorted by class each has its share."""
+    count = total if count is None else min(count, total)
+    return [index * total // count for index in range(count)]
+
+
 def digest(paths: Iterable[Path], root: Path | None = None) -> str:
     """SHA-256 over the names, as they are or inside a root, and the sizes in bytes: tells one list from another."""
     total = hashlib.sha256()

@@ -11,7 +11,7 @@ from mlcli.engine.files import atomic_write
 from mlcli.engine.translators import Translator
 from mlcli.errors import MlcliError, UsageError
 
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
+NEEDED = ("onnx", "onnxruntime")
 TOLERANCE = 1e-4
 
 

@@ -34,6 +34,13 @@ def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
     return model.finite(scores.float().softmax(1).cpu(), runtime)
 
 
+def called(model: Model, pictures: Tensor, runtime: Runtime) -> Tensor:
+    """The classes (N,) of gray or colour pictures (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
+    colour = pictures.expand(-1, 3, -1, -1)
+    prepared = torch.stack([model.preprocessing.prepare(picture) for picture in colour])
+    return predict(model, prepared, runtime).argmax(1)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How often a classifier is right on labelled pictures. confusion[i][j]: of class i, called j."""

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from mlcli.engine import translators
 from mlcli.engine.ema import Average
+from mlcli.engine.folders import spread
 from mlcli.engine.history import HistoryPool
+from mlcli.engine.models import Model
 from mlcli.engine.pairs import UnpairedSets
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
@@ -27,14 +29,16 @@ from mlcli.engine.translators import DIRECTIONS
 from mlcli.errors import UsageError
 from mlcli.methods import recipes, translation
 from mlcli.methods.adversarial import LOSSES, gradient_penalty
+from mlcli.methods.classification import called
 
-SHOWN = 5
+SHOWN, MEASURED, CLASSIFIED = 5, 50, 1000  # validation pictures in the samples, the cycle errors, the label flips
 
 
 class CycleGAN:
     """Training of two generators; the engine's loop drives it.
 
-    data: the sets A and B; validation: pictures of both that are measured and shown, where there are any.
+    data: the sets A and B; validation: pictures of both that are measured and shown, where there are any. classifiers:
+    of pictures of A and of B into the same classes, by which translations that change the class are counted.
     Both sides are kept by direction, "AtoB" and "BtoA": `generators`, and the `discriminators` that judge what they
     make.
     """
@@ -47,7 +51,11 @@ class CycleGAN:
         runtime: Runtime,
         processes: Processes,
         validation: UnpairedSets | None = None,
+        classifiers: tuple[Model, Model] | None = None,
     ):
+        if classifiers and classifiers[0].classes != classifiers[1].classes:
+            raise UsageError("the classifiers of A and of B have different classes, so that no flips can be counted")
+        self.classifiers = classifiers
         self.data, self.recipe, self.steps, self.validation = data, recipe, steps, validation
         self.runtime, self.processes, self.kinds = runtime, processes, data.kinds
         a, b = data.kinds
@@ -179,10 +187,10 @@ class CycleGAN:
         """The generators that are kept: the averages where there are any."""
         return {way: self.averages[way].network if self.averages else self.generators[way] for way in DIRECTIONS}
 
-    def _shown(self, index: int, shown: UnpairedSets) -> tuple[list[Tensor], list[Tensor]]:
-        """(a, G(a), F(G(a))) and (b, F(b), G(F(b))) of the pictures of an index, as the networks have them."""
+    def _shown(self, index: Tensor, shown: UnpairedSets) -> tuple[list[Tensor], list[Tensor]]:
+        """(a, G(a), F(G(a))) and (b, F(b), G(F(b))) of the pictures of an index (1,), as the networks have them."""
         there, back = self.results().values()
-        a, b = translation.signals(self.kinds, shown.batch(torch.tensor([index])), self.runtime)
+        a, b = translation.signals(self.kinds, shown.batch(index), self.runtime)
         cycles = []
         for picture, first, second in ((a, there, back), (b, back, there)):
             made = translation.translated(first, picture, self.runtime)
@@ -190,22 +198,38 @@ class CycleGAN:
         return tuple(cycles)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean absolute errors of the validation pictures after a whole cycle, for values in [0, 1]."""
+        """Mean absolute errors of validation pictures after a whole cycle, for values in [0, 1]; the label flips."""
         if self.validation is None:
             return {}
-        count = min(50, len(self.validation))
+        measured = torch.tensor(spread(MEASURED, len(self.validation)))
         sums = torch.zeros(2, dtype=torch.float64)
-        for index in range(count):
+        for index in measured.split(1):
             for side, (picture, _, back) in enumerate(self._shown(index, self.validation)):
                 sums[side] += F.l1_loss(back, picture).item() / 2
-        return dict(zip(("val_cycle_A", "val_cycle_B"), (sums / count).tolist(), strict=True))
+        return dict(zip(("val_cycle_A", "val_cycle_B"), (sums / len(measured)).tolist(), strict=True)) | self.flips()
+
+    def flips(self) -> dict[str, float]:
+        """Shares of validation pictures whose translation is of another class, to the classifiers, than they are."""
+        found = {}
+        for side, way in enumerate(DIRECTIONS if self.classifiers else ()):
+            shown, flipped = torch.tensor(spread(CLASSIFIED, len(self.validation.stores[side]))), 0
+            for indices in shown.split(50):
+                given = translation.signals(self.kinds, self.validation.batch(indices), self.runtime)[side]
+                made = translation.translated(self.results()[way], given, self.runtime)
+                was, became = (
+                    called(self.classifiers[which], self.kinds[which].pictures(x), self.runtime)
+                    for which, x in ((side, given), (1 - side, made))
+                )
+                flipped += int((was != became).sum())
+            found[f"val_flips_{way}"] = flipped / len(shown)
+        return found
 
     def samples(self) -> dict[str, Tensor]:
-        """Rows of a, G(a), F(G(a)) and b, F(b), G(F(b)) of the first few validation, or else training, pictures."""
+        """Rows of a, G(a), F(G(a)) and b, F(b), G(F(b)) of a few validation, or else training, pictures."""
         shown = self.validation or self.data
         a, b = self.kinds
         rows = []
-        for index in range(min(SHOWN, len(shown))):
+        for index in torch.tensor(spread(SHOWN, len(shown))).split(1):
             cycle_a, cycle_b = self._shown(index, shown)
             kinds = (a, b, a, b, a, b)
             rows.append([k.pictures(x) for k, x in zip(kinds, [*cycle_a, *cycle_b], strict=True)])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mlcli.engine import translators
 from mlcli.engine.ema import Average
+from mlcli.engine.folders import spread
 from mlcli.engine.pairs import PairSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
@@ -55,6 +56,7 @@ class Pix2Pix:
         self.generator_adam = translation.adam([self.generator], recipe)
         self.discriminator_adam = translation.adam([self.discriminator], recipe)
         self.loss, self.balance = LOSSES[recipe.loss], translation.Balance()
+        self.adversarial = bool(recipe.gan or recipe.feature_matching)  # else D has nothing to say, nor to learn
         self.state = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -82,16 +84,17 @@ class Pix2Pix:
         pairs = [self.signals(part) for part in translation.parts(batch, self.recipe.accumulate)]
         # A batch in several parts is there to save memory: of each part G's maps are then made anew for its own step.
         whole = len(pairs) == 1
-        made, losses = [], []
+        made, losses = [None] * len(pairs), [{} for _ in pairs]
 
-        self.discriminator.requires_grad_(True)
-        for x, y in pairs:
-            with torch.set_grad_enabled(whole), self.runtime.autocast():
-                fake = self.generator(x)
-            made.append(fake if whole else None)
-            losses.append(self.discriminate(x, y, fake.detach(), step))
-            (losses[-1]["loss_d"] / len(pairs)).backward()
-        translation.update(self.discriminator_adam, self.processes)
+        if self.adversarial:
+            self.discriminator.requires_grad_(True)
+            for number, (x, y) in enumerate(pairs):
+                with torch.set_grad_enabled(whole), self.runtime.autocast():
+                    fake = self.generator(x)
+                made[number] = fake if whole else None
+                losses[number] = self.discriminate(x, y, fake.detach(), step)
+                (losses[number]["loss_d"] / len(pairs)).backward()
+            translation.update(self.discriminator_adam, self.processes)
 
         self.discriminator.requires_grad_(False)
         for number, ((x, y), fake) in enumerate(zip(pairs, made, strict=True)):
@@ -124,13 +127,12 @@ class Pix2Pix:
     def generate(self, x: Tensor, y: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The terms of G's loss, by their factors."""
         recipe = self.recipe
-        pair = torch.cat([x, fake.to(y.dtype)], 1)
+        terms = {"loss_l1": recipe.l1 * F.l1_loss(fake.float(), y)}
+        if not self.adversarial:
+            return terms
         with self.runtime.autocast():
-            features = self.discriminator.features(pair)
-        terms = {
-            "loss_gan": recipe.gan * self.loss.generator(translation.logits(features)),
-            "loss_l1": recipe.l1 * F.l1_loss(fake.float(), y),
-        }
+            features = self.discriminator.features(torch.cat([x, fake.to(y.dtype)], 1))
+        terms["loss_gan"] = recipe.gan * self.loss.generator(translation.logits(features))
         if recipe.feature_matching:
             with torch.no_grad(), self.runtime.autocast():
                 wanted = self.discriminator.features(torch.cat([x, y], 1))
@@ -153,17 +155,17 @@ class Pix2Pix:
         if self.validation is None:
             return {}
         total = 0.0
-        for index in range(len(self.validation)):
-            x, y = self.signals(self._ordered(self.validation.batch(torch.tensor([index]))))
+        for index in torch.arange(len(self.validation)).split(1):
+            x, y = self.signals(self._ordered(self.validation.batch(index)))
             total += F.l1_loss(translation.translated(self.result, x, self.runtime), y).item() / 2
         return {"val_l1": total / len(self.validation)}
 
     def samples(self) -> dict[str, Tensor]:
-        """Rows of x, G(x) and y of the first few validation pairs, or of the first training pairs."""
+        """Rows of x, G(x) and y of a few validation pairs, or else training pairs."""
         shown = self.validation or self.data
         rows = []
-        for index in range(min(SHOWN, len(shown))):
-            x, y = self.signals(self._ordered(shown.batch(torch.tensor([index]))))
+        for index in torch.tensor(spread(SHOWN, len(shown))).split(1):
+            x, y = self.signals(self._ordered(shown.batch(index)))
             made = translation.translated(self.result, x, self.runtime)
             source, target = self.kinds
             rows.append([source.pictures(x), target.pictures(made), target.pictures(y)])

@@ -120,6 +120,8 @@ class Balance:
     def warning(self, values: Mapping[str, float]) -> str:
         """values: logged means, `*right` those of `share_right`. Says each thing once, when it has lasted."""
         right = [value for name, value in values.items() if name.endswith("right")]
+        if not right:
+            return ""
         now = {"won": max(right) > self.LIMIT, "lost": min(right) < 1 - self.LIMIT}
         for name, holds in now.items():
             self.lines[name] = self.lines[name] + 1 if holds else 0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mlcli.engine import images
-from mlcli.engine.pairs import find_pairs
+from mlcli.engine.pairing import find_pairs
 from mlcli.methods.recipes import INVERSES
 from tests.cli import mlcli
 

@@ -10,7 +10,7 @@ import torch
 
 from mlcli.engine import translators
 from tests.cli import mlcli
-from tests.killing import killed_and_resumed
+from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.methods import drawn
 
 SMALL = ["--size", 16, "--filters", 4, "--discriminator-filters", 4, "--layers", 1, "--precision", "fp32", "--seed", 3]
@@ -65,6 +65,17 @@ def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(run)] for run in (whole, broken)]
     assert timeless[0] == timeless[1]
+
+
+def test_two_processes_agree_with_one_and_resume(data, tmp_path):
+    options = [*SMALL, "--batch-size", 2, "--epochs", 4, "--norm", "batch", "--device", "cpu"]
+    command, run = ["pix2pix", data, *options], tmp_path / "two"
+    mlcli(*command, "-o", tmp_path / "one")
+    assert 4 <= two_processes_killed_and_resumed(run, 4, *command, "-o", run) < 12
+    for ours, theirs in zip(metrics(run), metrics(tmp_path / "one"), strict=True):
+        for name, value in ours.items():
+            if name.startswith("loss"):
+                assert value == pytest.approx(theirs[name], rel=5e-3, abs=1e-3), (ours["step"], name)
 
 
 def test_pairs_that_cannot_serve_are_named_and_the_rest_trains(tmp_path):

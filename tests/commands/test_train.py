@@ -1,6 +1,5 @@
 """`mlcli train` as a user runs it: in processes of its own, over real files, killed and resumed."""
 
-import contextlib
 import json
 import os
 import random
@@ -14,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from mlcli.engine import models
-from tests.killing import newest_state
+from tests.killing import newest_state, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
 COMMAND = [sys.executable, "-m", "mlcli.cli", "train"]
@@ -118,37 +117,13 @@ def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def family(number: int) -> list[int]:
-    """A process and all that it started, which may be in groups of their own; by Linux's /proc."""
-    children: dict[int, list[int]] = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended since
-            parent = int(file.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(file.parent.name))
-    found = [number]
-    for each in found:
-        found += children.get(each, [])
-    return found
-
-
 def test_two_processes_agree_with_one_and_resume(short, tmp_path):
     """Under SGD: Muon's iteration runs in bfloat16, which makes more of the rounding of a sum."""
     alone, run = tmp_path / "alone", tmp_path / "run"
     short = [*short, "--optimizer", "sgd"]
     train(*short, "-o", alone)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    launch += ["-m", "mlcli.cli", "train", *map(str, short), "-o", str(run), "--device", "cpu"]
-    process = subprocess.Popen(
-        [*launch, "--save-every", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
-    )
-    while newest_state(run) < 5 and process.poll() is None:
-        time.sleep(0.001)
-    for number in family(process.pid):
-        os.kill(number, signal.SIGKILL)
-    process.wait()
-    assert 5 <= newest_state(run) < 24
-    done = subprocess.run([*launch, "--resume"], capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    steps = two_processes_killed_and_resumed(run, 5, "train", *short, "-o", run, "--device", "cpu")
+    assert 5 <= steps < 24
 
     for ours, theirs in zip(metrics(run), metrics(alone), strict=True):
         assert ours["step"] == theirs["step"] and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-4)

@@ -136,8 +136,6 @@ def test_a_classifier_is_no_translator(photos, tmp_path):
 
 
 def test_onnx(tmp_path):
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
     run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
     said = mlcli("translate", run, "--onnx", file).stderr
     assert "differs from the generator's by at most" in said and file.stat().st_size > 10_000

@@ -347,3 +347,8 @@ def test_places(tmp_path, monkeypatch):
 
 def test_processors():
     assert 1 <= folders.available_processors() <= os.cpu_count()
+
+
+@pytest.mark.parametrize("count, expected", [(3, [0, 3, 6]), (None, list(range(10))), (12, list(range(10))), (1, [0])])
+def test_spread(count, expected):
+    assert folders.spread(count, 10) == expected

@@ -1,4 +1,4 @@
-"""Pairs of files, what becomes of a picture, and what a step is shown."""
+"""What becomes of a picture, and what a step is shown."""
 
 from pathlib import Path
 
@@ -9,21 +9,13 @@ from PIL import Image
 
 from mlcli.engine import images
 from mlcli.engine.folders import find_images
-from mlcli.engine.pairs import Framing, Kind, PairSet, UnpairedSets, find_pairs, parts
+from mlcli.engine.pairing import find_pairs
+from mlcli.engine.pairs import Framing, Kind, PairSet, UnpairedSets
 from mlcli.engine.runtime import generator
 from mlcli.errors import DataError, ImageError, UsageError
+from tests.engine.flat import flat, save
 
 GRAY = Kind(1), Kind(1)
-
-
-def save(path: Path, pixels) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
-    return path
-
-
-def flat(path: Path, level: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
-    return save(path, np.full(size, level))
 
 
 def paired(root: Path, n: int = 5, height: int = 20, width: int = 24) -> Path:
@@ -33,81 +25,6 @@ def paired(root: Path, n: int = 5, height: int = 20, width: int = 24) -> Path:
         save(root / "A" / f"{number}.png", a)
         save(root / "B" / f"{number}.png", 255 - a)
     return root
-
-
-def names(pairing) -> list[tuple[str, str]]:
-    return [tuple(path.relative_to(pairing.root).as_posix() for path in pair) for pair in pairing.paths]
-
-
-# -------------------------------------------------------------------------------------------- finding
-
-
-def test_names_match_without_their_endings_and_what_does_not_is_listed(tmp_path):
-    for name in ("A/1.png", "A/sub/2.png", "A/3.png", "A/4.png", "A/5.png", "A/5.bmp", "A/6.png", "A/6.bmp"):
-        flat(tmp_path / name)
-    for name in ("B/1.jpg", "B/sub/2.png", "B/2.png", "B/4.png", "B/5.png", "B/6.tif"):
-        flat(tmp_path / name)
-    pairing = find_pairs(tmp_path)
-    assert names(pairing) == [
-        ("A/1.png", "B/1.jpg"), ("A/4.png", "B/4.png"), ("A/5.png", "B/5.png"), ("A/sub/2.png", "B/sub/2.png"),
-    ]  # fmt: skip
-    assert pairing.layout == "A/ and B/" and not pairing.halves
-    listed = {str(problem) for problem in pairing.problems}
-    a, b = tmp_path / "A", tmp_path / "B"
-    several = "several pictures of this name, here or in {}, and no telling which belong together"
-    assert listed == {
-        f"{a}/3.png: no picture of this name in {b}; left out",
-        f"{a}/5.bmp: no picture of this name in {b}; left out",
-        f"{a}/6.bmp: {several.format(b)}; left out",
-        f"{a}/6.png: {several.format(b)}; left out",
-        f"{b}/2.png: no picture of this name in {a}; left out",
-        f"{b}/6.tif: {several.format(a)}; left out",
-    }
-
-
-@pytest.mark.parametrize(
-    "layout", [("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B"),
-               ("A/train", "B/train", "A/test", "B/test")],
-)  # fmt: skip
-def test_layouts_of_published_sets(tmp_path, layout):
-    for number, folder in enumerate(layout):
-        flat(tmp_path / folder / f"{number // 2}.png")
-    assert parts(tmp_path) == ["train", "test"]
-    train, test = find_pairs(tmp_path), find_pairs(tmp_path, "test")
-    assert names(train) == [(f"{layout[0]}/0.png", f"{layout[1]}/0.png")]
-    assert names(test) == [(f"{layout[2]}/1.png", f"{layout[3]}/1.png")]
-    assert names(find_pairs(tmp_path, "train")) == names(train) and train.digest() != test.digest()
-
-
-def test_side_by_side_files(tmp_path):
-    left, right = np.arange(12).reshape(3, 4), np.arange(12).reshape(3, 4) + 100
-    save(tmp_path / "train" / "1.png", np.concatenate([left, right], 1))
-    flat(tmp_path / "train" / "odd.png", 7, (3, 5))
-    pairing = find_pairs(tmp_path)
-    assert pairing.halves and pairing.layout == "side by side in train/" and parts(tmp_path) == ["train"]
-    data = PairSet.load(pairing, GRAY, Framing(mode="none", multiple=1))
-    a, b = data.batch(torch.tensor([0]))
-    assert torch.equal(a[0, 0], torch.tensor(left, dtype=torch.uint8)) and torch.equal(b, a + 100)
-    assert "odd.png: 5 pixels wide" in str(data.problems[0]) and len(data) == 1
-    assert data.names(torch.tensor([0])) == [str(tmp_path / "train" / "1.png")]
-
-
-def test_folders_that_serve_for_nothing(tmp_path):
-    flat(tmp_path / "half" / "A" / "1.png")
-    flat(tmp_path / "apart" / "A" / "1.png")
-    flat(tmp_path / "apart" / "B" / "2.png")
-    for name in ("A", "B", "trainA", "trainB", "train/A", "train/B"):
-        flat(tmp_path / "both" / name / "1.png")
-    (tmp_path / "empty").mkdir()
-    for root, words in [
-        ("none", "no such folder"), ("half/A/1.png", "a file, not a folder"), ("empty", "no pairs in it"),
-        ("half", "of A/ and B/, one is there"), ("both", "holds trainA/ and trainB/ and train/A/ and train/B/"),
-        ("apart", "no pairs in it. .*A/1.png: no picture of this name.*B/2.png"),
-    ]:  # fmt: skip
-        with pytest.raises(DataError, match=words):
-            find_pairs(tmp_path / root)
-    with pytest.raises(DataError, match="valA/ and valB/"):
-        find_pairs(tmp_path / "both", "val")
 
 
 # --------------------------------------------------------------------------------- what becomes of a picture
@@ -304,15 +221,3 @@ def test_windows_of_unpaired_pictures_are_independent(tmp_path):
     data = UnpairedSets.load([path], [path], GRAY, Framing((2, 2), mode="crop"))
     a, b = data.batch(torch.zeros(200, dtype=torch.long), data.draw(200, generator(0)))
     assert (a == b).flatten(1).all(1).float().mean() < 0.05
-
-
-def test_a_split_holds_out_a_share_of_the_pairs_by_the_seed(tmp_path):
-    for side in "AB":
-        (tmp_path / side).mkdir()
-        for number in range(8):
-            Image.new("RGB", (4, 4)).save(tmp_path / side / f"{number}.png")
-    pairing = find_pairs(tmp_path)
-    rest, held = pairing.split(0.25, 1)
-    assert len(held.paths) == 2 and sorted(rest.paths + held.paths) == pairing.paths
-    assert pairing.split(0.25, 1)[1].paths == held.paths != pairing.split(0.25, 2)[1].paths
-    assert [len(part.paths) for part in pairing.split(0.999, 0)] == [1, 7]

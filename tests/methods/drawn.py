@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.engine.images import to_pillow
-from mlcli.engine.pairs import Framing, Kind, PairSet, UnpairedSets, find_pairs
+from mlcli.engine.pairing import find_pairs
+from mlcli.engine.pairs import Framing, Kind, PairSet, UnpairedSets
 from mlcli.engine.runtime import generator
 
 

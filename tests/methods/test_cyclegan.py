@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError
+from mlcli.methods import cyclegan
 from mlcli.methods.cyclegan import CycleGAN
 from mlcli.methods.recipes import CycleGAN as Recipe
 from tests.methods import drawn
@@ -19,9 +21,10 @@ CPU = torch.device("cpu")
 SMALL = Recipe(generator="resnet-6", size=(16, 16), filters=4, discriminator_filters=4, layers=1, flip=False, pool=2)
 
 
-def new(data, steps: int = 10, validation=None, **changes) -> CycleGAN:
+def new(data, steps: int = 10, validation=None, classifiers=None, **changes) -> CycleGAN:
     torch.manual_seed(0)
-    return CycleGAN(data, replace(SMALL, **changes), steps, Runtime(CPU, "fp32"), Processes(CPU), validation)
+    recipe = replace(SMALL, **changes)
+    return CycleGAN(data, recipe, steps, Runtime(CPU, "fp32"), Processes(CPU), validation, classifiers)
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +193,28 @@ def test_both_saved_generators_open(data, tmp_path):
         with torch.no_grad():
             expected = (network(x.float() / 127.5 - 1) * 0.5 + 0.5).clamp(0, 1)
             assert torch.allclose(translators.load(tmp_path, way)(x), expected, atol=1e-5)
+
+
+def test_label_flips_are_counted(data, monkeypatch):
+    """With a stand-in for classifiers, which calls a picture by its brighter half, and networks that turn pictures."""
+
+    class Turn(torch.nn.Module):
+        def forward(self, picture):
+            return picture.flip(2)
+
+    def called(model, pictures, runtime):
+        upper, lower = pictures.float().mean(1).chunk(2, 1)
+        upper, lower = upper.mean((1, 2)), lower.mean((1, 2))
+        return (upper > lower).long()
+
+    classifier = SimpleNamespace(classes=("lower", "upper"))
+    monkeypatch.setattr(cyclegan, "called", called)
+    method = new(data, validation=data, classifiers=(classifier, classifier))
+    monkeypatch.setattr(method, "results", lambda: {"AtoB": torch.nn.Identity(), "BtoA": Turn()})
+    b = data.batch(torch.arange(8))[1].float().mean(1)
+    unequal = (b[:, :8].mean((1, 2)) != b[:, 8:].mean((1, 2))).float().mean().item()
+    assert unequal > 0.5
+    assert method.flips() == {"val_flips_AtoB": 0.0, "val_flips_BtoA": unequal}
+    assert method.evaluate().keys() == {"val_cycle_A", "val_cycle_B", "val_flips_AtoB", "val_flips_BtoA"}
+    with pytest.raises(UsageError, match="different classes"):
+        new(data, classifiers=(classifier, SimpleNamespace(classes=("a", "b"))))

@@ -67,6 +67,17 @@ def test_a_step_is_the_published_one(data, changes):
             assert near.float().mean() > 0.97 or (name.endswith("bias") and weights.abs().max() < 3e-4), name
 
 
+def test_l1_alone_trains_no_discriminator(data):
+    method = new(data, gan=0.0)
+    before, batch = copy.deepcopy(method.discriminator.state_dict()), method.load(torch.arange(2), 0)
+    x, y = (each.float() / 127.5 - 1 for each in batch)
+    expected = 100 * (copy.deepcopy(method.generator)(x) - y).abs().mean()
+    losses = method.step(batch, 0)
+    assert losses.keys() == {"loss_l1"} and losses["loss_l1"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert all(torch.equal(before[name], weights) for name, weights in method.discriminator.state_dict().items())
+    assert method.warning({"loss_l1": 1.0}) == ""
+
+
 def test_the_target_has_the_frame_of_its_source(data):
     method = new(data)
     x, y = method.load(torch.arange(8), 3)
