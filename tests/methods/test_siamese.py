@@ -85,4 +85,4 @@ def test_the_average_is_what_is_measured_and_saved(pictures):
 
 def test_the_hardest_pairs_are_drawn(pictures):
     (image,) = method(pictures).samples().values()
-    assert image.width > 8 * 72 and image.height > 3 * 72
+    assert image.width > 7 * 72 and image.height > 3 * 72
