@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -170,6 +170,24 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     return Model(architecture, network, tuple(classes), preprocessing, architecture, options=options)
+
+
+def untrained(model: Model, classes: Sequence[str]) -> Model:
+    """A model of the same architecture and preprocessing for these classes, with random weights."""
+    options = dict(model.options)
+    if "aux_logits" in options:
+        options["aux_logits"] = False  # heads of training, and of other classes
+    network = _network(model.architecture, len(classes), options)
+    return replace(model, network=network, classes=tuple(classes), weights_file=None, options=options)
+
+
+def with_classes(model: Model, classes: Sequence[str]) -> Model:
+    """The model with a last layer for these classes, of random weights; below it the model's own."""
+    result = untrained(model, classes)
+    fresh = result.network.state_dict()
+    kept = {name: t for name, t in model.network.state_dict().items() if name in fresh and t.shape == fresh[name].shape}
+    result.network.load_state_dict(fresh | kept)
+    return result
 
 
 def _try(network: nn.Module, architecture: str, size: int, channels: int) -> None:
