@@ -22,6 +22,7 @@ COMMANDS = (
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("finetune", "finetune", "Learn", "mlcli finetune horses/ -o runs/horses"),
+    Command("pretext", "pretext", "Learn", "mlcli pretext photos/ -o runs/unlabelled"),
     Command("pairs", "pairs", "Translate", "mlcli pairs photos/ --make edges -o edges2photos"),
     Command("pix2pix", "pix2pix", "Translate", "mlcli pix2pix facades/ -o runs/facades"),
     Command("cyclegan", "cyclegan", "Translate", "mlcli cyclegan horses/ zebras/ -o runs/zebras"),

@@ -203,7 +203,7 @@ class Supervised:
             logits = self.model(images)  # (B, classes)
         smoothing = self.recipe.label_smoothing
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        entropy = partial(F.cross_entropy, logits.float(), weights, label_smoothing=smoothing, reduction="none")
+        entropy = partial(F.cross_entropy, logits.float(), weight=weights, label_smoothing=smoothing, reduction="none")
         loss = (left * entropy(labels) + (1 - left) * entropy(others)).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
