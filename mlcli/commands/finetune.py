@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlcli.engine.runtime import Runtime
     from mlcli.engine.training import Plan
     from mlcli.methods.classification import Evaluation
+    from mlcli.methods.finetuning import Features
 
 DEFAULT = recipes.Finetune()
 SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
@@ -90,7 +91,8 @@ def run(
     from mlcli.engine import models
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device, seed_everything
-    from mlcli.errors import UsageError
+    from mlcli.errors import RunError, UsageError
+    from mlcli.methods import finetuning
 
     processes = Processes(choose_device(device))
     folder, options = _training.open_run("finetune", context, output, overwrite=overwrite, resume=resume)
@@ -99,6 +101,8 @@ def run(
         raise UsageError("--baseline: is compared on pictures that neither network learns from; name them with --val")
     runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
     given = models.load(options["model"], options["weights"]).to(runtime)
+    features = finetuning.Features(given, runtime)
+    finetuning.frozen(given, options["freeze"])  # that there is such a layer
     seed_everything(options["seed"])
     training, validation = _read(options, given, workers, processes, quiet)
     recipe = _recipe(options, len(training[1]))
@@ -106,13 +110,15 @@ def run(
     if validation:
         data["validation"] = _training.summary(*validation)
     resumed = resume and folder.exists()
+    if resumed and folder.load_config()["data"]["model"]["hash"] != given.hash:
+        raise RunError(f"{output}: began with other weights of {given.name}; bring them back, or begin another run")
     if processes.main:
         _training.start(folder, "finetune", options | asdict(recipe), data, resume=resume)
     processes.wait()
     try:
         results = folder.results()
         if not results:
-            work = Work(folder, given, training, validation, recipe, options, runtime, processes, quiet, resumed)
+            work = Work(folder, features, training, validation, recipe, options, runtime, processes, quiet, resumed)
             results = work.results()
     except (KeyboardInterrupt, SystemExit):
         say(f"{output}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
@@ -188,7 +194,7 @@ class Work:
     """All that is computed for a run, in the order in which one thing needs another."""
 
     run: "Run"
-    given: "Model"
+    features: "Features"
     training: Data
     validation: Data | None
     recipe: recipes.Finetune
@@ -205,18 +211,17 @@ class Work:
         from mlcli.methods import logistic_regression as logistic
 
         folder, pictures = self.training
-        features = finetuning.Features(self.given, self.runtime)
-        x = self._features(features, "training", pictures, finetuning.most_copies(self.recipe))
+        x = self._features("training", pictures, finetuning.most_copies(self.recipe))
         problem = logistic.Problem(x, pictures.labels, len(folder.classes), self.recipe.balanced)
         fold = logistic.folds(pictures.labels, self.options["folds"], self.recipe.seed)
         if len(pictures) > SCARCE:
             fold[fold > 0] = -1  # one part says enough of l2
         solved = logistic.fit(problem, fold)
-        model = finetuning.with_last_layer(self.given, features.head, solved, folder.classes)
+        model = finetuning.with_last_layer(self.features.model, self.features.head, solved, folder.classes)
         results = {"l2": solved.l2}
         if self.validation:
             tested = self.validation[1]
-            probabilities = solved.probabilities(self._features(features, "validation", tested, 0)[:, 0])
+            probabilities = solved.probabilities(self._features("validation", tested, 0)[:, 0])
         elif self.processes.main:
             tested, probabilities = pictures, logistic.held_out(problem, fold)
         if self.recipe.freeze != "all":
@@ -229,7 +234,8 @@ class Work:
         if self.options["baseline"]:
             results["baseline"] = self._baseline(model).as_json()
         if self.processes.main:
-            name = "validation" if self.validation else "folds"
+            deep = "" if self.recipe.freeze == "all" else ", last layer alone"
+            name = "validation" if self.validation else f"folds{deep}"
             results[name] = self._evaluation(probabilities, tested).as_json()
             results["misclassified"] = self._misclassified(probabilities, tested)
             self.run.save_results(results)
@@ -237,11 +243,11 @@ class Work:
         self.processes.wait()
         return self.run.results()
 
-    def _features(self, features, name: str, pictures: "PictureSet", copies: int) -> "Tensor":
+    def _features(self, name: str, pictures: "PictureSet", copies: int) -> "Tensor":
         quiet = self.quiet or not self.processes.main
         with Progress(len(pictures), f"features of the {name} pictures", quiet=quiet) as bar:
             arguments = pictures, self.recipe, self.run.state_folder, name, self.processes
-            return features.of(*arguments, copies=copies, report=bar.to)
+            return self.features.of(*arguments, copies=copies, report=bar.to)
 
     def _plan(self, recipe: recipes.Supervised) -> "Plan":
         from mlcli.engine.training import Plan
@@ -332,7 +338,7 @@ class Work:
             {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
             for i, (is_, as_) in zip(wrong.tolist(), names, strict=True)
         ]
-        write_beside(file, "finetune", self.options, self.given, results=results)
+        write_beside(file, "finetune", self.options, self.features.model, results=results)
         return len(wrong)
 
 

@@ -107,18 +107,28 @@ def with_last_layer(model: Model, head: Layer, solved: LinearClassifier, classes
     return result
 
 
+def frozen(model: Model, freeze: str) -> set[str]:
+    """The names of the parameters that gradient descent leaves alone: 'all', 'none', or those up to a layer.
+
+    Raises UsageError for an unknown layer, and for one that leaves nothing to be tuned.
+    """
+    every = {name for name, _ in model.network.named_parameters()}
+    if freeze in ("all", "none"):
+        return every if freeze == "all" else set()
+    names = stages.up_to(model, freeze)
+    if names == every:
+        raise UsageError(f"--freeze {freeze}: leaves nothing to be tuned; --freeze all solves the last layer")
+    return names
+
+
 class FineTuning(Supervised):
     """Gradient descent from the solved last layer on, in what `recipe.freeze` leaves free."""
 
     def __init__(self, model: Model, pictures: PictureSet, recipe: recipes.Finetune, *others):
-        frozen = set() if recipe.freeze == "none" else stages.up_to(model, recipe.freeze)
+        left_alone = frozen(model, recipe.freeze)
         self.stage = stages.stages(model)
         for name, parameter in model.network.named_parameters():
-            parameter.requires_grad_(name not in frozen)
-        if not any(parameter.requires_grad for parameter in model.network.parameters()):
-            raise UsageError(
-                f"--freeze {recipe.freeze}: leaves nothing to be tuned; --freeze all solves the last layer"
-            )
+            parameter.requires_grad_(name not in left_alone)
         super().__init__(model, pictures, recipe, *others)
 
     def updating(self) -> list[torch.optim.Optimizer]:

@@ -29,7 +29,11 @@ class Rotation:
 
     classes = ("0", "90", "180", "270")
 
-    def __call__(self, images: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
+    def draw(self, n: int, size: int, random: torch.Generator) -> Tensor:
+        """Nothing but the class is drawn."""
+        return torch.empty(0, n)
+
+    def __call__(self, images: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
         """(N, C, S, S), (N,) -> (N, C, S, S), each picture turned as its label says."""
         turned = images.clone()
         for label in range(1, len(self.classes)):
@@ -44,25 +48,31 @@ class Jigsaw:
         self.orders = permutations(count, seed)  # (count, 9)
         self.classes = tuple("".join(map(str, order)) for order in self.orders.tolist())
 
-    def __call__(self, images: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
-        """(N, C, S, S), (N,) -> (N, C, S, S), the tiles of each picture laid out as its label says.
+    def draw(self, n: int, size: int, random: torch.Generator) -> Tensor:
+        """(2, 9, n) integers: how far down and to the right in its cell each tile of a picture begins."""
+        return torch.randint(0, self.sides(size)[1] + 1, (2, TILES, n), generator=random)
 
-        Tiles are a seventh narrower than their cells, as in the paper (64 of 75 pixels); what they leave free has the
-        mean colour of the picture.
+    @staticmethod
+    def sides(size: int) -> tuple[int, int]:
+        """(of a cell, what a tile is narrower), a seventh, as in the paper (64 of 75 pixels)."""
+        return size // GRID, max(1, round(size // GRID / 7))
+
+    def __call__(self, images: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
+        """(N, C, S, S), (N,), of `draw` -> (N, C, S, S), the tiles of each picture laid out as its label says.
+
+        What they leave free has the mean colour of the picture.
         """
         n, _, size, _ = images.shape
-        cell = size // GRID
-        gap = max(1, round(cell / 7))
+        cell, gap = self.sides(size)
         side = cell - gap
         whole = images.permute(0, 2, 3, 1).float()  # (N, S, S, C)
         mean, deviation = whole.mean((1, 2), keepdim=True), whole.std((1, 2), keepdim=True)
         laid = mean.expand_as(whole).clone()
-        moved = torch.randint(0, gap + 1, (2, TILES, n), generator=random)
         pictures, inside = torch.arange(n)[:, None, None], torch.arange(side)
         for place in range(TILES):
             tile = self.orders[labels, place]  # (N,)
-            rows = (tile // GRID * cell + moved[0, place])[:, None] + inside  # (N, side)
-            columns = (tile % GRID * cell + moved[1, place])[:, None] + inside
+            rows = (tile // GRID * cell + drawn[0, place])[:, None] + inside  # (N, side)
+            columns = (tile % GRID * cell + drawn[1, place])[:, None] + inside
             pixels = whole[pictures, rows[:, :, None], columns[:, None, :]]  # (N, side, side, C)
             pixels = pixels - pixels.mean((1, 2), keepdim=True)
             pixels = pixels / pixels.std((1, 2), keepdim=True).clamp_min(1) * deviation + mean
@@ -113,5 +123,5 @@ class Pretext(Supervised):
         first = torch.randint(0, count, (1,), generator=random)
         labels = (first + torch.arange(total)) % count
         labels = self.processes.share(labels[torch.randperm(total, generator=random)])
-        random = generator(self.recipe.seed, TASK, step, self.processes.rank)
-        return Batch(self.task(images, labels, random), labels, labels, torch.ones(len(labels)))
+        drawn = self.processes.share(self.task.draw(total, self.pictures.size, random), dim=-1)
+        return Batch(self.task(images, labels, drawn), labels, labels, torch.ones(len(labels)))

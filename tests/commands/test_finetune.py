@@ -24,7 +24,7 @@ def data(tmp_path_factory) -> Path:
     """Two classes, blue and not, of 8 and 16 pictures; the model knows three colours."""
     root = tmp_path_factory.mktemp("data")
     for part, seed in (("train", 0), ("val", 1)):
-        class_folders(root / "all", per_class=8, seed=seed, noise=90)
+        class_folders(root / "all", per_class=8, seed=seed, noise=30)
         shutil.copytree(root / "all/blue", root / part / "blue")
         for colour in ("red", "green"):
             for file in sorted((root / "all" / colour).iterdir()):
@@ -100,7 +100,7 @@ def test_no_picture_goes_through_the_network_twice(data, colours, tmp_path, monk
 def test_errors_are_drawn_and_listed(data, colours, tmp_path):
     root = shutil.copytree(data / "train", tmp_path / "data")
     for number in range(3):  # pictures in the wrong folder
-        file = class_folders(tmp_path / "new", per_class=3, seed=7) / f"red/{number:02d}.png"
+        file = class_folders(tmp_path / "new", per_class=3, seed=7, noise=30) / f"red/{number:02d}.png"
         shutil.move(file, root / f"blue/wrong-{number}.png")
     mlcli("finetune", root, "--model", colours, "-o", tmp_path / "run", *QUICK)
     listed = json.loads((tmp_path / "run/misclassified.png.json").read_text())["results"]
@@ -118,7 +118,7 @@ def test_bad_data_is_named_and_the_rest_goes_on(data, colours, tmp_path):
     (root / "broken").mkdir()
     (root / "broken/00.png").write_bytes(b"")
     (root / "rare").mkdir()
-    shutil.copy(class_folders(tmp_path / "new", seed=9) / "red/00.png", root / "rare/00.png")
+    shutil.copy(class_folders(tmp_path / "new", per_class=1, seed=9, noise=30) / "red/00.png", root / "rare/00.png")
     done = mlcli("finetune", root, "--model", colours, "-o", tmp_path / "run", *QUICK)
     for words in (
         "blue/00.png",

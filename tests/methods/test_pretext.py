@@ -19,7 +19,7 @@ def picture(size: int = 18) -> torch.Tensor:
 
 def test_turns_by_hand():
     image = torch.tensor([[1, 2], [3, 4]]).expand(4, 1, 2, 2)
-    turned = Rotation()(image, torch.arange(4), generator(0))[:, 0].tolist()
+    turned = Rotation()(image, torch.arange(4), torch.empty(0, 4))[:, 0].tolist()
     # counter-clockwise: what stood at the right stands at the top
     assert turned == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]], [[3, 1], [4, 2]]]
 
@@ -43,7 +43,8 @@ def test_each_tile_stands_where_its_order_says():
         top, left = tile // 3 * cell, tile % 3 * cell
         image[..., top : top + cell, left : left + cell] = (torch.arange(cell * cell) % 10 <= tile).view(cell, cell)
     puzzle = Jigsaw(5, 0)
-    laid = puzzle((image * 200).to(torch.uint8), torch.tensor([3]), generator(0)).float()
+    drawn = puzzle.draw(1, 21, generator(0))
+    laid = puzzle((image * 200).to(torch.uint8), torch.tensor([3]), drawn).float()
     spread = []
     for place in range(9):
         top, left = place // 3 * cell, place % 3 * cell
@@ -56,10 +57,17 @@ def test_each_tile_stands_where_its_order_says():
 def test_tiles_have_lost_their_own_brightness():
     image = picture(30).float()
     image[..., :10, :10] = image[..., :10, :10] / 4  # a dark tile
-    laid = Jigsaw(2, 0)(image.to(torch.uint8), torch.tensor([1]), generator(0)).float()
+    puzzle = Jigsaw(2, 0)
+    laid = puzzle(image.to(torch.uint8), torch.tensor([1]), puzzle.draw(1, 30, generator(0))).float()
     means = [laid[..., top : top + 9, left : left + 9].mean() for top in (0, 10, 20) for left in (0, 10, 20)]
     assert max(means) - min(means) < 6
     assert laid.shape == image.shape
+
+
+def test_tiles_begin_anywhere_in_their_cells_and_stay_inside():
+    drawn = Jigsaw(2, 0).draw(200, 32, generator(0))  # cells of 10, tiles of 9
+    assert drawn.shape == (2, 9, 200) and drawn.unique().tolist() == [0, 1]
+    assert Jigsaw(2, 0).sides(225) == (75, 11)
 
 
 def gradients(count: int = 80) -> Pictures:
