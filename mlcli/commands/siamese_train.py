@@ -70,6 +70,9 @@ def run(
     flip: Annotated[
         bool, typer.Option("--flip", help="A mirrored picture is of the same identity, as a face is.")
     ] = DEFAULT.flip,
+    content: Annotated[
+        bool, typer.Option("--content", help="Cut pictures to what stands out from their border, as ink from paper.")
+    ] = DEFAULT.content,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Batches to learn from.")] = DEFAULT.steps,
     identities: Annotated[
         int | None,
@@ -129,7 +132,11 @@ def run(
         options["model"], options["weights"], options["dimension"], *_size_and_channels(options, training)
     )
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
-    sets = [_training.read_pictures(part, size, channels, workers, processes, quiet) for part in (training, validation)]
+    prepare = embedding.preparation(encoder, options["content"])
+    sets = [
+        _training.read_pictures(part, size, channels, workers, processes, quiet, prepare)
+        for part in (training, validation)
+    ]
     require_pairs(sets[0].labels, training.root)
     require_pairs(sets[1].labels, f"{validation.root} (validation)")
     data = {

@@ -1,7 +1,7 @@
 """A Siamese network: one encoder for both pictures, a distance, and a threshold that was calibrated on unseen pairs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.engine import models
+from mlcli.engine.content import cut_to_content
 from mlcli.engine.files import file_hash
 from mlcli.engine.folders import map_pictures
 from mlcli.engine.models import Model
@@ -50,12 +51,14 @@ class Calibration:
 class Siamese:
     """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
 
-    mirrored: a picture and its mirror image are the same to it, since f is the mean of both.
+    mirrored: a picture and its mirror image are the same to it, since f is the mean of both. content: it sees the part
+    of a picture that stands out from the border.
     """
 
     model: Model
     space: nn.Module
     mirrored: bool
+    content: bool
     runtime: Runtime
     calibration: Calibration | None = None
 
@@ -73,7 +76,7 @@ class Siamese:
         self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
     ) -> Iterator[tuple[Path, Tensor | ImageError]]:
         """(path, point (D,)) for each picture in order; an ImageError in place of a bad one's."""
-        prepare = self.model.preprocessing.prepare
+        prepare = preparation(self.model, self.content)
         return map_pictures(paths, prepare, self.points, batch_size=batch_size, workers=workers)
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
@@ -93,13 +96,19 @@ class Siamese:
         """What a file of weights has to say of itself to be opened again."""
         space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
         calibration = None if self.calibration is None else asdict(self.calibration)
-        own = {"kind": KIND, "space": space, "mirrored": self.mirrored, "calibration": calibration}
-        return self.model.describe() | own
+        own = {"kind": KIND, "space": space, "mirrored": self.mirrored, "content": self.content}
+        return self.model.describe() | own | {"calibration": calibration}
 
     @cached_property
     def hash(self) -> str:
         """sha256 of the file that it was read from."""
         return file_hash(self.model.weights_file)
+
+
+def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
+    """From a picture as read to what the model takes; with `content`, of the part that stands out from the border."""
+    prepare = model.preprocessing.prepare
+    return (lambda image: prepare(cut_to_content(image))) if content else prepare
 
 
 def encoder(name: str, weights: Path | None, dimension: int, size: int, channels: int) -> Model:
@@ -113,8 +122,7 @@ def encoder(name: str, weights: Path | None, dimension: int, size: int, channels
         return models.create(name, outputs, size, channels)
     model = models.with_classes(models.load(name, weights), outputs)
     model.network.requires_grad_(True)
-    # As the pictures of a training set are brought to size
-    return replace(model, preprocessing=replace(model.preprocessing, resize=None))
+    return model
 
 
 def load(run: str | Path, runtime: Runtime) -> Siamese:
@@ -129,11 +137,11 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
         space = SPACES[description["space"]](len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
-        mirrored = bool(description["mirrored"])
+        mirrored, content = bool(description["mirrored"]), bool(description["content"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
     model.network.eval().requires_grad_(False)
-    return Siamese(model.to(runtime), space.to(runtime.device), mirrored, runtime, calibration)
+    return Siamese(model.to(runtime), space.to(runtime.device), mirrored, content, runtime, calibration)
 
 
 def _calibration(description: Mapping) -> Calibration:

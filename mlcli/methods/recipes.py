@@ -79,7 +79,8 @@ class Siamese:
     """`mlcli siamese-train`; the distortions are those of engine.distortions.
 
     A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
-    of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity.
+    of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity. content:
+    pictures are cut to what stands out from their border.
     """
 
     loss: str = "softmax"
@@ -102,6 +103,7 @@ class Siamese:
     contrast: float = 0.3
     orientations: int = 1
     flip: bool = False
+    content: bool = False
     seed: int = 0
 
 
