@@ -73,6 +73,9 @@ def run(
     content: Annotated[
         bool, typer.Option("--content", help="Cut pictures to what stands out from their border, as ink from paper.")
     ] = DEFAULT.content,
+    views: Annotated[
+        int, typer.Option("--views", min=1, max=5, help="Slightly turned and scaled, that the result averages over.")
+    ] = DEFAULT.views,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Batches to learn from.")] = DEFAULT.steps,
     identities: Annotated[
         int | None,

@@ -286,6 +286,7 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     points = torch.stack(list(good.values()))
     report = {
         "run": siamese.model.name,
+        "model_hash": siamese.hash,
         "pictures": len(points),
         "identities": len(identities.unique()),
         **evaluate(siamese, points, identities, seed),

@@ -31,6 +31,12 @@ class Distortion:
         even = torch.rand(n, 8, generator=random) * 2 - 1
         return torch.cat([even, torch.randn(n, 2 * KNOTS * KNOTS, generator=random)], 1)
 
+    def around(self, count: int) -> Tensor:
+        """(count, ...) for `apply`: nothing, then turns to both sides and both sizes, as far as they go; at most 5."""
+        views = torch.zeros(5, 8 + 2 * KNOTS * KNOTS)
+        views[1, 0], views[2, 0], views[3, 1:3], views[4, 1:3] = 1, -1, 1, -1
+        return views[:count]
+
     def apply(self, pictures: Tensor, drawn: Tensor) -> Tensor:
         """(N, C, S, S) in [0, 1], any values of `draw` (N, ...) -> the same shape; the border pixels go on outside."""
         angle, x_scale, y_scale, shear, x, y, contrast, light = drawn[:, :8].T

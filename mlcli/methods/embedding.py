@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from mlcli.engine import models
 from mlcli.engine.content import cut_to_content
+from mlcli.engine.distortions import Distortion
 from mlcli.engine.files import file_hash
 from mlcli.engine.folders import map_pictures
+from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, WeightsError
@@ -20,6 +22,7 @@ from mlcli.methods.roc import Logistic, Roc, platt
 
 KIND = "Siamese network"
 SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1}
+VIEWS = Distortion(rotation=8.0, scale=0.1)  # of a picture, over which f is averaged
 SPACE = "space."  # how the names of the tensors of the space begin, in the file
 
 
@@ -51,12 +54,13 @@ class Calibration:
 class Siamese:
     """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
 
-    mirrored: a picture and its mirror image are the same to it, since f is the mean of both. content: it sees the part
-    of a picture that stands out from the border.
+    f is the mean over so many `views` of a picture, slightly turned and scaled, and over their mirror images if
+    `mirrored`. content: it sees the part of a picture that stands out from the border.
     """
 
     model: Model
     space: nn.Module
+    views: int
     mirrored: bool
     content: bool
     runtime: Runtime
@@ -65,11 +69,14 @@ class Siamese:
     @torch.inference_mode()
     def points(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
-        pictures = pictures.to(self.runtime.device)
+        pictures = to_unit(pictures).to(self.runtime.device)
+        seen = [pictures]
+        for view in VIEWS.around(self.views)[1:].to(pictures.device):
+            seen.append(VIEWS.apply(pictures, view.expand(len(pictures), -1)))
+        if self.mirrored:
+            seen += [view.flip(-1) for view in seen]
         with self.runtime.autocast():
-            outputs = self.model(pictures).float()
-            if self.mirrored:
-                outputs = outputs + self.model(pictures.flip(-1)).float()
+            outputs = torch.stack([self.model(view).float() for view in seen]).mean(0)
         return self.model.finite(self.space(outputs).cpu(), self.runtime)
 
     def of_files(
@@ -96,7 +103,7 @@ class Siamese:
         """What a file of weights has to say of itself to be opened again."""
         space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
         calibration = None if self.calibration is None else asdict(self.calibration)
-        own = {"kind": KIND, "space": space, "mirrored": self.mirrored, "content": self.content}
+        own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.mirrored, "content": self.content}
         return self.model.describe() | own | {"calibration": calibration}
 
     @cached_property
@@ -137,11 +144,11 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
         space = SPACES[description["space"]](len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
-        mirrored, content = bool(description["mirrored"]), bool(description["content"])
+        seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
     model.network.eval().requires_grad_(False)
-    return Siamese(model.to(runtime), space.to(runtime.device), mirrored, content, runtime, calibration)
+    return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration)
 
 
 def _calibration(description: Mapping) -> Calibration:

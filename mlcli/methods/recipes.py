@@ -80,7 +80,7 @@ class Siamese:
 
     A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
     of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity. content:
-    pictures are cut to what stands out from their border.
+    pictures are cut to what stands out from their border. views: over which the result averages.
     """
 
     loss: str = "softmax"
@@ -104,6 +104,7 @@ class Siamese:
     orientations: int = 1
     flip: bool = False
     content: bool = False
+    views: int = 5
     seed: int = 0
 
 

@@ -159,8 +159,8 @@ class Siamese:
         """The averaged network, in fp32: distances are compared with those of other calls and machines."""
         average = self.average.network
         model = replace(self.model, network=average.network)
-        fp32 = Runtime(self.runtime.device, "fp32")
-        return embedding.Siamese(model, average.space, self.recipe.flip, self.recipe.content, fp32)
+        seeing = self.recipe.views, self.recipe.flip, self.recipe.content
+        return embedding.Siamese(model, average.space, *seeing, Runtime(self.runtime.device, "fp32"))
 
     def compared(self) -> tuple[Pairs, Calibration]:
         """The pairs of the validation set by the result, and what they say."""

@@ -65,6 +65,17 @@ def test_mirrored_pictures_stay_who_they_are(pictures):
     assert not torch.allclose(plain.result.points(picture), plain.result.points(picture.flip(-1)), atol=1e-3)
 
 
+def test_the_result_averages_over_views(pictures):
+    """In the outputs of the encoder, before they are brought to the sphere."""
+    one, all_ = (method(pictures, replace(PLAIN, views=count)).result for count in (1, 5))
+    picture = pictures.batch(torch.arange(2))
+    seen = [embedding.VIEWS.apply(picture / 255, view.expand(2, -1)) for view in embedding.VIEWS.around(5)]
+    assert torch.allclose(seen[0], picture / 255, atol=1e-5) and not torch.allclose(seen[1], seen[2], atol=0.05)
+    with torch.inference_mode():
+        mean = torch.stack([one.model(view) for view in seen]).mean(0)
+    assert torch.allclose(all_.points(picture), mean / mean.norm(dim=1, keepdim=True), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_step_lowers_the_loss_of_its_batch(name, pictures):
     siamese = method(pictures, replace(PLAIN, loss=name, optimizer="adamw", lr=1e-3, schedule="constant"))

@@ -15,7 +15,7 @@ IDENTITIES = torch.arange(12).repeat_interleave(5)
 
 @pytest.fixture
 def siamese():
-    return Siamese(None, Sphere(16), False, False, None, SimpleNamespace(threshold=0.9))
+    return Siamese(None, Sphere(16), 1, False, False, None, SimpleNamespace(threshold=0.9))
 
 
 def clouds(spread: float, seed: int = 0) -> torch.Tensor:
