@@ -120,6 +120,7 @@ def run(
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device, seed_everything
     from mlcli.engine.training import Plan
+    from mlcli.errors import UsageError
     from mlcli.methods import embedding
     from mlcli.methods.siamese import Siamese
     from mlcli.methods.verification import require_pairs
@@ -128,6 +129,10 @@ def run(
     folder, options = _training.open_run("siamese-train", context, output, overwrite=overwrite, resume=resume)
     processes.wait()  # all have looked at the folder before one writes to it
     runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    if options["orientations"] not in (1, 4, 8):
+        raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
+    if options["weights"] and options["model"] == SMALL:
+        raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
 
     training, validation = _data(options["data"], options["val"], options["seed"], processes.main)
     seed_everything(options["seed"])
@@ -202,10 +207,6 @@ def _size_and_channels(options: dict, training: "ClassFolder") -> tuple[int, int
 
 def complete(options: dict, encoder: "Model") -> Recipe:
     """The recipe, with what the command line left open decided by the model."""
-    from mlcli.errors import UsageError
-
-    if options["orientations"] not in (1, 4, 8):
-        raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
     recipe = Recipe(
         **{field.name: options[field.name] for field in fields(Recipe) if options.get(field.name) is not None}
     )

@@ -53,9 +53,9 @@ def test_intervals_cover_what_other_draws_give(siamese):
     pairs, eer, auc = figure(0)
     found = intervals(pairs, IDENTITIES, 0.9, 0)
     assert found["eer"][0] < eer < found["eer"][1] and found["auc"][0] < auc < found["auc"][1]
-    others = [figure(seed)[1:] for seed in range(1, 21)]
+    others = [figure(seed)[1:] for seed in range(1, 11)]
     inside = sum(found["eer"][0] <= other[0] <= found["eer"][1] for other in others)
-    assert inside >= 10 and 0.01 < found["eer"][1] - found["eer"][0] < 0.2
+    assert inside >= 5 and 0.01 < found["eer"][1] - found["eer"][0] < 0.2
 
 
 def test_figures_of_points_that_are_apart_and_of_noise(siamese):
