@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.cli import ENVIRONMENT
 
-IMPORTED = ("pix2pix", "cyclegan")
+IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext")
 
 
 def killed_and_resumed(kills: int, seed: int, folder: Path, *command) -> list[int]:

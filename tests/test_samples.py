@@ -92,6 +92,29 @@ def test_only_the_test_scenes_are_the_same_by_day_and_by_night(tmp_path):
         assert np.array_equal(expected, written)
 
 
+def test_glyphs_of_one_character_are_alike_whoever_writes_them(tmp_path):
+    draw("glyphs", tmp_path, "--train", 2, "--test", 1, "--characters", 4, "--hands", 3, "--size", 24)
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert len(names) == 3 * 4 * 3 and names[0] == "test/script2/character00/00.png"
+    glyphs = script("glyphs")
+    style = glyphs.taste(random(0))
+    characters = [glyphs.character(style, random(1, number)) for number in range(8)]
+    drawn = np.stack(
+        [
+            [np.asarray(glyphs.draw(strokes, style, glyphs.hand(random(2, h)), 24, random(3, h))) for h in range(4)]
+            for strokes in characters
+        ]
+    ).astype(float)  # (character, hand, 24, 24)
+    ink = (255 - drawn).reshape(32, 8, 3, 8, 3).mean((2, 4)).reshape(32, -1)  # coarse, since no two hands agree
+    alike = np.corrcoef(ink).reshape(8, 4, 8, 4)
+    same = np.mean([alike[c, g, c, h] for c in range(8) for g in range(4) for h in range(4) if g != h])
+    other = np.mean(
+        [alike[c, g, d, h] for c in range(8) for d in range(8) for g in range(4) for h in range(4) if c != d]
+    )
+    assert same > other + 0.1 and ink.mean(1).min() > 5
+    assert not np.array_equal(drawn[0, 0], drawn[0, 1])
+
+
 needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name for command in COMMANDS}
 
 

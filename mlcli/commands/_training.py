@@ -1,6 +1,6 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,18 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
 
 
 def read_pictures(
-    folder: ClassFolder, size: int, channels: int, workers: int | None, processes: Processes, quiet: bool
+    folder: ClassFolder,
+    size: int,
+    channels: int,
+    workers: int | None,
+    processes: Processes,
+    quiet: bool,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> PictureSet:
-    """Decode a labelled data set; broken files are named on stderr, by one process of several, and left out."""
+    """Decode a labelled data set; broken files are named on stderr, by one process of several, and left out.
+
+    prepare: as in `PictureSet.load`.
+    """
     quiet = quiet or not processes.main
     with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
         pictures = PictureSet.load(
@@ -77,6 +86,7 @@ def read_pictures(
             channels=channels,
             workers=workers,
             progress=lambda done, total: bar.to(done),
+            prepare=prepare,
         )
     for problem in pictures.problems if processes.main else ():
         complain(f"{problem}; left out")
@@ -150,3 +160,17 @@ def held_share(val: str) -> float:
     if not 0 < share < 1:
         raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
     return share
+
+
+def with_validation(
+    training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False
+) -> tuple[ClassFolder, ClassFolder | None]:
+    """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out.
+
+    keep_single: a class of one picture stays with the training set, and is no error.
+    """
+    if val is None:
+        return training, None
+    if Path(val).is_dir():
+        return training, ClassFolder.open(val, training.classes)
+    return training.split(held_share(val), seed, keep_single=keep_single)

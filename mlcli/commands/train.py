@@ -1,21 +1,17 @@
 """`mlcli train`"""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import say
-from mlcli.methods.recipes import Supervised as Recipe
+from mlcli.methods import recipes
 
-if TYPE_CHECKING:
-    from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.models import Model
-
-DEFAULT = Recipe()
+DEFAULT = recipes.Supervised()
 
 
 class Schedule(StrEnum):
@@ -106,7 +102,7 @@ def run(
 
     training = ClassFolder.open(options["data"])
     training.require_classes(2)
-    training, validation = with_validation(training, options["val"], options["seed"])
+    training, validation = _training.with_validation(training, options["val"], options["seed"])
     size = options["size"] or models.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
     seed_everything(options["seed"])
@@ -116,7 +112,7 @@ def run(
     if validation:
         validation_pictures = _training.read_pictures(validation, size, channels, workers, processes, quiet)
         data["validation"] = _training.summary(validation, validation_pictures)
-    recipe = complete(options, len(pictures), model)
+    recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm)
     plan = Plan(
         len(pictures),
         recipe.batch_size,
@@ -141,30 +137,3 @@ def run(
             quiet,
         )
     processes.close()
-
-
-def complete(options: dict, pictures: int, model: "Model") -> Recipe:
-    """The recipe, with what the command line left open decided by the model and the number of pictures."""
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe) if options[field.name] is not None})
-    # Muon scales weights freely, which only a batch norm after each of them allows.
-    own = options["model"] == "cifarnet"
-    optimizer = options["optimizer"] or (DEFAULT.optimizer if own else "sgd")
-    largest = DEFAULT.batch_size if own else 64  # of pictures of 224 pixels, by which memory is filled
-    batch_size = options["batch_size"] or max(2, min(largest, pictures // 20 // 2 * 2))
-    # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
-    muon = DEFAULT.lr * min(1, batch_size / DEFAULT.batch_size) ** 0.5
-    sgd = (0.1 if model.has_batch_norm else 0.01) * batch_size / 256
-    rate = options["lr"] if options["lr"] is not None else muon if optimizer == "muon" else sgd
-    return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
-
-
-def with_validation(training: "ClassFolder", val: str | None, seed: int) -> tuple["ClassFolder", "ClassFolder | None"]:
-    """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out."""
-    from mlcli.commands import _training
-    from mlcli.engine.folders import ClassFolder
-
-    if val is None:
-        return training, None
-    if Path(val).is_dir():
-        return training, ClassFolder.open(val, training.classes)
-    return training.split(_training.held_share(val), seed)

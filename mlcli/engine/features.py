@@ -124,7 +124,12 @@ def hidden(model: Model) -> Layer:
 
     Dropout, which does nothing outside training, is passed over. Raises UsageError where there is none.
     """
-    return _Graph(model).hidden()
+    return _Graph(model).ends()[0]
+
+
+def head(model: Model) -> Layer:
+    """The last layer: linear, or a convolution, it gives the values of the classes. Raises UsageError where none is."""
+    return _Graph(model).ends()[1]
 
 
 def vectors(values: Tensor, layer: Layer) -> Tensor:
@@ -320,7 +325,8 @@ class _Graph:
         near = nearest(address, list(known))
         raise UsageError(f"{address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
 
-    def hidden(self) -> Layer:
+    def ends(self) -> tuple[Layer, Layer]:
+        """(the last hidden layer, the last layer)."""
         layer_of = dict(zip(self.nodes, self.layers, strict=True))
         for node, layer in reversed(layer_of.items()):
             if any(isinstance(step, (nn.Linear, nn.Conv2d)) for _, step in _steps(layer.module)):
@@ -330,7 +336,7 @@ class _Graph:
                 ):
                     before = before.all_input_nodes[0]
                 if before in layer_of:
-                    return layer_of[before]
+                    return layer_of[before], layer
         raise UsageError(f"{self.model.name}: has no hidden layer before its last linear one; name one with --layer")
 
     def _reach(self, node: fx.Node, module: nn.Module | None, crop: int) -> Reach | None:

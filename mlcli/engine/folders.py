@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -181,23 +181,37 @@ class ClassFolder:
         if len(self.classes) < least:
             raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
 
-    def split(self, share: float, seed: int) -> tuple["ClassFolder", "ClassFolder"]:
-        """(rest, held out): the share (0 to 1) of each class, but at least one picture to each side, by the seed."""
+    def split(self, share: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
+        """(rest, held out): the share (0 to 1) of each class, but at least one picture to each side, by the seed.
+
+        A class of one picture is a DataError, or stays with the rest if `keep_single`.
+        """
         random = torch.Generator().manual_seed(seed)
         labels = torch.tensor(self.labels)
         held: set[int] = set()
         for label in labels.unique().tolist():
             members = (labels == label).nonzero()[:, 0]
             if len(members) < 2:
+                if keep_single:
+                    continue
                 raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
             count = min(len(members) - 1, max(1, round(share * len(members))))
             chosen = torch.randperm(len(members), generator=random)[:count]
             held.update(members[chosen].tolist())
-        return self._part(i for i in range(len(labels)) if i not in held), self._part(sorted(held))
+        return self.part(i for i in range(len(labels)) if i not in held), self.part(sorted(held))
 
-    def _part(self, indices: Iterable[int]) -> "ClassFolder":
+    def part(self, indices: Iterable[int]) -> "ClassFolder":
+        """The same classes with these of the pictures, in this order."""
         indices = list(indices)
         return replace(self, paths=[self.paths[i] for i in indices], labels=[self.labels[i] for i in indices])
+
+    def without(self, labels: Set[int]) -> "ClassFolder":
+        """The data set without these classes, the others numbered anew."""
+        kept = [label for label in range(len(self.classes)) if label not in labels]
+        number = {label: index for index, label in enumerate(kept)}
+        part = self.part(index for index, label in enumerate(self.labels) if label in number)
+        names, numbers = tuple(self.classes[label] for label in kept), [number[label] for label in part.labels]
+        return replace(part, classes=names, labels=numbers)
 
     def digest(self) -> str:
         """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
@@ -322,16 +336,17 @@ class PictureSet:
     """Pictures brought to one size for training, held in memory where they fit, else decoded when asked for.
 
     paths, labels: of the good pictures only, labels int64 or None; problems: an ImageError for each bad one.
-    size, channels: each picture is (channels, size, size), uint8.
+    size, channels: each picture is (channels, size, size), uint8, as `prepare` makes it of what was read.
     """
 
-    def __init__(self, paths, labels, problems, *, size, channels, workers, pixels):
+    def __init__(self, paths, labels, problems, *, size, channels, workers, pixels, prepare):
         self.paths: list[Path] = paths
         self.labels: Tensor | None = labels
         self.problems: list[ImageError] = problems
         self.size: int = size
         self.channels: int = channels
         self.workers: int | None = workers
+        self.prepare: Callable[[Tensor], Tensor] = prepare
         self.pixels: Tensor | None = pixels  # (N, channels, size, size) uint8; None: decoded on demand
 
     @classmethod
@@ -345,20 +360,23 @@ class PictureSet:
         workers: int | None = None,
         budget_bytes: int = 4 << 30,
         progress: Callable[[int, int], None] | None = None,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> "PictureSet":
         """Decode every picture once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
 
-        Each is cut and resized by `images.fit`; channels 1 takes its luma; deep sources are rounded to 8 bit.
+        Each is cut and resized by `images.fit` and its luma taken for channels 1, or all that is done by `prepare`
+        ((3, H, W) -> (channels, size, size)); deep sources are rounded to 8 bit.
         progress(done, total) is called after each picture.
         """
         if labels is not None and len(labels) != len(paths):
             raise ValueError(f"{len(paths)} paths and {len(labels)} labels")
+        prepare = _reducer(size, channels) if prepare is None else _bytes_of(prepare)
         shape = (len(paths), channels, size, size)
         keep = torch.Size(shape).numel() <= budget_bytes
         pixels = torch.empty(shape, dtype=torch.uint8) if keep else None
         good: list[int] = []
         problems: list[ImageError] = []
-        for index, image in decode(paths, _reducer(size, channels), workers=workers):
+        for index, image in decode(paths, prepare, workers=workers):
             if isinstance(image, ImageError):
                 problems.append(image)
             else:
@@ -375,6 +393,7 @@ class PictureSet:
             channels=channels,
             workers=workers,
             pixels=None if pixels is None else pixels[: len(good)],
+            prepare=prepare,
         )
 
     def __len__(self) -> int:
@@ -389,7 +408,7 @@ class PictureSet:
             return self.pixels[indices]
         chosen = [self.paths[index] for index in indices.tolist()]
         result = torch.empty((len(chosen), self.channels, self.size, self.size), dtype=torch.uint8)
-        for index, image in decode(chosen, _reducer(self.size, self.channels), workers=self.workers):
+        for index, image in decode(chosen, self.prepare, workers=self.workers):
             if isinstance(image, ImageError):
                 raise DataError(f"{image} (it was whole when this began)")
             result[index] = image
@@ -406,3 +425,7 @@ def _reducer(size: int, channels: int) -> Callable[[Tensor], Tensor]:
         return images.to_gray(image) if channels == 1 else image
 
     return reduce
+
+
+def _bytes_of(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda image: images.to_bytes(prepare(image))

@@ -12,7 +12,7 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -27,6 +27,8 @@ from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
 
 EMBEDDED, SOBEL = "cifarnet", "sobel"
+SMALL = "smallnet"  # no weights of its own
+CLASSIFIER = "classifier"  # kind of a file of weights
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Model:
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
         return {
-            "kind": "classifier",
+            "kind": CLASSIFIER,
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
@@ -166,6 +168,8 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
             raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
         if channels != 3:
             options["channels"] = channels
+    elif architecture == SMALL:
+        options = {"size": size, "channels": channels}
     elif architecture not in trainable:
         raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, trainable)}")
     elif channels != 3:
@@ -180,6 +184,24 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     return Model(architecture, network, tuple(classes), preprocessing, architecture, options=options)
+
+
+def untrained(model: Model, classes: Sequence[str]) -> Model:
+    """A model of the same architecture and preprocessing for these classes, with random weights."""
+    options = dict(model.options)
+    if "aux_logits" in options:
+        options["aux_logits"] = False  # heads of training, and of other classes
+    network = _network(model.architecture, len(classes), options)
+    return replace(model, network=network, classes=tuple(classes), weights_file=None, options=options)
+
+
+def with_classes(model: Model, classes: Sequence[str]) -> Model:
+    """The model with a last layer for these classes, of random weights; below it the model's own."""
+    result = untrained(model, classes)
+    fresh = result.network.state_dict()
+    kept = {name: t for name, t in model.network.state_dict().items() if name in fresh and t.shape == fresh[name].shape}
+    result.network.load_state_dict(fresh | kept)
+    return result
 
 
 def _try(network: nn.Module, architecture: str, size: int, channels: int) -> None:
@@ -204,6 +226,10 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
         from mlcli.networks.cifarnet import CifarNet
 
         return CifarNet(classes, **options)
+    if architecture == SMALL:
+        from mlcli.networks.smallnet import SmallNet
+
+        return SmallNet(classes, **options)
     import torchvision
 
     if architecture in ("googlenet", "inception_v3"):
@@ -214,7 +240,7 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
     """The side to train at when none is given: the short side of the first readable picture, at most what suits."""
-    if architecture != EMBEDDED:
+    if architecture not in (EMBEDDED, SMALL):
         return 224
     for path in paths:
         try:
@@ -226,14 +252,16 @@ def default_size(architecture: str, paths: Sequence[Path]) -> int:
 
 def from_file(file: str | Path, name: str | None = None) -> Model:
     """The classifier in a safetensors file that this tool wrote. Raises WeightsError."""
-    return _described(*read_tensors(file), file, name or str(file))
+    return described(*read_tensors(file), file, name or str(file))
 
 
-def _described(tensors: Mapping[str, Tensor], description: Mapping, file: str | Path, name: str) -> Model:
-    """The classifier that a file describes itself as."""
-    if description.get("kind") != "classifier":
-        kind = description.get("kind", "file without a description")
-        raise WeightsError(f"{file}: holds a {kind}, not a classifier that this tool trained")
+def described(
+    tensors: Mapping[str, Tensor], description: Mapping, file: str | Path, name: str, kind: str = CLASSIFIER
+) -> Model:
+    """The model that a file describes itself as. Raises WeightsError where it is of another kind or damaged."""
+    if description.get("kind") != kind:
+        other = description.get("kind", "file without a description")
+        raise WeightsError(f"{file}: holds a {other}, not a {kind} that this tool trained")
     try:
         architecture, classes = description["architecture"], tuple(description["classes"])
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["preprocessing"].items()}
@@ -257,10 +285,10 @@ def _with_weights(model: Model, file: str | Path) -> Model:
         fill(model.network, tensors, file)
         model.weights_file = Path(file)
         return model
-    described = _described(tensors, description, file, model.name)
-    if described.architecture != model.architecture:
-        raise WeightsError(f"{file}: weights of {described.architecture}, not of {model.architecture}")
-    return described
+    other = described(tensors, description, file, model.name)
+    if other.architecture != model.architecture:
+        raise WeightsError(f"{file}: weights of {other.architecture}, not of {model.architecture}")
+    return other
 
 
 def _sobel() -> Model:

@@ -28,21 +28,29 @@ def write(run: Run) -> None:
         curve(name, [(line["step"], line[name]) for line in metrics if line.get(name) is not None]) for name in names
     )
     last = {name: line[name] for line in metrics for name in line}
-    samples = "".join(
-        f'<figure><img alt="{text(file.stem)}" src="data:image/png;base64,'
-        f'{base64.b64encode(file.read_bytes()).decode()}"><figcaption>{text(file.stem)}</figcaption></figure>'
-        for file in shown_samples(run)
-    )
+    samples = "".join(map(figure, shown_samples(run)))
+    results = run.results()
+    single = {name: value for name, value in results.items() if not isinstance(value, dict)}
+    tables = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
+    pictures = "".join(map(figure, sorted(run.folder.glob("*.png"))))
     title = f"{run.folder.name}: mlcli {config['command']}"
     write_text(
         run.report_file,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
-        f"<h1>{text(title)}</h1><h2>Result</h2>{rows(last)}<h2>Curves</h2>{curves or '<p>None yet.</p>'}"
+        f"<h1>{text(title)}</h1><h2>Result</h2>{rows(last | single)}{tables}{pictures}"
+        f"<h2>Curves</h2>{curves or '<p>None.</p>'}"
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
         + f"<h2>Versions</h2>{rows(config['versions'])}</html>\n",
     )
+
+
+def figure(file: Path) -> str:
+    """A PNG file inside the page, under its name."""
+    data = base64.b64encode(file.read_bytes()).decode()
+    name = text(file.stem)
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
 
 
 def shown_samples(run: Run) -> list[Path]:

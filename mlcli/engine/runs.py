@@ -6,6 +6,7 @@ RUN/
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
   samples/           pictures by step
+  results.json       what was measured in the end, of commands that measure more than their curves
   report.html        one offline page
 """
 
@@ -35,6 +36,7 @@ class Run:
         self.config_file = self.folder / "config.json"
         self.model_file = self.folder / "model.safetensors"
         self.metrics_file = self.folder / "metrics.jsonl"
+        self.results_file = self.folder / "results.json"
         self.report_file = self.folder / "report.html"
         self.state_folder = self.folder / "state"
         self.samples_folder = self.folder / "samples"
@@ -81,15 +83,21 @@ class Run:
         # config.json stays until the new one takes its place: a clearing cut short can be overwritten again.
         for pattern in (
             "state/step-*.pt",
+            "state/*.safetensors",
             "samples/*.png",
             "tensorboard/*",
             "metrics.jsonl",
+            "results.json",
+            "*.png",
             "report.html",
             "model.safetensors",
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
         self.sweep()
+        for nested in self.folder.glob("*/config.json"):  # a run for comparison
+            Run(nested.parent)._clear()
+            nested.unlink()
 
     def load_config(self) -> dict:
         """Raises RunError where there is no run or its config cannot be read."""
@@ -154,6 +162,15 @@ class Run:
             return
         with atomic_write(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
+
+    # -- results -----------------------------------------------------------------------------------------
+
+    def save_results(self, results: Mapping) -> None:
+        write_json(self.results_file, dict(results))
+
+    def results(self) -> dict:
+        """What was measured in the end; empty where that is still to be done."""
+        return read_json(self.results_file, "") if self.results_file.exists() else {}
 
     # -- model -------------------------------------------------------------------------------------------
 

@@ -57,6 +57,16 @@ class Evaluation:
     def correct(self) -> int:
         return sum(row[index] for index, row in enumerate(self.confusion))
 
+    @property
+    def recalls(self) -> list[tuple[int, int]]:
+        """(right, pictures) of each class that has any."""
+        return [(row[index], sum(row)) for index, row in enumerate(self.confusion) if sum(row)]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes of how often each is right: what is common counts no more than what is rare."""
+        return sum(right / count for right, count in self.recalls) / len(self.recalls)
+
     def as_json(self) -> dict:
         per_class = {
             name: {"accuracy": row[index] / sum(row), "count": sum(row)}
@@ -66,6 +76,8 @@ class Evaluation:
         return {
             "accuracy": self.correct / self.count,
             "interval": list(wilson(self.correct, self.count)),
+            "balanced_accuracy": self.balanced_accuracy,
+            "balanced_interval": list(balanced_interval(self.recalls)),
             "top5_accuracy": self.top5 / self.count,
             "count": self.count,
             "per_class": per_class,
@@ -87,12 +99,25 @@ def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> E
 def accuracy(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> float:
     """Top-1 accuracy on labelled pictures of the model's size; the network is put in evaluation mode."""
     model.network.eval()
-    right = 0
-    for start in range(0, len(pictures), batch_size):
-        indices = torch.arange(start, min(start + batch_size, len(pictures)))
-        called = predict(model, pictures.batch(indices), runtime).argmax(1)
-        right += int((called == pictures.labels[indices]).sum())
-    return right / len(pictures)
+    called = predictions(model, pictures, runtime, batch_size).argmax(1)
+    return (called == pictures.labels).double().mean().item()
+
+
+def predictions(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> Tensor:
+    """(N, classes) probabilities of pictures of the model's size; the network is put in evaluation mode."""
+    model.network.eval()
+    numbers = torch.arange(len(pictures)).split(batch_size)
+    return torch.cat([predict(model, pictures.batch(indices), runtime) for indices in numbers])
+
+
+def errors(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(the numbers of the pictures that are called wrongly, the surest errors first; what each picture is called).
+
+    probabilities: (N, classes), NaN for pictures of which nothing is said.  labels: (N,).
+    """
+    best, called = probabilities.max(1)
+    wrong = ((called != labels) & best.isfinite()).nonzero()[:, 0]
+    return wrong[best[wrong].argsort(descending=True, stable=True)], called
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -103,3 +128,17 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def balanced_interval(recalls: Sequence[tuple[int, int]], draws: int = 20_000) -> tuple[float, float]:
+    """95 % interval of the balanced accuracy of classes of which (right, pictures) were seen.
+
+    Brodersen et al. 2010: the chance of being right in a class has the posterior Beta(right + 1, wrong + 1); drawn for
+    all classes, their mean is a draw of the balanced accuracy.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    means = sum(random.beta(right + 1, count - right + 1, draws) for right, count in recalls) / len(recalls)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)

@@ -1,6 +1,7 @@
 """The options of the training methods and their defaults; without torch, since the command line reads it for --help."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,97 @@ class Supervised:
     translate: int = 4
     cutout: int = 8
     cutmix: float = 0.0
+    balanced: bool = False
     seed: int = 0
+
+
+def supervised(
+    options: Mapping, pictures: int, architecture: str, batch_norm: bool, kind: type[Supervised] = Supervised
+) -> Supervised:
+    """The recipe of these options, with what they leave open (None) decided by the model and the number of pictures."""
+    given = {field.name: options.get(field.name) for field in fields(kind)}
+    recipe = kind(**{name: value for name, value in given.items() if value is not None})
+    # Muon scales weights freely, which only a batch norm after each of them allows.
+    own = architecture == "cifarnet"
+    optimizer = given["optimizer"] or (recipe.optimizer if own else "sgd")
+    largest = recipe.batch_size if own else 64  # of pictures of 224 pixels, by which memory is filled
+    batch_size = given["batch_size"] or max(2, min(largest, pictures // 20 // 2 * 2))
+    # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
+    muon = Supervised.lr * min(1, batch_size / Supervised.batch_size) ** 0.5
+    sgd = (0.1 if batch_norm else 0.01) * batch_size / 256
+    rate = given["lr"] if given["lr"] is not None else muon if optimizer == "muon" else sgd
+    return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
+
+
+@dataclass(frozen=True)
+class Finetune(Supervised):
+    """`mlcli finetune`, of what lies below the last layer; that is solved, and needs no recipe but `copies`.
+
+    copies: of each picture, that learn beside it: its mirror image, then shifted ones. decay: what the rate of a stage
+    is to that of the stage above it.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    lr: float = 3e-4
+    decay: float = 0.5
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    schedule: str = "cosine"
+    cutout: int = 0
+    freeze: str = "all"
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Pretext(Supervised):
+    """`mlcli pretext`; permutations: classes of the jigsaw."""
+
+    task: str = "rotation"
+    epochs: int = 10
+    cutout: int = 0
+    label_smoothing: float = 0.0
+    permutations: int = 30
+
+
+@dataclass(frozen=True)
+class Siamese:
+    """`mlcli siamese-train`; the distortions are those of engine.distortions.
+
+    A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
+    of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity. content:
+    pictures are cut to what stands out from their border. views: over which the result averages.
+    """
+
+    loss: str = "softmax"
+    dimension: int = 128
+    identities: int = 32
+    pictures: int = 4
+    steps: int = 3000
+    margin: float | None = None
+    softmax_scale: float = 16.0
+    optimizer: str = "muon"
+    lr: float = 0.05
+    weight_decay: float = 0.01
+    schedule: str = "one-cycle"
+    ema: float = 0.99
+    rotation: float = 15.0
+    scale: float = 0.2
+    shear: float = 0.2
+    shift: float = 0.1
+    warp: float = 0.05
+    contrast: float = 0.3
+    orientations: int = 1
+    flip: bool = False
+    content: bool = False
+    views: int = 5
+    seed: int = 0
+
+
+# Rates of AdamW: of what learns beside Muon or without it, and of a backbone that has learned already
+RATE, RATE_OF_BACKBONE = 2e-3, 3e-4
+MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}
 
 
 @dataclass(frozen=True)

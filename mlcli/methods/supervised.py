@@ -145,13 +145,21 @@ class Supervised:
             self.whiten()
         network = model.network.to(runtime.device, memory_format=runtime.memory_format)
         self.network = model.network = processes.prepare(network)
-        self.optimizers = optimizers(self.network, recipe)
+        self.optimizers = self.updating()
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = {"network": self.network}
         self.state |= {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
+        self.class_weights = class_weights(pictures.labels, len(model.classes)) if recipe.balanced else None
         # Mirrored pictures alternate from epoch to epoch instead of being drawn anew (airbench, Jordan 2024): of two
         # epochs in a row, one shows each picture as it is and one its mirror.
         self.first_flip = torch.rand(len(pictures), generator=generator(recipe.seed, AUGMENTATION)) < 0.5
+
+    def updating(self) -> list[torch.optim.Optimizer]:
+        """What updates the network."""
+        return optimizers(self.network, self.recipe)
+
+    def train_mode(self) -> None:
+        self.network.train()
 
     def whiten(self) -> None:
         """Parametrise the first convolution by the whitening of the training pictures' patches."""
@@ -190,11 +198,12 @@ class Supervised:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
-        self.network.train()
+        self.train_mode()
         with self.runtime.autocast():
             logits = self.model(images)  # (B, classes)
         smoothing = self.recipe.label_smoothing
-        entropy = partial(F.cross_entropy, logits.float(), label_smoothing=smoothing, reduction="none")
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        entropy = partial(F.cross_entropy, logits.float(), weight=weights, label_smoothing=smoothing, reduction="none")
         loss = (left * entropy(labels) + (1 - left) * entropy(others)).mean()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -222,6 +231,12 @@ class Supervised:
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
         run.save_model(self.network.state_dict(), self.model.describe() | {"recipe": asdict(self.recipe)})
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """(classes,) N / (C n_c): each class weighs as much as any other, and a picture 1 on average."""
+    counts = labels.bincount(minlength=classes).clamp_min(1)
+    return len(labels) / (classes * counts.float())
 
 
 def optimizers(network: nn.Module, recipe: recipes.Supervised) -> list[torch.optim.Optimizer]:

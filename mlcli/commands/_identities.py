@@ -1,0 +1,35 @@
+"""Reading folders of pictures by identity, and saying what is wrong with them."""
+
+from collections.abc import Set
+from typing import TYPE_CHECKING
+
+from mlcli.commands._report import complain
+
+if TYPE_CHECKING:
+    from mlcli.engine.folders import ClassFolder
+
+
+def read_identities(data: str, says: bool = True, seen: Set[bytes] = frozenset()) -> tuple["ClassFolder", set[bytes]]:
+    """(the pictures of a folder by identity, digests of their files).
+
+    What is left out, such as files among `seen`, is said on stderr, by one process of several. Raises DataError where
+    fewer than two identities are left.
+    """
+    from mlcli.engine.duplicates import without_duplicates
+    from mlcli.engine.identities import open_identities
+    from mlcli.errors import DataError
+
+    folder, problems = open_identities(data)
+    folder, copies, contents = without_duplicates(folder, seen)
+    counts = [folder.labels.count(label) for label in range(len(folder.classes))]
+    several = sum(count > 0 for count in counts)
+    single = [name for name, count in zip(folder.classes, counts, strict=True) if count == 1]
+    if single:
+        more = f" and {len(single) - 3} more" if len(single) > 3 else ""
+        names = ", ".join(single[:3])
+        copies.append(DataError(f"{data}: one picture alone of {names}{more}; compared with other identities only"))
+    for problem in (*problems, *copies) if says else ():
+        complain(problem)
+    if several < 2:
+        raise DataError(f"{data}: pictures of {several} identity; two at least are needed, a folder for each")
+    return folder, contents

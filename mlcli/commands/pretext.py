@@ -1,0 +1,183 @@
+"""`mlcli pretext`"""
+
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands import _pictures
+from mlcli.commands._report import Progress, say
+from mlcli.methods import recipes
+
+if TYPE_CHECKING:
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.engine.runs import Run
+    from mlcli.engine.runtime import Runtime
+
+DEFAULT = recipes.Pretext()
+TESTED = 10_000  # of the pictures of --probe, at most
+
+
+class Task(StrEnum):
+    rotation = "rotation"
+    jigsaw = "jigsaw"
+
+
+DEFAULT_TASK = Task(DEFAULT.task)
+
+
+def run(
+    context: typer.Context,
+    images: option.Images,
+    output: option.RunFolder,
+    task: Annotated[Task, typer.Option("--task", help="What makes the classes.")] = DEFAULT_TASK,
+    permutations: Annotated[
+        int, typer.Option("--permutations", min=2, max=1000, help="Orders of the tiles of the jigsaw.")
+    ] = DEFAULT.permutations,
+    model: Annotated[str, typer.Option("--model", help="cifarnet or any torchvision classifier.")] = "cifarnet",
+    probe: Annotated[
+        Path | None,
+        typer.Option("--probe", help="A labelled folder: measure in the end what each layer says of its classes."),
+    ] = None,
+    labels: Annotated[int, typer.Option("--labels", min=2, help="Labelled pictures that a probe learns from.")] = 1000,
+    val: Annotated[
+        Path | None, typer.Option("--val", help="A labelled folder to test probes on; default others of --probe.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=8, help="Side in pixels; default that of the first picture, within reason."),
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = DEFAULT.epochs,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a twentieth of IMAGES.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", min=0, help="The highest rate; default by model and batch size.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror pictures.")] = DEFAULT.flip,
+    translate: Annotated[
+        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
+    ] = DEFAULT.translate,
+    seed: option.Seed = DEFAULT.seed,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    save_every: option.SaveEvery = 60,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Train a network on pictures without labels.
+
+    Classes are made by a transformation: the network learns by how much a picture is turned, or how its tiles are
+    shuffled, and to tell it must learn what pictures show. `mlcli finetune --model RUN` goes on from there with few
+    labels. --probe says how good the layers are, beside those of a network that has learned nothing.
+    """
+    from mlcli.commands import _training
+    from mlcli.engine import models
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.training import Plan
+    from mlcli.methods import pretext
+
+    processes = Processes(choose_device(device))
+    folder, options = _training.open_run("pretext", context, output, overwrite=overwrite, resume=resume)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+
+    training = ClassFolder.of_one(_pictures.named(options["images"], says=processes.main)[0])
+    labelled = _labelled(options)
+    side = options["size"] or models.default_size(options["model"], training.paths)
+    channels = 1 if options["gray"] else 3
+    pictures = _training.read_pictures(training, side, channels, workers, processes, quiet)
+    data = {"training": _training.summary(training, pictures)}
+    sets = {}
+    for name, part in labelled.items():
+        sets[name] = _training.read_pictures(part, side, channels, workers, processes, quiet)
+        data[name] = _training.summary(part, sets[name])
+    chosen = pretext.task(options["task"], options["permutations"], options["seed"])
+    seed_everything(options["seed"])
+    model = models.create(options["model"], chosen.classes, side, channels)
+    recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
+    plan = Plan(
+        len(pictures),
+        recipe.batch_size,
+        recipe.epochs,
+        recipe.seed,
+        max_steps=options["steps"],
+        save_every=options["save_every"],
+    )
+    processes.check_batch(plan.batch_size)
+    method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, runtime, processes)
+    if processes.main:
+        _training.start(folder, "pretext", options | asdict(recipe), data, resume=resume)
+    processes.wait()
+    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    if processes.main:
+        said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
+        if labelled:
+            results = folder.results() or _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
+            said += (
+                f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
+                f"labels, the best of an untrained network on {results['untrained']:.1%}"
+            )
+        say(f"{folder.folder}: done{said}", quiet)
+    processes.wait()
+    processes.close()
+
+
+def _labelled(options: dict) -> dict[str, "ClassFolder"]:
+    """What probes learn from and are tested on; empty where none is asked for."""
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.errors import DataError, UsageError
+    from mlcli.methods.probe import draw
+
+    if options["probe"] is None:
+        if options["val"] is not None:
+            raise UsageError("--val: tests the probes; name the pictures that they learn from with --probe")
+        return {}
+    folder = ClassFolder.open(options["probe"])
+    folder.require_classes(2)
+    learned, tested = draw(folder, options["labels"], TESTED, options["seed"])
+    if options["val"] is not None:
+        tested = ClassFolder.open(options["val"], folder.classes)
+    if not tested.paths:
+        raise DataError(f"{folder.root}: all its pictures are learned from; fewer --labels, or --val to test on")
+    return {"probe": learned, "test": tested}
+
+
+def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:
+    """Probe the network of the run beside an untrained one; what results.json says."""
+    from mlcli.engine import models, report
+    from mlcli.engine.runtime import seed_everything
+    from mlcli.methods.probe import probe
+
+    trained = models.load(str(run.folder)).to(runtime)
+    seed_everything(seed)
+    untrained = models.untrained(trained, trained.classes).to(runtime)
+    found = []
+    for model, what in ((trained, "the network"), (untrained, "an untrained network")):
+        with Progress(None, f"probes of {what}", quiet=quiet) as bar:
+            said = probe(model, classes, sets["probe"], sets["test"], runtime, seed, lambda done: bar.to(bar.done + 1))
+        found.append({name: evaluation.correct / evaluation.count for name, evaluation in said.items()})
+    best = max(found[0], key=found[0].get)
+    results = {
+        "labels": len(sets["probe"]),
+        "tested": len(sets["test"]),
+        "best layer": best,
+        "accuracy": found[0][best],
+        "untrained": max(found[1].values()),
+        "probes": found[0],
+        "probes of an untrained network": found[1],
+    }
+    run.save_results(results)
+    report.write(run)
+    return results

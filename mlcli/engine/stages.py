@@ -1,0 +1,32 @@
+"""How deep each weight of a network lies: its place in the order of computation, and its convolutional stage."""
+
+from bisect import bisect_left
+
+from mlcli.engine.features import Layer, layers, resolve
+from mlcli.engine.models import Model
+
+
+def stages(model: Model) -> dict[str, int]:
+    """Name of each parameter: how many stages are complete before it, 0 in conv1 up to their number past the last."""
+    order = layers(model)
+    ends = [place for place, layer in enumerate(order) if layer.alias]
+    return {name: bisect_left(ends, place) for name, place in _places(model, order).items()}
+
+
+def up_to(model: Model, address: str) -> set[str]:
+    """The names of the parameters up to and including a layer. Raises UsageError where there is no such layer."""
+    order = layers(model)
+    last = [layer.address for layer in order].index(resolve(model, address).address)
+    return {name for name, place in _places(model, order).items() if place <= last}
+
+
+def _places(model: Model, order: list[Layer]) -> dict[str, int]:
+    """Name of each parameter: the place of its layer in the order; 0 for what is of no layer, as tokens are."""
+    place_of = {layer.address: place for place, layer in reversed(list(enumerate(order)))}
+    result = {}
+    for name, _ in model.network.named_parameters():
+        module = name
+        while module not in place_of and module:
+            module = module.rpartition(".")[0]
+        result[name] = place_of.get(module, 0)
+    return result

@@ -1,0 +1,155 @@
+"""A Siamese network: one encoder for both pictures, a distance, and a threshold that was calibrated on unseen pairs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine import models
+from mlcli.engine.content import cut_to_content
+from mlcli.engine.distortions import Distortion
+from mlcli.engine.files import file_hash
+from mlcli.engine.folders import map_pictures
+from mlcli.engine.images import to_unit
+from mlcli.engine.models import Model
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import ImageError, WeightsError
+from mlcli.methods.metric_learning import Sphere, WeightedL1
+from mlcli.methods.roc import Logistic, Roc, platt
+
+KIND = "Siamese network"
+SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1}
+VIEWS = Distortion(rotation=8.0, scale=0.1)  # of a picture, over which f is averaged
+SPACE = "space."  # how the names of the tensors of the space begin, in the file
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learned from the pairs of identities that the network has not seen.
+
+    asked: the false accept rate that the threshold is for; None for that of equal error. curve: of `Roc.points`.
+    """
+
+    threshold: float
+    asked: float | None
+    equal_error: float
+    auc: float
+    probability: Logistic
+    pairs: dict[str, int] = field(default_factory=dict)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, roc: Roc, asked: float | None) -> "Calibration":
+        equal_error, threshold = roc.equal_error()
+        if asked is not None:
+            threshold = roc.at_false_accept(asked)
+        pairs = {"same": len(roc.same), "different": len(roc.different)}
+        return cls(threshold, asked, equal_error, roc.auc, platt(roc), pairs, roc.points())
+
+
+@dataclass
+class Siamese:
+    """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
+
+    f is the mean over so many `views` of a picture, slightly turned and scaled, and over their mirror images if
+    `mirrored`. content: it sees the part of a picture that stands out from the border.
+    """
+
+    model: Model
+    space: nn.Module
+    views: int
+    mirrored: bool
+    content: bool
+    runtime: Runtime
+    calibration: Calibration | None = None
+
+    @torch.inference_mode()
+    def points(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
+        pictures = to_unit(pictures).to(self.runtime.device)
+        seen = [pictures]
+        for view in VIEWS.around(self.views)[1:].to(pictures.device):
+            seen.append(VIEWS.apply(pictures, view.expand(len(pictures), -1)))
+        if self.mirrored:
+            seen += [view.flip(-1) for view in seen]
+        with self.runtime.autocast():
+            outputs = torch.stack([self.model(view).float() for view in seen]).mean(0)
+        return self.model.finite(self.space(outputs).cpu(), self.runtime)
+
+    def of_files(
+        self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
+    ) -> Iterator[tuple[Path, Tensor | ImageError]]:
+        """(path, point (D,)) for each picture in order; an ImageError in place of a bad one's."""
+        prepare = preparation(self.model, self.content)
+        return map_pictures(paths, prepare, self.points, batch_size=batch_size, workers=workers)
+
+    def distances(self, a: Tensor, b: Tensor) -> Tensor:
+        """d of each of (N, D) and each of (M, D): (N, M)."""
+        # By differences, not by products, which would cost near pairs their digits
+        return torch.cdist(a, b, p=self.space.norm, compute_mode="donot_use_mm_for_euclid_dist")
+
+    def between(self, a: Tensor, b: Tensor) -> Tensor:
+        """d of each pair of rows of (N, D) and (N, D): (N,)."""
+        return torch.linalg.vector_norm(a - b, ord=self.space.norm, dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        own = {SPACE + name: tensor for name, tensor in self.space.state_dict().items()}
+        return {**self.model.network.state_dict(), **own}
+
+    def describe(self) -> dict:
+        """What a file of weights has to say of itself to be opened again."""
+        space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
+        calibration = None if self.calibration is None else asdict(self.calibration)
+        own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.mirrored, "content": self.content}
+        return self.model.describe() | own | {"calibration": calibration}
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the file that it was read from."""
+        return file_hash(self.model.weights_file)
+
+
+def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
+    """From a picture as read to what the model takes; with `content`, of the part that stands out from the border."""
+    prepare = model.preprocessing.prepare
+    return (lambda image: prepare(cut_to_content(image))) if content else prepare
+
+
+def encoder(name: str, weights: Path | None, dimension: int, size: int, channels: int) -> Model:
+    """An encoder of this name with `dimension` outputs.
+
+    `smallnet` is new, for pictures of (channels, size, size); any other keeps what it has learned, its preprocessing
+    included, and has a new last layer.
+    """
+    outputs = [str(number) for number in range(dimension)]
+    if name == models.SMALL:
+        return models.create(name, outputs, size, channels)
+    model = models.with_classes(models.load(name, weights), outputs)
+    model.network.requires_grad_(True)
+    return model
+
+
+def load(run: str | Path, runtime: Runtime) -> Siamese:
+    """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
+    file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
+    if (file.parent / "config.json").is_file() and not file.exists():
+        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    tensors, description = models.read_tensors(file)
+    own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
+    model = models.described(tensors, description, file, str(run), KIND)
+    try:
+        space = SPACES[description["space"]](len(model.classes))
+        space.load_state_dict(own)
+        calibration = _calibration(description["calibration"])
+        seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
+    model.network.eval().requires_grad_(False)
+    return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration)
+
+
+def _calibration(description: Mapping) -> Calibration:
+    return Calibration(**{**description, "probability": Logistic(**description["probability"])})

@@ -1,0 +1,159 @@
+"""Transfer learning: the layers of task 1 are kept, the last one is learned anew for task 2.
+
+The last layer is linear in the features before it, which stay what they are: each view of a picture goes through the
+network once, and the layer is the solution of a convex problem (methods.logistic_regression). Deeper layers may follow
+from there by gradient descent, the lower the more slowly, since what they respond to is the more general (Yosinski et
+al. 2014); the rate falls by `decay` from stage to stage (Howard & Ruder 2018, discriminative fine-tuning, with 1/2.6).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine import blocks, features, models, stages
+from mlcli.engine.features import Activations, Layer
+from mlcli.engine.folders import PictureSet
+from mlcli.engine.models import Model
+from mlcli.engine.processes import Processes
+from mlcli.engine.runtime import Runtime, generator
+from mlcli.errors import UsageError
+from mlcli.methods import recipes
+from mlcli.methods.logistic_regression import LinearClassifier
+from mlcli.methods.supervised import Supervised, augment
+
+VIEWS = 19  # purpose of the random stream
+BATCH = 64  # pictures at a time
+
+
+class Features:
+    """What the last layer of a model is given."""
+
+    def __init__(self, model: Model, runtime: Runtime):
+        """Raises UsageError for a model whose last layer is not linear in one vector a picture."""
+        self.layer, self.head = features.hidden(model), features.head(model)
+        linear = isinstance(self.head.module, nn.Linear) and self.head.module.bias is not None
+        if not linear or len(self.layer.shape) != 1:
+            raise UsageError(
+                f"--model {model.name}: its last layer, {self.head.address}, is no linear one with a bias, of one "
+                "vector for each picture; take another model"
+            )
+        self.model, self.runtime = model, runtime
+        self.activations = Activations(model, [self.layer.address])
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) uint8 -> (N, D) float32 on the CPU. Raises WeightsError where one is no number."""
+        with self.runtime.autocast():
+            vectors = self.activations(images.to(self.runtime.device))[self.layer.address]
+        return self.model.finite(vectors.float().cpu(), self.runtime)
+
+    def of(
+        self,
+        pictures: PictureSet,
+        recipe: recipes.Finetune,
+        folder: Path,
+        name: str,
+        processes: Processes,
+        *,
+        copies: int = 0,
+        report: Callable[[int], None] = lambda done: None,
+    ) -> Tensor:
+        """(N, 1 + copies, D): of each picture the features as it is, and of its copies; kept in files of the folder."""
+        drawn = draw_copies(len(pictures), pictures.size, recipe, copies)
+
+        def compute(numbers: Tensor) -> Tensor:
+            parts = []
+            for some in numbers.split(BATCH):
+                images = pictures.batch(some)
+                views = [images] + [augment(images, flips[some], shifts[:, some]) for flips, shifts in drawn]
+                parts.append(torch.stack([self(view) for view in views], 1))
+            return torch.cat(parts)
+
+        return blocks.computed(compute, len(pictures), folder, name, processes, report=report)
+
+
+def most_copies(recipe: recipes.Finetune) -> int:
+    """How many copies of the recipe can differ from the picture and from each other: without a shift, one mirror."""
+    return recipe.copies if recipe.translate else min(recipe.copies, int(recipe.flip))
+
+
+def draw_copies(count: int, size: int, recipe: recipes.Finetune, copies: int) -> list[tuple[Tensor, Tensor]]:
+    """For each copy what `augment` wants: (count,) bool, mirrored or not, and (4, count) integers, how far it is moved.
+
+    The first copy is the mirror image, where the recipe mirrors; of those that follow every second one is mirrored.
+    """
+    random = generator(recipe.seed, VIEWS)
+    reach, drawn = min(recipe.translate, size - 1), []
+    for number in range(copies):
+        shifts = torch.zeros(4, count, dtype=torch.int64)
+        if number or not recipe.flip:
+            shifts[:2] = torch.randint(-reach, reach + 1, (2, count), generator=random)
+        drawn.append((torch.full((count,), recipe.flip and number % 2 == 0), shifts))
+    return drawn
+
+
+def with_last_layer(model: Model, head: Layer, solved: LinearClassifier, classes: tuple[str, ...]) -> Model:
+    """The model with the solved layer as its last one, for these classes."""
+    result = models.with_classes(model, classes)
+    # A network may scale what its last layer gives
+    scale = getattr(result.network, "LOGIT_SCALE", 1.0)
+    layer = result.network.get_submodule(head.address)
+    with torch.no_grad():
+        layer.weight.copy_(solved.weight / scale)
+        layer.bias.copy_(solved.bias / scale)
+    result.network.eval().requires_grad_(False)
+    return result
+
+
+def frozen(model: Model, freeze: str) -> set[str]:
+    """The names of the parameters that gradient descent leaves alone: 'all', 'none', or those up to a layer.
+
+    Raises UsageError for an unknown layer, and for one that leaves nothing to be tuned.
+    """
+    every = {name for name, _ in model.network.named_parameters()}
+    if freeze in ("all", "none"):
+        return every if freeze == "all" else set()
+    names = stages.up_to(model, freeze)
+    if names == every:
+        raise UsageError(f"--freeze {freeze}: leaves nothing to be tuned; --freeze all solves the last layer")
+    return names
+
+
+class FineTuning(Supervised):
+    """Gradient descent from the solved last layer on, in what `recipe.freeze` leaves free."""
+
+    def __init__(self, model: Model, pictures: PictureSet, recipe: recipes.Finetune, *others):
+        left_alone = frozen(model, recipe.freeze)
+        self.stage = stages.stages(model)
+        for name, parameter in model.network.named_parameters():
+            parameter.requires_grad_(name not in left_alone)
+        super().__init__(model, pictures, recipe, *others)
+
+    def updating(self) -> list[torch.optim.Optimizer]:
+        """AdamW (Loshchilov & Hutter 2019), with lr decay^(K - k) for the weights of stage k of 0 to K.
+
+        Biases and the scales of norms do not decay.
+        """
+        last, groups = max(self.stage.values()), {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                matrix = parameter.ndim > 1
+                group = groups.setdefault(
+                    (self.stage[name], matrix),
+                    {
+                        "params": [],
+                        "lr": self.recipe.lr * self.recipe.decay ** (last - self.stage[name]),
+                        "weight_decay": self.recipe.weight_decay if matrix else 0.0,
+                    },
+                )
+                group["params"].append(parameter)
+        return [torch.optim.AdamW(list(groups.values()), betas=(0.9, 0.999))]
+
+    def train_mode(self) -> None:
+        """Batch norms keep the statistics of task 1, which are better known than those of a few pictures."""
+        self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+                module.eval()

@@ -1,0 +1,74 @@
+"""Horses from a hundred examples: balanced accuracy of `mlcli finetune`, beside the same network from scratch.
+
+    python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [-o runs/horses]
+
+`runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
+takes `count` horses and `count` others from cifar10/train; the last layer is solved on them, and a network of the same
+architecture is trained from scratch on the same pictures (--no-baseline leaves it out). Both are tested on all of
+cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard deviation. A draw
+whose results are there is not computed again.
+"""
+
+import argparse
+import json
+import random
+import statistics
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from mlcli import cli
+
+
+def link(files: list[Path], folder: Path) -> None:
+    """The files in a folder, as links that carry the name of their class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        target = folder / f"{file.parent.name}-{file.name}"
+        if not target.is_symlink():
+            target.symlink_to(file.resolve())
+
+
+def horses_and_others(part: Path, folder: Path, count: int | None, seed: int) -> Path:
+    """folder/horse and folder/other, `count` of each drawn by the seed, or all."""
+    files = sorted(part.glob("*/*.jpg"))
+    for name, chosen in (
+        ("horse", [file for file in files if file.parent.name == "horse"]),
+        ("other", [file for file in files if file.parent.name != "horse"]),
+    ):
+        link(chosen if count is None else random.Random(seed).sample(chosen, count), folder / name)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/horses"))
+    parser.add_argument("options", nargs="*", help="of mlcli finetune, after --")
+    arguments = parser.parse_args()
+    test = horses_and_others(arguments.data / "test", arguments.output / "test", None, 0)
+    figures: dict[str, list[float]] = {}
+    for draw in range(arguments.draws):
+        data = horses_and_others(arguments.data / "train", arguments.output / f"data-{draw}", arguments.count, draw)
+        run = arguments.output / f"run-{draw}"
+        command = ["finetune", data, "--model", arguments.model, "--val", test, "-o", run, "--seed", draw, "--resume"]
+        command += ["--baseline"] if arguments.baseline else []
+        done = CliRunner().invoke(cli.build(), [*map(str, command), *arguments.options])
+        if done.exit_code:
+            raise SystemExit(done.output)
+        results = json.loads((run / "results.json").read_text())
+        shown = {name: entry["balanced_accuracy"] for name, entry in results.items() if isinstance(entry, dict)}
+        for name, value in shown.items():
+            figures.setdefault(name, []).append(value)
+        print(draw, *(f"{name} {value:.2%}" for name, value in shown.items()), f"l2 {results['l2']:g}", flush=True)
+    for name, values in figures.items():
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name}: balanced accuracy {statistics.mean(values):.2%} ± {deviation:.2%} over {len(values)} draws")
+
+
+if __name__ == "__main__":
+    main()

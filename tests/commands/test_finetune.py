@@ -1,0 +1,181 @@
+"""`mlcli finetune` over real files: what it says, what it writes, what others open, killed and resumed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mlcli.engine import models
+from mlcli.methods.finetuning import Features
+from tests.cli import ENVIRONMENT, mlcli
+from tests.killing import killed_and_resumed
+from tests.tiny import class_folders
+
+QUICK = ("--precision", "fp32", "--copies", 1, "--translate", 2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two classes, blue and not, of 8 and 16 pictures; the model knows three colours."""
+    root = tmp_path_factory.mktemp("data")
+    for part, seed in (("train", 0), ("val", 1)):
+        class_folders(root / "all", per_class=8, seed=seed, noise=30)
+        shutil.copytree(root / "all/blue", root / part / "blue")
+        for colour in ("red", "green"):
+            for file in sorted((root / "all" / colour).iterdir()):
+                (root / part / "other").mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, root / part / "other" / f"{colour}-{file.name}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(data, colours, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    done = mlcli("finetune", data / "train", "--model", colours, "-o", run, *QUICK)
+    assert "folds: accuracy" in done.stderr
+    return run
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def test_learns_other_classes_and_estimates_by_folds(finished):
+    said = results(finished)["folds"]
+    assert said["count"] == 24 and said["accuracy"] >= 0.9
+    low, high = said["balanced_interval"]
+    assert low < said["balanced_accuracy"] and 0.6 < low < high <= 1
+    config = json.loads((finished / "config.json").read_text())
+    assert config["data"]["training"]["count"] == 24 and config["options"]["freeze"] == "all"
+    report = (finished / "report.html").read_text()
+    assert "balanced_accuracy" in report and "http" not in report
+
+
+def test_other_commands_open_the_result(finished, data, tmp_path):
+    told = mlcli("classify", data / "val", "--evaluate", "--model", finished, "--format", "json", "--precision", "fp32")
+    assert json.loads(told.stdout)["accuracy"] >= 0.9
+    assert models.load(str(finished)).classes == ("blue", "other")
+    train = data / "train"
+    mlcli("neighbors", data / "val/blue/00.png", "--among", train, "--model", finished, "-o", tmp_path / "near.png")
+    mlcli("patches", train, "--model", finished, "--layer", "conv1", "--units", 0, "-o", tmp_path / "patches")
+    mlcli("maximize", "logit:blue", "--model", finished, "--steps", 2, "-o", tmp_path / "blue.png")
+    assert (tmp_path / "blue.png").exists()
+
+
+def test_the_layers_below_are_those_of_the_model(finished, colours):
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (finished, colours))
+    assert {name for name, t in ours.items() if not torch.equal(t, theirs[name])} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_done_is_done_and_other_options_are_refused(finished, data, colours):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("*")}
+    mlcli("finetune", data / "train", "--model", colours, "-o", finished, *QUICK, "--resume")
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
+    refused = mlcli("finetune", data / "train", "-o", finished, "--resume", "--copies", 3, status=2)
+    assert "copies 1, the command line says 3" in refused.stderr
+    assert "--overwrite" in mlcli("finetune", data / "train", "-o", finished, status=1).stderr
+
+
+def test_no_picture_goes_through_the_network_twice(data, colours, tmp_path, monkeypatch):
+    seen = []
+    counted = Features.__call__
+    monkeypatch.setattr(Features, "__call__", lambda self, images: seen.append(len(images)) or counted(self, images))
+    command = ["finetune", data / "train", "--model", colours, "--val", data / "val", "-o", tmp_path / "run", *QUICK]
+    mlcli(*command)
+    assert sum(seen) == 24 * 2 + 24, "each picture and its mirror image, and those to test on"
+    (tmp_path / "run/results.json").unlink()  # as if it had been killed before its end
+    mlcli(*command, "--resume")
+    assert sum(seen) == 24 * 3
+    assert results(tmp_path / "run")["validation"]["accuracy"] >= 0.9
+
+
+def test_errors_are_drawn_and_listed(data, colours, tmp_path):
+    root = shutil.copytree(data / "train", tmp_path / "data")
+    for number in range(3):  # pictures in the wrong folder
+        file = class_folders(tmp_path / "new", per_class=3, seed=7, noise=30) / f"red/{number:02d}.png"
+        shutil.move(file, root / f"blue/wrong-{number}.png")
+    mlcli("finetune", root, "--model", colours, "-o", tmp_path / "run", *QUICK)
+    listed = json.loads((tmp_path / "run/misclassified.png.json").read_text())["results"]
+    assert len(listed) == results(tmp_path / "run")["misclassified"] >= 3
+    assert {Path(e["image"]).name for e in listed if e["is"] == "blue"} >= {f"wrong-{n}.png" for n in range(3)}
+    assert all(e["is"] != e["called"] and 0.5 <= e["probability"] <= 1 for e in listed)
+    assert "misclassified" in (tmp_path / "run/report.html").read_text()
+
+
+def test_bad_data_is_named_and_the_rest_goes_on(data, colours, tmp_path):
+    root = shutil.copytree(data / "train", tmp_path / "data")
+    (root / "blue/00.png").write_bytes(b"no picture")
+    shutil.copy(root / "blue/01.png", root / "blue/copy.png")
+    shutil.copy(root / "blue/02.png", root / "other/also.png")
+    (root / "broken").mkdir()
+    (root / "broken/00.png").write_bytes(b"")
+    (root / "rare").mkdir()
+    shutil.copy(class_folders(tmp_path / "new", per_class=1, seed=9, noise=30) / "red/00.png", root / "rare/00.png")
+    done = mlcli("finetune", root, "--model", colours, "-o", tmp_path / "run", *QUICK)
+    for words in (
+        "blue/00.png",
+        "copy.png: the same file as",
+        "blue/02.png: the same file stands in another class",
+        "no picture of 'broken' can be used; it is left out",
+        "one picture of 'rare'",
+    ):
+        assert words in done.stderr
+    assert results(tmp_path / "run")["folds"]["count"] == 24 - 2
+    assert models.load(str(tmp_path / "run")).classes == ("blue", "other", "rare")
+
+
+def test_mistakes_are_said(data, colours, tmp_path):
+    arguments = "--model", colours, "-o", tmp_path / "run"
+    assert "--val" in mlcli("finetune", data / "train", *arguments, "--baseline", status=2).stderr
+    assert "no layer" in mlcli("finetune", data / "train", *arguments, "--freeze", "conv8", status=2).stderr
+    only = tmp_path / "only"
+    shutil.copytree(data / "train/blue", only / "blue")
+    assert "1 class" in mlcli("finetune", only, *arguments, status=1).stderr
+    assert not (tmp_path / "run").exists()
+
+
+DEEP = ("--freeze", "conv4", "--epochs", 3, "--batch-size", 8, *QUICK)
+
+
+def test_deeper_layers_killed_and_resumed_equal_never_killed(data, colours, tmp_path):
+    command = "finetune", data / "train", "--model", colours, "--val", data / "val", *DEEP
+    killed_and_resumed(4, 0, tmp_path, *command)
+    for name in ("model.safetensors", "results.json", "misclassified.png"):
+        one, two = (tmp_path / run / name for run in ("whole", "broken"))
+        assert one.exists() == two.exists() and (not one.exists() or one.read_bytes() == two.read_bytes()), name
+    said = results(tmp_path / "whole")
+    assert said["validation"]["accuracy"] >= 0.9 and said["last layer alone"]["count"] == 24
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", colours))
+    changed = {name.split(".")[0] for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
+    assert changed == {"conv5", "classifier"}
+
+
+def test_a_network_from_scratch_beside_it(data, colours, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlcli.methods.recipes.Supervised.epochs", 1)
+    run = tmp_path / "run"
+    command = ["finetune", data / "train", "--model", colours, "--val", data / "val", "--baseline", "-o", run, *QUICK]
+    mlcli(*command)
+    said = results(run)
+    assert said["baseline"]["count"] == 24 and said["baseline"]["accuracy"] < said["validation"]["accuracy"]
+    scratch = models.load(str(run / "baseline"))
+    assert scratch.classes == ("blue", "other") and scratch.architecture == "cifarnet"
+    mlcli(*command[: -len(QUICK) - 3], "-o", run, *QUICK, "--overwrite")
+    assert not (run / "baseline/model.safetensors").exists(), "what is overwritten leaves nothing behind"
+
+
+def test_two_processes_agree_with_one(data, colours, finished, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    launch += ["finetune", data / "train", "--model", colours, "-o", tmp_path / "run", *QUICK, "--device", "cpu"]
+    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "run")["folds"]["confusion"] == results(finished)["folds"]["confusion"]
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", finished))
+    assert all(torch.allclose(tensor, theirs[name], atol=1e-4) for name, tensor in ours.items())

@@ -1,0 +1,92 @@
+"""`mlcli pretext` over real files: labels that do not matter, probes, what goes on from it, killed and resumed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlcli.engine import models
+from tests.cli import mlcli
+from tests.killing import killed_and_resumed
+from tests.tiny import class_folders
+
+SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--translate", 1)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """48 pictures, light above and dark below."""
+    root, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    light = np.linspace(230, 20, 16)[:, None, None]
+    for number in range(48):
+        pixels = light + random.normal(0, 12, (16, 16, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    labelled = class_folders(root / "labelled", per_class=8)
+    done = mlcli("pretext", photos, "-o", root / "run", *SHORT, "--probe", labelled, "--labels", 12)
+    assert "with 12 labels" in done.stderr
+    return root / "run"
+
+
+def test_learns_and_is_probed(finished):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 16 and lines[-1]["accuracy"] >= 0.9
+    said = json.loads((finished / "results.json").read_text())
+    assert said["labels"] == 12 and said["tested"] == 12 and said["accuracy"] == max(said["probes"].values()) >= 0.7
+    assert list(said["probes"]) == ["conv1", "conv2", "conv3", "conv4", "conv5", "features"]
+    assert said["untrained"] == max(said["probes of an untrained network"].values())
+    assert "best layer" in (finished / "report.html").read_text()
+
+
+def test_finetune_and_others_go_on_from_it(finished, photos, tmp_path):
+    assert models.load(str(finished)).classes == ("0", "90", "180", "270")
+    told = mlcli("classify", photos / "00.png", "--model", finished, "--format", "json", "--top-k", 1)
+    assert json.loads(told.stdout)[0]["predictions"][0]["label"] == "0"
+    labelled = class_folders(tmp_path / "labelled", per_class=6)
+    mlcli("finetune", labelled, "--model", finished, "-o", tmp_path / "run", "--precision", "fp32")
+    assert models.load(str(tmp_path / "run")).classes == ("blue", "green", "red")
+
+
+def test_done_is_done(finished, photos):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("*")}
+    mlcli("pretext", photos, "-o", finished, "--resume")
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize("task", ["rotation", "jigsaw"])
+def test_killed_and_resumed_equals_never_killed(photos, tmp_path, task):
+    command = "pretext", photos, "--task", task, "--permutations", 4, *SHORT
+    killed_and_resumed(3, 0, tmp_path, *command)
+    one, two = (tmp_path / run / "model.safetensors" for run in ("whole", "broken"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_labels_are_never_read(finished, photos, tmp_path):
+    """The same pictures under the same names in class folders give the same network."""
+    for place, name in enumerate(("b", "a")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in sorted(photos.iterdir())[place::2]:
+            (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
+    paths = sorted((tmp_path / "data").rglob("*.png"), key=lambda path: path.name)
+    mlcli("pretext", *paths, "-o", tmp_path / "run", *SHORT)
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_mistakes_and_bad_pictures_are_said(photos, tmp_path):
+    run = tmp_path / "run"
+    assert "--probe" in mlcli("pretext", photos, "-o", run, "--val", photos, status=2).stderr
+    labelled = class_folders(tmp_path / "labelled", per_class=2)
+    assert "fewer --labels" in mlcli("pretext", photos, "-o", run, "--probe", labelled, status=1).stderr
+    assert "no readable picture" in mlcli("pretext", tmp_path / "absent.png", "-o", run, status=1).stderr
+    assert not run.exists()
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    done = mlcli("pretext", photos, tmp_path / "bad.png", "-o", run, "--steps", 1, "--batch-size", 8)
+    assert "bad.png" in done.stderr
+    assert json.loads((run / "config.json").read_text())["data"]["training"]["left_out"] == 1

@@ -1,0 +1,164 @@
+"""`mlcli siamese-train` over real files: learning, resume, several processes, and data that is not as it should be."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from mlcli.engine import runtime
+from tests.cli import ENVIRONMENT, mlcli
+from tests.killing import newest_state
+from tests.tiny import identities
+
+BRIEF = ["--steps", 30, "--identities", 6, "--pictures", 3, "--dimension", 8, "--size", 16, "--precision", "fp32"]
+NAMES = [f"{group}/{name}" for group in ("greek", "latin") for name in "abcde"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_many_threads_as_in_a_process_of_its_own():
+    """Sums in another order differ in their last bits."""
+    with runtime.one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return identities(tmp_path_factory.mktemp("data"), NAMES)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "brief"
+    mlcli("siamese-train", data, "-o", run, *BRIEF, "--val", 0.3, "--false-accept-rate", 0.1)
+    return run
+
+
+def description(run: Path) -> dict:
+    with safe_open(run / "model.safetensors", "pt") as opened:
+        return json.loads(opened.metadata()["mlcli"])
+
+
+def metrics(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_learns_and_stores_threshold_roc_and_calibration(finished):
+    found = description(finished)
+    assert found["kind"] == "Siamese network" and found["preprocessing"]["channels"] == 1
+    calibration = found["calibration"]
+    assert calibration["auc"] > 0.95 and calibration["asked"] == 0.1
+    assert calibration["pairs"] == {"same": 3 * 15, "different": 3 * 36}
+    curve = calibration["curve"]
+    accepted = max(
+        f for f, t in zip(curve["false_accept"], curve["threshold"], strict=True) if t <= calibration["threshold"]
+    )
+    assert accepted == pytest.approx(0.1, abs=0.02)
+    assert calibration["probability"]["slope"] > 0
+    last = metrics(finished)[-1]
+    assert last["step"] == 30 and last["val_auc"] == pytest.approx(calibration["auc"])
+    report = (finished / "report.html").read_text()
+    assert "val_eer" in report and "hardest-00000030" in report
+    config = json.loads((finished / "config.json").read_text())
+    assert (config["data"]["training"]["classes"], config["data"]["validation"]["classes"]) == (7, 3)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "weighted-l1"])
+def test_every_loss_learns(loss, data, tmp_path):
+    mlcli("siamese-train", data, "-o", tmp_path / "run", *BRIEF, "--loss", loss, "--val", 0.3)
+    assert description(tmp_path / "run")["calibration"]["auc"] > 0.9
+
+
+def test_killed_and_resumed_equals_never_killed(data, finished, tmp_path):
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "mlcli.cli", "siamese-train", data, "-o", run, *BRIEF, "--val", "0.3"]
+    words += ["--false-accept-rate", "0.1", "--save-every", "0"]
+    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, env=ENVIRONMENT)
+    while newest_state(run) < 4 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert 4 <= newest_state(run) < 30
+    mlcli("siamese-train", data, "-o", run, *BRIEF, "--val", 0.3, "--false-accept-rate", 0.1, "--resume")
+    assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+    assert metrics(run) == metrics(finished)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    mlcli("siamese-train", data, "-o", run, "--resume")
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+    assert "steps 30" in mlcli("siamese-train", data, "-o", run, "--resume", "--steps", 40, status=2).stderr
+
+
+def test_two_processes_agree_with_one(data, tmp_path):
+    """The hard pairs are mined in the batch of both; this loss and its space have weights of their own."""
+    words = ["siamese-train", data, *BRIEF, "--steps", 6, "--loss", "weighted-l1", "--optimizer", "adamw", "--lr", 1e-3]
+    mlcli(*words, "-o", tmp_path / "one", "--device", "cpu")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    launch += [*words, "-o", tmp_path / "two", "--device", "cpu"]
+    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
+    for name, tensor in one.items():
+        assert (tensor.float() - two[name].float()).norm() <= 2e-2 * tensor.float().norm() + 1e-3, name
+
+
+def test_other_identities_to_validate_on_and_a_backbone(data, colours, tmp_path):
+    other = identities(tmp_path / "other", "vwxy", seed=1)
+    shutil.copy(data / "greek/a/00.png", other / "v/copy.png")
+    done = mlcli(
+        "siamese-train", data, "-o", tmp_path / "run", "--val", other, "--model", colours, "--steps", 2, "--quiet"
+    )
+    assert "v/copy.png: the same file is among the training pictures" in done.stderr
+    found = description(tmp_path / "run")
+    assert found["architecture"] == "cifarnet" and found["preprocessing"]["channels"] == 3
+    assert found["calibration"]["pairs"]["same"] == 4 * 15
+    kernels = load_file(tmp_path / "run/model.safetensors")["conv1.conv.weight"]
+    own = load_file(colours / "model.safetensors")["conv1.conv.weight"]
+    assert (kernels - own).norm() < 0.1 * own.norm()  # it goes on from there
+
+
+def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path):
+    root = shutil.copytree(data, tmp_path / "data")
+    (root / "greek/a/00.png").write_bytes(b"no picture")
+    shutil.copy(root / "greek/b/00.png", root / "greek/c/again.png")
+    Image.new("L", (16, 16)).save(root / "loose.png")
+    for number in range(1, 6):
+        (root / f"latin/e/0{number}.png").unlink()
+    done = mlcli("siamese-train", root, "-o", tmp_path / "run", *BRIEF, "--steps", 1)
+    assert "greek/a/00.png" in done.stderr and "loose.png: in no folder of an identity" in done.stderr
+    assert "greek/b/00.png: the same file stands in another class" in done.stderr
+    assert "one picture alone of latin/e" in done.stderr
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert sum(config["data"][part]["count"] for part in ("training", "validation")) == 60 - 1 - 1 - 5
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["absent"], 1, "no such folder"),
+        (["one"], 1, "pictures of 1 identity; two at least"),
+        (["few"], 1, "too few to hold some out"),
+        (["few", "--val", "few"], 1, "pictures of 0 identity"),
+        (["many", "--val", "2"], 2, "no share between 0 and 1"),
+        (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
+        (["many", "--weights", "w.safetensors"], 2, "smallnet begins anew"),
+        (["many", "--model", "cifarnett"], 2, "did you mean cifarnet"),
+        (["single"], 1, "too few to hold some out"),
+    ],
+)
+def test_mistakes_are_said(arguments, status, message, tmp_path, monkeypatch):
+    identities(tmp_path / "one", "a")
+    identities(tmp_path / "few", "abc", each=2)
+    identities(tmp_path / "many", "abcde", each=2)
+    identities(tmp_path / "single", "abcde", each=1)
+    monkeypatch.chdir(tmp_path)
+    assert message in mlcli("siamese-train", *arguments, "-o", "run", status=status).stderr
+    assert not Path("run").exists()

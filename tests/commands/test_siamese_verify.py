@@ -1,0 +1,140 @@
+"""`mlcli siamese-verify` over real files, on a network that tells patterns apart."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli import mlcli
+from tests.tiny import identities
+
+FIGURES = {"eer", "auc", "threshold", "accuracy", "one_shot", "true_accepts"}
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    data = identities(folder / "data", [f"{group}/{name}" for group in "uvw" for name in "abcdefgh"])
+    options = ["--steps", 60, "--identities", 12, "--pictures", 3, "--dimension", 16, "--size", 16]
+    mlcli("siamese-train", data, "-o", folder / "run", *options, "--val", 0.4)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory) -> Path:
+    return identities(tmp_path_factory.mktemp("unseen"), [f"{g}/{n}" for g in "xy" for n in "klmnop"], seed=9)
+
+
+def answer(*words, status=0):
+    return json.loads(mlcli("siamese-verify", *words, "--format", "json", status=status).stdout)
+
+
+def test_two_pictures_are_the_same_or_not_whichever_comes_first(network, unseen):
+    first, second, other = unseen / "x/k/00.png", unseen / "x/k/01.png", unseen / "y/m/00.png"
+    same, different = answer(network, first, second), answer(network, first, other)
+    assert same["same"] and same["distance"] <= same["threshold"] and same["probability"] > 0.5
+    assert not different["same"] and different["distance"] > same["distance"] and different["probability"] < 0.5
+    turned = answer(network, other, first)
+    assert turned["distance"] == pytest.approx(different["distance"], abs=1e-6) and turned["a"] == str(other)
+    assert answer(network, first, first)["distance"] == pytest.approx(0, abs=1e-6)
+    assert not answer(network, first, second, "--threshold", 0)["same"]
+    shown = mlcli("siamese-verify", network, first, second).stdout
+    assert "same" in shown and f"{same['distance']:.4f}" in shown
+
+
+def test_a_list_of_pairs_names_files_as_from_its_folder(network, unseen, tmp_path):
+    (unseen / "pairs.csv").write_text("a,b\nx/k/00.png,x/k/01.png\nx/k/00.png,absent.png\n\nx/k/00.png,y/n/03.png\n")
+    answers = answer(network, unseen / "pairs.csv", status=1)
+    assert [entry.get("same") for entry in answers] == [True, None, False] and "absent.png" in answers[1]["error"]
+    out = tmp_path / "out.csv"
+    mlcli("siamese-verify", network, unseen / "pairs.csv", "--format", "csv", "-o", out, status=1)
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert float(rows[0]["distance"]) == pytest.approx(answers[0]["distance"]) and rows[1]["error"]
+    assert "--overwrite" in mlcli("siamese-verify", network, unseen / "pairs.csv", "-o", out, status=2).stderr
+
+
+def test_who_of_a_gallery_it_is_and_nobody(network, unseen, tmp_path):
+    gallery = tmp_path / "gallery"
+    for name in ("k", "l", "m"):
+        shutil.copytree(unseen / "x" / name, gallery / name)
+    shutil.copy(unseen / "x/n/00.png", gallery / "nina.png")  # one picture of her, in no folder
+    stranger, nina = unseen / "y/p/01.png", unseen / "x/n/02.png"
+    inside = gallery / "k/00.png"
+    found = answer(network, nina, stranger, inside, "--gallery", gallery, "-k", 2)
+    assert [entry["identity"] for entry in found] == ["nina", None, "k"]
+    assert [len(entry["nearest"]) for entry in found] == [2, 2, 2]
+    assert found[2]["nearest"][0]["distance"] > 1e-3  # not compared with itself
+    assert found[0]["nearest"][0]["probability"] > found[0]["nearest"][1]["probability"]
+    done = mlcli("siamese-verify", network, stranger, "--gallery", gallery, "-k", 9)
+    assert "4 identities, fewer than -k 9" in done.stderr and "nobody" in done.stdout
+    rows = list(
+        csv.DictReader(
+            io.StringIO(
+                mlcli("siamese-verify", network, stranger, "--gallery", gallery, "--format", "csv", "-q").stdout
+            )
+        )
+    )
+    assert [row["is"] for row in rows] == ["nobody"] * 4 and float(rows[0]["distance"]) <= float(rows[1]["distance"])
+
+
+def test_a_gallery_with_broken_and_copied_pictures_serves_with_the_rest(network, unseen, tmp_path):
+    gallery = tmp_path / "gallery"
+    for name in ("k", "l"):
+        shutil.copytree(unseen / "x" / name, gallery / name)
+    (gallery / "k/00.png").write_bytes(b"no picture")
+    shutil.copy(gallery / "k/01.png", gallery / "l/copy.png")
+    done = mlcli("siamese-verify", network, unseen / "x/k/02.png", "--gallery", gallery, status=1)
+    assert "k/00.png" in done.stderr and "stands in another class" in done.stderr and " k " in done.stdout
+
+
+def test_figures_on_unseen_identities(network, unseen):
+    found = answer(network, "--evaluate", unseen, "--way", 5, "--shot", 1, "--trials", 60)
+    assert found.keys() >= FIGURES and found["pictures"] == 72 and found["identities"] == 12
+    assert (
+        found["auc"] > 0.95 and found["eer"] < 0.15 and found["pairs"] == {"same": 180, "different": 72 * 71 // 2 - 180}
+    )
+    low, high = found["eer_interval"]
+    assert low <= found["eer"] <= high
+    one_shot = found["one_shot"]
+    assert one_shot["way"] == 5 and one_shot["shot"] == 1 and one_shot["within"] == "groups"
+    assert one_shot["interval"][0] < one_shot["accuracy"] <= one_shot["interval"][1] and one_shot["accuracy"] > 0.8
+    assert found["one_shot_across"]["way"] == 5
+    shown = mlcli("siamese-verify", network, "--evaluate", unseen, "--trials", 20)
+    assert "6-way 1-shot within groups" in shown.stdout and "not 20" in shown.stderr
+    rows = csv.reader(io.StringIO(mlcli("siamese-verify", network, "--evaluate", unseen, "--format", "csv").stdout))
+    assert {row[0]: row[1] for row in rows}["auc"] == str(found["auc"])
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["one.png"], 2, "give two pictures"),
+        (["one.png", "two.png", "three.png"], 2, "give two pictures"),
+        (["one.png", "two.png", "--evaluate", "one"], 2, "leave out the pictures"),
+        (["--gallery", "one"], 2, "give two pictures"),
+        (["--evaluate", "one"], 1, "pictures of 1 identity"),
+        (["--evaluate", "single"], 1, "no two readable pictures"),
+        (["bad.csv"], 2, "line 2 names no two files"),
+        (["empty.csv"], 1, "holds no pairs"),
+        (["absent.csv"], 1, "cannot be read"),
+        (["one.png", "--gallery", "absent"], 1, "no such folder"),
+        (["absent.png", "one/one/00.png"], 1, "absent.png"),
+    ],
+)
+def test_mistakes_are_said(arguments, status, message, network, tmp_path, monkeypatch):
+    identities(tmp_path / "one", ["one"])
+    identities(tmp_path / "single", "ab", each=1)
+    (tmp_path / "bad.csv").write_text("a.png,b.png\nc.png\n")
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    monkeypatch.chdir(tmp_path)
+    assert message in mlcli("siamese-verify", network, *arguments, status=status).stderr
+
+
+def test_what_is_no_siamese_network_is_refused(colours, network, tmp_path):
+    assert "not a Siamese network" in mlcli("siamese-verify", colours, "a.png", "b.png", status=1).stderr
+    assert "not a classifier" in mlcli("filters", "--model", network, "-o", tmp_path / "out.png", status=1).stderr
+    (tmp_path / "config.json").write_text("{}")
+    assert "no model yet" in mlcli("siamese-verify", tmp_path, "a.png", "b.png", status=1).stderr

@@ -1,0 +1,21 @@
+"""Equal files in a data set."""
+
+from mlcli.engine.duplicates import without_duplicates
+from mlcli.engine.folders import ClassFolder
+
+
+def test_equal_files(tmp_path):
+    files = {"a/1.png": b"1", "a/2.png": b"2", "a/3.png": b"1", "b/1.png": b"3", "b/2.png": b"2", "b/4.png": b"4"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "b/gone.png").symlink_to("nowhere")
+    folder, problems, contents = without_duplicates(ClassFolder.open(tmp_path))
+    left = [path.relative_to(tmp_path).as_posix() for path in folder.paths]
+    assert left == ["a/1.png", "b/1.png", "b/4.png", "b/gone.png"], "what cannot be read is named when it is decoded"
+    assert folder.labels == [0, 1, 1, 1] and len(contents) == 3
+    same, across = sorted(map(str, problems), key=lambda text: "another class" in text)
+    assert same.startswith(f"{tmp_path}/a/3.png: the same file as {tmp_path}/a/1.png")
+    assert across.startswith(f"{tmp_path}/a/2.png: the same file stands in another class ({tmp_path}/b/2.png)")
+    again, problems, _ = without_duplicates(folder, contents)
+    assert again.paths == [tmp_path / "b/gone.png"] and "among the training pictures" in str(problems[0])

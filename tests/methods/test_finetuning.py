@@ -1,0 +1,125 @@
+"""Features computed once, the solved layer inside the network, and what tuning changes and what it leaves."""
+
+import pytest
+import torch
+
+from mlcli.engine import models
+from mlcli.engine.processes import Processes
+from mlcli.engine.runtime import Runtime
+from mlcli.errors import UsageError
+from mlcli.methods import recipes
+from mlcli.methods.finetuning import Features, FineTuning, draw_copies, most_copies, with_last_layer
+from mlcli.methods.logistic_regression import Problem, solve
+from tests.methods.test_supervised import Pictures
+
+CPU = torch.device("cpu")
+FP32 = Runtime(CPU, "fp32")
+RECIPE = recipes.Finetune(batch_size=8, epochs=2)
+
+
+def pictures(count: int = 24) -> Pictures:
+    """Dark and bright noise."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 2
+    pixels = torch.randint(0, 128, (count, 3, 16, 16), generator=random) + 127 * labels[:, None, None, None]
+    return Pictures(pixels=pixels.to(torch.uint8), labels=labels, paths=[f"{i}.png" for i in range(count)], size=16)
+
+
+@pytest.fixture(scope="module")
+def model() -> models.Model:
+    torch.manual_seed(0)
+    model = models.create("cifarnet", ("a", "b", "c"), 16)
+    model.network.eval().requires_grad_(False)
+    return model
+
+
+def test_each_view_of_a_picture_goes_through_the_network_once(model, tmp_path):
+    data, seen = pictures(), []
+    features = Features(model, FP32)
+    handle = features.activations.extractor.conv1.conv.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
+    arguments = data, RECIPE, tmp_path, "training", Processes(CPU)
+    first = features.of(*arguments, copies=2)
+    assert first.shape == (24, 3, 384) and sum(seen) == 72
+    assert torch.equal(features.of(*arguments, copies=2), first) and sum(seen) == 72, "kept in files"
+    handle.remove()
+    assert torch.allclose(first[:, 0], features(data.pixels), atol=1e-5)
+    assert torch.allclose(first[:, 1], features(data.pixels.flip(3)), atol=1e-5), "the first copy is the mirror image"
+    assert not torch.allclose(first[:, 2], first[:, 0], atol=1e-3)
+
+
+def test_copies_are_as_many_as_differ():
+    assert most_copies(recipes.Finetune(copies=5)) == 5
+    assert most_copies(recipes.Finetune(copies=5, translate=0)) == 1
+    assert most_copies(recipes.Finetune(copies=5, translate=0, flip=False)) == 0
+    drawn = draw_copies(300, 16, recipes.Finetune(flip=False, translate=2), 2)
+    assert not any(flips.any() for flips, _ in drawn)
+    assert all(shifts[:2].unique().tolist() == [-2, -1, 0, 1, 2] and not shifts[2:].any() for _, shifts in drawn)
+    assert not torch.equal(drawn[0][1], drawn[1][1])
+
+
+def test_the_network_with_the_solved_layer_says_what_the_solver_says(model, tmp_path):
+    data, features = pictures(), Features(model, FP32)
+    x = features(data.pixels)
+    (solved,) = solve(Problem(x[:, None], data.labels, 2), (1e-3,))
+    result = with_last_layer(model, features.head, solved, ("dark", "bright"))
+    assert result.classes == ("dark", "bright") and model.classes == ("a", "b", "c")
+    with torch.inference_mode():
+        told = result(data.pixels).softmax(1).double()
+    assert torch.allclose(told, solved.probabilities(x), atol=1e-4) and (told.argmax(1) == data.labels).all()
+    assert torch.equal(result.network.conv1.conv.weight, model.network.conv1.conv.weight)
+
+
+@pytest.mark.parametrize("name, head", [("resnet18", "fc"), ("mobilenet_v3_small", "classifier.3")])
+def test_the_last_layer_of_other_architectures(name, head):
+    model = models.create(name, ("a", "b"), 64)
+    features = Features(model, FP32)
+    assert features.head.address == head
+    (width,) = features.layer.shape
+    solved = solve(Problem(torch.randn(6, 1, width), torch.arange(6) % 3, 3), (1.0,))[0]
+    changed = with_last_layer(model, features.head, solved, ("x", "y", "z"))
+    assert torch.allclose(changed.network.get_submodule(head).weight.double(), solved.weight, atol=1e-6)
+
+
+def test_a_network_without_a_linear_last_layer_is_refused():
+    with pytest.raises(UsageError, match="squeezenet1_1: its last layer, classifier.1"):
+        Features(models.create("squeezenet1_1", ("a", "b"), 64), FP32)
+
+
+def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
+    recipe = recipes.Finetune(freeze="conv2", lr=1e-3, decay=0.1, batch_size=8)
+    network = models.with_classes(model, ("dark", "bright"))
+    method = FineTuning(network, pictures(), recipe, 6, FP32, Processes(CPU))
+    (optimizer,) = method.optimizers
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    net = network.network
+    assert rate[id(net.classifier.weight)] == pytest.approx(1e-3)
+    assert rate[id(net.conv5.conv.weight)] == pytest.approx(1e-4)
+    assert rate[id(net.conv3[1].conv.weight)] == pytest.approx(1e-6)
+    assert decays[id(net.conv5.conv.weight)] == recipe.weight_decay and decays[id(net.conv5.norm.weight)] == 0
+    assert id(net.conv2[1].conv.weight) not in rate and id(net.conv1.conv.weight) not in rate
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    for step in range(3):
+        method.step(method.load(torch.arange(8), step), step)
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {"classifier.weight", "conv5.conv.weight", "conv3.0.conv.weight"} <= changed
+    assert not any(name.startswith(("conv1", "conv2")) or "running" in name for name in changed)
+
+
+def test_an_end_that_leaves_nothing_free_is_refused(model):
+    with pytest.raises(UsageError, match="leaves nothing to be tuned"):
+        FineTuning(model, pictures(), recipes.Finetune(freeze="classifier"), 6, FP32, Processes(CPU))
+
+
+def test_a_rare_class_weighs_as_much_as_a_common_one(model):
+    data = pictures(16)
+    data.labels = torch.tensor([0] * 12 + [1] * 4)
+    network = models.with_classes(model, ("dark", "bright"))
+    recipe = recipes.Finetune(freeze="none", batch_size=16, balanced=True, lr=0.0)
+    method = FineTuning(network, data, recipe, 6, FP32, Processes(CPU))
+    batch = method.load(torch.arange(16), 0)
+    with torch.no_grad():
+        network.network.eval()
+        each = torch.nn.functional.cross_entropy(network(batch.images), batch.labels, reduction="none")
+    expected = (each[:12].mean() + each[12:].mean()) / 2
+    assert method.step(batch, 0)["loss"].item() == pytest.approx(expected.item(), abs=1e-5)

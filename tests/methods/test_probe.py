@@ -1,0 +1,51 @@
+"""Linear probes: who learns and who is tested, what a probe is given, and that it tells layers apart."""
+
+from pathlib import Path
+
+import torch
+
+from mlcli.engine import models
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.runtime import Runtime
+from mlcli.methods.probe import NUMBERS, draw, numbers, probe, probed, read
+from tests.methods.test_finetuning import pictures
+
+FP32 = Runtime(torch.device("cpu"), "fp32")
+
+
+def test_labelled_pictures_are_drawn_evenly_and_are_not_tested_on():
+    labels = [0] * 50 + [1] * 30 + [2] * 4
+    folder = ClassFolder(Path("data"), ("a", "b", "c"), [Path(f"data/{i}.png") for i in range(84)], labels)
+    learned, tested = draw(folder, 20, 40, seed=0)
+    assert [learned.labels.count(label) for label in range(3)] == [8, 8, 4]
+    assert len(tested.paths) == 40 and not set(learned.paths) & set(tested.paths)
+    assert draw(folder, 20, 40, seed=0)[0].paths == learned.paths != draw(folder, 20, 40, seed=1)[0].paths
+
+
+def test_a_map_becomes_few_numbers():
+    model = models.create("cifarnet", ("a", "b"), 16)
+    chosen = probed(model)
+    assert list(chosen) == ["conv1", "conv2", "conv3", "conv4", "conv5", "features"]
+    said = read(model, pictures(4), chosen, FP32)
+    # 64 x 4 x 4 (not 5 x 5 = 1600), 128 x 2 x 2, 256 x 2 x 2, 384, 384; the last is a vector as it is
+    assert {name: x.shape[1] for name, x in said.items()} == {
+        "conv1": 1024,
+        "conv2": 512,
+        "conv3": 1024,
+        "conv4": 384,
+        "conv5": 384,
+        "features": 384,
+    }
+    values = torch.arange(2.0 * 128 * 4 * 4).view(2, 128, 4, 4)
+    pooled = numbers(values, chosen["conv2"]).view(2, 128, 2, 2)
+    assert pooled.numel() <= 2 * NUMBERS and torch.equal(pooled[0, 5, 1, 0], values[0, 5, 2:, :2].mean())
+
+
+def test_a_probe_reads_what_a_layer_knows():
+    torch.manual_seed(0)
+    model = models.create("cifarnet", ("x", "y"), 16)
+    with torch.no_grad():
+        model.network.conv4.norm.weight.zero_()  # from here on nothing is known
+    found = probe(model, ("dark", "bright"), pictures(24), pictures(24), FP32, 0)
+    assert found["conv1"].correct == found["conv3"].correct == 24
+    assert found["conv4"].correct == found["features"].correct == 12

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+
+from mlcli.errors import DataError
+from mlcli.methods.roc import Roc, platt
+
+# Pairs of one identity: 0.1 to 0.4 and one outlier; of two: from 0.35 on
+ROC = Roc(torch.tensor([0.3, 0.1, 0.9, 0.2, 0.4]), torch.tensor([1.0, 0.35, 0.8, 0.7, 0.6, 0.95, 0.5, 1.2, 1.1, 1.3]))
+
+
+def test_rates_count_what_is_at_most_the_threshold():
+    false, true = ROC.accepted(torch.tensor([0.0, 0.1, 0.4, 0.5, 2.0], dtype=torch.float64).float())
+    assert true.tolist() == pytest.approx([0, 0.2, 0.8, 0.8, 1]) and false.tolist() == pytest.approx(
+        [0, 0, 0.1, 0.2, 1]
+    )
+
+
+def test_area_is_how_often_the_pair_of_one_identity_is_nearer():
+    same, different = [0.3, 0.1, 0.9, 0.2, 0.4], [1.0, 0.35, 0.8, 0.7, 0.6, 0.95, 0.5, 1.2, 1.1, 1.3]
+    wins = sum((s < d) + (s == d) / 2 for s in same for d in different)
+    assert ROC.auc == pytest.approx(wins / 50)
+    assert Roc(torch.ones(3), torch.ones(4)).auc == pytest.approx(0.5)
+
+
+def test_equal_error_where_the_two_rates_meet():
+    rate, threshold = ROC.equal_error()
+    assert rate == pytest.approx(0.2) and 0.5 <= threshold < 0.6  # one of five rejected, two of ten accepted
+    assert Roc(torch.tensor([0.1, 0.2]), torch.tensor([0.5, 0.6])).equal_error() == pytest.approx((0, 0.35))
+    assert Roc(torch.tensor([3.0]), torch.tensor([1.0])).equal_error()[0] == pytest.approx(1)
+
+
+def test_threshold_for_a_false_accept_rate():
+    many = Roc(torch.zeros(1), torch.linspace(0, 1, 1001))
+    for rate in (0, 0.001, 0.1, 0.5, 1):
+        assert many.at_false_accept(rate) == pytest.approx(rate)
+    assert many.accepted(torch.tensor([many.at_false_accept(0.1)]))[0].item() == pytest.approx(0.1, abs=0.002)
+
+
+def test_true_accepts_while_no_more_are_false():
+    assert [ROC.true_accept(rate) for rate in (0, 0.05, 0.1, 0.5, 1)] == pytest.approx([0.6, 0.6, 0.8, 1, 1])
+
+
+def test_points_rise_from_few_false_accepts_to_all():
+    points = ROC.points(20)
+    assert points["false_accept"][-1] == points["true_accept"][-1] == 1
+    assert all(points[name] == sorted(points[name]) and len(points[name]) == 20 for name in points)
+
+
+def test_calibration_is_the_most_likely_slope_and_offset():
+    random = torch.Generator().manual_seed(0)
+    same, different = torch.randn(400, generator=random) * 0.2 + 0.6, torch.randn(3000, generator=random) * 0.2 + 1.2
+    found = platt(Roc(same, different))
+    # Two normal distributions of one variance: log odds of (1.2^2 - 0.6^2 - 1.2 d) / (2 0.04)
+    assert found.slope == pytest.approx(0.6 / 0.04, rel=0.1)
+    assert found(torch.tensor([0.9])).item() == pytest.approx(0.5, abs=0.05)
+    assert found(torch.tensor([0.8])).item() == pytest.approx(1 / (1 + math.exp(-1.5)), abs=0.05)
+
+
+def test_calibration_of_pairs_without_an_error_is_finite():
+    found = platt(Roc(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 1.1, 1.2])))
+    assert 0 < found.slope < 100 and found(torch.tensor([0.2])) > 0.7 and found(torch.tensor([1.1])) < 0.3
+    assert found(torch.tensor([0.65])).item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_no_pairs_of_a_kind_are_said():
+    with pytest.raises(DataError, match="of the same identity"):
+        Roc(torch.zeros(0), torch.ones(1))
+    with pytest.raises(DataError, match="of different identities"):
+        Roc(torch.ones(1), torch.zeros(0))

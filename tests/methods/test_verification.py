@@ -1,0 +1,115 @@
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mlcli.errors import DataError
+from mlcli.methods.embedding import Siamese
+from mlcli.methods.metric_learning import Sphere
+from mlcli.methods.roc import Roc
+from mlcli.methods.verification import all_pairs, evaluate, intervals, nearest_identities, one_shot, require_pairs
+
+IDENTITIES = torch.arange(12).repeat_interleave(5)
+
+
+@pytest.fixture
+def siamese():
+    return Siamese(None, Sphere(16), 1, False, False, None, SimpleNamespace(threshold=0.9))
+
+
+def clouds(spread: float, seed: int = 0) -> torch.Tensor:
+    """Twelve identities, five points of each around a centre of its own, on the sphere."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(12, 16, generator=random)
+    points = centres[IDENTITIES] + spread * torch.randn(60, 16, generator=random)
+    return torch.nn.functional.normalize(points)
+
+
+def test_every_pair_is_compared_once(siamese):
+    points = clouds(0.5)
+    pairs = all_pairs(siamese, points, IDENTITIES, 0)
+    expected = {(i, j): (points[i] - points[j]).norm().item() for i, j in itertools.combinations(range(60), 2)}
+    found = dict(
+        zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.distances.tolist(), strict=True)
+    )
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert pairs.same.sum() == 12 * 10 and len(pairs.same) == 60 * 59 // 2
+    assert all(
+        IDENTITIES[i] == IDENTITIES[j] for i, j in zip(pairs.first[pairs.same], pairs.second[pairs.same], strict=True)
+    )
+
+
+def test_of_too_many_pairs_all_of_one_identity_and_some_of_the_others(siamese):
+    pairs = all_pairs(siamese, clouds(0.5), IDENTITIES, 0, most=500)
+    assert pairs.same.sum() == 120 and 300 < (~pairs.same).sum() < 600
+
+
+def test_intervals_cover_what_other_draws_give(siamese):
+    def figure(seed):
+        pairs = all_pairs(siamese, clouds(0.9, seed), IDENTITIES, 0)
+        return pairs, pairs.roc.equal_error()[0], pairs.roc.auc
+
+    pairs, eer, auc = figure(0)
+    found = intervals(pairs, IDENTITIES, 0.9, 0)
+    assert found["eer"][0] < eer < found["eer"][1] and found["auc"][0] < auc < found["auc"][1]
+    others = [figure(seed)[1:] for seed in range(1, 11)]
+    inside = sum(found["eer"][0] <= other[0] <= found["eer"][1] for other in others)
+    assert inside >= 5 and 0.01 < found["eer"][1] - found["eer"][0] < 0.2
+
+
+def test_figures_of_points_that_are_apart_and_of_noise(siamese):
+    apart = evaluate(siamese, clouds(0.05), IDENTITIES, 0)
+    assert apart["eer"] == 0 and apart["auc"] == 1 and apart["threshold"] == 0.9
+    assert apart["accuracy"] > 0.95 and [one["true_accept"] for one in apart["true_accepts"]] == [1, 1, 1]
+    noise = evaluate(siamese, clouds(100), IDENTITIES, 0)
+    assert noise["eer"] == pytest.approx(0.5, abs=0.1) and noise["auc"] == pytest.approx(0.5, abs=0.1)
+    pairs = all_pairs(siamese, clouds(100), IDENTITIES, 0)
+    right = ((pairs.distances <= 0.9) == pairs.same).double()
+    assert noise["accuracy"] == pytest.approx(((right[pairs.same].mean() + right[~pairs.same].mean()) / 2).item())
+
+
+def test_one_shot_of_points_that_are_apart_of_noise_and_of_equal_points(siamese):
+    options = {"way": 5, "shot": 1, "trials": 300, "seed": 0}
+    groups = ["a"] * 6 + ["b"] * 6
+    assert one_shot(siamese, clouds(0.05), IDENTITIES, groups, **options)["accuracy"] == 1
+    noise = one_shot(siamese, clouds(1000), IDENTITIES, groups, **options)
+    assert noise["accuracy"] == pytest.approx(0.2, abs=0.08) and noise["way"] == 5
+    assert noise["interval"][0] < 0.2 < noise["interval"][1]
+    assert one_shot(siamese, torch.ones(60, 16), IDENTITIES, groups, **options)["accuracy"] == 0
+
+
+def test_one_shot_draws_within_groups_and_takes_what_there_is(siamese):
+    points = clouds(0.05)
+    points[30:] = points[:30]  # the identities of b are those of a once more
+    options = {"way": 20, "shot": 4, "trials": 50, "seed": 0}
+    within = one_shot(siamese, points, IDENTITIES, ["a"] * 6 + ["b"] * 6, **options)
+    assert within["accuracy"] == 1 and within["way"] == 6
+    assert one_shot(siamese, points, IDENTITIES, [""] * 12, **options)["accuracy"] < 0.5
+    assert one_shot(siamese, points, IDENTITIES, [""] * 12, way=5, shot=5, trials=5, seed=0) is None
+
+
+def test_more_shots_help(siamese):
+    options = {"way": 12, "trials": 300, "seed": 0}
+    few, many = (
+        one_shot(siamese, clouds(1.2), IDENTITIES, [""] * 12, shot=shot, **options)["accuracy"] for shot in (1, 4)
+    )
+    assert many > few + 0.1
+
+
+def test_an_identity_is_as_far_as_its_nearest_picture():
+    distances = torch.tensor([0.5, 0.2, 0.4, 0.9, float("inf")])
+    ranked, found = nearest_identities(distances, [7, 7, 3, 5, 9], 5, 0.3)
+    assert [identity for identity, _ in ranked] == [7, 3, 5] and found == 7
+    assert [d for _, d in ranked] == pytest.approx([0.2, 0.4, 0.9])
+    assert nearest_identities(distances, [7, 7, 3, 5, 9], 2, 0.1) == (ranked[:2], None)
+
+
+def test_what_cannot_be_compared_is_said():
+    require_pairs(torch.tensor([0, 0, 2]), "there")
+    with pytest.raises(DataError, match="fewer than two identities"):
+        require_pairs(torch.tensor([1, 1]), "there")
+    with pytest.raises(DataError, match="no two readable pictures"):
+        require_pairs(torch.tensor([0, 1]), "there")
+    with pytest.raises(DataError):
+        Roc(torch.zeros(0), torch.zeros(3))
