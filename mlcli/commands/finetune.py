@@ -124,7 +124,7 @@ def run(
         say(f"{output}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
         raise
     if processes.main:
-        say(f"{folder.folder}: done, {_said(results)}", quiet)
+        say(f"{folder.folder}: done{_said(results)}", quiet)
     processes.close()
 
 
@@ -175,17 +175,15 @@ def _read(
     absent = {label for label, count in enumerate(counts) if not count}
     tell([f"{whole.root}: no picture of {training.classes[label]!r} can be used; it is left out" for label in absent])
     if absent:
-        training, validation = training.without(absent), validation and validation.without(absent)
+        good = set(pictures.paths)
+        training = training.part(index for index, path in enumerate(training.paths) if path in good).without(absent)
+        validation = validation and validation.without(absent)
         training.require_classes(2)
         pictures = read(training)
     if validation is None:
-        single = [name for name, count in zip(training.classes, counts, strict=False) if count == 1]
-        tell(
-            [
-                f"{whole.root}: one picture of {name!r}; it is learned from and tells nothing of errors"
-                for name in single
-            ]
-        )
+        counts = pictures.labels.bincount().tolist()
+        single = [name for name, count in zip(training.classes, counts, strict=True) if count == 1]
+        tell([f"{whole.root}: one picture of {name!r}, which is learned and cannot be tested" for name in single])
     return (training, pictures), (validation, read(validation)) if validation else None
 
 
@@ -236,7 +234,9 @@ class Work:
         if self.processes.main:
             deep = "" if self.recipe.freeze == "all" else ", last layer alone"
             name = "validation" if self.validation else f"folds{deep}"
-            results[name] = self._evaluation(probabilities, tested).as_json()
+            evaluation = self._evaluation(probabilities, tested)
+            if evaluation.count:  # with one picture of each class there is nothing to test
+                results[name] = evaluation.as_json()
             results["misclassified"] = self._misclassified(probabilities, tested)
             self.run.save_results(results)
             report.write(self.run)
@@ -350,4 +350,4 @@ def _said(results: dict) -> str:
         shown = [f"{value:.1%} ({low:.1%} to {high:.1%})" for value, (low, high) in parts]
         return f"accuracy {shown[0]}, balanced {shown[1]}"
 
-    return "; ".join(f"{name}: {figures(entry)}" for name, entry in results.items() if isinstance(entry, dict))
+    return "".join(f"; {name}: {figures(entry)}" for name, entry in results.items() if isinstance(entry, dict))

@@ -164,9 +164,10 @@ def test_a_network_from_scratch_beside_it(data, colours, tmp_path, monkeypatch):
     command = ["finetune", data / "train", "--model", colours, "--val", data / "val", "--baseline", "-o", run, *QUICK]
     mlcli(*command)
     said = results(run)
-    assert said["baseline"]["count"] == 24 and said["baseline"]["accuracy"] < said["validation"]["accuracy"]
-    scratch = models.load(str(run / "baseline"))
-    assert scratch.classes == ("blue", "other") and scratch.architecture == "cifarnet"
+    assert said["baseline"]["count"] == said["validation"]["count"] == 24
+    scratch, kept = (models.load(str(folder)) for folder in (run / "baseline", run))
+    assert scratch.classes == ("blue", "other") and scratch.preprocessing == kept.preprocessing
+    assert not torch.equal(scratch.network.conv1.conv.weight, kept.network.conv1.conv.weight)
     mlcli(*command[: -len(QUICK) - 3], "-o", run, *QUICK, "--overwrite")
     assert not (run / "baseline/model.safetensors").exists(), "what is overwritten leaves nothing behind"
 
