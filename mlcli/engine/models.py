@@ -24,8 +24,10 @@ from mlcli.engine import images
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.networks.unet import Segmenter, fitting_depth
 
 EMBEDDED = "cifarnet"
+SMALL, SEGMENTER = ("lenet", "digits"), "unet"  # trained from scratch alone
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Model:
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
         return {
-            "kind": "classifier",
+            "kind": "segmenter" if self.architecture == SEGMENTER else "classifier",
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
@@ -156,8 +158,12 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
             raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
         if channels != 3:
             options["channels"] = channels
+    elif architecture in SMALL:
+        options = {"channels": channels} | ({"size": size} if architecture == "lenet" else {})
+    elif architecture == SEGMENTER:
+        options = {"channels": channels, "depth": min(4, fitting_depth(size, size))}
     elif architecture not in torchvision_names():
-        raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, names())}")
+        raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, [*names(), *SMALL])}")
     elif channels != 3:
         raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
     else:
@@ -194,6 +200,12 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
         from mlcli.networks.cifarnet import CifarNet
 
         return CifarNet(classes, **options)
+    if architecture in SMALL:
+        from mlcli.networks.lenet import DigitsNet, LeNet
+
+        return (LeNet if architecture == "lenet" else DigitsNet)(classes, **options)
+    if architecture == SEGMENTER:
+        return Segmenter(classes, **options)
     import torchvision
 
     if architecture in ("googlenet", "inception_v3"):

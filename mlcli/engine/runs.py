@@ -7,6 +7,9 @@ RUN/
   metrics.jsonl      one line per logged step
   samples/           pictures by step
   report.html        one offline page
+
+A run of several stages, or of several seeds, holds the run folder of each as seed-N/STAGE, and what they came to in
+result.json.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ import io
 import json
 import math
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,9 +90,13 @@ class Run:
             "metrics.jsonl",
             "report.html",
             "model.safetensors",
+            "translator.safetensors",
+            "result.json",
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
+        for part in self.folder.glob("seed-*"):
+            shutil.rmtree(part)
         self.sweep()
 
     def load_config(self) -> dict:

@@ -228,3 +228,53 @@ INVERSES = {
     "mosaic": Inverse("side of a tile in pixels", None, 2, 10_000),
     "labels": Inverse("number of classes", 12, 2, 256),
 }
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """`mlcli adapt`, what its methods have in common. Figures and losses are of the papers, see methods/adapt.
+
+    source_steps, source_lr: of every supervised training (source only, on the target's labels, on translations), Adam
+    with a cosine schedule; shift: pixels that its pictures are moved by at random. steps, lr: of the adaptation.
+    candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
+    """
+
+    network: str = "lenet"
+    source_steps: int = 2000
+    source_lr: float = 1e-3
+    shift: int = 2
+    steps: int = 2000
+    batch_size: int = 128
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    select: str = "im"
+    candidates: int = 10
+
+
+@dataclass(frozen=True)
+class Adda(Adaptation):
+    """ADDA, Tzeng et al. 2017. judge: what the discriminator looks at; lead: how often it must be right, or it alone
+    learns (0: never mind)."""
+
+    judge: str = "features"
+    hidden: int = 500
+    lead: float = 0.0
+
+
+@dataclass(frozen=True)
+class SimGan(Adaptation):
+    """SimGAN, Shrivastava et al. 2017. regularisation: lambda of eq. 5; history: pictures that the buffer holds.
+
+    refiner_first, discriminator_first: steps that each learns alone before the game.
+    """
+
+    steps: int = 1500
+    batch_size: int = 64
+    regularisation: float = 0.5
+    history: int = 1000
+    refiner_first: int = 100
+    discriminator_first: int = 50
+    refiner_steps: int = 2
+    filters: int = 32
+    blocks: int = 4
