@@ -15,6 +15,7 @@ from mlcli.methods.adapt import METHODS
 Method = StrEnum("Method", {name: name for name in METHODS})
 Task = StrEnum("Task", {"classify": "classify", "segment": "segment"})
 Select = StrEnum("Select", {"im": "im", "snd": "snd", "entropy": "entropy", "last": "last"})
+Stage = StrEnum("Stage", {"pixel": "pixel", "feature": "feature", "both": "both"})
 Judge = StrEnum("Judge", {"features": "features", "logits": "logits"})
 METHOD_HELP = "; ".join(f"{name}: {entry.words}" for name, entry in METHODS.items()) + "."
 
@@ -78,6 +79,16 @@ def run(
     ] = None,
     history: Annotated[
         int | None, typer.Option("--history", min=0, help="simgan: earlier refined pictures that are kept; 0 for none.")
+    ] = None,
+    stage: Annotated[
+        Stage | None, typer.Option("--stage", help="cycada: pixel, feature, or both (default), one after the other.")
+    ] = None,
+    pixel_steps: Annotated[int | None, typer.Option("--pixel-steps", min=1, help="cycada: of the pixel stage.")] = None,
+    cycle: Annotated[
+        float | None, typer.Option("--cycle", min=0, help="cycada, seuda: weight of the way there and back.")
+    ] = None,
+    semantic: Annotated[
+        float | None, typer.Option("--semantic", min=0, help="cycada, seuda: weight of what the source model sees.")
     ] = None,
     filters: Annotated[int | None, typer.Option("--filters", min=1, help="Channels of the generator.")] = None,
     format: option.FormatOption = option.Format.table,

@@ -24,10 +24,12 @@ from mlcli.engine import images
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.networks.translated import Translated
 from mlcli.networks.unet import Segmenter, fitting_depth
 
 EMBEDDED = "cifarnet"
 SMALL, SEGMENTER = ("lenet", "digits"), "unet"  # trained from scratch alone
+TRANSLATED = "translated"  # one of the others behind a generator
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Model:
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
         return {
-            "kind": "segmenter" if self.architecture == SEGMENTER else "classifier",
+            "kind": "segmenter" if SEGMENTER in (self.architecture, self.options.get("architecture")) else "classifier",
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
@@ -206,6 +208,11 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
         return (LeNet if architecture == "lenet" else DigitsNet)(classes, **options)
     if architecture == SEGMENTER:
         return Segmenter(classes, **options)
+    if architecture == TRANSLATED:
+        from mlcli.engine import translators
+
+        inner = _network(options["architecture"], classes, options["options"])
+        return Translated(translators.network(options["generator"]), inner, options["mean"], options["std"])
     import torchvision
 
     if architecture in ("googlenet", "inception_v3"):

@@ -162,10 +162,15 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     try:
         architecture, options = described["architecture"], dict(described["options"])
         source, target = Kind(**described["source"]), Kind(**described["target"])
-        network = ARCHITECTURES[architecture](source.width, target.width, **options)
-        size = tuple(described["size"])
+        made, size = network(described), tuple(described["size"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    models.fill(network, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
-    network.eval().requires_grad_(False)
-    return Translator(network, architecture, source, target, size, options)
+    models.fill(made, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
+    made.eval().requires_grad_(False)
+    return Translator(made, architecture, source, target, size, options)
+
+
+def network(described: Mapping) -> nn.Module:
+    """A generator as `Translator.describe` has it, with random weights."""
+    widths = (Kind(**described[end]).width for end in ("source", "target"))
+    return ARCHITECTURES[described["architecture"]](*widths, **described["options"])

@@ -278,3 +278,39 @@ class SimGan(Adaptation):
     refiner_steps: int = 2
     filters: int = 32
     blocks: int = 4
+
+
+@dataclass(frozen=True)
+class Cycada(Adda):
+    """CyCADA, Hoffman et al. 2018. stage: pixel, feature or both; steps, lr: of the feature stage, ADDA's.
+
+    pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss.
+    """
+
+    steps: int = 1000
+    lr: float = 1e-4
+    lead: float = 0.6
+    stage: str = "both"
+    generator: str = "resnet-6"
+    filters: int = 16
+    pixel_steps: int = 3000
+    pixel_lr: float = 2e-4
+    pixel_batch: int = 16
+    cycle: float = 10.0
+    semantic: float = 1.0
+    pool: int = 50
+
+
+@dataclass(frozen=True)
+class Seuda(Adaptation):
+    """SeUDA, Chen et al. 2018: weights of the losses of eq. 1 to 4; steps, lr, batch_size: of the generators."""
+
+    steps: int = 3000
+    batch_size: int = 16
+    lr: float = 2e-4
+    generator: str = "resnet-6"
+    filters: int = 16
+    cycle: float = 10.0
+    back: float = 0.5
+    semantic: float = 0.5
+    pool: int = 50

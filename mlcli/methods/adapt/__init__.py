@@ -17,5 +17,7 @@ class Entry(NamedTuple):
 
 METHODS = {
     "adda": Entry("adda", recipes.Adda, ("classify",), "an encoder of the target that a discriminator cannot tell"),
+    "cycada": Entry("cycada", recipes.Cycada, ("classify",), "a translation that keeps the class, then the same"),
     "simgan": Entry("simgan", recipes.SimGan, ("classify",), "a classifier of synthetic pictures refined to look real"),
+    "seuda": Entry("seuda", recipes.Seuda, ("classify", "segment"), "a target made to look as the source model knows"),
 }

@@ -43,6 +43,15 @@ class Setting:
         seed_everything(self.seed)
         return models.create(self.recipe.network, self.classes, self.source.size, self.source.channels)
 
+    def cyclegan(self, generator: str, **values) -> recipes.CycleGAN:
+        """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
+        size = (self.source.size,) * 2
+        filters = 2 * values["filters"]
+        return recipes.CycleGAN(
+            generator, size=size, load=size, flip=False, identity=0.0, layers=2, discriminator_filters=filters,
+            seed=self.seed, **values,
+        )  # fmt: skip
+
     def translator(self, name: str, **options) -> Translator:
         """A new generator of pictures of one domain from those of the other."""
         kind = Kind(self.source.channels)
@@ -70,7 +79,9 @@ class Adapted:
     stages: the runs of its stages.  alone: models of a stage by itself, by name.
     source_encoder: the model that keeps the source for itself, where `model` is of the target alone.
     to_target: source pictures as the method translates them to the target, uint8 -> uint8 (N, C, S, S).
+    to_source: target pictures as it translates them to the source.
     translator: what `mlcli translate` applies.
+    facts: what else the result says, by name.
     """
 
     source_only: Model
@@ -80,6 +91,7 @@ class Adapted:
     alone: dict[str, Model] = field(default_factory=dict)
     source_encoder: Model | None = None
     to_target: Callable[[Tensor], Tensor] | None = None
+    to_source: Callable[[Tensor], Tensor] | None = None
     translator: Translator | None = None
     facts: dict = field(default_factory=dict)
 

@@ -113,10 +113,14 @@ def _pictures(setting: Setting, adapted: Adapted) -> dict[str, Tensor]:
             seen = adapted.to_target(source)
         after = [_features(setting, encoder, seen), _features(setting, adapted.model, target)]
         made["domains-before-and-after"] = projection.before_and_after([tuple(before), tuple(after)])
-    if adapted.to_target:
-        shown = source[:SHOWN]
-        rows = [list(shown.split(1)), list(adapted.to_target(shown).split(1)), list(target[:SHOWN].split(1))]
-        made["source-translated-target"] = translation.sheet([[x.float() / 255 for x in row] for row in rows])
+    for name, translate, pictures, like in (
+        ("source-translated-beside-target", adapted.to_target, source, target),
+        ("target-translated-beside-source", adapted.to_source, target, source),
+    ):
+        if translate:
+            shown = pictures[:SHOWN]
+            rows = [list(each.float().split(1)) for each in (shown / 255, translate(shown) / 255, like[:SHOWN] / 255)]
+            made[name] = translation.sheet(rows)
     return made
 
 
