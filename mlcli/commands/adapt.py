@@ -128,6 +128,11 @@ def run(
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
     data = shared.read(options, recipe.network, workers=workers, processes=processes, quiet=quiet)
+
+    def setting(number: int):
+        return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
+
+    setting(0).new_model()  # before any work: the network may be none, or none for this size
     if processes.main:
         _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
     processes.wait()
@@ -138,12 +143,12 @@ def run(
     method = importlib.import_module(f"mlcli.methods.adapt.{entry.module}")
     trials = []
     for number in range(options["seeds"]):
-        setting = shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
-        adapted = method.adapt(setting)
+        given = setting(number)
+        adapted = method.adapt(given)
         known = None
         if data.labelled_target:
-            known = supervised_stage.train(setting, "target", shared.drawn(data.labelled_target, options, number))
-        trials.append(trial.measure(setting, adapted, data.test, known))
+            known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
+        trials.append(trial.measure(given, adapted, data.test, known))
         if number == 0 and processes.main:
             shared.save(folder, adapted, options["method"])
     if processes.main:

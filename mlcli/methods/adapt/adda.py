@@ -15,7 +15,6 @@ moment is chosen among candidates here, without labels.
 """
 
 import copy
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -28,6 +27,7 @@ from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything
 from mlcli.methods import translation
 from mlcli.methods.adapt import source
+from mlcli.methods.adapt.encoder import last_linear, penultimate
 from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.adapt.setting import Adapted, Setting, answers, frozen
 from mlcli.methods.adversarial import LOSSES
@@ -137,19 +137,3 @@ def discriminator(inputs: int, hidden: int) -> nn.Module:
         nn.LeakyReLU(0.2),
         nn.Linear(hidden, 1),
     )
-
-
-def last_linear(network: nn.Module) -> nn.Linear:
-    """f_2: the last linear layer."""
-    return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-
-
-@contextmanager
-def penultimate(network: nn.Module):
-    """A list that holds, after a pass through the network, what came into its last linear layer: (N, F)."""
-    caught: list[Tensor] = []
-    handle = last_linear(network).register_forward_pre_hook(lambda _, given: caught.append(given[0]))
-    try:
-        yield caught
-    finally:
-        handle.remove()

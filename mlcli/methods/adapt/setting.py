@@ -16,6 +16,7 @@ from mlcli.engine.runtime import Runtime, seed_everything
 from mlcli.engine.training import Method, Plan
 from mlcli.engine.translators import Translator
 from mlcli.methods import recipes
+from mlcli.methods.adapt.encoder import last_linear
 from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.translate import translate
 
@@ -39,9 +40,12 @@ class Setting:
     fit: Callable[[Run, Method, Plan], None]
 
     def new_model(self) -> Model:
-        """A model with random weights, the same at each call."""
+        """A model with random weights, the same at each call. Raises UsageError where the network cannot serve."""
         seed_everything(self.seed)
-        return models.create(self.recipe.network, self.classes, self.source.size, self.source.channels)
+        model = models.create(self.recipe.network, self.classes, self.source.size, self.source.channels)
+        if self.source.labels.ndim == 1:
+            last_linear(model.network)
+        return model
 
     def cyclegan(self, generator: str, **values) -> recipes.CycleGAN:
         """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""

@@ -13,7 +13,7 @@ from mlcli.engine.domains import Domain
 from mlcli.engine.models import Model
 from mlcli.methods import translation
 from mlcli.methods.adapt import evidence, projection
-from mlcli.methods.adapt.adda import penultimate
+from mlcli.methods.adapt.encoder import penultimate
 from mlcli.methods.adapt.setting import Adapted, Setting, answers
 
 POINTS, SHOWN, JUDGED = 400, 10, 2000

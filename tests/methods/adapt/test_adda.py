@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mlcli.engine.runs import Run
-from mlcli.methods.adapt import adda
+from mlcli.methods.adapt import adda, encoder
 from mlcli.methods.adapt.setting import answers
 from mlcli.methods.recipes import Adda
 from tests.methods.adapt import shapes
@@ -59,7 +59,7 @@ def test_a_step_is_the_published_one(method):
 
 def test_the_source_features_are_those_of_the_fixed_encoder(method):
     f = method.setting.new_model()
-    with adda.penultimate(f.network) as caught:
+    with encoder.penultimate(f.network) as caught:
         f(method.source.pictures[:7])
     assert torch.allclose(method.fixed[:7], caught[0], atol=1e-5) and caught[0].shape == (7, 500)
 
