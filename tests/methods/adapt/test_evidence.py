@@ -91,7 +91,7 @@ def looks() -> torch.Tensor:
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda x: 255 - x, "polarity disagrees: the source is bright on dark, the target dark on bright"),
+        (lambda x: 255 - x, "polarity disagrees: the source shows bright things on a dark ground, the target dark"),
         (lambda x: x // 3, "value ranges disagree: source and target pictures span 0.00 to 1.00 and 0.00 to 0.33"),
         (lambda x: x * torch.tensor([1, 1, 0])[:, None, None], "channels disagree: source pictures are in gray"),
     ],

@@ -61,7 +61,7 @@ def test_each_player_learns_alone_first(tmp_path):
 
 @pytest.mark.parametrize("history", [0, 15])
 def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
-    method, shown, fresh = new(tmp_path, history=history), [], []
+    method, shown, fresh, old = new(tmp_path, history=history), [], [], []
     judge = method.discriminator.forward
     method.discriminator.forward = lambda pictures: (shown.append(pictures.detach()), judge(pictures))[1]
     exchange = method.buffer.exchange
@@ -69,9 +69,8 @@ def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
     for step in range(3, 43):
         shown.clear()
         method.step(method.load(torch.arange(10) + step % 8 * 10, step), step)
-        old = [not any(torch.equal(each, new) for new in fresh[-1]) for each in shown[-1][10:]]
-        shown_old = old if step == 3 else shown_old + old
-    share = sum(shown_old[20:]) / len(shown_old[20:])
+        old += [not any(torch.equal(each, new) for new in fresh[-1]) for each in shown[-1][10:]]
+    share = sum(old[20:]) / len(old[20:])  # the buffer is full after two batches
     assert len(method.buffer.pictures) == history and (share == 0 if not history else 0.35 < share < 0.65)
 
 
