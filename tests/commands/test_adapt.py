@@ -1,7 +1,11 @@
 """`mlcli adapt` over real files: every method, the table, leaks, guards, resume, mistakes."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +13,9 @@ from PIL import Image
 
 from mlcli.engine import models, translators
 from mlcli.methods.adapt import METHODS
-from tests.cli import mlcli
+from mlcli.methods.adapt.adda import ADDA
+from mlcli.methods.adapt.source import Labelled
+from tests.cli import ENVIRONMENT, mlcli
 from tests.methods.adapt import shapes
 
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
@@ -100,12 +106,6 @@ def test_seeds_make_the_spread_and_the_same_seed_the_same_table(data, tmp_path):
 
 def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     """A run stopped in each of its stages and gone on with is the run never stopped."""
-    import os
-    import signal
-
-    from mlcli.methods.adapt.adda import ADDA
-    from mlcli.methods.adapt.source import Labelled
-
     options = ["--test", data / "test", "--format", "json"]
     whole = json.loads(adapt(data, tmp_path / "whole", *options).stdout)
     run = tmp_path / "broken"
@@ -125,6 +125,19 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     assert {k: v for k, v in ours.items() if "/state/" not in k} == {
         k: v for k, v in theirs.items() if "/state/" not in k
     }
+
+
+def test_two_processes_agree_with_one(data, tmp_path):
+    command = ["adapt", "--method", "adda", data / "source", data / "target", "--test", data / "test", *QUICK]
+    mlcli(*command, "-o", tmp_path / "one", "--device", "cpu")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    words = [*launch, *command, "-o", tmp_path / "two", "--device", "cpu"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
+    assert two["adapted"]["mean"] == pytest.approx(one["adapted"]["mean"], abs=0.04)
 
 
 def test_domains_that_disagree_are_said(data, tmp_path):

@@ -119,9 +119,15 @@ def _pictures(setting: Setting, adapted: Adapted) -> dict[str, Tensor]:
     ):
         if translate:
             shown = pictures[:SHOWN]
-            rows = [list(each.float().split(1)) for each in (shown / 255, translate(shown) / 255, like[:SHOWN] / 255)]
-            made[name] = translation.sheet(rows)
+            enlarged = [_enlarged(each) for each in (shown, translate(shown), like[:SHOWN])]
+            made[name] = translation.sheet([list(each.split(1)) for each in enlarged])
     return made
+
+
+def _enlarged(pictures: Tensor, side: int = 64) -> Tensor:
+    """(N, C, S, S) uint8 -> in [0, 1], each pixel as a square where there are too few to be seen."""
+    times = max(1, side // pictures.shape[-1])
+    return (pictures.float() / 255).repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 @torch.no_grad()
