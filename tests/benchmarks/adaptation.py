@@ -11,8 +11,9 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
 
 Rows: adda (2,000 MNIST and 1,800 USPS pictures, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan and its run without history (rendered digits to MNIST),
-mnist-m (--photos: what the digits are blended with). Prints for each direction the command, source only and adapted, what is to be reached, and the seconds. A run
-that is there already is gone on with. What follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
+mnist-m (--photos: what the digits are blended with). Prints for each direction the command, source only and adapted,
+what is to be reached, and the seconds. A run that is there already is gone on with. What follows `--` goes to `mlcli
+adapt` as it is, such as fewer steps.
 """
 
 import argparse
