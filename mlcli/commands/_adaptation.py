@@ -37,7 +37,7 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
             raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
     if options["task"] == "segment":
-        values.setdefault("network", "unet")
+        values.setdefault("model", "unet")
     return kind(**values)
 
 
@@ -69,7 +69,7 @@ def _summary(domain: "Domain") -> dict[str, Any]:
     }
 
 
-def read(options: Mapping[str, Any], network: str, *, workers, processes: "Processes", quiet: bool) -> Data:
+def read(options: Mapping[str, Any], model: str, *, workers, processes: "Processes", quiet: bool) -> Data:
     """Read the domains. Raises UsageError, DataError."""
     from mlcli.engine import images, models
     from mlcli.errors import UsageError
@@ -85,7 +85,7 @@ def read(options: Mapping[str, Any], network: str, *, workers, processes: "Proce
         raise UsageError(f"{options['source']}: one class, two are needed")
     native = source.pictures, target.pictures
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
-    if gray and network not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
+    if gray and model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
         gray = False  # torchvision's networks take three channels, of gray pictures too
     source, target, test = (
         each and (each.with_pictures(images.to_gray(each.pictures)) if gray else each)

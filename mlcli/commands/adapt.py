@@ -36,8 +36,8 @@ def run(
         bool,
         typer.Option("--target-labels", help="TARGET is labelled as SOURCE: train on that too, to compare with."),
     ] = False,
-    network: Annotated[
-        str | None, typer.Option("--network", help="lenet, digits, cifarnet or any torchvision classifier.")
+    model: Annotated[
+        str | None, typer.Option("--model", help="lenet, digits, cifarnet or any torchvision classifier.")
     ] = None,
     size: Annotated[
         int | None, typer.Option("--size", min=16, help="Side in pixels; default that of the larger domain's pictures.")
@@ -127,7 +127,7 @@ def run(
     entry, recipe = METHODS[options["method"]], shared.recipe(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
-    data = shared.read(options, recipe.network, workers=workers, processes=processes, quiet=quiet)
+    data = shared.read(options, recipe.model, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):
         return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)

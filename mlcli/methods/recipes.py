@@ -239,7 +239,7 @@ class Adaptation:
     candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
     """
 
-    network: str = "lenet"
+    model: str = "lenet"
     source_steps: int = 2000
     source_lr: float = 1e-3
     shift: int = 2

@@ -47,7 +47,7 @@ ROWS = {
         ("simgan", "rendered", "mnist", ["--target-labels"], "10 points, or half of the gap"),
         ("simgan-no-history", "rendered", "mnist", ["--history", "0"], "below the run with history"),
     ],
-    "mnist-m": [("adda-mnist-m", "mnist", "mnist-m", ["--network", "digits", "--size", "32"], "77 % to 98 %")],
+    "mnist-m": [("adda-mnist-m", "mnist", "mnist-m", ["--model", "digits", "--size", "32"], "77 % to 98 %")],
 }
 
 

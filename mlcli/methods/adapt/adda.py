@@ -115,7 +115,7 @@ class ADDA:
         return self.setting.target.names(indices)
 
     def evaluate(self) -> dict[str, float]:
-        target = self.setting.target.pictures[: source.PERIOD]
+        target = self.setting.target.pictures[: source.JUDGED]
         return self.candidates.add(self.done, answers(self.model, target, self.runtime))
 
     def warning(self, values: dict[str, float]) -> str:

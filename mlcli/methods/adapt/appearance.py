@@ -6,7 +6,7 @@ from torch import Tensor
 from mlcli.engine.images import to_gray
 
 SHOWN = 1000
-RANGE, POLARITY, COLOUR = 0.6, 0.1, 0.02  # of the span of values
+RANGE, POLARITY, COLOUR = 0.6, 0.05, 0.02  # of the span of values
 
 
 def disagreements(source: Tensor, target: Tensor) -> list[str]:
@@ -19,7 +19,7 @@ def disagreements(source: Tensor, target: Tensor) -> list[str]:
         found.append(
             f"value ranges disagree: source and target pictures span {words} (of 0 to 1). Bring both to one scale first"
         )
-    sides = [_polarity(pictures) for pictures in domains]
+    sides = [_polarity(pictures) / max(length, 1e-6) for pictures, length in zip(domains, lengths, strict=True)]
     if sides[0] * sides[1] < 0 and min(map(abs, sides)) > POLARITY:
         words = ["bright things on a dark ground" if side > 0 else "dark things on a bright ground" for side in sides]
         found.append(

@@ -12,7 +12,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
     """f_2: the last linear layer. Raises UsageError where there is none."""
     found = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not found:
-        raise UsageError(f"--network: {type(network).__name__} has no linear layer, whose inputs are the features")
+        raise UsageError(f"--model: {type(network).__name__} has no linear layer, whose inputs are the features")
     return found[-1]
 
 

@@ -42,7 +42,7 @@ class Setting:
     def new_model(self) -> Model:
         """A model with random weights, the same at each call. Raises UsageError where the network cannot serve."""
         seed_everything(self.seed)
-        model = models.create(self.recipe.network, self.classes, self.source.size, self.source.channels)
+        model = models.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
         if self.source.labels.ndim == 1:
             last_linear(model.network)
         return model

@@ -132,5 +132,5 @@ class SeUDA(CycleGAN):
         return losses | {"loss_d_masks": loss, "d_masks_ahead": translation.share_right(*judged)}
 
     def evaluate(self) -> dict[str, float]:
-        target = self.setting.target.pictures[: source.PERIOD]
+        target = self.setting.target.pictures[: source.JUDGED]
         return self.candidates.add(self.done, answers(self.model, target, self.runtime, batch_size=100))

@@ -18,7 +18,7 @@ from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.adapt.setting import Setting, answers, frozen
 from mlcli.methods.supervised import reflect
 
-SHIFTS, PERIOD = 12, 2000  # purpose of the random stream; target pictures that a criterion looks at
+SHIFTS, JUDGED = 12, 2000  # purpose of the random stream; target pictures that a criterion looks at
 
 
 class Labelled:
@@ -72,7 +72,7 @@ class Labelled:
     def evaluate(self) -> dict[str, float]:
         if not self.candidates:
             return {}
-        return self.candidates.add(self.done, answers(self.model, self.setting.target.pictures[:PERIOD], self.runtime))
+        return self.candidates.add(self.done, answers(self.model, self.setting.target.pictures[:JUDGED], self.runtime))
 
     def warning(self, values: dict[str, float]) -> str:
         return ""

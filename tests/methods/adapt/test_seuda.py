@@ -11,7 +11,7 @@ from mlcli.methods.cyclegan import CycleGAN
 from mlcli.methods.recipes import Seuda
 from tests.methods.adapt import shapes
 
-SMALL = Seuda(source_steps=20, steps=6, batch_size=6, candidates=2, filters=4, network="digits")
+SMALL = Seuda(source_steps=20, steps=6, batch_size=6, candidates=2, filters=4, model="digits")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_source_model_stays_as_it_is_while_the_rest_learns(method):
 
 
 def test_the_adapted_model_is_the_source_model_of_translated_pictures(tmp_path):
-    setting = shapes.setting(tmp_path, replace(SMALL, network="lenet"))
+    setting = shapes.setting(tmp_path, replace(SMALL, model="lenet"))
     adapted = seuda.adapt(setting)
     told = adapted.facts["source_model"]
     assert told["before"] == told["after"] == adapted.source_only.hash
