@@ -165,7 +165,7 @@ def test_segmentation(tmp_path):
     words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
     words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
     result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
-    assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.8
+    assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
     assert result["per_class"]["adapted"].keys() == {"class 1"}
     (source_model,) = result["source_model"]
     assert source_model["before"] == source_model["after"]
