@@ -95,8 +95,9 @@ class Run:
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
-        for part in self.folder.glob("seed-*"):
-            shutil.rmtree(part)
+        for stage in map(Run, self.folder.glob("seed-*/*")):
+            if stage.exists():  # nothing is removed that is not of this tool
+                shutil.rmtree(stage.folder)
         self.sweep()
 
     def load_config(self) -> dict:
