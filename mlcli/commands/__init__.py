@@ -32,6 +32,9 @@ COMMANDS = (
     Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
     Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
     Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
+    Command(
+        "adapt", "adapt", "Adapt", "mlcli adapt --method adda mnist/train usps/train --test usps/test -o runs/usps"
+    ),
     Command("render", "render", "Adapt", "mlcli render digits -o digits"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),

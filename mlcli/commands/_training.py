@@ -18,7 +18,7 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
-FREE |= {"data", "folder_a", "folder_b", "images", "val"}
+FREE |= {"data", "folder_a", "folder_b", "images", "val", "source", "target", "test", "format"}
 
 
 def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:

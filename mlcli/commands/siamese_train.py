@@ -196,7 +196,7 @@ def _size_and_channels(options: dict, training: "ClassFolder") -> tuple[int, int
     from mlcli.engine import images, models
     from mlcli.engine.folders import decode
 
-    size = options["size"] or min(LARGEST, models.default_size(models.SMALL, training.paths))
+    size = options["size"] or min(LARGEST, models.default_size(models.SMALLNET, training.paths))
     if options["gray"] is not None:
         return size, 1 if options["gray"] else 3
     pictures = (picture for _, picture in decode(training.paths, workers=0) if not isinstance(picture, Exception))

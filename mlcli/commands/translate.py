@@ -16,7 +16,9 @@ RECORD = "translate.json"
 
 
 def run(
-    trained: Annotated[Path, typer.Argument(metavar="RUN", help="A run of pix2pix or cyclegan.", show_default=False)],
+    trained: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run of pix2pix, cyclegan, adapt.", show_default=False)
+    ],
     images: Annotated[
         list[str] | None,
         typer.Argument(help="Files, folders (walked recursively), or - for paths on stdin.", show_default=False),
@@ -64,7 +66,7 @@ def run(
         difference = export(translator, onnx)
         say(f"{onnx}: written; its output differs from the generator's by at most {difference:.1e}", quiet)
     if images:
-        file = trained / "model.safetensors" if trained.is_dir() else trained
+        file = translators.file_of(trained)
         options = {"direction": direction, "tile": tile, "precision": runtime.precision}
         failures = folder(
             translator.to(runtime), file, images, output, options, runtime, batch_size, workers, overwrite, quiet

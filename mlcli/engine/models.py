@@ -25,9 +25,13 @@ from mlcli.engine import images
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.networks.translated import Translated
+from mlcli.networks.unet import Segmenter, fitting_depth
 
 EMBEDDED, SOBEL = "cifarnet", "sobel"
-SMALL = "smallnet"  # no weights of its own
+SMALLNET, SEGMENTER = "smallnet", "unet"
+SMALL = (SMALLNET, "lenet", "digits")  # trained from scratch alone, as the segmenter is
+TRANSLATED = "translated"  # one of the others behind a generator
 CLASSIFIER = "classifier"  # kind of a file of weights
 
 
@@ -99,7 +103,7 @@ class Model:
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
         return {
-            "kind": CLASSIFIER,
+            "kind": "segmenter" if SEGMENTER in (self.architecture, self.options.get("architecture")) else CLASSIFIER,
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
@@ -161,15 +165,17 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     Raises UsageError for an unknown architecture, or one that cannot be built for this size or these channels.
     """
     options: dict = {}
-    trainable = [EMBEDDED, *torchvision_names()]
+    trainable = [EMBEDDED, *SMALL, SEGMENTER, *torchvision_names()]
     if architecture == EMBEDDED:
         smallest = 16
         if size < smallest:
             raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
         if channels != 3:
             options["channels"] = channels
-    elif architecture == SMALL:
-        options = {"size": size, "channels": channels}
+    elif architecture in SMALL:
+        options = {"channels": channels} | ({} if architecture == "digits" else {"size": size})
+    elif architecture == SEGMENTER:
+        options = {"channels": channels, "depth": min(4, fitting_depth(size, size))}
     elif architecture not in trainable:
         raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, trainable)}")
     elif channels != 3:
@@ -226,10 +232,21 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
         from mlcli.networks.cifarnet import CifarNet
 
         return CifarNet(classes, **options)
-    if architecture == SMALL:
+    if architecture == SMALLNET:
         from mlcli.networks.smallnet import SmallNet
 
         return SmallNet(classes, **options)
+    if architecture in SMALL:
+        from mlcli.networks.lenet import DigitsNet, LeNet
+
+        return (LeNet if architecture == "lenet" else DigitsNet)(classes, **options)
+    if architecture == SEGMENTER:
+        return Segmenter(classes, **options)
+    if architecture == TRANSLATED:
+        from mlcli.engine import translators
+
+        inner = _network(options["architecture"], classes, options["options"])
+        return Translated(translators.network(options["generator"]), inner, options["mean"], options["std"])
     import torchvision
 
     if architecture in ("googlenet", "inception_v3"):
@@ -240,7 +257,7 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
     """The side to train at when none is given: the short side of the first readable picture, at most what suits."""
-    if architecture not in (EMBEDDED, SMALL):
+    if architecture not in (EMBEDDED, *SMALL):
         return 224
     for path in paths:
         try:

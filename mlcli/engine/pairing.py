@@ -75,13 +75,13 @@ def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
         found = find_images(places)
         pairing = Pairing(root, layout, [(path, path) for path in found.paths], True, list(found.problems))
     else:
-        pairing = _match(root, layout, *places)
+        pairing = match(root, layout, *places)
     if not pairing.paths:
         raise DataError(f"{root}: no pairs in it. " + shortened(pairing.problems))
     return pairing
 
 
-def _match(root: Path, layout: str, *roots: Path) -> Pairing:
+def match(root: Path, layout: str, *roots: Path) -> Pairing:
     """The pictures of two folders by their path inside, the endings aside; those without partner in `problems`.
 
     Where names differ only in their endings (1.jpg and 1.png in one folder), files of the very same name belong

@@ -59,7 +59,7 @@ class Kind:
         return images.to_gray(image) if self.channels == 1 else image
 
     def _checked(self, numbers: Tensor, path: str | Path) -> Tensor:
-        if numbers.max() >= self.labels:
+        if int(numbers.max()) >= self.labels:  # as a byte, 256 would be 0
             raise ImageError(f"{path}: holds class {numbers.max()}, of 0 to {self.labels - 1}; give more classes")
         return numbers
 

@@ -20,8 +20,11 @@ figcaption{font-size:13px;color:#555}img{max-width:100%;image-rendering:pixelate
 SHOWN_SAMPLES = 12
 
 
-def write(run: Run) -> None:
-    """Write the report of a run from its own files, finished or not."""
+def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()) -> None:
+    """Write the report of a run from its own files, finished or not.
+
+    tables: (heading, header, rows) of each table of a final result, before all else.
+    """
     config, metrics = run.load_config(), run.metrics()
     names = [name for name in dict.fromkeys(k for line in metrics for k in line) if name not in ("step", "seconds")]
     curves = "".join(
@@ -31,14 +34,20 @@ def write(run: Run) -> None:
     samples = "".join(map(figure, shown_samples(run)))
     results = run.results()
     single = {name: value for name, value in results.items() if not isinstance(value, dict)}
-    tables = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
+    more = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
     pictures = "".join(map(figure, sorted(run.folder.glob("*.png"))))
+    stages = "".join(
+        f'<li><a href="{text(place)}">{text(place)}</a>'
+        for place in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
+    )
     title = f"{run.folder.name}: mlcli {config['command']}"
     write_text(
         run.report_file,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
-        f"<h1>{text(title)}</h1><h2>Result</h2>{rows(last | single)}{tables}{pictures}"
-        f"<h2>Curves</h2>{curves or '<p>None.</p>'}"
+        f"<h1>{text(title)}</h1>"
+        + "".join(f"<h2>{text(heading)}</h2>{table(header, lines)}" for heading, header, lines in tables)
+        + (f"<h2>Stages</h2><ul>{stages}</ul>" if stages else f"<h2>Result</h2>{rows(last | single)}{more}{pictures}")
+        + ("" if stages else f"<h2>Curves</h2>{curves or '<p>None.</p>'}")
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
@@ -63,6 +72,12 @@ def shown_samples(run: Run) -> list[Path]:
     every = (len(steps) - 1) / max(1, room - 1)
     chosen = steps if len(steps) <= room else [steps[round(number * every)] for number in range(room)]
     return [file for step in reversed(chosen) for file in by_step[step]]
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence]) -> str:
+    """A table with a heading for each column."""
+    head = "<tr>" + "".join(f"<th>{text(name)}" for name in header)
+    return f"<table>{head}" + "".join("<tr>" + "".join(f"<td>{text(c)}" for c in line) for line in lines) + "</table>"
 
 
 def rows(values: dict) -> str:

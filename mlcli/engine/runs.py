@@ -8,6 +8,9 @@ RUN/
   samples/           pictures by step
   results.json       what was measured in the end, of commands that measure more than their curves
   report.html        one offline page
+
+A run of several stages, or of several seeds, holds the run folder of each as seed-N/STAGE, and what they came to in
+result.json.
 """
 
 import hashlib
@@ -15,6 +18,7 @@ import io
 import json
 import math
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -91,9 +95,14 @@ class Run:
             "*.png",
             "report.html",
             "model.safetensors",
+            "translator.safetensors",
+            "result.json",
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
+        for stage in map(Run, self.folder.glob("seed-*/*")):
+            if stage.exists():  # nothing is removed that is not of this tool
+                shutil.rmtree(stage.folder)
         self.sweep()
         for nested in self.folder.glob("*/config.json"):  # a run for comparison
             Run(nested.parent)._clear()

@@ -13,20 +13,22 @@ from torch import Tensor, nn
 
 from mlcli.engine import models
 from mlcli.engine.pairs import Kind
-from mlcli.engine.runs import Run
+from mlcli.engine.runs import Run, save_tensors
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError, WeightsError
+from mlcli.networks.refiner import Refiner
 from mlcli.networks.resnet_generator import ResNetGenerator
 from mlcli.networks.unet import UNet, fitting_depth
 
 DIRECTIONS = ("AtoB", "BtoA")
-ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator}
+ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator, "refiner": Refiner}
 # Names of whole networks, as the papers have them, with the options of their architecture
 GENERATORS = {
     "unet": ("unet", {}),
     "resnet-9": ("resnet", {"blocks": 9}),
     "resnet-6": ("resnet", {"blocks": 6}),
     "pix2pixhd": ("resnet", {"blocks": 9, "downs": 4}),
+    "refiner": ("refiner", {}),
 }
 
 
@@ -85,7 +87,7 @@ def multiple(name: str, size: tuple[int, int]) -> int:
     """What the sides of all pictures must be multiples of for a generator by name, made for (height, width)."""
     if GENERATORS[name][0] == "unet":
         return 2 ** fitting_depth(*size)
-    return 2 ** GENERATORS[name][1].get("downs", 2)
+    return 2 ** GENERATORS[name][1].get("downs", 2) if GENERATORS[name][0] == "resnet" else 1
 
 
 def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **options) -> Translator:
@@ -99,7 +101,7 @@ def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **optio
         options["depth"] = fitting_depth(*size)
         if options["depth"] < 3:
             raise UsageError(f"{_words(size)}: a U-Net halves both sides at least three times; take multiples of 8")
-    else:
+    elif architecture == "resnet":
         step = multiple(name, size)
         if size[0] % step or size[1] % step or min(size) < 4 * step:
             raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {step}, from {4 * step} on")
@@ -116,13 +118,24 @@ def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str,
 
     more: what else the file should say of itself, as JSON values.
     """
+    save_file(run.model_file, translators, networks, **more)
+
+
+def save_file(file: Path, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+    """The same in any file."""
     tensors = {
         f"{direction}.{name}": tensor
         for direction in translators
         for name, tensor in networks[direction].state_dict().items()
     }
     described = {direction: translator.describe() for direction, translator in translators.items()}
-    run.save_model(tensors, {"kind": "translator", "generators": described, **more})
+    save_tensors(file, tensors, {"kind": "translator", "generators": described, **more})
+
+
+def file_of(path: Path) -> Path:
+    """The file of translators of a run folder, which may hold another model as its result; a file as it is."""
+    beside = path / "translator.safetensors"
+    return beside if beside.is_file() else path / "model.safetensors" if path.is_dir() else path
 
 
 def load(name: str | Path, direction: str | None = None) -> Translator:
@@ -131,7 +144,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     direction: "AtoB" or "BtoA"; needed where there are both. Raises UsageError, WeightsError.
     """
     path = Path(name)
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = file_of(path)
     if path.is_dir() and not file.is_file():
         hint = "this run has no model yet; let its training end (--resume)"
         raise WeightsError(f"{name}: {hint if (path / 'config.json').is_file() else 'no run here'}")
@@ -149,10 +162,15 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     try:
         architecture, options = described["architecture"], dict(described["options"])
         source, target = Kind(**described["source"]), Kind(**described["target"])
-        network = ARCHITECTURES[architecture](source.width, target.width, **options)
-        size = tuple(described["size"])
+        made, size = network(described), tuple(described["size"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    models.fill(network, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
-    network.eval().requires_grad_(False)
-    return Translator(network, architecture, source, target, size, options)
+    models.fill(made, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
+    made.eval().requires_grad_(False)
+    return Translator(made, architecture, source, target, size, options)
+
+
+def network(described: Mapping) -> nn.Module:
+    """A generator as `Translator.describe` has it, with random weights."""
+    widths = (Kind(**described[end]).width for end in ("source", "target"))
+    return ARCHITECTURES[described["architecture"]](*widths, **described["options"])

@@ -125,7 +125,7 @@ def encoder(name: str, weights: Path | None, dimension: int, size: int, channels
     included, and has a new last layer.
     """
     outputs = [str(number) for number in range(dimension)]
-    if name == models.SMALL:
+    if name == models.SMALLNET:
         return models.create(name, outputs, size, channels)
     model = models.with_classes(models.load(name, weights), outputs)
     model.network.requires_grad_(True)

@@ -65,6 +65,14 @@ class UNet(nn.Module):
         return x
 
 
+class Segmenter(UNet):
+    """The same network for masks: logits (N, classes, H, W) in place of pictures, so without the tanh and dropout."""
+
+    def __init__(self, num_classes: int, channels: int = 1, depth: int = 4, filters: int = 16, norm: str = "batch"):
+        super().__init__(channels, num_classes, depth, filters, norm, dropout=0.0)
+        self.ups[-1] = self.ups[-1][:-1]
+
+
 def fitting_depth(height: int, width: int, most: int = 8) -> int:
     """How often both sides can be halved, at most `most` times."""
     depth = 0

@@ -119,3 +119,12 @@ def test_tensors_carry_their_description_and_the_same_bytes(tmp_path):
         assert json.loads(file.metadata()["mlcli"]) == description
         assert torch.equal(file.get_tensor("b"), tensors["b"])
         assert file.get_tensor("a").dtype == torch.float16
+
+
+def test_the_stages_of_a_former_run_go_with_it_and_other_folders_stay(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({"command": "adapt", "options": {}})
+    Run(run.folder / "seed-0" / "source").create({"command": "adapt", "options": {}})
+    (run.folder / "seed-0" / "notes").mkdir()
+    run.create({"command": "adapt", "options": {}})
+    assert not (run.folder / "seed-0" / "source").exists() and (run.folder / "seed-0" / "notes").exists()

@@ -1,0 +1,275 @@
+"""Data, run folder and table of `mlcli adapt`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.commands import _pictures, _training
+from mlcli.commands._report import Progress, complain, table
+from mlcli.methods.adapt import METHODS
+from mlcli.methods.recipes import Adaptation
+
+if TYPE_CHECKING:
+    from mlcli.engine.domains import Domain
+    from mlcli.engine.processes import Processes
+
+TITLES = {
+    "source_only": "source only",
+    "adapted": "adapted",
+    "last": "  its last step",
+    "best_possible": "  best step, chosen with the test labels",
+    "target_supervised": "trained on target labels",
+}
+
+
+def recipe(options: Mapping[str, Any]) -> Adaptation:
+    """The recipe of the method, with what the command line says. Raises UsageError for another method's option."""
+    from mlcli.errors import UsageError
+
+    kind = METHODS[options["method"]].recipe
+    own = {field.name for field in fields(kind)}
+    others = {field.name for entry in METHODS.values() for field in fields(entry.recipe)} - own
+    for name in sorted(others):
+        if options.get(name) is not None:
+            takes = [method for method, entry in METHODS.items() if name in {f.name for f in fields(entry.recipe)}]
+            words = name.replace("_", "-")
+            raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
+    values = {name: options[name] for name in own if options.get(name) is not None}
+    if options["task"] == "segment":
+        values.setdefault("model", "unet")
+    return kind(**values)
+
+
+@dataclass
+class Data:
+    """The domains of a run. labelled_target: the same pictures as `target`, where their labels are given."""
+
+    source: "Domain"
+    target: "Domain"
+    classes: tuple[str, ...]
+    labelled_target: "Domain | None"
+    test: "Domain | None"
+    native: tuple  # pictures (N, 3, S, S) of both domains as they are, for the guards
+
+    def summary(self) -> dict[str, dict]:
+        """What config.json says of them; of the target nothing that depends on labels or names."""
+        sets = {"source": self.source, "target": self.target} | ({"test": self.test} if self.test else {})
+        return {name: _summary(domain) for name, domain in sets.items()}
+
+
+def _summary(domain: "Domain") -> dict[str, Any]:
+    low, high = (int(value) for value in domain.pictures.aminmax())
+    return {
+        "count": len(domain),
+        "size": domain.size,
+        "channels": domain.channels,
+        "value_range": [low, high],
+        "hash": domain.digest(),
+    }
+
+
+def read(options: Mapping[str, Any], model: str, *, workers, processes: "Processes", quiet: bool) -> Data:
+    """Read the domains. Raises UsageError, DataError."""
+    from mlcli.engine import images, models
+    from mlcli.errors import UsageError
+
+    segment = options["task"] == "segment"
+    load = _segmented if segment else _classified
+    reading = {"workers": workers, "processes": processes, "quiet": quiet}
+    size = options["size"] or _size(options)
+    source, classes = load(options["source"], size, None, labelled=True, **reading)
+    target, _ = load(options["target"], size, classes, labelled=options["target_labels"], **reading)
+    test = load(options["test"], size, classes, labelled=True, **reading)[0] if options["test"] else None
+    if len(classes) < 2:
+        raise UsageError(f"{options['source']}: one class, two are needed")
+    native = source.pictures, target.pictures
+    gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
+    if gray and model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
+        gray = False  # torchvision's networks take three channels, of gray pictures too
+    source, target, test = (
+        each and (each.with_pictures(images.to_gray(each.pictures)) if gray else each)
+        for each in (source.in_order(), target.in_order(), test)
+    )
+    labelled = target if options["target_labels"] else None
+    return Data(source, target.unlabelled(), classes, labelled, test, native)
+
+
+def _size(options: Mapping[str, Any]) -> int:
+    """The larger of the first pictures' sides of both domains, at most 64; a multiple of 4, which generators need."""
+    from mlcli.engine import models
+
+    paths = [_paths(options[name], options["task"]) for name in ("source", "target")]
+    return -(-max(models.default_size(models.EMBEDDED, each) for each in paths) // 4) * 4
+
+
+def _paths(root: str, task: str) -> list[Path]:
+    """Every picture of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
+    inside = Path(root) / "images"
+    paths, _ = _pictures.named([str(inside if task == "segment" and inside.is_dir() else root)], says=False)
+    return paths
+
+
+def _classified(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
+    """(the pictures of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
+    from mlcli.engine.domains import Domain
+    from mlcli.engine.folders import ClassFolder
+    from mlcli.errors import DataError
+
+    folder = ClassFolder.open(root, classes) if labelled else ClassFolder.of_one(_paths(root, "classify"))
+    pictures = _training.read_pictures(folder, size, 3, workers, processes, quiet)
+    if pictures.pixels is None:
+        raise DataError(
+            f"{root}: too many pictures of {size} pixels to hold in memory; take fewer, or a smaller --size"
+        )
+    return Domain(pictures.pixels, pictures.paths, pictures.labels if labelled else None), folder.classes
+
+
+def _segmented(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
+    """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
+    import torch
+
+    from mlcli.engine import images
+    from mlcli.engine.domains import Domain
+    from mlcli.engine.pairing import Pairing, match
+    from mlcli.engine.pairs import Framing, Kind, PairSet, Store
+    from mlcli.errors import DataError
+
+    paths = _paths(root, "segment")
+    with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
+        loading = {"workers": workers, "progress": lambda done, _: bar.to(done)}
+        if labelled:
+            places = [Path(root) / "images", Path(root) / "masks"]
+            for place in places:
+                if not place.is_dir():
+                    raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/")
+            pairing: Pairing = match(Path(root), "images/ and masks/", *places)
+            data = PairSet.load(pairing, (Kind(3), Kind(1, 256)), Framing((size, size), (size, size)), **loading)
+            problems, items = data.problems, [pair[0] for pair in data.store.items]
+        else:
+            data = Store(paths, lambda path: (Kind(3).resize(Kind(3).read(path), (size, size)),), **loading)
+            problems, items = data.problems, data.items
+    for problem in problems if processes.main else ():
+        complain(problem)
+    if not items:
+        raise DataError(f"{root}: no readable picture in it")
+    store = data.store if labelled else data
+    parts = list(zip(*(store.get([index])[0] for index in range(len(items))), strict=True))
+    pictures = torch.stack([images.to_bytes(picture) for picture in parts[0]])
+    if not labelled:
+        return Domain(pictures, items), classes
+    masks = torch.cat(parts[1]).long()
+    if classes is None:
+        classes = ("background", *(f"class {number}" for number in range(1, int(masks.max()) + 1)))
+    if masks.max() >= len(classes):
+        raise DataError(f"{root}: its masks hold class {int(masks.max())}, the source knows 0 to {len(classes) - 1}")
+    return Domain(pictures, items, masks), classes
+
+
+def figures(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(header, rows) of the table of a result."""
+    lines = []
+    for name, entry in result.items():
+        if isinstance(entry, Mapping) and "interval" in entry:
+            low, high = entry["interval"]
+            spread = "" if entry["sd"] is None else f"{entry['sd']:.2%}"
+            title = TITLES.get(name, name.replace("_", " "))
+            lines.append((title, f"{entry['mean']:.2%}", spread, f"{low:.2%} to {high:.2%}", str(len(entry["runs"]))))
+    return ("", result["metric"], "sd", "95 % interval", "runs"), lines
+
+
+def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands beside the table, as (name, words)."""
+    found = []
+    if (share := result.get("gap_closed")) is not None:
+        found.append(("gap to the target's labels closed", f"{share:.0%}"))
+    for name, words in (("mcnemar", "McNemar's test"), ("sign_test", "sign test")):
+        for seed, test in zip(result["seeds"], result.get(name, ()), strict=False):
+            only = f"{test['first_alone']} better before, {test['second_alone']} better after"
+            found.append((f"{words}, seed {seed}", f"{only}, p = {test['p']:.2g}"))
+    if flips := result.get("label_flip_rate"):
+        found.append(("labels flipped by the translation", f"{flips['mean']:.2%}, judged by {flips['judge']}"))
+    for seed, chosen in zip(result["seeds"], result["selection"], strict=True):
+        found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, by {chosen['criterion']}"))
+    for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
+        same = "unchanged" if value["before"] == value["after"] else "CHANGED"
+        found.append((f"source model, seed {seed}", f"{same}, sha256 {value['after'][:16]}"))
+    return found
+
+
+def per_class(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(header, rows) of the classes."""
+    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in ("last",)}
+    kept.pop("best_possible", None)
+    names = list(dict.fromkeys(name for values in kept.values() for name in values))
+    header = ("class", *(TITLES.get(name, name.replace("_", " ")) for name in kept))
+    return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The tables as the terminal shows them."""
+    header, lines = figures(result)
+    words = table(header, lines, right=range(1, len(header))) if lines else ""
+    words += "\n" + table(("", ""), facts(result))
+    if "per_class" in result and len(result["per_class"]["adapted"]) <= 20:
+        header, lines = per_class(result)
+        words += "\n" + table(header, lines, right=range(1, len(header)))
+    return words
+
+
+def report_tables(result: Mapping[str, Any]) -> list[tuple]:
+    """The tables of report.html."""
+    guards = [(words,) for words in result["guards"]] or [("nothing to be said",)]
+    tables = [("Guards", ("",), guards), ("Beside it", ("", ""), facts(result))]
+    if "per_class" in result:
+        tables = [("Result", *figures(result)), *tables, ("Classes", *per_class(result))]
+    return tables
+
+
+# ------------------------------------------------------------------------------------------------ the run folder
+
+
+def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtime, processes, save_every, quiet: bool):
+    """What the method is given for the run of this number, whose stages are runs in RUN/seed-N/STAGE."""
+    from dataclasses import replace
+
+    from mlcli.engine.runs import Run
+    from mlcli.methods.adapt.setting import Setting
+
+    seed = options["seed"] + number
+
+    def stage(name: str) -> Run:
+        return Run(folder.folder / f"seed-{seed}" / name)
+
+    def fit(run: Run, method, plan) -> None:
+        if processes.main:
+            config = {"method": options["method"], "stage": run.folder.name, "seed": seed}
+            _training.start(run, "adapt", config, {}, resume=True)
+        processes.wait()
+        _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
+
+    source = data.source.subset(options["max_source"], seed)
+    target = drawn(data.target, options, number)
+    return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit)
+
+
+def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain":
+    """The part of the target that the run of this number takes."""
+    return target.subset(options["max_target"], options["seed"] + number)
+
+
+def save(folder, adapted, method: str) -> None:
+    """Write the result of a run: the model, and a translator where there is one."""
+    from mlcli.engine import translators
+
+    folder.save_model(adapted.model.network.state_dict(), adapted.model.describe() | {"method": method})
+    if made := adapted.translator:
+        place = folder.folder / "translator.safetensors"
+        translators.save_file(place, {"AtoB": made}, {"AtoB": made.network}, method=method)
+
+
+def write_pictures(folder, pictures: Mapping) -> None:
+    from mlcli.engine.images import write
+
+    for name, picture in pictures.items():
+        write(picture, folder.samples_folder / f"{name}.png")

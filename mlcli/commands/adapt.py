@@ -1,0 +1,165 @@
+"""`mlcli adapt`"""
+
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlcli.commands import _adaptation as shared
+from mlcli.commands import _options as option
+from mlcli.commands._report import complain, out, say
+from mlcli.methods.adapt import METHODS
+
+Method = StrEnum("Method", {name: name for name in METHODS})
+Task = StrEnum("Task", {"classify": "classify", "segment": "segment"})
+Select = StrEnum("Select", {"im": "im", "snd": "snd", "entropy": "entropy", "last": "last"})
+Stage = StrEnum("Stage", {"pixel": "pixel", "feature": "feature", "both": "both"})
+Judge = StrEnum("Judge", {"features": "features", "logits": "logits"})
+METHOD_HELP = "; ".join(f"{name}: {entry.words}" for name, entry in METHODS.items()) + "."
+
+
+def run(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Labelled: class folders, or images/ and masks/.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help="Pictures of the other domain; labels are not read.", show_default=False)
+    ],
+    output: option.RunFolder,
+    method: Annotated[Method, typer.Option("--method", help=METHOD_HELP, show_default=False)],
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Labelled pictures of the target, for the final table alone.")
+    ] = None,
+    task: Annotated[Task, typer.Option("--task", help="What the labels are.")] = Task.classify,
+    target_labels: Annotated[
+        bool,
+        typer.Option("--target-labels", help="TARGET is labelled as SOURCE: train on that too, to compare with."),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="lenet, digits, cifarnet or any torchvision classifier.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=16, help="Side in pixels; default that of the larger domain's pictures.")
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel, also where pictures have colours.")] = False,
+    max_source: Annotated[
+        int | None, typer.Option("--max-source", min=2, help="So many source pictures, drawn by the seed.")
+    ] = None,
+    max_target: Annotated[
+        int | None, typer.Option("--max-target", min=2, help="So many target pictures, drawn by the seed.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs, each with the next seed.")] = 1,
+    select: Annotated[
+        Select | None,
+        typer.Option("--select", help="What chooses the moment, without labels: im (default), snd, entropy or last."),
+    ] = None,
+    source_steps: Annotated[
+        int | None, typer.Option("--source-steps", min=1, help="Of each training with labels.")
+    ] = None,
+    source_lr: Annotated[float | None, typer.Option("--source-lr", min=0, help="Of each training with labels.")] = None,
+    shift: Annotated[
+        int | None, typer.Option("--shift", min=0, help="Training with labels moves pictures by so many pixels.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of the adaptation.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option("--candidates", min=1, help="Moments to choose the result from.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Of either domain.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=0, help="Of the adaptation.")] = None,
+    judge: Annotated[Judge | None, typer.Option("--judge", help="adda: what the discriminator looks at.")] = None,
+    lead: Annotated[
+        float | None,
+        typer.Option(
+            "--lead", min=0, max=1, help="adda: how often the discriminator must be right, or it alone learns."
+        ),
+    ] = None,
+    regularisation: Annotated[
+        float | None, typer.Option("--regularisation", min=0, help="simgan: weight of staying like the source picture.")
+    ] = None,
+    history: Annotated[
+        int | None, typer.Option("--history", min=0, help="simgan: earlier refined pictures that are kept; 0 for none.")
+    ] = None,
+    stage: Annotated[
+        Stage | None, typer.Option("--stage", help="cycada: pixel, feature, or both (default), one after the other.")
+    ] = None,
+    pixel_steps: Annotated[int | None, typer.Option("--pixel-steps", min=1, help="cycada: of the pixel stage.")] = None,
+    cycle: Annotated[
+        float | None, typer.Option("--cycle", min=0, help="cycada, seuda: weight of the way there and back.")
+    ] = None,
+    semantic: Annotated[
+        float | None, typer.Option("--semantic", min=0, help="cycada, seuda: weight of what the source model sees.")
+    ] = None,
+    filters: Annotated[int | None, typer.Option("--filters", min=1, help="Channels of the generator.")] = None,
+    format: option.FormatOption = option.Format.table,
+    seed: option.Seed = 0,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    save_every: option.SaveEvery = 60,
+    overwrite: option.Overwrite = False,
+    resume: option.Resume = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Carry a model from a labelled domain to one without labels.
+
+    Labels of TARGET are never used, neither to train nor to choose; those of --test are read for the final table alone.
+    That has source only, adapted and, with --target-labels, trained on target side by side: mean and spread over
+    --seeds, intervals, a test of the difference, each class. RUN holds the adapted model of the first seed, for
+    `mlcli classify --model RUN`; a generator, where the method has one, for `mlcli translate RUN`; and each stage of
+    each seed as a run folder of its own.
+    """
+    import importlib
+
+    from mlcli.commands import _training
+    from mlcli.engine import report
+    from mlcli.engine.files import json_text, write_json
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime, choose_device
+    from mlcli.errors import UsageError
+    from mlcli.methods.adapt import appearance, trial
+    from mlcli.methods.adapt import source as supervised_stage
+
+    processes = Processes(choose_device(device))
+    folder, options = _training.open_run("adapt", context, output, overwrite=overwrite, resume=resume)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    entry, recipe = METHODS[options["method"]], shared.recipe(options)
+    if options["task"] not in entry.tasks:
+        raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
+    data = shared.read(options, recipe.model, workers=workers, processes=processes, quiet=quiet)
+
+    def setting(number: int):
+        return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
+
+    setting(0).new_model()  # before any work: the network may be none, or none for this size
+    if processes.main:
+        _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
+    processes.wait()
+    disagreements = appearance.disagreements(*data.native)
+    for words in disagreements if processes.main else ():
+        complain(words)
+
+    method = importlib.import_module(f"mlcli.methods.adapt.{entry.module}")
+    trials = []
+    for number in range(options["seeds"]):
+        given = setting(number)
+        adapted = method.adapt(given)
+        known = None
+        if data.labelled_target:
+            known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
+        trials.append(trial.measure(given, adapted, data.test, known))
+        if number == 0 and processes.main:
+            shared.save(folder, adapted, options["method"])
+    if processes.main:
+        result = {"method": options["method"], "task": options["task"]}
+        result |= trial.result(trials, options["task"], data.classes, data.test)
+        result["guards"] = disagreements + result["guards"]
+        write_json(folder.folder / "result.json", result)
+        shared.write_pictures(folder, trials[0].pictures)
+        report.write(folder, shared.report_tables(result))
+        for words in result["guards"][len(disagreements) :]:
+            complain(words)
+        out(json_text(result) if format == "json" else shared.text(result))
+        say(f"{folder.folder}: done", quiet)
+    processes.close()

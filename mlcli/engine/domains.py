@@ -1,0 +1,101 @@
+"""Sets of pictures of two domains in memory, for methods that carry a model from one to the other."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mlcli.engine.pairs import Kind
+from mlcli.engine.runtime import generator
+
+SUBSET = 11  # purpose of the random stream
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Pictures of one domain.
+
+    pictures: (N, C, S, S) uint8.  paths: their files.  labels: classes (N,), or of each pixel (N, S, S), int64; None
+    where there are none.
+    """
+
+    pictures: Tensor
+    paths: Sequence[Path]
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def channels(self) -> int:
+        return self.pictures.shape[1]
+
+    @property
+    def size(self) -> int:
+        return self.pictures.shape[2]
+
+    def names(self, indices: Tensor) -> list[str]:
+        return [str(self.paths[index]) for index in indices.tolist()]
+
+    def part(self, indices: Tensor) -> "Domain":
+        paths = [self.paths[index] for index in indices.tolist()]
+        labels = None if self.labels is None else self.labels[indices]
+        return Domain(self.pictures[indices], paths, labels)
+
+    def unlabelled(self) -> "Domain":
+        return replace(self, labels=None)
+
+    def with_pictures(self, pictures: Tensor) -> "Domain":
+        """The same labels on other pictures, such as translations of these."""
+        return replace(self, pictures=pictures)
+
+    def in_order(self) -> "Domain":
+        """Sorted by what the pictures show, not by their names, which may give labels away (class folders)."""
+        keys = [hashlib.sha256(picture.numpy().tobytes()).digest() for picture in self.pictures]
+        return self.part(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
+
+    def subset(self, count: int | None, seed: int) -> "Domain":
+        """So many pictures drawn by the seed, without a look at the labels; all where there are no more."""
+        if count is None or count >= len(self):
+            return self
+        return self.part(torch.randperm(len(self), generator=generator(seed, SUBSET))[:count].sort().values)
+
+    def digest(self) -> str:
+        """SHA-256 over the pixels in their order: tells one set from another, whatever the files are called."""
+        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()
+
+    def mapped(self, change: Callable[[Tensor], Tensor], batch_size: int = 250) -> "Domain":
+        """Every picture changed: uint8 (n, C, S, S) -> the same."""
+        return self.with_pictures(torch.cat([change(part) for part in self.pictures.split(batch_size)]))
+
+
+class Unpaired:
+    """Two domains as `pairs.UnpairedSets` are for training by cycle consistency: A the source, B the target."""
+
+    def __init__(self, source: Domain, target: Domain):
+        self.sides = (source, target)
+        self.kinds = tuple(Kind(side.channels) for side in self.sides)
+
+    def __len__(self) -> int:
+        return max(map(len, self.sides))
+
+    def draw(self, n: int, random: torch.Generator) -> Tensor:
+        """(1, n) for `batch`: the picture of B."""
+        return torch.rand(1, n, generator=random, dtype=torch.float64)
+
+    def places(self, indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Which picture of A, which of B."""
+        a, b = (indices % len(side) for side in self.sides)
+        return a, b if drawn is None else (drawn[0] * len(self.sides[1])).long()
+
+    def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(A, B), each (N, C, S, S) uint8; without `drawn` picture i of each."""
+        places = self.places(indices, drawn)
+        return tuple(side.pictures[place] for side, place in zip(self.sides, places, strict=True))
+
+    def names(self, indices: Tensor, drawn: Tensor | None = None) -> list[str]:
+        places = self.places(indices, drawn)
+        return [name for side, place in zip(self.sides, places, strict=True) for name in side.names(place)]

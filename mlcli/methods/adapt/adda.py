@@ -1,0 +1,139 @@
+"""Adversarial discriminative domain adaptation, ADDA (Tzeng, Hoffman, Saenko and Darrell 2017).
+
+1. The encoder f_1 and the classifier f_2 learn on the labelled source, by cross-entropy.
+2. A second encoder f'_1 starts from f_1, which is fixed from here on. A discriminator d learns to tell their features,
+       min_d   -E[log s(d(f_1(X_s)))] - E[log(1 - s(d(f'_1(X_t))))]                             (eq. 9, first line)
+   and f'_1 to be taken for f_1, by the inverted label,
+       min_f'  -E[log s(d(f'_1(X_t)))]                                                          (eq. 9, second line)
+3. f_2(f'_1(X_t)) classifies the target.
+
+f_1 is whatever lies below the last linear layer of the network, which is f_2. As d has one output in place of two,
+its sigmoid stands for their softmax. Since f_1 is fixed, its features of the source are computed once. `judge`
+"logits" has d look at the logits of f_2, as the public code does; the paper says features. Dropout is off, by which d
+could tell the two encoders; batch norm takes the statistics of the target. The paper adapts for 10,000 steps; the
+moment is chosen among candidates here, without labels.
+"""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine.domains import Domain
+from mlcli.engine.models import Model
+from mlcli.engine.optimizers import FusedAdam
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import generator, seed_everything
+from mlcli.methods import translation
+from mlcli.methods.adapt import source
+from mlcli.methods.adapt.encoder import last_linear, penultimate
+from mlcli.methods.adapt.selection import Candidates
+from mlcli.methods.adapt.setting import Adapted, Setting, answers, frozen
+from mlcli.methods.adversarial import LOSSES
+
+PARTNERS, DISCRIMINATOR = 13, 14  # purposes of the random streams
+
+
+def adapt(setting: Setting) -> Adapted:
+    """Stages: source, adapted."""
+    f = source.train(setting, "source", setting.source)
+    model, candidates = confuse(setting, "adapted", f, setting.source)
+    return Adapted(f, model, candidates, [setting.stage("source"), setting.stage("adapted")], source_encoder=f)
+
+
+def confuse(setting: Setting, name: str, f: Model, domain: Domain) -> tuple[Model, Candidates]:
+    """The adversarial stage by itself: f, trained on `domain`, with an encoder of the target in place of its own."""
+    run = setting.stage(name)
+    method = ADDA(setting, f, domain, run)
+    setting.fit(run, method, setting.plan(len(setting.target), setting.recipe.steps))
+    method.candidates.restore(method.candidates.chosen)
+    return frozen(method.model), method.candidates
+
+
+class ADDA:
+    """Training of f'_1 against d; the engine's loop drives it."""
+
+    def __init__(self, setting: Setting, f: Model, domain: Domain, run: Run):
+        self.setting, self.recipe, self.runtime = setting, setting.recipe, setting.runtime
+        self.processes, self.source = setting.processes, domain
+        self.model = replace(f, network=self._prepared(copy.deepcopy(f.network)))
+        self.fixed = torch.cat([self.seen(f, part).cpu() for part in domain.pictures.split(500)])  # d's view of X_s
+        seed_everything(setting.seed, DISCRIMINATOR)
+        self.d = self._prepared(discriminator(self.fixed.shape[1], self.recipe.hidden))
+        head = {id(p) for p in last_linear(self.model.network).parameters()}
+        self.encoder = [p for p in self.model.network.parameters() if id(p) not in head]
+        for p in self.encoder:
+            p.requires_grad_(True)
+        betas = (self.recipe.beta1, self.recipe.beta2)
+        self.encoder_adam = FusedAdam(self.encoder, self.recipe.lr, betas)
+        self.d_adam = FusedAdam(list(self.d.parameters()), self.recipe.lr, betas)
+        self.candidates, self.balance = setting.candidates(run, self.model.network), translation.Balance()
+        self.state = {"network": self.model.network, "discriminator": self.d, "candidates": self.candidates}
+        self.state |= {"encoder_adam": self.encoder_adam, "discriminator_adam": self.d_adam}
+        self.done = 0
+
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        return self.processes.prepare(network.to(self.runtime.device, memory_format=self.runtime.memory_format))
+
+    def seen(self, model: Model, pictures: Tensor) -> Tensor:
+        """What d looks at: (N, C, S, S) uint8 -> features (N, F) or logits (N, K), float32."""
+        with penultimate(model.network) as features, self.runtime.autocast():
+            logits = model(pictures.to(self.runtime.device, non_blocking=True))
+        return (features[0] if self.recipe.judge == "features" else logits).float()
+
+    def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """(d's view of source pictures (B, F), target pictures (B, C, S, S) uint8)."""
+        random = generator(self.setting.seed, PARTNERS, step)
+        partners = torch.randint(len(self.fixed), (len(indices) * self.processes.count,), generator=random)
+        return self.fixed[self.processes.share(partners)], self.setting.target.pictures[indices]
+
+    def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+        loss = LOSSES["non-saturating"]
+        of_source = batch[0].to(self.runtime.device, non_blocking=True)
+        self.model.network.train()
+        for module in self.model.network.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        of_target = self.seen(self.model, batch[1])  # (B, F)
+
+        judged = self.d(of_source), self.d(of_target.detach())
+        loss_d = loss.discriminator(*judged)
+        loss_d.backward()
+        translation.update(self.d_adam, self.processes)
+        right = self.processes.mean(translation.share_right(*judged))
+
+        loss_f = loss.generator(self.d(of_target))
+        if right >= self.recipe.lead:
+            loss_f.backward()
+            self.d_adam.zero_grad()
+            translation.update(self.encoder_adam, self.processes)
+        self.done = step + 1
+        return {"loss_d": loss_d, "loss_f": loss_f, "right": right}
+
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
+        return self.setting.target.names(indices)
+
+    def evaluate(self) -> dict[str, float]:
+        target = self.setting.target.pictures[: source.JUDGED]
+        return self.candidates.add(self.done, answers(self.model, target, self.runtime))
+
+    def warning(self, values: dict[str, float]) -> str:
+        return self.balance.warning(values)
+
+    def samples(self) -> dict[str, Tensor]:
+        return {}
+
+    def save_model(self, run: Run) -> None:
+        run.save_model(self.model.network.state_dict(), self.model.describe())
+
+
+def discriminator(inputs: int, hidden: int) -> nn.Module:
+    """500-500-1 with leaky ReLUs (section 5.1): (N, inputs) -> logits (N, 1)."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(hidden, hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(hidden, 1),
+    )

@@ -1,0 +1,129 @@
+"""What every method of adaptation is given, and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.engine import images, models, translators
+from mlcli.engine.domains import Domain
+from mlcli.engine.models import Model
+from mlcli.engine.pairs import Kind
+from mlcli.engine.processes import Processes
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import Runtime, seed_everything
+from mlcli.engine.training import Method, Plan
+from mlcli.engine.translators import Translator
+from mlcli.methods import recipes
+from mlcli.methods.adapt.encoder import last_linear
+from mlcli.methods.adapt.selection import Candidates
+from mlcli.methods.translate import translate
+
+
+@dataclass
+class Setting:
+    """One run of a method with one seed.
+
+    source: labelled.  target: without labels, in an order that does not depend on them.
+    stage: the run folder of a stage by name.  fit: trains a stage in its folder, or goes on with it.
+    """
+
+    source: Domain
+    target: Domain
+    classes: tuple[str, ...]
+    recipe: recipes.Adaptation
+    seed: int
+    runtime: Runtime
+    processes: Processes
+    stage: Callable[[str], Run]
+    fit: Callable[[Run, Method, Plan], None]
+
+    def new_model(self) -> Model:
+        """A model with random weights, the same at each call. Raises UsageError where the network cannot serve."""
+        seed_everything(self.seed)
+        model = models.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
+        if self.source.labels.ndim == 1:
+            last_linear(model.network)
+        return model
+
+    def cyclegan(self, generator: str, **values) -> recipes.CycleGAN:
+        """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
+        size = (self.source.size,) * 2
+        filters = 2 * values["filters"]
+        return recipes.CycleGAN(
+            generator, size=size, load=size, flip=False, identity=0.0, layers=2, discriminator_filters=filters,
+            seed=self.seed, **values,
+        )  # fmt: skip
+
+    def translator(self, name: str, **options) -> Translator:
+        """A new generator of pictures of one domain from those of the other."""
+        kind = Kind(self.source.channels)
+        return translators.create(name, kind, kind, (self.source.size,) * 2, **options)
+
+    def plan(self, items: int, steps: int) -> Plan:
+        """`steps` steps over so many items, logged often enough for the guards, with figures at the candidates."""
+        batch = min(self.recipe.batch_size, items)
+        self.processes.check_batch(batch)
+        epochs = -(-steps // max(1, items // batch))
+        moments = max(1, steps // self.recipe.candidates)
+        return Plan(
+            items, batch, epochs, self.seed, max_steps=steps, evaluate_every=moments, sample_every=max(1, steps // 4)
+        )
+
+    def candidates(self, run: Run, network: nn.Module) -> Candidates:
+        return Candidates(run.folder / "candidates", network, self.recipe.select, self.processes)
+
+
+@dataclass
+class Adapted:
+    """What a method came to.
+
+    source_only: the model before.  model: the model after, with the weights of the chosen candidate.
+    stages: the runs of its stages.  alone: models of a stage by itself, by name.
+    source_encoder: the model that keeps the source for itself, where `model` is of the target alone.
+    to_target: source pictures as the method translates them to the target, uint8 -> uint8 (N, C, S, S).
+    to_source: target pictures as it translates them to the source.
+    translator: what `mlcli translate` applies.
+    facts: what else the result says, by name.
+    """
+
+    source_only: Model
+    model: Model
+    candidates: Candidates
+    stages: list[Run]
+    alone: dict[str, Model] = field(default_factory=dict)
+    source_encoder: Model | None = None
+    to_target: Callable[[Tensor], Tensor] | None = None
+    to_source: Callable[[Tensor], Tensor] | None = None
+    translator: Translator | None = None
+    facts: dict = field(default_factory=dict)
+
+
+def frozen(model: Model) -> Model:
+    """The model done with learning."""
+    model.network.eval().requires_grad_(False)
+    return model
+
+
+def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+    """The generator as a function of stored pictures: uint8 (N, C, S, S) -> the same."""
+
+    def apply(pictures: Tensor) -> Tensor:
+        return images.to_bytes(translate(translator, pictures, runtime, batch_size=100))
+
+    return apply
+
+
+@torch.inference_mode()
+def answers(model: Model, pictures: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
+    """(N, C, S, S) -> probabilities (N, K), or (N, K, S, S) of a segmenter, float32 on the CPU, in evaluation mode."""
+    training = model.network.training
+    model.network.eval()
+    parts = []
+    for part in pictures.split(batch_size):
+        with runtime.autocast():
+            logits = model(part.to(runtime.device))
+        parts.append(model.finite(logits.float().softmax(1).cpu(), runtime))
+    model.network.train(training)
+    return torch.cat(parts)

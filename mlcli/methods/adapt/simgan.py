@@ -1,0 +1,141 @@
+"""SimGAN: learning from simulated pictures that a refiner makes look real (Shrivastava et al. 2017).
+
+The refiner R makes x~ = R(x) of a synthetic picture x, which shall look like a real one y but keep its label:
+    L_R = E[-log(1 - D(x~))] + lambda E|x~ - x|_1                                                     (eq. 4 and 5)
+    L_D = E[-log D(x~)] + E[-log(1 - D(y))]                                                             (eq. 2)
+with D the probability that a patch is refined; the losses of methods/adversarial, in which real is 1, are the same.
+D gives a map of patches (local adversarial loss, section 2.2.1), and half of the refined pictures that it is shown come
+out of a buffer of earlier ones (history, section 2.3). R learns alone first, by the second term, then D alone, then
+each step of D is followed by K_g of R (algorithm 1). In the end a classifier learns from R(x) and the labels of x.
+
+Different here: |.| is a mean over pixels, so lambda is per pixel value. D is a PatchGAN with two strided layers and no
+norm. Of each picture that D is shown a coin decides whether it is an old one (HistoryPool), so half are in the mean.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlcli.engine import translators
+from mlcli.engine.domains import Unpaired
+from mlcli.engine.history import HistoryPool
+from mlcli.engine.optimizers import FusedAdam
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import generator, seed_everything
+from mlcli.methods import translation
+from mlcli.methods.adapt import source
+from mlcli.methods.adapt.setting import Adapted, Setting, translation_of
+from mlcli.methods.adversarial import LOSSES
+from mlcli.networks.patchgan import PatchGAN
+
+PLAYERS, PARTNERS, BUFFER = 16, 13, 7  # purposes of the random streams
+SHOWN = 5
+
+
+def adapt(setting: Setting) -> Adapted:
+    """Stages: source, refiner, adapted."""
+    f = source.train(setting, "source", setting.source)
+    run = setting.stage("refiner")
+    method = SimGAN(setting)
+    setting.fit(run, method, setting.plan(len(setting.source), method.steps))
+    method.refiner.network.eval().requires_grad_(False)
+    refine = translation_of(method.refiner, setting.runtime)
+    model, candidates = source.train_and_select(setting, "adapted", setting.source.mapped(refine))
+    stages = [setting.stage(name) for name in ("source", "refiner", "adapted")]
+    return Adapted(f, model, candidates, stages, to_target=refine, translator=method.refiner)
+
+
+class SimGAN:
+    """Training of R against D; the engine's loop drives it."""
+
+    def __init__(self, setting: Setting):
+        self.setting, self.recipe, self.runtime = setting, setting.recipe, setting.runtime
+        self.processes, self.data = setting.processes, Unpaired(setting.source, setting.target)
+        seed_everything(setting.seed, PLAYERS)
+        recipe = self.recipe
+        self.refiner = setting.translator("refiner", filters=recipe.filters, blocks=recipe.blocks)
+        self.network = self.refiner.network = self._prepared(self.refiner.network)
+        self.discriminator = self._prepared(PatchGAN(setting.source.channels, recipe.filters, 2, "none"))
+        betas = (recipe.beta1, recipe.beta2)
+        self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
+        self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
+        self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance()
+        self.loss = LOSSES["non-saturating"]
+        self.state = {"refiner": self.network, "discriminator": self.discriminator, "buffer": self.buffer}
+        self.state |= {"refiner_adam": self.refiner_adam, "discriminator_adam": self.discriminator_adam}
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.refiner_first + self.recipe.discriminator_first + self.recipe.steps
+
+    def _prepared(self, network):
+        network = network.to(self.runtime.device, memory_format=self.runtime.memory_format)
+        return self.processes.prepare(network)
+
+    def drawn(self, n: int, step: int) -> Tensor:
+        return self.processes.share(
+            self.data.draw(n * self.processes.count, generator(self.setting.seed, PARTNERS, step)), 1
+        )
+
+    def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """(synthetic, real), each (B, C, S, S) uint8."""
+        return self.data.batch(indices, self.drawn(len(indices), step))
+
+    def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+        x, y = translation.signals(self.data.kinds, batch, self.runtime)
+        alone, both = self.recipe.refiner_first, self.recipe.refiner_first + self.recipe.discriminator_first
+        figures = {}
+        if step < alone:
+            figures |= self.update_refiner(x, adversarial=False)
+        else:
+            if step >= both:
+                for part in x.chunk(self.recipe.refiner_steps):
+                    figures |= self.update_refiner(part, adversarial=True)
+            figures |= self.update_discriminator(x, y, step)
+        return figures
+
+    def update_refiner(self, x: Tensor, adversarial: bool) -> dict[str, Tensor]:
+        """x: (B, C, S, S) in [-1, 1]."""
+        self.discriminator.requires_grad_(False)
+        with self.runtime.autocast():
+            refined = self.network(x)
+            judged = self.discriminator(refined) if adversarial else None
+        terms = {"loss_regularisation": self.recipe.regularisation * F.l1_loss(refined.float(), x)}
+        if adversarial:
+            terms["loss_refiner"] = self.loss.generator(judged)
+        sum(terms.values()).backward()
+        translation.update(self.refiner_adam, self.processes)
+        self.discriminator.requires_grad_(True)
+        return terms
+
+    def update_discriminator(self, x: Tensor, y: Tensor, step: int) -> dict[str, Tensor]:
+        with torch.no_grad(), self.runtime.autocast():
+            refined = self.network(x).float()
+        # Each process holds the buffer of all, so that it is saved whole, whoever saves it
+        random = generator(self.setting.seed, BUFFER, step)
+        shown = self.processes.share(self.buffer.exchange(self.processes.collect(refined), random))
+        with self.runtime.autocast():
+            judged = translation.judge(self.discriminator, y, shown)
+        loss = self.loss.discriminator(*judged)
+        loss.backward()
+        translation.update(self.discriminator_adam, self.processes)
+        return {"loss_discriminator": loss, "right": translation.share_right(*judged)}
+
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
+        return self.data.names(indices, self.data.draw(len(indices), generator(self.setting.seed, PARTNERS, step)))
+
+    def warning(self, values: dict[str, float]) -> str:
+        return self.balance.warning(values) if "right" in values else ""
+
+    def evaluate(self) -> dict[str, float]:
+        return {}
+
+    def samples(self) -> dict[str, Tensor]:
+        """Synthetic pictures over what is made of them."""
+        kind = self.data.kinds[0]
+        (x,) = translation.signals((kind,), (self.setting.source.pictures[:SHOWN],), self.runtime)
+        made = translation.translated(self.network, x, self.runtime)
+        return {"synthetic-refined": translation.sheet([list(kind.pictures(each).split(1)) for each in (x, made)])}
+
+    def save_model(self, run: Run) -> None:
+        translators.save(run, {"AtoB": self.refiner}, {"AtoB": self.network}, method="simgan")

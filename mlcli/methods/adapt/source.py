@@ -1,0 +1,109 @@
+"""Supervised training on one domain: f_1 and f_2 on the source, the bound on the target, a classifier of translations.
+
+Cross-entropy under Adam with a cosine schedule. The papers take Adam at a constant 1e-3; shifts by a few pixels are
+ours, in the figure beside each method too.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlcli.engine.domains import Domain
+from mlcli.engine.models import Model
+from mlcli.engine.optimizers import FusedAdam
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import generator
+from mlcli.engine.training import SCHEDULES
+from mlcli.methods.adapt.selection import Candidates
+from mlcli.methods.adapt.setting import Setting, answers, frozen
+from mlcli.methods.supervised import reflect
+
+SHIFTS, JUDGED = 12, 2000  # purpose of the random stream; target pictures that a criterion looks at
+
+
+class Labelled:
+    """Training of a model on a labelled domain; the engine's loop drives it.
+
+    candidates: where given, the model at several moments, with the criterion of its answers for the target.
+    """
+
+    def __init__(self, setting: Setting, model: Model, domain: Domain, candidates: Candidates | None = None):
+        self.setting, self.recipe, self.domain, self.candidates = setting, setting.recipe, domain, candidates
+        self.runtime, self.processes, self.model = setting.runtime, setting.processes, model
+        network = model.network.to(self.runtime.device, memory_format=self.runtime.memory_format)
+        self.network = model.network = self.processes.prepare(network)
+        self.adam = FusedAdam(list(self.network.parameters()), self.recipe.source_lr, (0.9, 0.999))
+        self.state = {"network": self.network, "adam": self.adam}
+        if candidates:
+            candidates.network = self.network
+            self.state["candidates"] = candidates
+        self.done = 0
+
+    def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """(pictures (B, C, S, S) uint8, labels (B,) or (B, S, S)), moved by the same few pixels."""
+        pictures, labels = self.domain.pictures[indices], self.domain.labels[indices]
+        reach = self.recipe.shift
+        if not reach:
+            return pictures, labels
+        random = generator(self.setting.seed, SHIFTS, step)
+        moves = torch.randint(-reach, reach + 1, (2, len(indices) * self.processes.count), generator=random)
+        moves = self.processes.share(moves, 1)
+        masks = labels[:, None] if labels.ndim == 3 else None
+        return shifted(pictures, moves), labels if masks is None else shifted(masks, moves)[:, 0]
+
+    def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
+        pictures, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)
+        for group in self.adam.param_groups:
+            group["lr"] = self.recipe.source_lr * SCHEDULES["cosine"](step, self.recipe.source_steps)
+        self.network.train()
+        with self.runtime.autocast():
+            logits = self.model(pictures)  # (B, K) or (B, K, S, S)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.adam.zero_grad()
+        loss.backward()
+        self.processes.average_gradients(self.network.parameters())
+        self.adam.step()
+        self.done = step + 1
+        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
+        return self.domain.names(indices)
+
+    def evaluate(self) -> dict[str, float]:
+        if not self.candidates:
+            return {}
+        return self.candidates.add(self.done, answers(self.model, self.setting.target.pictures[:JUDGED], self.runtime))
+
+    def warning(self, values: dict[str, float]) -> str:
+        return ""
+
+    def samples(self) -> dict[str, Tensor]:
+        return {}
+
+    def save_model(self, run: Run) -> None:
+        run.save_model(self.network.state_dict(), self.model.describe())
+
+
+def shifted(pictures: Tensor, moves: Tensor) -> Tensor:
+    """(N, C, S, S) each moved by moves (2, N) pixels down and right; what comes in mirrors the border."""
+    size, place = pictures.shape[-1], torch.arange(pictures.shape[-1])
+    down, right = (reflect(place - move[:, None], size) for move in moves)  # (N, S)
+    number = torch.arange(len(pictures))[:, None, None]
+    return pictures.permute(0, 2, 3, 1)[number, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
+
+
+def train(setting: Setting, name: str, domain: Domain) -> Model:
+    """A new model trained on a labelled domain, in the stage of this name."""
+    model, run = setting.new_model(), setting.stage(name)
+    setting.fit(run, Labelled(setting, model, domain), setting.plan(len(domain), setting.recipe.source_steps))
+    return frozen(model)
+
+
+def train_and_select(setting: Setting, name: str, domain: Domain) -> tuple[Model, Candidates]:
+    """The same with a result chosen among several moments by its answers for the unlabelled target."""
+    model, run = setting.new_model(), setting.stage(name)
+    candidates = setting.candidates(run, model.network)
+    method = Labelled(setting, model, domain, candidates)
+    setting.fit(run, method, setting.plan(len(domain), setting.recipe.source_steps))
+    candidates.restore(candidates.chosen)
+    return frozen(model), candidates

@@ -1,0 +1,165 @@
+"""What one run of a method came to, and the result of several: the table of `mlcli adapt`.
+
+The labels of the test set are looked at here, after everything is trained and chosen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mlcli.engine.domains import Domain
+from mlcli.engine.models import Model
+from mlcli.methods import translation
+from mlcli.methods.adapt import evidence, projection
+from mlcli.methods.adapt.encoder import penultimate
+from mlcli.methods.adapt.setting import Adapted, Setting, answers
+
+POINTS, SHOWN, JUDGED = 400, 10, 2000
+ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
+
+
+@dataclass
+class Trial:
+    """One seed. called: for each row of the table the classes or masks that the test pictures are called."""
+
+    seed: int
+    called: dict[str, Tensor] = field(default_factory=dict)
+    selection: dict = field(default_factory=dict)
+    label_flips: dict | None = None
+    guards: list[str] = field(default_factory=list)
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
+
+
+def measure(setting: Setting, adapted: Adapted, test: Domain | None, supervised: Model | None) -> Trial:
+    """One seed's evidence. supervised: trained on the labels of the target, where these were given."""
+    trial = Trial(setting.seed, facts=adapted.facts)
+    called = {"source_only": adapted.source_only, "adapted": adapted.model, **adapted.alone}
+    if supervised:
+        called["target_supervised"] = supervised
+    if test:
+        trial.called = {name: _called(setting, model, test.pictures) for name, model in called.items()}
+        trial.called |= _moments(setting, adapted, test)
+    candidates = adapted.candidates
+    trial.selection = {
+        "criterion": candidates.select,
+        "chosen": candidates.chosen,
+        "candidates": [{"step": step, "score": score} for step, score in sorted(candidates.scores.items())],
+    }
+    trial.label_flips = _flips(setting, adapted, supervised)
+    trial.guards = _guards(setting, adapted)
+    trial.pictures = _pictures(setting, adapted)
+    return trial
+
+
+def _called(setting: Setting, model: Model, pictures: Tensor) -> Tensor:
+    return answers(model, pictures, setting.runtime).argmax(1)
+
+
+def _moments(setting: Setting, adapted: Adapted, test: Domain) -> dict[str, Tensor]:
+    """The last candidate, and the one that a look at the test labels would have chosen, which nobody may."""
+    candidates, called = adapted.candidates, {}
+    for step in candidates.scores:
+        candidates.restore(step)
+        called[step] = _called(setting, adapted.model, test.pictures)
+    candidates.restore(candidates.chosen)
+    count = len(adapted.model.classes)
+    best = max(called, key=lambda step: evidence.scores(called[step], test.labels, count).mean().item())
+    return {"last": called[candidates.last], "best_possible": called[best]}
+
+
+def _flips(setting: Setting, adapted: Adapted, supervised: Model | None) -> dict | None:
+    """How often the translation to the target changes what a picture shows.
+
+    The judge is the model trained on the target's labels where there is one; else the model that knew the source
+    alone, whose answer for the translation is compared with its own before, which counts its ignorance as flips.
+    """
+    if adapted.to_target is None or setting.source.labels.ndim > 1:
+        return None
+    pictures = setting.source.pictures[:JUDGED]
+    translated = adapted.to_target(pictures)
+    if supervised:
+        judge, known = "target_supervised", setting.source.labels[:JUDGED]
+        called = _called(setting, supervised, translated)
+    else:
+        judge, known = "source_only", _called(setting, adapted.source_only, pictures)
+        called = _called(setting, adapted.source_only, translated)
+    return {"judge": judge, "rate": (called != known).double().mean().item()}
+
+
+def _guards(setting: Setting, adapted: Adapted) -> list[str]:
+    """What went wrong, by what needs no label."""
+    found = []
+    for run in adapted.stages:
+        lines = [line for line in run.metrics() if any(name.endswith("right") for name in line)]
+        balance = translation.Balance()
+        found += [f"{run.folder.name}: {words}" for line in lines if (words := balance.warning(line))]
+    pictures = setting.target.pictures[:JUDGED]
+    before, after = (_called(setting, model, pictures) for model in (adapted.source_only, adapted.model))
+    found += [words] if (words := evidence.collapse(before, after)) else []
+    return found
+
+
+def _pictures(setting: Setting, adapted: Adapted) -> dict[str, Tensor]:
+    """Both domains in the plane before and after; translations under their source pictures."""
+    made = {}
+    source, target = setting.source.pictures[:POINTS], setting.target.pictures[:POINTS]
+    if setting.source.labels.ndim == 1:
+        before = [_features(setting, adapted.source_only, pictures) for pictures in (source, target)]
+        encoder, seen = adapted.source_encoder or adapted.model, source
+        if adapted.to_target and encoder is not adapted.source_only:  # what it has learned on
+            seen = adapted.to_target(source)
+        after = [_features(setting, encoder, seen), _features(setting, adapted.model, target)]
+        made["domains-before-and-after"] = projection.before_and_after([tuple(before), tuple(after)])
+    for name, translate, pictures, like in (
+        ("source-translated-beside-target", adapted.to_target, source, target),
+        ("target-translated-beside-source", adapted.to_source, target, source),
+    ):
+        if translate:
+            shown = pictures[:SHOWN]
+            enlarged = [_enlarged(each) for each in (shown, translate(shown), like[:SHOWN])]
+            made[name] = translation.sheet([list(each.split(1)) for each in enlarged])
+    return made
+
+
+def _enlarged(pictures: Tensor, side: int = 64) -> Tensor:
+    """(N, C, S, S) uint8 -> in [0, 1], each pixel as a square where there are too few to be seen."""
+    times = max(1, side // pictures.shape[-1])
+    return (pictures.float() / 255).repeat_interleave(times, 2).repeat_interleave(times, 3)
+
+
+@torch.no_grad()
+def _features(setting: Setting, model: Model, pictures: Tensor) -> Tensor:
+    with penultimate(model.network) as caught:
+        model(pictures.to(setting.runtime.device))
+    return caught[0].float().cpu()
+
+
+def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Domain | None) -> dict:
+    """The table: every row with mean, sd, interval and runs; tests, selection and guards beside it."""
+    metric, whole = evidence.METRICS[task], {"metric": evidence.METRICS[task], "seeds": [t.seed for t in trials]}
+    guards = [f"seed {trial.seed}: {words}" for trial in trials for words in trial.guards]
+    if test:
+        names = [name for name in ROWS if name in trials[0].called]
+        names += [name for name in trials[0].called if name not in ROWS]
+        scores = {n: [evidence.scores(t.called[n], test.labels, len(classes)) for t in trials] for n in names}
+        whole["test_pictures"] = len(test)
+        whole |= {name: evidence.figure(runs, task) for name, runs in scores.items()}
+        compare = evidence.mcnemar if task == "classify" else evidence.sign
+        pairs = zip(scores["source_only"], scores["adapted"], strict=True)
+        whole["mcnemar" if task == "classify" else "sign_test"] = [compare(*pair) for pair in pairs]
+        whole["gap_closed"] = evidence.gap_closed(whole)
+        whole["per_class"] = {
+            name: evidence.per_class([trial.called[name] for trial in trials], test.labels, classes) for name in names
+        }
+        guards += [words] if (words := evidence.worse(whole, metric)) else []
+    if all(trial.label_flips for trial in trials):
+        rates = [trial.label_flips["rate"] for trial in trials]
+        judge = trials[0].label_flips["judge"]
+        whole["label_flip_rate"] = {"judge": judge, "mean": sum(rates) / len(rates), "runs": rates}
+    whole["selection"] = [trial.selection for trial in trials]
+    for name in trials[0].facts:
+        whole[name] = [trial.facts[name] for trial in trials]
+    return whole | {"guards": guards}

@@ -1,0 +1,225 @@
+"""`mlcli adapt` over real files: every method, the table, leaks, guards, resume, mistakes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from mlcli.engine import models, translators
+from mlcli.methods.adapt import METHODS
+from mlcli.methods.adapt.adda import ADDA
+from mlcli.methods.adapt.source import Labelled
+from tests.cli import ENVIRONMENT, mlcli
+from tests.methods.adapt import shapes
+
+QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
+SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
+SMALL["seuda"] = ["--filters", 4]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("domains")
+    shapes.write(root / "source", 60)
+    shapes.write(root / "target", 60, 1, target=True)
+    shapes.write(root / "bare", 60, 1, target=True, labelled=False)
+    shapes.write(root / "test", 30, 2, target=True)
+    return root
+
+
+def adapt(data, output, *options, method="adda", target="target", status=0):
+    words = ["adapt", "--method", method, data / "source", data / target, "-o", output, *QUICK, *SMALL[method]]
+    return mlcli(*words, *options, status=status)
+
+
+def files(run):
+    """The bytes of what was learned: the models of every stage, and the state of the training."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.suffix == ".safetensors" or path.name.startswith("step-")
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data, tmp_path):
+    run = tmp_path / "run"
+    options = ["--test", data / "test", "--format", "json"]
+    result = json.loads(adapt(data, run, *options, method=method).stdout)
+    assert result == json.loads((run / "result.json").read_text())
+    for name in ("source_only", "adapted", "last", "best_possible"):
+        assert result[name].keys() == {"mean", "sd", "interval", "runs"} and len(result[name]["runs"]) == 1
+        low, high = result[name]["interval"]
+        assert low <= result[name]["mean"] <= high
+    assert result["best_possible"]["mean"] >= max(result["adapted"]["mean"], result["last"]["mean"])
+    assert "target_supervised" not in result
+
+    said = json.loads(mlcli("classify", "--model", run, data / "test", "--evaluate", "--format", "json").stdout)
+    assert said["accuracy"] == pytest.approx(result["adapted"]["mean"]), "the model of the run is the adapted one"
+    if method != "adda":
+        mlcli("translate", run, data / "bare", "-o", tmp_path / "translated")
+        assert len(list((tmp_path / "translated").glob("*.png"))) == 60
+    page = (run / "report.html").read_text()
+    assert "source only" in page and f"{result['adapted']['mean']:.2%}" in page and "seed-0/adapted" in page
+
+    before = files(run)
+    again = adapt(data, run, *options, "--resume", method=method).stdout
+    assert json.loads(again) == result and files(run) == before, "a finished run is gone on with for nothing"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_target_labels_do_not_leak(method, data, tmp_path):
+    """Shuffled among the class folders, absent, or given for the comparison: the same bytes in every stage."""
+    shuffled = tmp_path / "data"
+    for number, path in enumerate(sorted((data / "bare").iterdir())):
+        place = shuffled / shapes.CLASSES[(number * 7 + number // 5) % 3] / f"{(number * 31) % 60:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    learned = []
+    for name, root in (("true", data / "target"), ("shuffled", shuffled), ("absent", data / "bare")):
+        if name != "true" or method == "adda":
+            adapt(data, tmp_path / name, method=method, target=root)
+            learned.append(files(tmp_path / name))
+    assert all(each == learned[0] for each in learned) and len(learned[0]) > 6
+    if method == "adda":
+        adapt(data, tmp_path / "given", "--target-labels", "--test", data / "test", target=shuffled)
+        given = {name: content for name, content in files(tmp_path / "given").items() if "/target/" not in name}
+        assert given == learned[0]
+
+
+def test_seeds_make_the_spread_and_the_same_seed_the_same_table(data, tmp_path):
+    options = ["--test", data / "test", "--seeds", 2, "--target-labels", "--max-target", 48, "--format", "json"]
+    results = [json.loads(adapt(data, tmp_path / name, *options).stdout) for name in ("one", "two")]
+    assert results[0] == results[1] and results[0]["seeds"] == [0, 1]
+    entry = results[0]["target_supervised"]
+    first, second = entry["runs"]
+    assert entry["mean"] == pytest.approx((first + second) / 2)
+    assert entry["sd"] == pytest.approx(abs(first - second) / 2**0.5)
+    single = json.loads(adapt(data, tmp_path / "three", *options[:2], *options[5:], "--seed", 1).stdout)
+    assert single["adapted"]["runs"][0] == results[0]["adapted"]["runs"][1], "seed 1 is seed 1"
+
+
+def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
+    """A run stopped in each of its stages and gone on with is the run never stopped."""
+    options = ["--test", data / "test", "--format", "json"]
+    whole = json.loads(adapt(data, tmp_path / "whole", *options).stdout)
+    run = tmp_path / "broken"
+    for kind, at in ((Labelled, 11), (ADDA, 4)):
+        step = kind.step
+
+        def stopped(self, batch, number, step=step, at=at):
+            if number == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(self, batch, number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "step", stopped)
+            assert "Resume with" in adapt(data, run, *options, "--resume", status=130).stderr
+    assert json.loads(adapt(data, run, *options, "--resume").stdout) == whole
+    ours, theirs = files(run), files(tmp_path / "whole")
+    assert {k: v for k, v in ours.items() if "/state/" not in k} == {
+        k: v for k, v in theirs.items() if "/state/" not in k
+    }
+
+
+def test_two_processes_agree_with_one(data, tmp_path):
+    command = ["adapt", "--method", "adda", data / "source", data / "target", "--test", data / "test", *QUICK]
+    mlcli(*command, "-o", tmp_path / "one", "--device", "cpu")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    words = [*launch, *command, "-o", tmp_path / "two", "--device", "cpu"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
+    assert two["adapted"]["mean"] == pytest.approx(one["adapted"]["mean"], abs=0.04)
+
+
+def test_domains_that_disagree_are_said(data, tmp_path):
+    inverted = tmp_path / "inverted"
+    inverted.mkdir()
+    for path in (data / "bare").iterdir():
+        picture = Image.open(path).point(lambda v: 255 - v)
+        picture.save(inverted / path.name)
+    said = adapt(data, tmp_path / "run", "--steps", 1, target=inverted).stderr
+    assert "polarity disagrees" in said
+    assert any("polarity" in words for words in json.loads((tmp_path / "run/result.json").read_text())["guards"])
+
+
+def test_segmentation(tmp_path):
+    """SeUDA on masks: Dice in place of accuracy, the source model as it was, a target without masks."""
+    for part, count, target in (("source", 40, False), ("target", 30, True), ("test", 12, True)):
+        pictures, _ = shapes.draw(count, ord(part[0]))
+        looks = shapes.target_look(pictures, 3) if target else pictures
+        for number in range(count):
+            for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", pictures[number, 0])):
+                place = tmp_path / part / folder
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values.to(torch.uint8).numpy()).save(place / f"{number:02d}.png")
+    words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
+    words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
+    result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
+    assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
+    assert result["per_class"]["adapted"].keys() == {"class 1"}
+    (source_model,) = result["source_model"]
+    assert source_model["before"] == source_model["after"]
+    shutil.rmtree(tmp_path / "target" / "masks")
+    words[words.index(tmp_path / "run")] = tmp_path / "bare"
+    bare = json.loads(mlcli(*words, "--source-steps", 60).stdout)
+    assert bare["adapted"] == result["adapted"]
+    error = mlcli("classify", "--model", tmp_path / "run", tmp_path / "test" / "images", status=1).stderr
+    assert "holds a segmenter" in error
+
+
+def test_networks_with_batch_norm_serve_as_encoders(data, tmp_path):
+    for name in ("digits", "cifarnet"):
+        options = ["--model", name, "--source-steps", 2, "--steps", 2, "--candidates", 1]
+        adapt(data, tmp_path / name, *options)
+        assert models.load(str(tmp_path / name)).architecture == name
+
+
+def test_a_refiner_is_a_translator(data, tmp_path):
+    adapt(data, tmp_path / "run", method="simgan")
+    made = translators.load(tmp_path / "run")
+    assert made.architecture == "refiner" and made(torch.zeros(1, 1, 11, 13, dtype=torch.uint8)).shape == (1, 1, 11, 13)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--history", 5], "--history: of --method simgan, not of adda"),
+        (["--task", "segment"], "--method adda does classify"),
+        (["--model", "lenett"], "did you mean lenet"),
+        (["--model", "squeezenet1_1", "--size", 64], "SqueezeNet has no linear layer"),
+    ],
+)
+def test_mistakes_are_said(options, message, data, tmp_path):
+    result = adapt(data, tmp_path / "run", *options, status=2)
+    assert message in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_test_set_with_an_unknown_class_is_refused_before_any_training(data, tmp_path):
+    shutil.copytree(data / "test", tmp_path / "test")
+    (tmp_path / "test" / "cross").rename(tmp_path / "test" / "crosss")
+    said = adapt(data, tmp_path / "run", "--test", tmp_path / "test", status=1).stderr
+    assert "crosss" in said and not (tmp_path / "run").exists()
+
+
+def test_a_broken_picture_is_named_and_the_rest_goes_on(data, tmp_path):
+    shutil.copytree(data / "bare", tmp_path / "bare")
+    (tmp_path / "bare" / "zzz.png").write_bytes(b"no picture")
+    assert "zzz.png" in adapt(data, tmp_path / "run", target=tmp_path / "bare").stderr
+
+
+def test_an_existing_run_is_refused_and_overwritten_whole(data, tmp_path):
+    run = tmp_path / "run"
+    adapt(data, run, method="simgan")
+    assert "--resume" in adapt(data, run, status=1).stderr
+    adapt(data, run, "--overwrite")
+    assert not (run / "translator.safetensors").exists() and not (run / "seed-0" / "refiner").exists()

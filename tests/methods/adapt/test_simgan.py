@@ -1,0 +1,85 @@
+"""SimGAN: its steps against a plain reckoning, the buffer that is really used."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from mlcli.methods.adapt.simgan import SimGAN
+from mlcli.methods.recipes import SimGan
+from tests.methods.adapt import shapes
+
+SMALL = SimGan(
+    batch_size=10, filters=4, blocks=1, history=15, refiner_first=2, discriminator_first=1, steps=8, refiner_steps=1
+)
+
+
+def new(tmp_path, **changes) -> SimGAN:
+    return SimGAN(shapes.setting(tmp_path, replace(SMALL, **changes)))
+
+
+def test_a_step_of_the_game_is_the_published_one(tmp_path):
+    method = new(tmp_path)
+    batch = method.load(torch.arange(10), 5)
+    x, y = (each.float() / 127.5 - 1 for each in batch)
+    refiner, d = copy.deepcopy(method.network), copy.deepcopy(method.discriminator)
+    adams = [torch.optim.Adam(each.parameters(), 2e-4, betas=(0.5, 0.999)) for each in (refiner, d)]
+    refined = refiner(x)
+    loss_r = -torch.sigmoid(d(refined)).log().mean() + 0.5 * (refined - x).abs().mean()
+    loss_r.backward()
+    adams[0].step()
+    adams[1].zero_grad()
+    refined = refiner(x).detach()
+    loss_d = -torch.sigmoid(d(y)).log().mean() - (1 - torch.sigmoid(d(refined))).log().mean()
+    loss_d.backward()
+    adams[1].step()
+    losses = method.step(batch, 5)
+    assert (losses["loss_refiner"] + losses["loss_regularisation"]).item() == pytest.approx(loss_r.item(), rel=1e-4)
+    assert losses["loss_discriminator"].item() == pytest.approx(loss_d.item(), rel=1e-4)
+    for ours, plain in ((method.network, refiner), (method.discriminator, d)):
+        for name, weights in plain.state_dict().items():
+            assert torch.allclose(ours.state_dict()[name], weights, atol=3e-5), name
+
+
+def test_each_player_learns_alone_first(tmp_path):
+    method = new(tmp_path)
+    moved = []
+    for step in range(4):
+        before = copy.deepcopy([method.network, method.discriminator])
+        method.step(method.load(torch.arange(10), step), step)
+        now = [method.network, method.discriminator]
+        moved.append(
+            [
+                any(not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True))
+                for old, new in zip(before, now, strict=True)
+            ]
+        )
+    assert moved == [[True, False], [True, False], [False, True], [True, True]]
+
+
+@pytest.mark.parametrize("history", [0, 15])
+def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
+    method, shown, fresh, old = new(tmp_path, history=history), [], [], []
+    judge = method.discriminator.forward
+    method.discriminator.forward = lambda pictures: (shown.append(pictures.detach()), judge(pictures))[1]
+    exchange = method.buffer.exchange
+    method.buffer.exchange = lambda new, random: (fresh.append(new.clone()), exchange(new, random))[1]
+    for step in range(3, 43):
+        shown.clear()
+        method.step(method.load(torch.arange(10) + step % 8 * 10, step), step)
+        old += [not any(torch.equal(each, new) for new in fresh[-1]) for each in shown[-1][10:]]
+    share = sum(old[20:]) / len(old[20:])  # the buffer is full after two batches
+    assert len(method.buffer.pictures) == history and (share == 0 if not history else 0.35 < share < 0.65)
+
+
+def test_pictures_of_the_buffer_survive_a_resume(tmp_path):
+    method, other = new(tmp_path), new(tmp_path)
+    for step in range(3, 8):
+        method.step(method.load(torch.arange(10), step), step)
+    for name, part in method.state.items():
+        other.state[name].load_state_dict(copy.deepcopy(part.state_dict()))
+    losses = [each.step(each.load(torch.arange(10), 8), 8) for each in (method, other)]
+    assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
+    assert isinstance(method.network, nn.Module) and torch.equal(method.buffer.pictures, other.buffer.pictures)
