@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands import _adaptation as shared
 from mlcli.commands import _options as option
 from mlcli.commands._report import complain, out, say
 from mlcli.methods.adapt import METHODS
@@ -111,6 +110,7 @@ def run(
     """
     import importlib
 
+    from mlcli.commands import _adaptation as shared
     from mlcli.commands import _training
     from mlcli.engine import report
     from mlcli.engine.files import json_text, write_json
