@@ -66,4 +66,4 @@ def test_a_curve_runs_from_left_to_right_and_high_is_up():
 
 def test_a_run_that_has_only_begun_has_a_report(run):
     report.write(run)
-    assert "None yet." in run.report_file.read_text()
+    assert "<p>None.</p>" in run.report_file.read_text()
