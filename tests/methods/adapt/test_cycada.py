@@ -20,18 +20,22 @@ SMALL = Cycada(
 def test_the_semantic_terms_are_added_to_those_of_cyclegan(tmp_path):
     setting = shapes.setting(tmp_path, replace(SMALL, semantic=2.0))
     f = frozen(setting.new_model())
+    torch.nn.init.normal_(f.network.classifier.weight, generator=torch.Generator().manual_seed(2))
     method = cycada.PixelStage(setting, f)
     a, b = (each.float() / 127.5 - 1 for each in method.data.batch(torch.arange(4)))
     terms, made = method.generate(a, b)
     plain, _ = CycleGAN.generate(method, a, b)
     for name, value in plain.items():
         assert terms[name].item() == pytest.approx(value.item(), rel=1e-5)
+    answers = []
     with torch.no_grad():
         for side, before, after in (("A", a, made["AtoB"]), ("B", b, made["BtoA"])):
             wanted = f(before * 0.5 + 0.5).argmax(1)
             logits = f(after * 0.5 + 0.5)
+            answers.append(wanted.tolist())
             expected = -2 * F.log_softmax(logits, 1)[torch.arange(4), wanted].mean()
             assert terms[f"loss_semantic_{side}"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert answers[0] != answers[1]
     terms["loss_semantic_A"].backward()
     grads = [p.grad for p in method.generators["AtoB"].parameters()]
     assert any(g is not None and g.abs().sum() > 0 for g in grads) and all(
