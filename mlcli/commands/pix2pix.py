@@ -48,6 +48,9 @@ def run(
     feature_matching: Annotated[
         float, typer.Option("--feature-matching", min=0, help="Weight of the discriminator's features (pix2pixHD: 10).")
     ] = DEFAULT.feature_matching,
+    keep_luminance: Annotated[
+        bool, typer.Option("--keep-luminance", help="Colour gray pictures: what is made keeps their luma.")
+    ] = DEFAULT.keep_luminance,
     loss: adversarial.LossOption = CHOICE.loss,
     penalty: adversarial.Penalty = DEFAULT.penalty,
     generator: shared.GeneratorOption = CHOICE.generator,

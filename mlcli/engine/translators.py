@@ -16,6 +16,7 @@ from mlcli.engine.pairs import Kind
 from mlcli.engine.runs import Run, save_tensors
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError, WeightsError
+from mlcli.networks.luminance import KeepLuminance
 from mlcli.networks.refiner import Refiner
 from mlcli.networks.resnet_generator import ResNetGenerator
 from mlcli.networks.unet import UNet, fitting_depth
@@ -105,8 +106,7 @@ def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **optio
         step = multiple(name, size)
         if size[0] % step or size[1] % step or min(size) < 4 * step:
             raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {step}, from {4 * step} on")
-    network = ARCHITECTURES[architecture](source.width, target.width, **options)
-    return Translator(network, architecture, source, target, size, options)
+    return Translator(_network(architecture, source, target, **options), architecture, source, target, size, options)
 
 
 def _words(size: tuple[int, int]) -> str:
@@ -172,5 +172,13 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
 
 def network(described: Mapping) -> nn.Module:
     """A generator as `Translator.describe` has it, with random weights."""
-    widths = (Kind(**described[end]).width for end in ("source", "target"))
-    return ARCHITECTURES[described["architecture"]](*widths, **described["options"])
+    source, target = (Kind(**described[end]) for end in ("source", "target"))
+    return _network(described["architecture"], source, target, **described["options"])
+
+
+def _network(architecture: str, source: Kind, target: Kind, *, keep_luminance: bool = False, **options) -> nn.Module:
+    if not keep_luminance:
+        return ARCHITECTURES[architecture](source.width, target.width, **options)
+    if (source, target) != (Kind(1), Kind(3)):
+        raise UsageError("--keep-luminance makes colour pictures of gray ones; take --channels-a 1 and --channels-b 3")
+    return KeepLuminance(ARCHITECTURES[architecture](1, 2, **options))

@@ -47,7 +47,8 @@ class Pix2Pix:
         self.runtime, self.processes = runtime, processes
         self.order = (0, 1) if recipe.direction == "AtoB" else (1, 0)
         self.kinds = tuple(data.kinds[side] for side in self.order)
-        self.translators = {recipe.direction: translation.generator(recipe, *self.kinds)}
+        more = {"keep_luminance": True} if recipe.keep_luminance else {}
+        self.translators = {recipe.direction: translation.generator(recipe, *self.kinds, **more)}
         discriminator = translation.discriminator(recipe, sum(kind.width for kind in self.kinds))
         self.generator, self.discriminator = (
             processes.prepare(network.to(runtime.device, memory_format=runtime.memory_format))

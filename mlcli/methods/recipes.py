@@ -284,6 +284,7 @@ class Pix2Pix(Translation):
     l1: float = 100.0
     gan: float = 1.0
     feature_matching: float = 0.0
+    keep_luminance: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,11 @@ def norm(recipe: Translation) -> str:
     return "instance-affine" if recipe.norm == "batch" and recipe.batch_size == recipe.accumulate else recipe.norm
 
 
-def generator(recipe: Translation, source: Kind, target: Kind) -> Translator:
-    """A new generator with initial weights of the recipe. Raises UsageError where it does not suit the size."""
+def generator(recipe: Translation, source: Kind, target: Kind, **more) -> Translator:
+    """A new generator with initial weights of the recipe. Raises UsageError where it does not suit the size.
+
+    more: options of the translator that only one method has.
+    """
     translator = create(
         recipe.generator,
         source,
@@ -36,6 +39,7 @@ def generator(recipe: Translation, source: Kind, target: Kind) -> Translator:
         norm=norm(recipe),
         dropout=recipe.dropout,
         upsampling=recipe.upsampling,
+        **more,
     )
     initialise(translator.network, recipe.init, recipe.init_gain)
     return translator

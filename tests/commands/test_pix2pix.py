@@ -102,6 +102,16 @@ def test_the_other_direction_gray_label_maps_and_rectangles(tmp_path):
     assert opened.target.labels == 2 and opened.source.channels == 1
 
 
+def test_gray_pictures_are_coloured_and_keep_their_luma(data, tmp_path):
+    mlcli("pix2pix", data, "-o", tmp_path / "run", *SMALL, "--channels-a", 1, "--keep-luminance", "--steps", 2)
+    opened = translators.load(tmp_path / "run")
+    given = torch.full((1, 1, 16, 16), 128, dtype=torch.uint8)
+    made = opened(given)
+    assert made.shape == (1, 3, 16, 16) and (made.amax(1) - made.amin(1)).max() > 0
+    luma = 0.299 * made[:, 0] + 0.587 * made[:, 1] + 0.114 * made[:, 2]
+    assert (luma - 128 / 255).abs().max() < 1e-5
+
+
 def test_training_goes_on_from_another_run(finished, data, tmp_path):
     options = [*SMALL, "--batch-size", 2, "--lr", 0, "--steps", 1]
     mlcli("pix2pix", data, "-o", tmp_path / "next", *options, "--from", finished)
@@ -122,6 +132,7 @@ def test_training_goes_on_from_another_run(finished, data, tmp_path):
         (["--accumulate", "3"], "--accumulate 3"),
         (["--labels-a", "3"], "not a map of classes"),
         (["--device", "tpu"], "--device tpu"),
+        (["--keep-luminance"], "--channels-a 1"),
     ],
 )
 def test_mistakes_are_said(options, message, data, tmp_path):
