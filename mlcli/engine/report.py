@@ -38,7 +38,7 @@ def write(run: Run) -> None:
         run.report_file,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
         f"<h1>{text(title)}</h1><h2>Result</h2>{rows(last | single)}{tables}{pictures}"
-        f"<h2>Curves</h2>{curves or '<p>None.</p>'}"
+        + (f"<h2>Curves</h2>{curves or '<p>None yet.</p>'}" if curves or not results else "")
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
