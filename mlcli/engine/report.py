@@ -47,7 +47,7 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
         f"<h1>{text(title)}</h1>"
         + "".join(f"<h2>{text(heading)}</h2>{table(header, lines)}" for heading, header, lines in tables)
         + (f"<h2>Stages</h2><ul>{stages}</ul>" if stages else f"<h2>Result</h2>{rows(last | single)}{more}{pictures}")
-        + ("" if stages else f"<h2>Curves</h2>{curves or '<p>None.</p>'}")
+        + (f"<h2>Curves</h2>{curves or '<p>None yet.</p>'}" if curves or not (results or stages) else "")
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())

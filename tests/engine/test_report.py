@@ -44,6 +44,16 @@ def test_a_page_of_options_curves_samples_and_figures(run):
     assert page.tags.count("polyline") == 1
 
 
+def test_results_and_pictures_of_a_run_without_curves(run):
+    run.save_results({"l2": 0.01, "validation": {"accuracy": 0.875, "count": 8}})
+    images.write(torch.rand(3, 4, 4), run.folder / "misclassified.png")
+    report.write(run)
+    page = Page(run.report_file.read_text())
+    text = " ".join(page.words)
+    assert "0.01" in text and "validation" in text and "0.875" in text and "misclassified" in text
+    assert page.tags.count("img") == 1 and "Curves" not in text
+
+
 def test_samples_are_shown_from_the_first_to_the_last(run):
     assert report.shown_samples(run) == []
     for step in range(1, 31):
@@ -66,4 +76,4 @@ def test_a_curve_runs_from_left_to_right_and_high_is_up():
 
 def test_a_run_that_has_only_begun_has_a_report(run):
     report.write(run)
-    assert "<p>None.</p>" in run.report_file.read_text()
+    assert "None yet." in run.report_file.read_text()

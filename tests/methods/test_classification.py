@@ -12,7 +12,7 @@ from mlcli.engine.folders import ClassFolder, PictureSet
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, WeightsError
 from mlcli.methods import classification
-from mlcli.methods.classification import evaluate, predict, probabilities, wilson
+from mlcli.methods.classification import balanced_interval, errors, evaluate, predict, probabilities, wilson
 from tests.tiny import class_folders
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -95,6 +95,21 @@ def test_evaluation_counts():
         "f": {"accuracy": 0.0, "count": 1},
     }
     assert report["interval"] == list(wilson(2, 4))
+    assert report["balanced_accuracy"] == (0.5 + 1 + 0) / 3
+
+
+def test_the_interval_of_a_balanced_accuracy():
+    """Of one class it is that of its Beta distribution: Beta(10, 2) has 95 % between 0.5872 and 0.9772."""
+    low, high = balanced_interval([(9, 10)])
+    assert abs(low - 0.5872) < 0.01 and abs(high - 0.9772) < 0.01
+    narrow = balanced_interval([(90, 100), (450, 500)])
+    assert low < narrow[0] < 0.9 < narrow[1] < high
+
+
+def test_errors_come_the_surest_first():
+    rows = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [torch.nan, torch.nan]])
+    wrong, called = errors(rows, torch.tensor([0, 0, 0, 1]))
+    assert wrong.tolist() == [2, 1] and called[:3].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("successes, count", [(94, 100), (1, 2), (9400, 10_000)])
