@@ -153,7 +153,7 @@ def run(
     }
     recipe = complete(options, encoder)
     method = Siamese(encoder, *sets, recipe, options["false_accept_rate"], runtime, processes)
-    each = max(1, recipe.steps // 10)
+    each = max(1, recipe.steps // 5)
     plan = Plan(
         method.items,
         recipe.identities,

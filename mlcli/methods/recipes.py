@@ -87,7 +87,7 @@ class Siamese:
     dimension: int = 128
     identities: int = 32
     pictures: int = 4
-    steps: int = 3000
+    steps: int = 2000
     margin: float | None = None
     softmax_scale: float = 16.0
     optimizer: str = "muon"
