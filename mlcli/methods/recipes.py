@@ -349,6 +349,7 @@ class Adda(Adaptation):
     """ADDA, Tzeng et al. 2017. judge: what the discriminator looks at; lead: how often it must be right, or it alone
     learns (0: never mind)."""
 
+    steps: int = 5000
     judge: str = "features"
     hidden: int = 500
     lead: float = 0.0
