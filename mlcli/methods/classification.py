@@ -130,15 +130,15 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def balanced_interval(recalls: Sequence[tuple[int, int]], draws: int = 20_000) -> tuple[float, float]:
+def balanced_interval(recalls: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """95 % interval of the balanced accuracy of classes of which (right, pictures) were seen.
 
-    Brodersen et al. 2010: the chance of being right in a class has the posterior Beta(right + 1, wrong + 1); drawn for
-    all classes, their mean is a draw of the balanced accuracy.
+    It is the mean of independent proportions; the distances to the ends of their Wilson intervals add up as standard
+    deviations do (Zou and Donner 2008, eq. 10), so that it is never outside of its own interval.
     """
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    means = sum(random.beta(right + 1, count - right + 1, draws) for right, count in recalls) / len(recalls)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+    shares = [right / count for right, count in recalls]
+    ends = [wilson(right, count) for right, count in recalls]
+    mean = sum(shares) / len(shares)
+    below = math.hypot(*(p - low for p, (low, _) in zip(shares, ends, strict=True))) / len(shares)
+    above = math.hypot(*(high - p for p, (_, high) in zip(shares, ends, strict=True))) / len(shares)
+    return max(0.0, mean - below), min(1.0, mean + above)

@@ -99,11 +99,17 @@ def test_evaluation_counts():
 
 
 def test_the_interval_of_a_balanced_accuracy():
-    """Of one class it is that of its Beta distribution: Beta(10, 2) has 95 % between 0.5872 and 0.9772."""
-    low, high = balanced_interval([(9, 10)])
-    assert abs(low - 0.5872) < 0.01 and abs(high - 0.9772) < 0.01
-    narrow = balanced_interval([(90, 100), (450, 500)])
-    assert low < narrow[0] < 0.9 < narrow[1] < high
+    """Of one class it is Wilson's; it holds the truth in about 95 of 100 samples, and always the estimate."""
+    assert balanced_interval([(9, 10)]) == pytest.approx(wilson(9, 10))
+    low, high = balanced_interval([(10, 10)] * 4)
+    assert high == 1 and low == pytest.approx(1 - (1 - wilson(10, 10)[0]) / 2)
+    chances, counts = torch.tensor([0.95, 0.8, 0.6]).double(), (30, 60, 20)
+    random, held = torch.Generator().manual_seed(0), 0
+    for _ in range(1000):
+        drawn = [int((torch.rand(n, generator=random) < p).sum()) for p, n in zip(chances, counts, strict=True)]
+        low, high = balanced_interval(list(zip(drawn, counts, strict=True)))
+        held += low <= chances.mean() <= high
+    assert 930 <= held <= 970
 
 
 def test_errors_come_the_surest_first():
