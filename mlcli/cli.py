@@ -76,9 +76,19 @@ def guarded(run: Callable) -> Callable:
     return wrapper
 
 
+def wait_briefly() -> None:
+    """Let the threads of OpenMP sleep soon when they have nothing to do; before torch, whose library reads it once.
+
+    By default they spin for milliseconds, on cores that another process could use: two commands at a time, as make and
+    cron start them, took half as long again. Whoever has set how threads wait has it so.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main() -> None:
     """Entry point of `mlcli`."""
-
+    wait_briefly()
     interrupted = False
 
     def terminate(number, frame):

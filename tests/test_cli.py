@@ -59,6 +59,17 @@ def test_imports_are_light(code):
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    "given, expected", [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_without_work_sleep_unless_the_user_says_otherwise(given, expected):
+    environment = {k: v for k, v in ENVIRONMENT.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
+    code = "import os, sys; from mlcli import cli; assert 'torch' not in sys.modules; sys.argv[1:] = ['--version']\n"
+    code += "try: cli.main()\nexcept SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["mlcli", package.__version__, str(expected)]
+
+
 def test_help_is_quick():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in range(3):
