@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -128,8 +129,9 @@ def test_interrupted_it_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     begun = len(calls)
     assert begun < 20
     monkeypatch.setattr(inverses, "make", make)
-    left = mlcli(*arguments).stderr
-    assert f"{33 - begun} pairs made, {begun} up to date" in left and len(find_pairs(output).paths) == 33
+    made, kept = map(int, re.search(r"(\d+) pairs made, (\d+) up to date", mlcli(*arguments).stderr).groups())
+    # The one worker may have had a picture in hand, and finishes it after the command has said that it ends.
+    assert begun <= kept <= begun + 1 and made + kept == 33 and len(find_pairs(output).paths) == 33
 
 
 def test_depth_and_gray_are_kept_and_orientation_applied(tmp_path):
