@@ -199,8 +199,8 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def per_class(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(header, rows) of the classes."""
-    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in ("last",)}
-    kept.pop("best_possible", None)
+    moments = ("last", "best_possible")
+    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in moments}
     names = list(dict.fromkeys(name for values in kept.values() for name in values))
     header = ("class", *(TITLES.get(name, name.replace("_", " ")) for name in kept))
     return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
@@ -239,7 +239,7 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     seed = options["seed"] + number
 
     def stage(name: str) -> Run:
-        return Run(folder.folder / f"seed-{seed}" / name)
+        return folder.part(f"seed-{seed}", name)
 
     def fit(run: Run, method, plan) -> None:
         if processes.main:

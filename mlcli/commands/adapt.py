@@ -113,7 +113,7 @@ def run(
     from mlcli.commands import _adaptation as shared
     from mlcli.commands import _training
     from mlcli.engine import report
-    from mlcli.engine.files import json_text, write_json
+    from mlcli.engine.files import json_text
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device
     from mlcli.errors import UsageError
@@ -155,7 +155,7 @@ def run(
         result = {"method": options["method"], "task": options["task"]}
         result |= trial.result(trials, options["task"], data.classes, data.test)
         result["guards"] = disagreements + result["guards"]
-        write_json(folder.folder / "result.json", result)
+        folder.save_results(result)
         shared.write_pictures(folder, trials[0].pictures)
         report.write(folder, shared.report_tables(result))
         for words in result["guards"][len(disagreements) :]:

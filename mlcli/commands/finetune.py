@@ -278,11 +278,10 @@ class Work:
         """The same network from scratch on the same pictures, by the recipe of `mlcli train`."""
         from mlcli.commands import _training
         from mlcli.engine import models
-        from mlcli.engine.runs import Run
         from mlcli.engine.runtime import seed_everything
         from mlcli.methods.supervised import Supervised
 
-        run, pictures = Run(self.run.folder / "baseline"), self.training[1]
+        run, pictures = self.run.part("baseline"), self.training[1]
         seed_everything(self.recipe.seed)
         scratch = models.untrained(model, model.classes)
         same = {name: self.options[name] for name in ("seed", "flip", "translate", "balanced")}
@@ -332,7 +331,7 @@ class Work:
         names = [(classes[pictures.labels[i]], classes[called[i]]) for i in wrong.tolist()]
         labels = [f"{canvas.shortened(is_, SIDE)}\n{canvas.shortened('as ' + as_, SIDE)}" for is_, as_ in names[:SHOWN]]
         tiles = pictures.batch(shown).expand(-1, 3, -1, -1)
-        file = self.run.folder / "misclassified.png"
+        file = self.run.misclassified_file
         images.write(canvas.grid(tiles, labels, side=SIDE), file)
         results = [
             {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}

@@ -57,6 +57,10 @@ class Model:
         self.network.to(runtime.device, memory_format=runtime.memory_format)
         return self
 
+    def prepared(self, pictures: Tensor) -> Tensor:
+        """Gray or colour pictures (N, 1 or 3, H, W) of any size, as the model takes them, of the same dtype."""
+        return torch.stack([self.preprocessing.prepare(picture) for picture in pictures.expand(-1, 3, -1, -1)])
+
     def normalised(self, pictures: Tensor) -> Tensor:
         """What the network itself is given, in the memory format of its weights."""
         pictures = self.preprocessing.normalise(pictures)

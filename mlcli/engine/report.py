@@ -35,7 +35,7 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
     results = run.results()
     single = {name: value for name, value in results.items() if not isinstance(value, dict)}
     more = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
-    pictures = "".join(map(figure, sorted(run.folder.glob("*.png"))))
+    pictures = figure(run.misclassified_file) if run.misclassified_file.exists() else ""
     stages = "".join(
         f'<li><a href="{text(place)}">{text(place)}</a>'
         for place in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))

@@ -7,10 +7,10 @@ RUN/
   metrics.jsonl      one line per logged step
   samples/           pictures by step
   results.json       what was measured in the end, of commands that measure more than their curves
+  misclassified.png  the errors of a classifier, with a JSON beside it
   report.html        one offline page
 
-A run of several stages, or of several seeds, holds the run folder of each as seed-N/STAGE, and what they came to in
-result.json.
+A run that is made of several holds them as parts, run folders below its own: seed-N/STAGE, or baseline.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import io
 import json
 import math
 import platform
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -33,14 +33,15 @@ KEPT_STATES = 2
 
 
 class Run:
-    """One run folder. Only the main process of a group writes to it."""
+    """One run folder. Only the main process of a group writes to it. is_part: of the run above it, see `part`."""
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, is_part: bool = False):
+        self.folder, self.is_part = Path(folder), is_part
         self.config_file = self.folder / "config.json"
         self.model_file = self.folder / "model.safetensors"
         self.metrics_file = self.folder / "metrics.jsonl"
         self.results_file = self.folder / "results.json"
+        self.misclassified_file = self.folder / "misclassified.png"
         self.report_file = self.folder / "report.html"
         self.state_folder = self.folder / "state"
         self.samples_folder = self.folder / "samples"
@@ -81,32 +82,39 @@ class Run:
         """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
         if self.exists():
             self._clear()
-        write_json(self.config_file, {**config, "versions": versions()})
+        write_json(self.config_file, {**config, **({"part": True} if self.is_part else {}), "versions": versions()})
+
+    def part(self, *names: str) -> "Run":
+        """A run below this one that belongs to it: what replaces this one removes it too."""
+        return Run(self.folder.joinpath(*names), is_part=True)
 
     def _clear(self) -> None:
+        """Remove the files that a run writes, of its parts too, and nothing else that somebody put beside them."""
         # config.json stays until the new one takes its place: a clearing cut short can be overwritten again.
         for pattern in (
             "state/step-*.pt",
             "state/*.safetensors",
+            "candidates/step-*.safetensors",
             "samples/*.png",
             "tensorboard/*",
             "metrics.jsonl",
             "results.json",
-            "*.png",
+            "misclassified.png",
+            "misclassified.png.json",
             "report.html",
             "model.safetensors",
             "translator.safetensors",
-            "result.json",
         ):
             for file in self.folder.glob(pattern):
                 file.unlink()
-        for stage in map(Run, self.folder.glob("seed-*/*")):
-            if stage.exists():  # nothing is removed that is not of this tool
-                shutil.rmtree(stage.folder)
         self.sweep()
-        for nested in self.folder.glob("*/config.json"):  # a run for comparison
-            Run(nested.parent)._clear()
-            nested.unlink()
+        for file in (*self.folder.glob("*/config.json"), *self.folder.glob("seed-*/*/config.json")):
+            if _is_of_part(file):
+                Run(file.parent)._clear()
+                file.unlink()
+                for folder in (*file.parent.glob("*/"), file.parent):
+                    with suppress(OSError):  # of what somebody has put there it is not empty
+                        folder.rmdir()
 
     def load_config(self) -> dict:
         """Raises RunError where there is no run or its config cannot be read."""
@@ -196,6 +204,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping
     content = save(whole, metadata={"mlcli": json.dumps(description, sort_keys=True)})
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _is_of_part(config_file: Path) -> bool:
+    """Whether it is the config.json of a part of a run, and not of a run, or of anything else, by itself."""
+    try:
+        config = read_json(config_file, "")
+    except RunError:
+        return False
+    return isinstance(config, dict) and config.get("part") is True
 
 
 def read_json(path: Path, absent: str) -> dict:

@@ -36,9 +36,7 @@ def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
 
 def called(model: Model, pictures: Tensor, runtime: Runtime) -> Tensor:
     """The classes (N,) of gray or colour pictures (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
-    colour = pictures.expand(-1, 3, -1, -1)
-    prepared = torch.stack([model.preprocessing.prepare(picture) for picture in colour])
-    return predict(model, prepared, runtime).argmax(1)
+    return predict(model, model.prepared(pictures), runtime).argmax(1)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,6 @@ def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> E
 
 def accuracy(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> float:
     """Top-1 accuracy on labelled pictures of the model's size; the network is put in evaluation mode."""
-    model.network.eval()
     called = predictions(model, pictures, runtime, batch_size).argmax(1)
     return (called == pictures.labels).double().mean().item()
 

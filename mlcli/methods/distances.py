@@ -32,10 +32,9 @@ class Features:
         """
         rows = []
         for batch in pictures.split(batch_size):
-            colour = batch.expand(-1, 3, -1, -1)
-            prepared = torch.stack([self.model.preprocessing.prepare(picture) for picture in colour])
+            prepared = self.model.prepared(batch).to(self.runtime.device)
             with self.runtime.autocast():
-                values = self._activations(prepared.to(self.runtime.device))[self.layer]
+                values = self._activations(prepared)[self.layer]
             rows.append(self.model.finite(vectors(values.float(), self._layer).cpu(), self.runtime))
         return torch.cat(rows)
 

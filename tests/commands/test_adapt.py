@@ -52,7 +52,7 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
     run = tmp_path / "run"
     options = ["--test", data / "test", "--format", "json"]
     result = json.loads(adapt(data, run, *options, method=method).stdout)
-    assert result == json.loads((run / "result.json").read_text())
+    assert result == json.loads((run / "results.json").read_text())
     for name in ("source_only", "adapted", "last", "best_possible"):
         assert result[name].keys() == {"mean", "sd", "interval", "runs"} and len(result[name]["runs"]) == 1
         low, high = result[name]["interval"]
@@ -135,7 +135,7 @@ def test_two_processes_agree_with_one(data, tmp_path):
     words = [*launch, *command, "-o", tmp_path / "two", "--device", "cpu"]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
         assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
     assert two["adapted"]["mean"] == pytest.approx(one["adapted"]["mean"], abs=0.04)
@@ -149,7 +149,7 @@ def test_domains_that_disagree_are_said(data, tmp_path):
         picture.save(inverted / path.name)
     said = adapt(data, tmp_path / "run", "--steps", 1, target=inverted).stderr
     assert "polarity disagrees" in said
-    assert any("polarity" in words for words in json.loads((tmp_path / "run/result.json").read_text())["guards"])
+    assert any("polarity" in words for words in json.loads((tmp_path / "run/results.json").read_text())["guards"])
 
 
 def test_segmentation(tmp_path):

@@ -70,6 +70,28 @@ def test_a_run_is_replaced_only_with_overwrite(run):
     assert (run.folder / "notes.txt").read_text() == "mine", "a file that training did not write stays"
 
 
+def test_a_replaced_run_takes_its_parts_along_and_nothing_else(run):
+    part, other = run.part("seed-0", "source"), Run(run.folder / "another")
+    for each in (part, other):
+        each.create({"command": "train"})
+        each.log(1, {"loss": 1.0})
+        each.model_file.write_text("weights")
+    foreign = run.folder / "seed-0" / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text("[1, 2]")
+    mine = [run.folder / "grid.png", foreign / "model.safetensors", part.folder / "notes.txt"]
+    for file in (*mine, run.misclassified_file, run.results_file):
+        file.write_text("{}")
+    run.create({"command": "train"})
+    assert all(file.exists() for file in (*mine, foreign / "config.json", other.model_file, other.metrics_file))
+    assert not run.misclassified_file.exists() and run.results() == {}
+    assert [file.name for file in part.folder.iterdir()] == ["notes.txt"]
+    (part.folder / "notes.txt").unlink()
+    part.create({"command": "train"})
+    run.create({"command": "train"})
+    assert not part.folder.exists()
+
+
 def test_what_a_kill_leaves_behind_does_not_stand_in_the_way(tmp_path):
     run = Run(tmp_path / "run")
     run.state_folder.mkdir(parents=True)
@@ -124,7 +146,7 @@ def test_tensors_carry_their_description_and_the_same_bytes(tmp_path):
 def test_the_stages_of_a_former_run_go_with_it_and_other_folders_stay(tmp_path):
     run = Run(tmp_path / "run")
     run.create({"command": "adapt", "options": {}})
-    Run(run.folder / "seed-0" / "source").create({"command": "adapt", "options": {}})
+    run.part("seed-0", "source").create({"command": "adapt", "options": {}})
     (run.folder / "seed-0" / "notes").mkdir()
     run.create({"command": "adapt", "options": {}})
     assert not (run.folder / "seed-0" / "source").exists() and (run.folder / "seed-0" / "notes").exists()

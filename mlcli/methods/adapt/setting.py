@@ -18,6 +18,7 @@ from mlcli.engine.translators import Translator
 from mlcli.methods import recipes
 from mlcli.methods.adapt.encoder import last_linear
 from mlcli.methods.adapt.selection import Candidates
+from mlcli.methods.classification import predict
 from mlcli.methods.translate import translate
 
 
@@ -115,15 +116,10 @@ def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor
     return apply
 
 
-@torch.inference_mode()
 def answers(model: Model, pictures: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
     """(N, C, S, S) -> probabilities (N, K), or (N, K, S, S) of a segmenter, float32 on the CPU, in evaluation mode."""
     training = model.network.training
     model.network.eval()
-    parts = []
-    for part in pictures.split(batch_size):
-        with runtime.autocast():
-            logits = model(part.to(runtime.device))
-        parts.append(model.finite(logits.float().softmax(1).cpu(), runtime))
+    parts = [predict(model, part, runtime) for part in pictures.split(batch_size)]
     model.network.train(training)
     return torch.cat(parts)
