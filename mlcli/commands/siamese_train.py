@@ -15,10 +15,16 @@ from mlcli.methods.recipes import Siamese as Recipe
 if TYPE_CHECKING:
     from mlcli.engine.folders import ClassFolder
     from mlcli.engine.models import Model
+    from mlcli.engine.processes import Processes
+    from mlcli.engine.runtime import Runtime
 
 DEFAULT = Recipe()
-SMALL = "smallnet"
-LARGEST = 48  # side in pixels by default: what takes minutes
+SMALL, EMBEDDED = "smallnet", "cifarnet"
+LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
+FISHER = recipes.Fisher()
+# What --loss fisher makes use of; the rest is of the descent
+OF_FISHER = {"data", "output", "loss", "model", "weights", "layer", "val", "false_accept_rate", "size", "flip"}
+OF_FISHER |= {"content", "views", "seed", "device", "precision", "workers", "save_every", "overwrite", "resume", "quiet"}
 
 
 class Loss(StrEnum):
@@ -26,6 +32,7 @@ class Loss(StrEnum):
     triplet = "triplet"
     contrastive = "contrastive"
     weighted_l1 = "weighted-l1"
+    fisher = "fisher"
 
 
 class Optimizer(StrEnum):
@@ -42,11 +49,20 @@ def run(
         Path, typer.Argument(help="A folder with one folder of pictures for each identity.", show_default=False)
     ],
     output: option.RunFolder,
-    loss: Annotated[Loss, typer.Option("--loss", help="Of the distances of a batch.")] = DEFAULT_LOSS,
+    loss: Annotated[
+        Loss,
+        typer.Option("--loss", help="Of the distances; fisher is solved for, on maps of a --model that has learned."),
+    ] = DEFAULT_LOSS,
     model: Annotated[
-        str, typer.Option("--model", help="smallnet, which begins anew, or a backbone: any model, or a run.")
-    ] = SMALL,
+        str | None,
+        typer.Option(
+            "--model", help="smallnet, which begins anew, or any other; of fisher cifarnet."
+        ),
+    ] = None,
     weights: option.Weights = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help=f"Of the maps that fisher compares; default {FISHER.layer}.")
+    ] = None,
     val: Annotated[
         str, typer.Option("--val", help="A folder of other identities, or the share of those in DATA to hold out.")
     ] = "0.2",
@@ -58,7 +74,9 @@ def run(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=16, help=f"Side in pixels; default that of the first picture, at most {LARGEST}."),
+        typer.Option(
+            "--size", min=16, help="Side in pixels; default the first picture's, at most 48, of fisher 64."
+        ),
     ] = None,
     gray: Annotated[
         bool | None, typer.Option("--gray/--color", help="One channel or three; default by the first picture.")
@@ -115,55 +133,42 @@ def run(
     It holds for identities that were not among them. A folder of folders is a group of identities, as an alphabet is of
     characters. Some identities are held out whole; by their pairs the threshold is calibrated: below it two pictures
     count as the same. `mlcli siamese-verify` applies the run.
+
+    Of some dozens of identities take --loss fisher: a network that has learned of other things is kept, and a metric
+    solved for on its maps; each identity is then held out once for the threshold, and the result is of all.
     """
     from mlcli.commands import _training
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device, seed_everything
-    from mlcli.engine.training import Plan
-    from mlcli.errors import UsageError
     from mlcli.methods import embedding
-    from mlcli.methods.siamese import Siamese
     from mlcli.methods.verification import require_pairs
 
     processes = Processes(choose_device(device))
     folder, options = _training.open_run("siamese-train", context, output, overwrite=overwrite, resume=resume)
     processes.wait()  # all have looked at the folder before one writes to it
     runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
-    if options["orientations"] not in (1, 4, 8):
-        raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
-    if options["weights"] and options["model"] == SMALL:
-        raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
+    solves = options["loss"] == Loss.fisher.value
+    options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
+    _check(options, context, solves)
 
-    training, validation = _data(options["data"], options["val"], options["seed"], processes.main)
+    training, validation = _data(options["data"], options["val"], options["seed"], processes.main, in_turn=solves)
     seed_everything(options["seed"])
-    encoder = embedding.encoder(
-        options["model"], options["weights"], options["dimension"], *_size_and_channels(options, training)
-    )
+    if solves:
+        own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
+        encoder = embedding.trained(options["model"], options["weights"], options["layer"] or FISHER.layer, own)
+    else:
+        size_and_channels = options["size"] or _size(training, SMALL), _channels(options["gray"], training)
+        encoder = embedding.encoder(options["model"], options["weights"], options["dimension"], *size_and_channels)
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
     prepare = embedding.preparation(encoder, options["content"])
-    sets = [
-        _training.read_pictures(part, size, channels, workers, processes, quiet, prepare)
-        for part in (training, validation)
-    ]
-    require_pairs(sets[0].labels, training.root)
-    require_pairs(sets[1].labels, f"{validation.root} (validation)")
-    data = {
-        name: _training.summary(part, pictures)
-        for name, part, pictures in zip(("training", "validation"), (training, validation), sets, strict=True)
-    }
-    recipe = complete(options, encoder)
-    method = Siamese(encoder, *sets, recipe, options["false_accept_rate"], runtime, processes)
-    each = max(1, recipe.steps // 5)
-    plan = Plan(
-        method.items,
-        recipe.identities,
-        recipe.steps,  # more epochs than there can be
-        recipe.seed,
-        save_every=options["save_every"],
-        sample_every=recipe.steps,
-        evaluate_every=each,
-        max_steps=recipe.steps,
-    )
+    sets, data = {}, {}
+    for name, part in (("training", training), ("validation", validation)):
+        if part is not None:
+            sets[name] = _training.read_pictures(part, size, channels, workers, processes, quiet, prepare)
+            require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
+            data[name] = _training.summary(part, sets[name])
+    make = _solved if solves else _descended
+    recipe, method, plan = make(options, encoder, sets, runtime, processes)
     processes.check_batch(plan.batch_size)
     if processes.main:
         _training.start(folder, "siamese-train", options | asdict(recipe) | {"size": size}, data, resume=resume)
@@ -174,8 +179,66 @@ def run(
     processes.close()
 
 
-def _data(data: str, val: str, seed: int, says: bool) -> tuple["ClassFolder", "ClassFolder"]:
-    """(training, validation) pictures by identity, no identity in both."""
+def _check(options: dict, context: typer.Context, solves: bool) -> None:
+    """Raise UsageError for options that contradict each other."""
+    from mlcli.errors import UsageError
+
+    if options["orientations"] not in (1, 4, 8):
+        raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
+    if options["weights"] and options["model"] == SMALL:
+        raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
+    if solves and options["model"] == SMALL:
+        raise UsageError(f"--loss fisher: {SMALL} begins anew; name a --model that has learned already")
+    if options["layer"] and not solves:
+        raise UsageError("--layer: is of --loss fisher; the other losses learn the whole network")
+    for name in context.params.keys() - OF_FISHER if solves else ():
+        if context.get_parameter_source(name).name != "DEFAULT":
+            raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
+
+
+def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
+    """(recipe, method, plan) of a network that learns step by step."""
+    from mlcli.engine.training import Plan
+    from mlcli.methods.siamese import Siamese
+
+    recipe = complete(options, encoder)
+    method = Siamese(
+        encoder, sets["training"], sets["validation"], recipe, options["false_accept_rate"], runtime, processes
+    )
+    plan = Plan(
+        method.items,
+        recipe.identities,
+        recipe.steps,  # more epochs than there can be
+        recipe.seed,
+        save_every=options["save_every"],
+        sample_every=recipe.steps,
+        evaluate_every=max(1, recipe.steps // 5),
+        max_steps=recipe.steps,
+    )
+    return recipe, method, plan
+
+
+def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
+    """(recipe, method, plan) of a metric on maps."""
+    from mlcli.commands._training import held_share
+    from mlcli.engine.training import Plan
+    from mlcli.methods.fisher import Fisher
+
+    chosen = {field.name: options[field.name] for field in fields(FISHER) if options.get(field.name) is not None}
+    recipe = replace(FISHER, **chosen)
+    if "validation" not in sets:
+        recipe = replace(recipe, folds=round(1 / held_share(options["val"])))
+    training, validation = sets["training"], sets.get("validation")
+    method = Fisher(encoder, training, validation, recipe, options["false_accept_rate"], runtime, processes)
+    batch = recipe.batch_size * processes.count
+    return recipe, method, Plan(method.items(batch), batch, 1, recipe.seed, save_every=options["save_every"])
+
+
+def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
+    """(training, validation) pictures by identity, no identity in both.
+
+    in_turn: a share is not held out here but, by the method, each identity once; then there is no validation set.
+    """
     from mlcli.commands._identities import read_identities
     from mlcli.commands._training import held_share
     from mlcli.engine.identities import hold_out
@@ -183,7 +246,8 @@ def _data(data: str, val: str, seed: int, says: bool) -> tuple["ClassFolder", "C
 
     training, contents = read_identities(data, says)
     if not Path(val).is_dir():
-        return hold_out(training, held_share(val), seed)
+        share = held_share(val)
+        return (training, None) if in_turn else hold_out(training, share, seed)
     validation, _ = read_identities(val, says, contents)
     both = sorted(set(training.classes) & set(validation.classes))
     if both and says:
@@ -191,18 +255,23 @@ def _data(data: str, val: str, seed: int, says: bool) -> tuple["ClassFolder", "C
     return training, validation
 
 
-def _size_and_channels(options: dict, training: "ClassFolder") -> tuple[int, int]:
-    """Those of the options or, where they leave it open, of the first picture that can be read."""
-    from mlcli.engine import images, models
+def _size(training: "ClassFolder", model: str) -> int:
+    """The side of the first picture that can be read, as far as it suits the model."""
+    from mlcli.engine import models
+
+    return min(LARGEST[model], models.default_size(model, training.paths))
+
+
+def _channels(gray: bool | None, training: "ClassFolder") -> int:
+    """By the option or, where it leaves it open, the first picture that can be read."""
+    from mlcli.engine import images
     from mlcli.engine.folders import decode
 
-    size = options["size"] or min(LARGEST, models.default_size(models.SMALLNET, training.paths))
-    if options["gray"] is not None:
-        return size, 1 if options["gray"] else 3
+    if gray is not None:
+        return 1 if gray else 3
     pictures = (picture for _, picture in decode(training.paths, workers=0) if not isinstance(picture, Exception))
     first = next(pictures, None)
-    gray = first is not None and bool((first == images.to_gray(first)).all())
-    return size, 1 if gray else 3
+    return 1 if first is not None and bool((first == images.to_gray(first)).all()) else 3
 
 
 def complete(options: dict, encoder: "Model") -> Recipe:

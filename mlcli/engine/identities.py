@@ -4,6 +4,7 @@ import os
 from pathlib import Path, PurePath
 
 import torch
+from torch import Tensor
 
 from mlcli.engine.folders import ClassFolder, find_images
 from mlcli.engine.runtime import generator
@@ -74,3 +75,23 @@ def _only(folder: ClassFolder, identities: list[int]) -> ClassFolder:
     kept = [(path, place[label]) for path, label in zip(folder.paths, folder.labels, strict=True) if label in place]
     paths, labels = (list(column) for column in zip(*kept, strict=True))
     return ClassFolder(folder.root, tuple(folder.classes[old] for old in identities), paths, labels)
+
+
+def folds(identities: Tensor, count: int, seed: int) -> Tensor:
+    """(N,) the fold of each picture, 0 to `count` - 1 or less, by its identity (N,): whole ones, drawn by the seed.
+
+    Every fold has two identities of two pictures or more, or it would have nothing to compare; those of one picture go
+    round. Raises DataError where there are too few for two folds.
+    """
+    present, counts = identities.unique(return_counts=True)
+    several = present[counts > 1]
+    count = min(count, len(several) // 2)
+    if count < 2:
+        raise DataError(
+            f"{len(several)} identities with two pictures or more, too few to hold some out in turn; four are needed, "
+            "or name a folder of others with --val"
+        )
+    order = torch.cat([several[torch.randperm(len(several), generator=generator(seed, HELD))], present[counts < 2]])
+    fold_of = torch.empty(int(identities.max()) + 1, dtype=torch.int64)
+    fold_of[order] = torch.arange(len(order)) % count
+    return fold_of[identities]

@@ -1,27 +1,30 @@
 """A Siamese network: one encoder for both pictures, a distance, and a threshold that was calibrated on unseen pairs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.engine import models
 from mlcli.engine.content import cut_to_content
 from mlcli.engine.distortions import Distortion
+from mlcli.engine.features import Activations, resolve
 from mlcli.engine.files import file_hash
 from mlcli.engine.folders import map_pictures
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import ImageError, WeightsError
-from mlcli.methods.metric_learning import Sphere, WeightedL1
+from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.methods.metric_learning import Sphere, WeightedL1, Whitened
 from mlcli.methods.roc import Logistic, Roc, platt
 
 KIND = "Siamese network"
-SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1}
+SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
+PLACES = 3  # along each side, to which maps are averaged: fewer than they have, since no two faces lie alike
 VIEWS = Distortion(rotation=8.0, scale=0.1)  # of a picture, over which f is averaged
 SPACE = "space."  # how the names of the tensors of the space begin, in the file
 
@@ -54,8 +57,9 @@ class Calibration:
 class Siamese:
     """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
 
-    f is the mean over so many `views` of a picture, slightly turned and scaled, and over their mirror images if
-    `mirrored`. content: it sees the part of a picture that stands out from the border.
+    With a `layer` its maps take the place of the outputs (see `places`). f is the mean over so many `views` of a
+    picture, slightly turned and scaled, and over their mirror images if `mirrored`. content: it sees the part of a
+    picture that stands out from the border.
     """
 
     model: Model
@@ -65,10 +69,16 @@ class Siamese:
     content: bool
     runtime: Runtime
     calibration: Calibration | None = None
+    layer: str = ""
 
     @torch.inference_mode()
     def points(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
+        return self.model.finite(self.space(self.seen(pictures).mean(0)).cpu(), self.runtime)
+
+    @torch.inference_mode()
+    def seen(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> (V, N, D) float32, what the encoder makes of each view."""
         pictures = to_unit(pictures).to(self.runtime.device)
         seen = [pictures]
         for view in VIEWS.around(self.views)[1:].to(pictures.device):
@@ -76,8 +86,15 @@ class Siamese:
         if self.mirrored:
             seen += [view.flip(-1) for view in seen]
         with self.runtime.autocast():
-            outputs = torch.stack([self.model(view).float() for view in seen]).mean(0)
-        return self.model.finite(self.space(outputs).cpu(), self.runtime)
+            return torch.stack([self.encode(view).float() for view in seen])
+
+    @cached_property
+    def encode(self) -> Callable[[Tensor], Tensor]:
+        """(N, C, H, W) in [0, 1] -> (N, D)."""
+        if not self.layer:
+            return self.model
+        activations = Activations(self.model, [self.layer])
+        return lambda pictures: places(activations(pictures)[self.layer])
 
     def of_files(
         self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
@@ -104,12 +121,21 @@ class Siamese:
         space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
         calibration = None if self.calibration is None else asdict(self.calibration)
         own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.mirrored, "content": self.content}
-        return self.model.describe() | own | {"calibration": calibration}
+        return self.model.describe() | own | {"layer": self.layer, "calibration": calibration}
 
     @cached_property
     def hash(self) -> str:
         """sha256 of the file that it was read from."""
         return file_hash(self.model.weights_file)
+
+
+def places(maps: Tensor) -> Tensor:
+    """Maps of a layer (N, C, H, W), at least 0 -> (N, C * 9), of length 1: roots of their means over 3 x 3 regions.
+
+    Roots keep a few strong places from deciding alone (Arandjelovic and Zisserman 2012).
+    """
+    means = F.adaptive_avg_pool2d(maps.float(), PLACES).clamp_min(0)
+    return F.normalize(means.sqrt().flatten(1))
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
@@ -132,6 +158,19 @@ def encoder(name: str, weights: Path | None, dimension: int, size: int, channels
     return model
 
 
+def trained(name: str, weights: Path | None, layer: str, size: int | None) -> Model:
+    """A model that has learned already, to be used up to a layer of maps, and for pictures of another `size` if given.
+
+    Raises UsageError where it has no such layer, or one without maps.
+    """
+    model = models.load(name, weights)
+    if size is not None:
+        model.preprocessing = replace(model.preprocessing, resize=None, crop=size)
+    if not (found := resolve(model, layer)).is_map or found.channels_last:
+        raise UsageError(f"--layer {layer}: {found.kind} without maps; take a convolutional layer (see `mlcli layers`)")
+    return model
+
+
 def load(run: str | Path, runtime: Runtime) -> Siamese:
     """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
     file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
@@ -141,14 +180,15 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
     model = models.described(tensors, description, file, str(run), KIND)
     try:
-        space = SPACES[description["space"]](len(model.classes))
+        layer = str(description["layer"])
+        space = SPACES[description["space"]](len(own["centre"]) if layer else len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
         seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
     model.network.eval().requires_grad_(False)
-    return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration)
+    return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration, layer)
 
 
 def _calibration(description: Mapping) -> Calibration:

@@ -42,6 +42,20 @@ class WeightedL1(nn.Module):
         return F.softplus(self.weight) * f.sigmoid()
 
 
+class Whitened(nn.Module):
+    """d(a, b) = |u(a) - u(b)|_2 with u = A (f - m) / |A (f - m)|, A and m solved for and not descended to (fisher)."""
+
+    norm = 2.0
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(dimension))
+        self.register_buffer("factor", torch.eye(dimension))
+
+    def forward(self, f: Tensor) -> Tensor:
+        return F.normalize((f - self.centre) @ self.factor.T)
+
+
 def pairwise(points: Tensor, norm: float) -> Tensor:
     """d of all pairs (N, N) of points (N, D), with gradients that are finite everywhere."""
     if norm == 1:

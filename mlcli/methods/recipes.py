@@ -108,6 +108,24 @@ class Siamese:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Fisher:
+    """`mlcli siamese-train --loss fisher`. between, shrinkage: beta and lambda of methods.fisher.
+
+    folds: of identities, each left out once. The other fields are as in Siamese.
+    """
+
+    layer: str = "conv2"
+    between: float = 0.1
+    shrinkage: float = 0.1
+    folds: int = 5
+    batch_size: int = 20
+    flip: bool = False
+    content: bool = False
+    views: int = 5
+    seed: int = 0
+
+
 # Rates of AdamW: of what learns beside Muon or without it, and of a backbone that has learned already
 RATE, RATE_OF_BACKBONE = 2e-3, 3e-4
 MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}

@@ -10,14 +10,12 @@ their own, since a character on its side is another one (Santoro et al. 2016).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
-from mlcli.engine import canvas
 from mlcli.engine.distortions import Distortion
 from mlcli.engine.ema import Average
 from mlcli.engine.folders import PictureSet
@@ -25,16 +23,14 @@ from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.optimizers import ConvolutionMuon
 from mlcli.engine.processes import Processes
-from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.engine.training import SCHEDULES
 from mlcli.methods import embedding, recipes
-from mlcli.methods.embedding import Calibration
+from mlcli.methods.calibrated import Calibrated
 from mlcli.methods.metric_learning import LOSSES
 from mlcli.methods.verification import Pairs, all_pairs
 
 PICTURES, DISTORTIONS = 24, 25  # purposes of the random streams
-SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, pictures in a row of it
 
 
 class Batch(NamedTuple):
@@ -55,7 +51,7 @@ class Embedder(nn.Module):
         return self.space(self.network(pictures).float())
 
 
-class Siamese:
+class Siamese(Calibrated):
     """Training of one network; the engine's loop drives it. Its items are identities, not pictures.
 
     validation: pictures of other identities, by whose pairs the result is measured and the threshold calibrated.
@@ -162,44 +158,12 @@ class Siamese:
         seeing = self.recipe.views, self.recipe.flip, self.recipe.content
         return embedding.Siamese(model, average.space, *seeing, Runtime(self.runtime.device, "fp32"))
 
-    def compared(self) -> tuple[Pairs, Calibration]:
-        """The pairs of the validation set by the result, and what they say."""
+    def compared(self) -> Pairs:
+        """The pairs of the validation set by the result."""
         result = self.result
         rows = torch.arange(len(self.validation)).split(200)
         points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
-        pairs = all_pairs(result, points, self.validation.labels, self.recipe.seed)
-        return pairs, Calibration.of(pairs.roc, self.asked)
-
-    def evaluate(self) -> dict[str, float]:
-        _, found = self.compared()
-        return {"val_eer": found.equal_error, "val_auc": found.auc, "threshold": found.threshold}
-
-    def samples(self) -> dict[str, Image]:
-        """The hardest pairs of the validation set: different identities that are near, and one that is far from itself.
-
-        Two pictures side by side are a pair, with its distance.
-        """
-        pairs, _ = self.compared()
-        shown = []
-        for of_one in (False, True):
-            numbers = (pairs.same == of_one).nonzero()[:, 0]
-            order = pairs.distances[numbers].argsort(descending=of_one)
-            shown.append(numbers[order[:SHOWN]])
-        chosen = torch.cat(shown)
-        pictures = torch.stack([pairs.first[chosen], pairs.second[chosen]], 1).flatten()
-        kinds = ["different"] * len(shown[0]) + ["same"] * len(shown[1])
-        labels = [
-            label
-            for kind, distance in zip(kinds, pairs.distances[chosen].tolist(), strict=True)
-            for label in (kind, f"{distance:.3f}")
-        ]
-        tiles = self.validation.batch(pictures).expand(-1, 3, -1, -1)
-        return {"hardest": canvas.grid(tiles, labels, columns=COLUMNS, side=72)}
-
-    def save_model(self, run: Run) -> None:
-        result = self.result
-        _, result.calibration = self.compared()
-        run.save_model(result.state(), result.describe() | {"recipe": asdict(self.recipe)})
+        return all_pairs(result, points, self.validation.labels, self.recipe.seed)
 
 
 def members(labels: Tensor) -> list[Tensor]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-OPTIONS = {"faces": ["--flip"], "characters": ["--content", "--orientations", "8"]}
+OPTIONS = {"faces": ["--loss", "fisher", "--flip"], "characters": ["--content", "--orientations", "8"]}
 ASKED = (0.1, 0.05, 0.02, 0.01)
 
 

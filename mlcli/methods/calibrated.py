@@ -1,0 +1,65 @@
+"""What the ways to a Siamese network share: pairs of identities that it has not seen, and what is told of them."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from mlcli.engine import canvas
+from mlcli.engine.folders import PictureSet
+from mlcli.engine.runs import Run
+from mlcli.methods import embedding
+from mlcli.methods.embedding import Calibration
+from mlcli.methods.verification import Pairs
+
+SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, pictures in a row of it
+
+
+class Calibrated:
+    """A method whose result is calibrated; `compared` pairs are of pictures of `validation`.
+
+    asked: the false accept rate that the threshold is for; None for that of equal error.
+    """
+
+    validation: PictureSet
+    recipe: Any
+    asked: float | None
+
+    @property
+    def result(self) -> embedding.Siamese:
+        raise NotImplementedError
+
+    def compared(self) -> Pairs:
+        raise NotImplementedError
+
+    def evaluate(self) -> dict[str, float]:
+        found = Calibration.of(self.compared().roc, self.asked)
+        return {"val_eer": found.equal_error, "val_auc": found.auc, "threshold": found.threshold}
+
+    def samples(self) -> dict[str, Image]:
+        """The hardest pairs of the validation set: different identities that are near, and one that is far from itself.
+
+        Two pictures side by side are a pair, with its distance.
+        """
+        pairs = self.compared()
+        shown = []
+        for of_one in (False, True):
+            numbers = (pairs.same == of_one).nonzero()[:, 0]
+            order = pairs.distances[numbers].argsort(descending=of_one)
+            shown.append(numbers[order[:SHOWN]])
+        chosen = torch.cat(shown)
+        pictures = torch.stack([pairs.first[chosen], pairs.second[chosen]], 1).flatten()
+        kinds = ["different"] * len(shown[0]) + ["same"] * len(shown[1])
+        labels = [
+            label
+            for kind, distance in zip(kinds, pairs.distances[chosen].tolist(), strict=True)
+            for label in (kind, f"{distance:.3f}")
+        ]
+        tiles = self.validation.batch(pictures).expand(-1, 3, -1, -1)
+        return {"hardest": canvas.grid(tiles, labels, columns=COLUMNS, side=72)}
+
+    def save_model(self, run: Run) -> None:
+        result = self.result
+        result.calibration = Calibration.of(self.compared().roc, self.asked)
+        run.save_model(result.state(), result.describe() | {"recipe": asdict(self.recipe)})
