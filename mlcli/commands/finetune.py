@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
 from mlcli.methods import recipes
@@ -29,9 +30,7 @@ SHOWN, SIDE = 60, 96  # pictures of a contact sheet, and pixels a side
 
 def run(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)
-    ],
+    data: learning.Data,
     output: option.RunFolder,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
@@ -52,12 +51,8 @@ def run(
     copies: Annotated[
         int, typer.Option("--copies", min=0, max=100, help="Of each picture: its mirror image, then shifted ones.")
     ] = DEFAULT.copies,
-    flip: Annotated[
-        bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")
-    ] = DEFAULT.flip,
-    translate: Annotated[
-        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
-    ] = DEFAULT.translate,
+    flip: learning.Flip = DEFAULT.flip,
+    translate: learning.Translate = DEFAULT.translate,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of the deeper layers.")] = DEFAULT.epochs,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a tenth of DATA.")
@@ -66,7 +61,7 @@ def run(
     decay: Annotated[
         float, typer.Option("--decay", min=0, max=1, help="The rate of a stage by that of the one above it.")
     ] = DEFAULT.decay,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
+    weight_decay: learning.WeightDecay = DEFAULT.weight_decay,
     baseline: Annotated[
         bool,
         typer.Option("--baseline/--no-baseline", help="Train the same network from scratch too, to compare (--val)."),
