@@ -14,8 +14,9 @@ from mlcli.methods import recipes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.engine.folders import ClassFolder, PictureSet
+    from mlcli.engine.folders import ClassFolder
     from mlcli.engine.models import Model
+    from mlcli.engine.picture_set import PictureSet
     from mlcli.engine.processes import Processes
     from mlcli.engine.runs import Run
     from mlcli.engine.runtime import Runtime

@@ -194,7 +194,7 @@ def _data(data: str, val: str, seed: int, says: bool) -> tuple["ClassFolder", "C
 def _size_and_channels(options: dict, training: "ClassFolder") -> tuple[int, int]:
     """Those of the options or, where they leave it open, of the first picture that can be read."""
     from mlcli.engine import images, models
-    from mlcli.engine.folders import decode
+    from mlcli.engine.decoding import decode
 
     size = options["size"] or min(LARGEST, models.default_size(models.SMALLNET, training.paths))
     if options["gray"] is not None:

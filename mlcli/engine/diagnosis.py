@@ -10,7 +10,7 @@ import torch
 
 import mlcli
 from mlcli.engine import models
-from mlcli.engine.folders import available_processors
+from mlcli.engine.decoding import available_processors
 from mlcli.engine.runtime import Runtime, cpu_capabilities, native_bf16
 from mlcli.errors import WeightsError
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.engine import images
-from mlcli.engine.folders import decode
+from mlcli.engine.decoding import decode
 from mlcli.engine.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
 

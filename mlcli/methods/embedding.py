@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mlcli.engine import models
 from mlcli.engine.content import cut_to_content
+from mlcli.engine.decoding import map_pictures
 from mlcli.engine.distortions import Distortion
 from mlcli.engine.files import file_hash
-from mlcli.engine.folders import map_pictures
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime

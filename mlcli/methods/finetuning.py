@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mlcli.engine import blocks, features, models, stages
 from mlcli.engine.features import Activations, Layer
-from mlcli.engine.folders import PictureSet
 from mlcli.engine.models import Model
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.errors import UsageError

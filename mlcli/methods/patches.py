@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.engine import features, images
+from mlcli.engine.decoding import decode
 from mlcli.engine.features import SIGNED, Activations, Layer
-from mlcli.engine.folders import decode
 from mlcli.engine.models import Model
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
