@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.engine import blocks, features, models, stages
-from mlcli.engine.features import Activations, Layer
+from mlcli.engine.features import Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes

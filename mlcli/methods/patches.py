@@ -25,7 +25,8 @@ from torch import Tensor
 
 from mlcli.engine import features, images, srgb
 from mlcli.engine.decoding import decode
-from mlcli.engine.features import SIGNED, Activations, Layer
+from mlcli.engine.features import SIGNED, Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
