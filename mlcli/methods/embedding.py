@@ -16,6 +16,7 @@ from mlcli.engine.files import file_hash
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import read_tensors
 from mlcli.errors import ImageError, WeightsError
 from mlcli.methods.metric_learning import Sphere, WeightedL1
 from mlcli.methods.roc import Logistic, Roc, platt
@@ -137,7 +138,7 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
     file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
     if (file.parent / "config.json").is_file() and not file.exists():
         raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
-    tensors, description = models.read_tensors(file)
+    tensors, description = read_tensors(file)
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
     model = models.described(tensors, description, file, str(run), KIND)
     try:
