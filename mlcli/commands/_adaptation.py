@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.commands import _pictures, _training
 from mlcli.commands._report import Progress, complain, table
 from mlcli.methods.adapt import METHODS
-from mlcli.methods.recipes import Adaptation
+from mlcli.methods.adapt.recipes import Adaptation
 
 if TYPE_CHECKING:
     from mlcli.engine.domains import Domain
