@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine.pairs import Kind
+from mlcli.engine.pairs import Kind, unpaired
 from mlcli.engine.runtime import generator
 
 SUBSET = 11  # purpose of the random stream
@@ -73,7 +73,7 @@ class Domain:
 
 
 class Unpaired:
-    """Two domains as `pairs.UnpairedSets` are for training by cycle consistency: A the source, B the target."""
+    """Two domains for training by cycle consistency, A the source, B the target: as `pairs.UnpairedSets`, uncut."""
 
     def __init__(self, source: Domain, target: Domain):
         self.sides = (source, target)
@@ -86,16 +86,11 @@ class Unpaired:
         """(1, n) for `batch`: the picture of B."""
         return torch.rand(1, n, generator=random, dtype=torch.float64)
 
-    def places(self, indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Which picture of A, which of B."""
-        a, b = (indices % len(side) for side in self.sides)
-        return a, b if drawn is None else (drawn[0] * len(self.sides[1])).long()
-
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(A, B), each (N, C, S, S) uint8; without `drawn` picture i of each."""
-        places = self.places(indices, drawn)
+        places = unpaired(self.sides, indices, drawn)
         return tuple(side.pictures[place] for side, place in zip(self.sides, places, strict=True))
 
     def names(self, indices: Tensor, drawn: Tensor | None = None) -> list[str]:
-        places = self.places(indices, drawn)
+        places = unpaired(self.sides, indices, drawn)
         return [name for side, place in zip(self.sides, places, strict=True) for name in side.names(place)]
