@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.commands import _pictures, _training
 from mlcli.commands._report import Progress, complain, table
 from mlcli.methods.adapt import METHODS
-from mlcli.methods.recipes import Adaptation
+from mlcli.methods.adapt.recipes import Adaptation
 
 if TYPE_CHECKING:
     from mlcli.engine.domains import Domain
@@ -114,56 +114,25 @@ def _classified(root: str, size: int, classes, *, labelled: bool, workers, proce
     """(the pictures of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
     from mlcli.engine.domains import Domain
     from mlcli.engine.folders import ClassFolder
-    from mlcli.errors import DataError
 
     folder = ClassFolder.open(root, classes) if labelled else ClassFolder.of_one(_paths(root, "classify"))
     pictures = _training.read_pictures(folder, size, 3, workers, processes, quiet)
-    if pictures.pixels is None:
-        raise DataError(
-            f"{root}: too many pictures of {size} pixels to hold in memory; take fewer, or a smaller --size"
-        )
-    return Domain(pictures.pixels, pictures.paths, pictures.labels if labelled else None), folder.classes
+    return Domain.classified(root, pictures, labelled=labelled), folder.classes
 
 
 def _segmented(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
     """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
-    import torch
-
-    from mlcli.engine import images
-    from mlcli.engine.domains import Domain
-    from mlcli.engine.pairing import Pairing, match
-    from mlcli.engine.pairs import Framing, Kind, PairSet, Store
-    from mlcli.errors import DataError
+    from mlcli.engine import domains
 
     paths = _paths(root, "segment")
     with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
         loading = {"workers": workers, "progress": lambda done, _: bar.to(done)}
-        if labelled:
-            places = [Path(root) / "images", Path(root) / "masks"]
-            for place in places:
-                if not place.is_dir():
-                    raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/")
-            pairing: Pairing = match(Path(root), "images/ and masks/", *places)
-            data = PairSet.load(pairing, (Kind(3), Kind(1, 256)), Framing((size, size), (size, size)), **loading)
-            problems, items = data.problems, [pair[0] for pair in data.store.items]
-        else:
-            data = Store(paths, lambda path: (Kind(3).resize(Kind(3).read(path), (size, size)),), **loading)
-            problems, items = data.problems, data.items
+        store, problems = (
+            domains.read_masked(root, size, **loading) if labelled else domains.read_unmasked(paths, size, **loading)
+        )
     for problem in problems if processes.main else ():
         complain(problem)
-    if not items:
-        raise DataError(f"{root}: no readable picture in it")
-    store = data.store if labelled else data
-    parts = list(zip(*(store.get([index])[0] for index in range(len(items))), strict=True))
-    pictures = torch.stack([images.to_bytes(picture) for picture in parts[0]])
-    if not labelled:
-        return Domain(pictures, items), classes
-    masks = torch.cat(parts[1]).long()
-    if classes is None:
-        classes = ("background", *(f"class {number}" for number in range(1, int(masks.max()) + 1)))
-    if masks.max() >= len(classes):
-        raise DataError(f"{root}: its masks hold class {int(masks.max())}, the source knows 0 to {len(classes) - 1}")
-    return Domain(pictures, items, masks), classes
+    return domains.segmented(root, store, classes)
 
 
 def figures(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -9,9 +9,10 @@ from torch import Tensor
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress
 from mlcli.engine import features
-from mlcli.engine.features import Layer
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.units import parse_units, split_unit
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.methods import patches as method
 from mlcli.methods.patches import GROUPS, Patch, Patches
@@ -19,12 +20,12 @@ from mlcli.methods.patches import GROUPS, Patch, Patches
 
 def named_units(model: Model, given: str, units: str) -> tuple[str, Layer, list[int]]:
     """--layer, which may name a unit too, and --units: the address, its layer and the units. Raises UsageError."""
-    address, unit = features.split_unit(given)
+    address, unit = split_unit(given)
     address = address.removesuffix(features.SIGNED)
     if unit is not None and units != "all":
         raise UsageError(f"--layer {given}: names a unit; leave --units out, or the unit")
     layer = features.resolve(model, address)
-    return address, layer, features.parse_units(units if unit is None else str(unit), layer)
+    return address, layer, parse_units(units if unit is None else str(unit), layer)
 
 
 def search(

@@ -81,7 +81,7 @@ def height_and_width(text: str) -> tuple[int, int]:
 class Readable:
     """Iterates over (number, transformed picture) of the paths that can be read, and names the others.
 
-    count, failures: of those read so far. bar: moves with each. window, workers: of `folders.decode`.
+    count, failures: of those read so far. bar: moves with each. window, workers: of `decoding.decode`.
     """
 
     def __init__(self, paths: list[Path], transform: Callable, bar: Progress, *, window: int, workers: int | None):
@@ -90,7 +90,7 @@ class Readable:
         self.count = self.failures = 0
 
     def __iter__(self) -> Iterator[tuple]:
-        from mlcli.engine.folders import decode
+        from mlcli.engine.decoding import decode
         from mlcli.errors import ImageError
 
         for number, picture in decode(self.paths, self.transform, workers=self.workers, window=self.window):

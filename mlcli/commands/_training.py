@@ -10,7 +10,8 @@ import typer
 from mlcli.commands._report import Progress, complain
 from mlcli.commands._result import resume_command
 from mlcli.engine import report, training
-from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.tensorboard import Curves

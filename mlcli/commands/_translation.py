@@ -64,7 +64,6 @@ Load = Annotated[
     typer.Option("--load-size", help="What pictures are brought to before a window is cut; default 286/256 of --size."),
 ]
 PreprocessOption = Annotated[Preprocess, typer.Option("--preprocess", help="How pictures come to --size.")]
-Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")]
 ChannelsA = Annotated[int, typer.Option("--channels-a", min=1, max=3, help="1 for gray pictures in A, else 3.")]
 ChannelsB = Annotated[int, typer.Option("--channels-b", min=1, max=3, help="1 for gray pictures in B, else 3.")]
 LabelsA = Annotated[int, typer.Option("--labels-a", min=0, max=256, help="A holds maps of so many classes.")]
@@ -95,7 +94,6 @@ From = Annotated[
     Path | None, typer.Option("--from", help="A run, or its model.safetensors, whose generators to begin with.")
 ]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1)]
 Accumulate = Annotated[
     int, typer.Option("--accumulate", min=1, help="Parts that a batch is computed in, to save memory.")

@@ -25,12 +25,13 @@ def run(
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.engine import canvas, features, images, models
+    from mlcli.engine.units import split_unit
     from mlcli.errors import UsageError
     from mlcli.methods import kernels
 
     refuse_existing(output, overwrite)
     images.output_format(output)
-    address, unit = features.split_unit(layer)
+    address, unit = split_unit(layer)
     chosen = models.load(model, weights)
     convolution = features.convolution(chosen, address)
     weight = convolution.module.weight.detach().float()

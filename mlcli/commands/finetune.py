@@ -1,11 +1,12 @@
 """`mlcli finetune`"""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
 from mlcli.methods import recipes
@@ -13,25 +14,21 @@ from mlcli.methods import recipes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.engine.folders import ClassFolder, PictureSet
+    from mlcli.engine.folders import ClassFolder
     from mlcli.engine.models import Model
+    from mlcli.engine.picture_set import PictureSet
     from mlcli.engine.processes import Processes
     from mlcli.engine.runs import Run
-    from mlcli.engine.runtime import Runtime
-    from mlcli.engine.training import Plan
-    from mlcli.methods.classification import Evaluation
-    from mlcli.methods.finetuning import Features
+    from mlcli.engine.training import Method, Plan
+    from mlcli.methods.finetuning import Learned
 
 DEFAULT = recipes.Finetune()
-SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
 SHOWN, SIDE = 60, 96  # pictures of a contact sheet, and pixels a side
 
 
 def run(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)
-    ],
+    data: learning.Data,
     output: option.RunFolder,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
@@ -52,12 +49,8 @@ def run(
     copies: Annotated[
         int, typer.Option("--copies", min=0, max=100, help="Of each picture: its mirror image, then shifted ones.")
     ] = DEFAULT.copies,
-    flip: Annotated[
-        bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")
-    ] = DEFAULT.flip,
-    translate: Annotated[
-        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
-    ] = DEFAULT.translate,
+    flip: learning.Flip = DEFAULT.flip,
+    translate: learning.Translate = DEFAULT.translate,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of the deeper layers.")] = DEFAULT.epochs,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a tenth of DATA.")
@@ -66,7 +59,7 @@ def run(
     decay: Annotated[
         float, typer.Option("--decay", min=0, max=1, help="The rate of a stage by that of the one above it.")
     ] = DEFAULT.decay,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
+    weight_decay: learning.WeightDecay = DEFAULT.weight_decay,
     baseline: Annotated[
         bool,
         typer.Option("--baseline/--no-baseline", help="Train the same network from scratch too, to compare (--val)."),
@@ -88,7 +81,7 @@ def run(
     """
     from mlcli.commands import _training
     from mlcli.commands._result import resume_command
-    from mlcli.engine import models
+    from mlcli.engine import models, report
     from mlcli.engine.processes import Processes
     from mlcli.engine.runtime import Runtime, choose_device, seed_everything
     from mlcli.errors import RunError, UsageError
@@ -115,11 +108,36 @@ def run(
     if processes.main:
         _training.start(folder, "finetune", options | asdict(recipe), data, resume=resume)
     processes.wait()
+
+    def vectors(name: str, pictures: "PictureSet", copies: int) -> "Tensor":
+        with Progress(len(pictures), f"features of the {name} pictures", quiet=quiet or not processes.main) as bar:
+            arguments = pictures, recipe, folder.state_folder, name, processes
+            return features.of(*arguments, copies=copies, report=bar.to)
+
+    def fit(run: "Run", method: "Method", plan: "Plan") -> None:
+        if run is not folder and processes.main:  # the baseline
+            _training.start(run, "train", asdict(method.recipe), {"training": data["training"]}, resume=resumed)
+        processes.wait()
+        _training.fit(run, method, replace(plan, save_every=options["save_every"]), processes, quiet=quiet)
+
     try:
+        if not folder.results():
+            classes, tested = training[0].classes, validation[1] if validation else None
+            transfer = finetuning.Transfer(features, classes, training[1], tested, recipe, processes, fit)
+            learned = transfer.learn(
+                vectors("training", training[1], finetuning.most_copies(recipe)),
+                vectors("validation", tested, 0)[:, 0] if tested else None,
+                options["folds"],
+                folder,
+                folder.part("baseline") if options["baseline"] else None,
+            )
+            if processes.main:
+                results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
+                wrong = _misclassified(folder, classes, learned, options, given)
+                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong})
+                report.write(folder)
+            processes.wait()
         results = folder.results()
-        if not results:
-            work = Work(folder, features, training, validation, recipe, options, runtime, processes, quiet, resumed)
-            results = work.results()
     except (KeyboardInterrupt, SystemExit):
         say(f"{output}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
         raise
@@ -148,6 +166,7 @@ def _read(
     from mlcli.commands import _training
     from mlcli.engine.duplicates import without_duplicates
     from mlcli.engine.folders import ClassFolder
+    from mlcli.methods import finetuning
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
@@ -158,7 +177,7 @@ def _read(
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
-    if val is None and len(whole.paths) > SCARCE:
+    if val is None and len(whole.paths) > finetuning.SCARCE:
         val = str(1 / options["folds"])
     training, validation = _training.with_validation(whole, val, options["seed"], keep_single=True)
     if validation and Path(val).is_dir():
@@ -187,158 +206,28 @@ def _read(
     return (training, pictures), (validation, read(validation)) if validation else None
 
 
-@dataclass
-class Work:
-    """All that is computed for a run, in the order in which one thing needs another."""
+def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:
+    """Draw the pictures that are called wrongly, the surest errors first; their number."""
+    from mlcli.commands._result import write_beside
+    from mlcli.engine import canvas, images
+    from mlcli.methods.classification import errors
 
-    run: "Run"
-    features: "Features"
-    training: Data
-    validation: Data | None
-    recipe: recipes.Finetune
-    options: dict
-    runtime: "Runtime"
-    processes: "Processes"
-    quiet: bool
-    resumed: bool
-
-    def results(self) -> dict:
-        """Compute and write everything; what results.json says."""
-        from mlcli.engine import report
-        from mlcli.methods import finetuning
-        from mlcli.methods import logistic_regression as logistic
-
-        folder, pictures = self.training
-        x = self._features("training", pictures, finetuning.most_copies(self.recipe))
-        problem = logistic.Problem(x, pictures.labels, len(folder.classes), self.recipe.balanced)
-        fold = logistic.folds(pictures.labels, self.options["folds"], self.recipe.seed)
-        if len(pictures) > SCARCE:
-            fold[fold > 0] = -1  # one part says enough of l2
-        solved = logistic.fit(problem, fold)
-        model = finetuning.with_last_layer(self.features.model, self.features.head, solved, folder.classes)
-        results = {"l2": solved.l2}
-        if self.validation:
-            tested = self.validation[1]
-            probabilities = solved.probabilities(self._features("validation", tested, 0)[:, 0])
-        elif self.processes.main:
-            tested, probabilities = pictures, logistic.held_out(problem, fold)
-        if self.recipe.freeze != "all":
-            tuned = self._tune(model)
-            if self.validation:
-                results["last layer alone"] = self._evaluation(probabilities, tested).as_json()
-                probabilities = tuned
-        elif self.processes.main:
-            self.run.save_model(model.network.state_dict(), model.describe() | {"recipe": asdict(self.recipe)})
-        if self.options["baseline"]:
-            results["baseline"] = self._baseline(model).as_json()
-        if self.processes.main:
-            deep = "" if self.recipe.freeze == "all" else ", last layer alone"
-            name = "validation" if self.validation else f"folds{deep}"
-            evaluation = self._evaluation(probabilities, tested)
-            if evaluation.count:  # with one picture of each class there is nothing to test
-                results[name] = evaluation.as_json()
-            results["misclassified"] = self._misclassified(probabilities, tested)
-            self.run.save_results(results)
-            report.write(self.run)
-        self.processes.wait()
-        return self.run.results()
-
-    def _features(self, name: str, pictures: "PictureSet", copies: int) -> "Tensor":
-        quiet = self.quiet or not self.processes.main
-        with Progress(len(pictures), f"features of the {name} pictures", quiet=quiet) as bar:
-            arguments = pictures, self.recipe, self.run.state_folder, name, self.processes
-            return self.features.of(*arguments, copies=copies, report=bar.to)
-
-    def _plan(self, recipe: recipes.Supervised) -> "Plan":
-        from mlcli.engine.training import Plan
-
-        plan = Plan(
-            len(self.training[1]),
-            recipe.batch_size,
-            recipe.epochs,
-            recipe.seed,
-            save_every=self.options["save_every"],
-        )
-        self.processes.check_batch(plan.batch_size)
-        return plan
-
-    def _tune(self, model: "Model") -> "Tensor | None":
-        """Train what is not frozen; the model's probabilities of the validation pictures."""
-        from mlcli.commands import _training
-        from mlcli.methods.finetuning import FineTuning
-
-        plan = self._plan(self.recipe)
-        method = FineTuning(
-            model, self.training[1], self.recipe, plan.steps, self.runtime, self.processes, self._figures
-        )
-        _training.fit(self.run, method, plan, self.processes, quiet=self.quiet)
-        return self._probabilities(model) if self.validation else None
-
-    def _baseline(self, model: "Model") -> "Evaluation":
-        """The same network from scratch on the same pictures, by the recipe of `mlcli train`."""
-        from mlcli.commands import _training
-        from mlcli.engine import models
-        from mlcli.engine.runtime import seed_everything
-        from mlcli.methods.supervised import Supervised
-
-        run, pictures = self.run.part("baseline"), self.training[1]
-        seed_everything(self.recipe.seed)
-        scratch = models.untrained(model, model.classes)
-        same = {name: self.options[name] for name in ("seed", "flip", "translate", "balanced")}
-        recipe = recipes.supervised(same, len(pictures), model.architecture, model.has_batch_norm)
-        plan = self._plan(recipe)
-        method = Supervised(scratch, pictures, recipe, plan.steps, self.runtime, self.processes, self._figures)
-        if self.processes.main:
-            data = {"training": _training.summary(*self.training)}
-            _training.start(run, "train", asdict(recipe), data, resume=self.resumed)
-        self.processes.wait()
-        _training.fit(run, method, plan, self.processes, quiet=self.quiet)
-        return self._evaluation(self._probabilities(scratch), self.validation[1])
-
-    def _probabilities(self, model: "Model") -> "Tensor":
-        from mlcli.methods.classification import predictions
-
-        return predictions(model, self.validation[1], self.runtime)
-
-    def _figures(self, model: "Model") -> dict[str, float]:
-        """What is logged of a network while it learns."""
-        if not self.validation:
-            return {}
-        evaluation = self._evaluation(self._probabilities(model), self.validation[1])
-        return {
-            "val_accuracy": evaluation.correct / evaluation.count,
-            "val_balanced_accuracy": evaluation.balanced_accuracy,
-        }
-
-    def _evaluation(self, probabilities: "Tensor", pictures: "PictureSet") -> "Evaluation":
-        from mlcli.methods.classification import evaluate
-
-        answers = zip(pictures.labels.tolist(), probabilities, strict=True)
-        known = ((label, row) for label, row in answers if row.isfinite().all())  # the others were never held out
-        return evaluate(self.training[0].classes, known)
-
-    def _misclassified(self, probabilities: "Tensor", pictures: "PictureSet") -> int:
-        """Draw the pictures that are called wrongly, the surest errors first; their number."""
-        from mlcli.commands._result import write_beside
-        from mlcli.engine import canvas, images
-        from mlcli.methods.classification import errors
-
-        wrong, called = errors(probabilities, pictures.labels)
-        classes = self.training[0].classes
-        if not len(wrong):
-            return 0
-        shown = wrong[:SHOWN]
-        names = [(classes[pictures.labels[i]], classes[called[i]]) for i in wrong.tolist()]
-        labels = [f"{canvas.shortened(is_, SIDE)}\n{canvas.shortened('as ' + as_, SIDE)}" for is_, as_ in names[:SHOWN]]
-        tiles = pictures.batch(shown).expand(-1, 3, -1, -1)
-        file = self.run.misclassified_file
-        images.write(canvas.grid(tiles, labels, side=SIDE), file)
-        results = [
-            {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
-            for i, (is_, as_) in zip(wrong.tolist(), names, strict=True)
-        ]
-        write_beside(file, "finetune", self.options, self.features.model, results=results)
-        return len(wrong)
+    pictures, probabilities = learned.tested, learned.probabilities
+    wrong, called = errors(probabilities, pictures.labels)
+    if not len(wrong):
+        return 0
+    shown = wrong[:SHOWN]
+    names = [(classes[pictures.labels[i]], classes[called[i]]) for i in wrong.tolist()]
+    labels = [f"{canvas.shortened(is_, SIDE)}\n{canvas.shortened('as ' + as_, SIDE)}" for is_, as_ in names[:SHOWN]]
+    tiles = pictures.batch(shown).expand(-1, 3, -1, -1)
+    file = run.misclassified_file
+    images.write(canvas.grid(tiles, labels, side=SIDE), file)
+    results = [
+        {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
+        for i, (is_, as_) in zip(wrong.tolist(), names, strict=True)
+    ]
+    write_beside(file, "finetune", options, model, results=results)
+    return len(wrong)
 
 
 def _said(results: dict) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcli.commands import _adversarial as adversarial
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._report import say
@@ -29,7 +30,7 @@ def run(
         int | None,
         typer.Option("--size", min=8, max=256, help="Side in pixels; default that of the first picture, at most 64."),
     ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
+    gray: learning.Gray = False,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Updates of the generator.")] = DEFAULT.steps,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=2, help="Real pictures in an update.")

@@ -47,8 +47,8 @@ def run(
     from mlcli.commands._pictures import height_and_width, results
     from mlcli.commands._result import record, refuse_existing_folder, refuse_others
     from mlcli.engine import images, runtime, signals
+    from mlcli.engine.decoding import decode
     from mlcli.engine.files import write_json
-    from mlcli.engine.folders import decode
     from mlcli.errors import DataError, ImageError, Interrupted, UsageError
     from mlcli.methods import inverses
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _adversarial as adversarial
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _translation as shared
 from mlcli.methods.recipes import Pix2Pix as Recipe
@@ -35,7 +36,7 @@ def run(
     size: shared.Size = "256",
     load: shared.Load = None,
     preprocess: shared.PreprocessOption = CHOICE.preprocess,
-    flip: shared.Flip = DEFAULT.flip,
+    flip: learning.Flip = DEFAULT.flip,
     channels_a: shared.ChannelsA = 3,
     channels_b: shared.ChannelsB = 3,
     labels_a: shared.LabelsA = 0,
@@ -66,7 +67,7 @@ def run(
     init_gain: shared.InitGain = DEFAULT.init_gain,
     begin: shared.From = None,
     epochs: shared.Epochs = DEFAULT.epochs,
-    steps: shared.Steps = None,
+    steps: learning.Steps = None,
     batch_size: shared.Batch = DEFAULT.batch_size,
     accumulate: shared.Accumulate = DEFAULT.accumulate,
     lr: shared.Rate = DEFAULT.lr,

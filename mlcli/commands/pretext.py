@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, say
@@ -37,7 +38,7 @@ def run(
     permutations: Annotated[
         int, typer.Option("--permutations", min=2, max=1000, help="Orders of the tiles of the jigsaw.")
     ] = DEFAULT.permutations,
-    model: Annotated[str, typer.Option("--model", help="cifarnet or any torchvision classifier.")] = "cifarnet",
+    model: learning.Model = "cifarnet",
     probe: Annotated[
         Path | None,
         typer.Option("--probe", help="A labelled folder: measure in the end what each layer says of its classes."),
@@ -46,15 +47,10 @@ def run(
     val: Annotated[
         Path | None, typer.Option("--val", help="A labelled folder to test probes on; default others of --probe.")
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=8, help="Side in pixels; default that of the first picture, within reason."),
-    ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", min=1)] = DEFAULT.epochs,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
-    ] = None,
+    size: learning.Size = None,
+    gray: learning.Gray = False,
+    epochs: learning.Epochs = DEFAULT.epochs,
+    steps: learning.Steps = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a twentieth of IMAGES.")
     ] = None,
@@ -62,9 +58,7 @@ def run(
         float | None, typer.Option("--lr", min=0, help="The highest rate; default by model and batch size.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror pictures.")] = DEFAULT.flip,
-    translate: Annotated[
-        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
-    ] = DEFAULT.translate,
+    translate: learning.Translate = DEFAULT.translate,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,

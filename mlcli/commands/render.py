@@ -51,8 +51,8 @@ def run(
 
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images, signals
+    from mlcli.engine.decoding import decode
     from mlcli.engine.files import write_json
-    from mlcli.engine.folders import decode
     from mlcli.errors import Interrupted
     from mlcli.methods import digits, phantoms
 

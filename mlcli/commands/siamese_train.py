@@ -24,7 +24,18 @@ LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes min
 FISHER = recipes.Fisher()
 # What --loss fisher makes use of; the rest is of the descent
 OF_FISHER = {"data", "output", "loss", "model", "weights", "layer", "val", "false_accept_rate", "size", "flip"}
-OF_FISHER |= {"content", "views", "seed", "device", "precision", "workers", "save_every", "overwrite", "resume", "quiet"}
+OF_FISHER |= {
+    "content",
+    "views",
+    "seed",
+    "device",
+    "precision",
+    "workers",
+    "save_every",
+    "overwrite",
+    "resume",
+    "quiet",
+}
 
 
 class Loss(StrEnum):
@@ -55,9 +66,7 @@ def run(
     ] = DEFAULT_LOSS,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", help="smallnet, which begins anew, or any other; of fisher cifarnet."
-        ),
+        typer.Option("--model", help="smallnet, which begins anew, or any other; of fisher cifarnet."),
     ] = None,
     weights: option.Weights = None,
     layer: Annotated[
@@ -74,9 +83,7 @@ def run(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size", min=16, help="Side in pixels; default the first picture's, at most 48, of fisher 64."
-        ),
+        typer.Option("--size", min=16, help="Side in pixels; default the first picture's, at most 48, of fisher 64."),
     ] = None,
     gray: Annotated[
         bool | None, typer.Option("--gray/--color", help="One channel or three; default by the first picture.")
@@ -265,7 +272,7 @@ def _size(training: "ClassFolder", model: str) -> int:
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
     """By the option or, where it leaves it open, the first picture that can be read."""
     from mlcli.engine import images
-    from mlcli.engine.folders import decode
+    from mlcli.engine.decoding import decode
 
     if gray is not None:
         return 1 if gray else 3

@@ -111,6 +111,7 @@ def run(
     from mlcli.engine import images, models
     from mlcli.engine.files import check_writable
     from mlcli.engine.runtime import Runtime
+    from mlcli.engine.weight_files import weights_path
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
     from mlcli.methods import stylization
     from mlcli.methods.style import Style
@@ -153,7 +154,7 @@ def run(
         recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
         recipe = replace(recipe, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
         recipe = replace(recipe, tile=tile, seed=seed)
-        if model == models.EMBEDDED and models.weights_path("vgg19").is_file():
+        if model == models.EMBEDDED and weights_path("vgg19").is_file():
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
         def read(path: Path | str):

@@ -2,11 +2,11 @@
 
 from dataclasses import asdict, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._report import say
 from mlcli.methods import recipes
@@ -30,24 +30,17 @@ DEFAULT_SCHEDULE = Schedule(DEFAULT.schedule)
 
 def run(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)
-    ],
+    data: learning.Data,
     output: option.RunFolder,
-    model: Annotated[str, typer.Option("--model", help="cifarnet or any torchvision classifier.")] = "cifarnet",
+    model: learning.Model = "cifarnet",
     val: Annotated[
         str | None,
         typer.Option("--val", help="A labelled folder, or the fraction of DATA to hold out (0.1)."),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=8, help="Side in pixels; default that of the first picture, within reason."),
-    ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three.")] = False,
-    epochs: Annotated[int, typer.Option("--epochs", min=1)] = DEFAULT.epochs,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Stop after so many steps, schedule included.")
-    ] = None,
+    size: learning.Size = None,
+    gray: learning.Gray = False,
+    epochs: learning.Epochs = DEFAULT.epochs,
+    steps: learning.Steps = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a twentieth of DATA.")
     ] = None,
@@ -59,14 +52,10 @@ def run(
     ] = None,
     schedule: Annotated[Schedule, typer.Option("--schedule", help="Of the rate.")] = DEFAULT_SCHEDULE,
     momentum: Annotated[float, typer.Option("--momentum", min=0, max=1)] = DEFAULT.momentum,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", min=0)] = DEFAULT.weight_decay,
+    weight_decay: learning.WeightDecay = DEFAULT.weight_decay,
     label_smoothing: Annotated[float, typer.Option("--label-smoothing", min=0, max=1)] = DEFAULT.label_smoothing,
-    flip: Annotated[
-        bool, typer.Option("--flip/--no-flip", help="Mirror pictures; off for digits and letters.")
-    ] = DEFAULT.flip,
-    translate: Annotated[
-        int, typer.Option("--translate", min=0, help="Shift by up to so many pixels.")
-    ] = DEFAULT.translate,
+    flip: learning.Flip = DEFAULT.flip,
+    translate: learning.Translate = DEFAULT.translate,
     cutout: Annotated[int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")] = DEFAULT.cutout,
     cutmix: Annotated[
         float, typer.Option("--cutmix", min=0, max=1, help="Share of pictures with a piece of another pasted in.")

@@ -84,7 +84,7 @@ def folder(
     from mlcli.commands._pictures import modified, results
     from mlcli.commands._result import record, refuse_existing_folder, refuse_others
     from mlcli.engine import files, signals
-    from mlcli.engine.folders import decode
+    from mlcli.engine.decoding import decode
     from mlcli.engine.images import WRITERS, write
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
     from mlcli.methods.translate import translate

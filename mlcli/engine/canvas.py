@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mlcli.engine.folders import decode
+from mlcli.engine.decoding import decode
 from mlcli.engine.images import MAX_PIXELS, fit, to_bytes, to_pillow
 from mlcli.errors import UsageError
 

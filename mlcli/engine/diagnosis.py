@@ -10,8 +10,9 @@ import torch
 
 import mlcli
 from mlcli.engine import models
-from mlcli.engine.folders import available_processors
+from mlcli.engine.decoding import available_processors
 from mlcli.engine.runtime import Runtime, cpu_capabilities, native_bf16
+from mlcli.engine.weight_files import weights_folder
 from mlcli.errors import WeightsError
 
 PACKAGES = (
@@ -43,7 +44,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
         "device": str(runtime.device),
         "precision": runtime.precision,
         "native_bf16": native_bf16(runtime.device),
-        "weights_folder": str(models.weights_folder()),
+        "weights_folder": str(weights_folder()),
         "environment": [f"{k}={os.environ[k]}" for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME")
                         if k in os.environ],
     }  # fmt: skip

@@ -8,8 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine.pairs import Kind
+from mlcli.engine import images
+from mlcli.engine.pairing import match
+from mlcli.engine.pairs import Framing, Kind, PairSet, Store, unpaired
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import generator
+from mlcli.errors import DataError, ImageError
 
 SUBSET = 11  # purpose of the random stream
 
@@ -25,6 +29,16 @@ class Domain:
     pictures: Tensor
     paths: Sequence[Path]
     labels: Tensor | None = None
+
+    @classmethod
+    def classified(cls, root: str | Path, pictures: PictureSet, *, labelled: bool) -> "Domain":
+        """The pictures of a folder, with their classes or without. Raises DataError where memory does not hold them."""
+        if pictures.pixels is None:
+            raise DataError(
+                f"{root}: too many pictures of {pictures.size} pixels to hold in memory; take fewer, or a smaller "
+                "--size"
+            )
+        return cls(pictures.pixels, pictures.paths, pictures.labels if labelled else None)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,8 +86,53 @@ class Domain:
         return self.with_pictures(torch.cat([change(part) for part in self.pictures.split(batch_size)]))
 
 
+def read_masked(root: str | Path, size: int, **loading) -> tuple[Store, list[ImageError]]:
+    """(pictures (3, S, S) of root/images with masks (1, S, S) of root/masks, by their files; what is left out).
+
+    loading: workers, progress, as for `Store`. Raises DataError where there are no such folders, or no pair in them.
+    """
+    places = [Path(root) / "images", Path(root) / "masks"]
+    for place in places:
+        if not place.is_dir():
+            raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/")
+    pairing = match(Path(root), "images/ and masks/", *places)
+    data = PairSet.load(pairing, (Kind(3), Kind(1, 256)), Framing((size, size), (size, size)), **loading)
+    return data.store, data.problems
+
+
+def read_unmasked(paths: Sequence[Path], size: int, **loading) -> tuple[Store, list[ImageError]]:
+    """The same of pictures alone."""
+
+    def read(item: tuple[Path]) -> tuple[Tensor]:
+        return (Kind(3).resize(Kind(3).read(item[0]), (size, size)),)
+
+    store = Store([(path,) for path in paths], read, **loading)
+    return store, store.problems
+
+
+def segmented(root: str | Path, store: Store, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str] | None]:
+    """(the domain of what was read, its classes): those given, or else as many as the masks hold.
+
+    Raises DataError where nothing was read, or masks hold another class.
+    """
+    if not store.items:
+        raise DataError(f"{root}: no readable picture in it")
+    read = (store.get([index])[0] for index in range(len(store)))
+    pictures, *masks = zip(*read, strict=True)
+    pictures = torch.stack([images.to_bytes(picture) for picture in pictures])
+    paths = [item[0] for item in store.items]
+    if not masks:
+        return Domain(pictures, paths), classes
+    labels = torch.cat(masks[0]).long()
+    if classes is None:
+        classes = ("background", *(f"class {number}" for number in range(1, int(labels.max()) + 1)))
+    if labels.max() >= len(classes):
+        raise DataError(f"{root}: its masks hold class {int(labels.max())}, the source knows 0 to {len(classes) - 1}")
+    return Domain(pictures, paths, labels), classes
+
+
 class Unpaired:
-    """Two domains as `pairs.UnpairedSets` are for training by cycle consistency: A the source, B the target."""
+    """Two domains for training by cycle consistency, A the source, B the target: as `pairs.UnpairedSets`, uncut."""
 
     def __init__(self, source: Domain, target: Domain):
         self.sides = (source, target)
@@ -86,16 +145,11 @@ class Unpaired:
         """(1, n) for `batch`: the picture of B."""
         return torch.rand(1, n, generator=random, dtype=torch.float64)
 
-    def places(self, indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Which picture of A, which of B."""
-        a, b = (indices % len(side) for side in self.sides)
-        return a, b if drawn is None else (drawn[0] * len(self.sides[1])).long()
-
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(A, B), each (N, C, S, S) uint8; without `drawn` picture i of each."""
-        places = self.places(indices, drawn)
+        places = unpaired(self.sides, indices, drawn)
         return tuple(side.pictures[place] for side, place in zip(self.sides, places, strict=True))
 
     def names(self, indices: Tensor, drawn: Tensor | None = None) -> list[str]:
-        places = self.places(indices, drawn)
+        places = unpaired(self.sides, indices, drawn)
         return [name for side, place in zip(self.sides, places, strict=True) for name in side.names(place)]

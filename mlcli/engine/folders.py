@@ -1,26 +1,21 @@
-"""Folders of pictures: which files there are, what class each has, and decoding them in threads."""
+"""Folders of pictures: which files there are, and what class each has."""
 
 import difflib
 import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from mlcli.engine import images
 from mlcli.errors import DataError, ImageError, UsageError
-
-T = TypeVar("T")
-
-# ---------------------------------------------------------------------------------------------- finding
 
 
 @dataclass
@@ -245,187 +240,3 @@ def _nearest(unknown: list[str], known: list[str]) -> str:
 def _listed(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(repr(name) for name in names[:limit]) + more
-
-
-# --------------------------------------------------------------------------------------------- decoding
-
-
-def decode(
-    paths: Iterable[str | Path],
-    transform: Callable[[Tensor], T] | None = None,
-    *,
-    workers: int | None = None,
-    window: int | None = None,
-    read: Callable[[str | Path], T] = images.read,
-) -> Iterator[tuple[int, T | ImageError]]:
-    """Yield (index, picture) for each path in order, decoded in threads; an ImageError in place of a bad one.
-
-    transform runs in the worker, and may make whatever is wanted of the tensor. workers: default one for each
-    processor; 0 decodes in the calling thread. window: at most so many pictures are in flight (default 4 for each
-    worker), however slow the consumer, so memory does not grow with the number of paths. Threads serve, since Pillow's
-    decoders release the GIL.
-    Any exception but an ImageError ends the iteration and propagates.
-    """
-
-    def job(path: str | Path) -> T | ImageError:
-        try:
-            image = read(path)
-            return image if transform is None else transform(image)
-        except ImageError as error:
-            return error
-
-    if workers is None:
-        workers = available_processors()
-    if workers <= 0:
-        yield from ((index, job(path)) for index, path in enumerate(paths))
-        return
-
-    window = max(window or 4 * workers, 1)
-    pending: deque[tuple[int, Future]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    try:
-        for index, path in enumerate(paths):
-            pending.append((index, pool.submit(job, path)))
-            if len(pending) >= window:
-                first, future = pending.popleft()
-                yield first, future.result()
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
-    finally:  # also when the consumer stops early: drop what has not begun, and wait for nothing
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def map_pictures(
-    paths: Sequence[Path],
-    prepare: Callable[[Tensor], Tensor],
-    compute: Callable[[Tensor], Tensor],
-    *,
-    batch_size: int,
-    workers: int | None = None,
-) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, its row of what `compute` gives for a batch) for each picture in order; an ImageError for a bad one.
-
-    prepare: a picture as read -> (C, H, W), of one shape for all.  compute: (N, C, H, W) -> (N, ...).
-    Pictures are decoded in threads while the batches are computed; memory does not grow with their number.
-    """
-    waiting: list[tuple[Path, Tensor | ImageError]] = []
-
-    def flush() -> Iterator[tuple[Path, Tensor | ImageError]]:
-        good = [image for _, image in waiting if not isinstance(image, ImageError)]
-        rows = iter(compute(images.stack(good))) if good else iter(())
-        for path, image in waiting:
-            yield path, image if isinstance(image, ImageError) else next(rows)
-        waiting.clear()
-
-    for index, image in decode(paths, prepare, workers=workers, window=2 * batch_size):
-        waiting.append((paths[index], image))
-        if len(waiting) == batch_size:
-            yield from flush()
-    yield from flush()
-
-
-def available_processors() -> int:
-    """The processors that this process may run on, which a container or taskset can make fewer."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-class PictureSet:
-    """Pictures brought to one size for training, held in memory where they fit, else decoded when asked for.
-
-    paths, labels: of the good pictures only, labels int64 or None; problems: an ImageError for each bad one.
-    size, channels: each picture is (channels, size, size), uint8, as `prepare` makes it of what was read.
-    """
-
-    def __init__(self, paths, labels, problems, *, size, channels, workers, pixels, prepare):
-        self.paths: list[Path] = paths
-        self.labels: Tensor | None = labels
-        self.problems: list[ImageError] = problems
-        self.size: int = size
-        self.channels: int = channels
-        self.workers: int | None = workers
-        self.prepare: Callable[[Tensor], Tensor] = prepare
-        self.pixels: Tensor | None = pixels  # (N, channels, size, size) uint8; None: decoded on demand
-
-    @classmethod
-    def load(
-        cls,
-        paths: Sequence[str | Path],
-        labels: Sequence[int] | None = None,
-        *,
-        size: int,
-        channels: int = 3,
-        workers: int | None = None,
-        budget_bytes: int = 4 << 30,
-        progress: Callable[[int, int], None] | None = None,
-        prepare: Callable[[Tensor], Tensor] | None = None,
-    ) -> "PictureSet":
-        """Decode every picture once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
-
-        Each is cut and resized by `images.fit` and its luma taken for channels 1, or all that is done by `prepare`
-        ((3, H, W) -> (channels, size, size)); deep sources are rounded to 8 bit.
-        progress(done, total) is called after each picture.
-        """
-        if labels is not None and len(labels) != len(paths):
-            raise ValueError(f"{len(paths)} paths and {len(labels)} labels")
-        prepare = _reducer(size, channels) if prepare is None else _bytes_of(prepare)
-        shape = (len(paths), channels, size, size)
-        keep = torch.Size(shape).numel() <= budget_bytes
-        pixels = torch.empty(shape, dtype=torch.uint8) if keep else None
-        good: list[int] = []
-        problems: list[ImageError] = []
-        for index, image in decode(paths, prepare, workers=workers):
-            if isinstance(image, ImageError):
-                problems.append(image)
-            else:
-                if pixels is not None:
-                    pixels[len(good)] = image
-                good.append(index)
-            if progress is not None:
-                progress(index + 1, len(paths))
-        return cls(
-            [Path(paths[index]) for index in good],
-            None if labels is None else torch.tensor([labels[index] for index in good], dtype=torch.int64),
-            problems,
-            size=size,
-            channels=channels,
-            workers=workers,
-            pixels=None if pixels is None else pixels[: len(good)],
-            prepare=prepare,
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """The pictures at `indices` (B,) as uint8 (B, channels, size, size).
-
-        Raises DataError, naming the file, if one that was good has gone bad since.
-        """
-        if self.pixels is not None:
-            return self.pixels[indices]
-        chosen = [self.paths[index] for index in indices.tolist()]
-        result = torch.empty((len(chosen), self.channels, self.size, self.size), dtype=torch.uint8)
-        for index, image in decode(chosen, self.prepare, workers=self.workers):
-            if isinstance(image, ImageError):
-                raise DataError(f"{image} (it was whole when this began)")
-            result[index] = image
-        return result
-
-
-def _reducer(size: int, channels: int) -> Callable[[Tensor], Tensor]:
-    """The way from a picture as read to (channels, size, size) uint8."""
-    if channels not in (1, 3):
-        raise ValueError(f"a picture has 1 or 3 channels, not {channels}")
-
-    def reduce(image: Tensor) -> Tensor:
-        image = images.to_bytes(images.fit(image, size))
-        return images.to_gray(image) if channels == 1 else image
-
-    return reduce
-
-
-def _bytes_of(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda image: images.to_bytes(prepare(image))

@@ -18,10 +18,10 @@ from typing import BinaryIO
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mlcli.engine import files
+from mlcli.engine import files, srgb
 from mlcli.errors import ImageError, MlcliError, UsageError
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
@@ -39,7 +39,7 @@ SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side, at most
 
 WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 
-TIFF_BITS, TIFF_PHOTOMETRIC, ORIENTATION = 258, 262, 274
+ORIENTATION = 274  # tag of EXIF
 _pillow_lock = threading.Lock()
 
 
@@ -55,11 +55,11 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     converted to sRGB unless it is sRGB or broken. Gray is repeated over the three channels.
 
     16-bit gray is divided by 65535 (12-bit by 4095). 32-bit integers and floats carry no scale of their own,
-    so `unit_scale` chooses one.
+    so `srgb.unit_scale` chooses one.
 
     Raises ImageError, naming the file, for everything that is no whole picture of at most `max_pixels`.
     """
-    return _decoded(path, max_pixels, lambda picture: _upright(picture, from_pillow(picture)))
+    return _decoded(path, max_pixels, lambda picture: _upright(picture, srgb.from_pillow(picture)))
 
 
 def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -106,40 +106,6 @@ def _decoded(path: str | Path, max_pixels: int, pixels: Callable[[Image.Image], 
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: broken or cut off ({reason}); replace the file") from error
-
-
-def from_pillow(picture: Image.Image) -> Tensor:
-    """The pixels of a Pillow image of any mode as `read` gives them, EXIF orientation left alone.
-
-    Raises ValueError for floats that are not finite, and what Pillow raises for a broken picture.
-    """
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return _deep_gray(picture)
-    picture = _over_white(_to_srgb(picture))
-    pixels = torch.from_numpy(np.array(picture))
-    if pixels.ndim == 2:
-        return pixels.expand(3, -1, -1).contiguous()
-    return pixels.permute(2, 0, 1).contiguous()
-
-
-def unit_scale(values: np.ndarray) -> np.ndarray:
-    """Bring numbers of unknown scale to [0, 1] as float32.
-
-    The divisor is the smallest of the usual full scales that holds them all: 1 or 255 (floats only), 65535.
-    A float may overshoot its scale by a quarter, as resampled pictures do, and is clamped. Where no scale
-    fits (negative or greater values: heights, temperatures), the range from least to greatest is stretched.
-    Raises ValueError for NaN and infinity.
-    """
-    if values.size and not np.isfinite(values).all():
-        raise ValueError("it holds values that are not finite numbers")
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    floating = values.dtype.kind == "f"
-    slack = 1.25 if floating else 1.0
-    for full in (1, 255, 65535) if floating else (65535,):
-        if low >= 0 and high <= full * slack:
-            return np.clip(values.astype(np.float32) / np.float32(full), 0, 1)
-    values = values.astype(np.float64)  # 32-bit integers have more digits than float32
-    return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def _open(path: str | Path) -> BinaryIO:
@@ -220,99 +186,6 @@ def _upright(picture: Image.Image, pixels: Tensor) -> Tensor:
     return (pixels.flip(flips) if flips else pixels).contiguous()
 
 
-def _deep_gray(picture: Image.Image) -> Tensor:
-    """Gray with more than 8 bits to float32 (3, H, W) in [0, 1]."""
-    values = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
-    if picture.mode.startswith("I;16"):
-        bits = tags.get(TIFF_BITS, (16,))[0]
-        unit = np.minimum(values.astype(np.float32) / np.float32(2**bits - 1), 1)
-        if profile := _foreign_profile(picture):
-            # Colour management gives 8 bits, which is less than a curve of tones that is wrong costs.
-            if converted := _through_profile(picture, profile):
-                return to_unit(from_pillow(converted))
-    else:
-        unit = unit_scale(values)
-    if tags.get(TIFF_PHOTOMETRIC) == 0 and picture.mode != "I":  # white is zero; Pillow inverts 8 bits only
-        unit = 1 - unit
-    key = picture.info.get("transparency")
-    if isinstance(key, int):
-        unit = np.where(values == key, np.float32(1), unit)
-    return torch.from_numpy(unit).expand(3, -1, -1).contiguous()
-
-
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """An image of at most 8 bits in mode L, LA, RGB or RGBA, its colours in sRGB."""
-    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
-        # Pillow takes every CMYK JPEG for one of Adobe's, which are inverted, and inverts it back.
-        picture = Image.eval(picture, lambda value: 255 - value)
-    if picture.mode == "LAB":
-        return ImageCms.profileToProfile(
-            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    picture = _simple_mode(picture)
-    profile = _foreign_profile(picture)
-    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
-    converted = profile and _through_profile(picture.convert(picture.mode.removesuffix("A")), profile)
-    if converted is None:
-        return picture.convert("RGB") if picture.mode == "CMYK" else picture
-    if alpha:
-        converted.putalpha(alpha)
-    return converted
-
-
-def _simple_mode(picture: Image.Image) -> Image.Image:
-    """Undo palettes, bits, premultiplied alpha and transparent colours: mode L, LA, RGB, RGBA or CMYK."""
-    key = picture.info.get("transparency")
-    if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        key = None  # the key of a 16-bit picture, which says nothing about the 8 bits that are left
-    if picture.mode == "P":
-        return picture.convert("RGB" if key is None else "RGBA")
-    if picture.mode == "PA":
-        return picture.convert("RGBA")
-    if picture.mode in ("La", "RGBa"):
-        return picture.convert(picture.mode.upper())
-    if picture.mode in ("1", "L", "RGB") and key is not None:
-        return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
-    if picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        return picture
-    return picture.convert("L" if picture.mode == "1" else "RGB")
-
-
-def _over_white(picture: Image.Image) -> Image.Image:
-    if picture.mode not in ("LA", "RGBA"):
-        return picture
-    plain = picture.mode.removesuffix("A")
-    white = Image.new(plain, picture.size, (255,) * len(plain) if plain == "RGB" else 255)
-    white.paste(picture.convert(plain), mask=picture.getchannel("A"))
-    return white
-
-
-def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The embedded ICC profile, if there is a sound one and it is not sRGB."""
-    data = picture.info.get("icc_profile")
-    if not data:
-        return None
-    try:
-        profile = ImageCms.getOpenProfile(io.BytesIO(data))
-        return None if "srgb" in ImageCms.getProfileDescription(profile).lower() else profile
-    except Exception:  # a broken profile: the pixels count as sRGB, as they do without one
-        return None
-
-
-def _through_profile(picture: Image.Image, profile) -> Image.Image | None:
-    """`picture` converted from `profile` to sRGB (L stays L), or None: a profile of another kind of pixels."""
-    source = Image.frombytes("L", (256, 1), bytes(range(256))) if picture.mode == "L" else picture
-    # Without this, LittleCMS samples the curve of gray at so few points that dark tones are 10 levels off.
-    flags = ImageCms.Flags.NOOPTIMIZE if picture.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE
-    srgb = ImageCms.createProfile("sRGB")
-    try:
-        converted = ImageCms.profileToProfile(source, profile, srgb, outputMode="RGB", flags=flags)
-    except Exception:
-        return None
-    return picture.point(converted.getchannel("R").tobytes()) if picture.mode == "L" else converted
-
-
 # ----------------------------------------------------------------------------------------------- tensors
 
 
@@ -391,7 +264,7 @@ def write(
         _check_depth(image, kind, bits, path)
         image = to_pillow(image, bits=bits)
     elif kind == "JPEG" and image.mode not in ("L", "RGB"):
-        image = to_pillow(to_bytes(from_pillow(image)))
+        image = to_pillow(to_bytes(srgb.from_pillow(image)))
     options = {
         "PNG": {},
         # Full colour resolution at high quality: thin coloured lines and single pixels survive.

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine.features import Layer
 from mlcli.engine.files import atomic_write, check_writable
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, MlcliError, UsageError

@@ -11,7 +11,7 @@ resumed run sees what an unbroken one does.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.engine import images
-from mlcli.engine.folders import decode
+from mlcli.engine.decoding import decode
 from mlcli.engine.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
 
@@ -254,8 +254,7 @@ class PairSet:
 class UnpairedSets:
     """Two sets of pictures that know nothing of each other, for training by cycle consistency.
 
-    An epoch is as long as the larger set (Zhu 2017): index i shows picture i modulo the size of A, and a picture of B
-    that is drawn.
+    An epoch is as long as the larger set (Zhu 2017); `unpaired` says what an index shows.
     """
 
     def __init__(self, kinds: tuple[Kind, Kind], framing: Framing, stores: tuple[Store, Store]):
@@ -293,22 +292,25 @@ class UnpairedSets:
 
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(A, B), each (N, C, h, w) as stored. drawn: of `draw`; None: picture i of each set, its middle."""
-        places = [indices % len(store) for store in self.stores]
-        windows = [None, None]
-        if drawn is not None:
-            places[1] = (drawn[6] * len(self.stores[1])).long()
-            windows = [drawn[:3], drawn[3:6]]
+        windows = (None, None) if drawn is None else (drawn[:3], drawn[3:6])
         return tuple(
             self.framing.cut([pictures[0] for pictures in store.get(place.tolist())], window)
-            for store, place, window in zip(self.stores, places, windows, strict=True)
+            for store, place, window in zip(self.stores, unpaired(self.stores, indices, drawn), windows, strict=True)
         )
 
     def names(self, indices: Tensor, drawn: Tensor | None = None) -> list[str]:
         """The files of a batch, those of A and those of B."""
-        a, b = indices % len(self.stores[0]), indices % len(self.stores[1])
-        if drawn is not None:
-            b = (drawn[6] * len(self.stores[1])).long()
-        return [str(store.items[i]) for store, place in zip(self.stores, (a, b), strict=True) for i in place.tolist()]
+        places = unpaired(self.stores, indices, drawn)
+        return [str(store.items[i]) for store, place in zip(self.stores, places, strict=True) for i in place.tolist()]
+
+
+def unpaired(sides: tuple[Sized, Sized], indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(which picture of A, which of B) the indices (N,) show: i modulo the size of A, and one of B that is drawn.
+
+    drawn: its last row (N,), uniform in [0, 1), is for the picture of B; None: i modulo the size of B.
+    """
+    a, b = (indices % len(side) for side in sides)
+    return a, b if drawn is None else (drawn[-1] * len(sides[1])).long()
 
 
 def _halves(path: Path, *kinds: Kind) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 
-from mlcli.engine.features import Layer, layers, resolve
+from mlcli.engine.features import layers, resolve
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 
 

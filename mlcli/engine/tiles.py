@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mlcli.engine.features import WHOLE, Layer
+from mlcli.engine.graph import WHOLE, Layer
 from mlcli.errors import UsageError
 
 

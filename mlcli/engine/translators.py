@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import models
 from mlcli.engine.pairs import Kind
 from mlcli.engine.runs import Run, save_tensors
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import fill, read_tensors
 from mlcli.errors import UsageError, WeightsError
 from mlcli.networks.luminance import KeepLuminance
 from mlcli.networks.refiner import Refiner
@@ -148,7 +148,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     if path.is_dir() and not file.is_file():
         hint = "this run has no model yet; let its training end (--resume)"
         raise WeightsError(f"{name}: {hint if (path / 'config.json').is_file() else 'no run here'}")
-    tensors, description = models.read_tensors(file)
+    tensors, description = read_tensors(file)
     if description.get("kind") != "translator":
         kind = description.get("kind", "file without a description")
         raise WeightsError(f"{file}: holds a {kind}, not a generator that translates pictures")
@@ -165,7 +165,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
         made, size = network(described), tuple(described["size"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    models.fill(made, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
+    fill(made, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
     made.eval().requires_grad_(False)
     return Translator(made, architecture, source, target, size, options)
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import features
-from mlcli.engine.features import SIGNED, Activations, Layer
+from mlcli.engine.features import SIGNED, Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.methods.maximization import maximise

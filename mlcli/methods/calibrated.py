@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Image
 
 from mlcli.engine import canvas
-from mlcli.engine.folders import PictureSet
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runs import Run
 from mlcli.methods import embedding
 from mlcli.methods.embedding import Calibration

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine.folders import PictureSet, map_pictures
+from mlcli.engine.decoding import map_pictures
 from mlcli.engine.models import Model
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from mlcli.engine import models
 from mlcli.engine.content import cut_to_content
+from mlcli.engine.decoding import map_pictures
 from mlcli.engine.distortions import Distortion
 from mlcli.engine.features import Activations, resolve
 from mlcli.engine.files import file_hash
-from mlcli.engine.folders import map_pictures
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import read_tensors
 from mlcli.errors import ImageError, UsageError, WeightsError
 from mlcli.methods.metric_learning import Sphere, WeightedL1, Whitened
 from mlcli.methods.roc import Logistic, Roc, platt
@@ -176,7 +177,7 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
     file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
     if (file.parent / "config.json").is_file() and not file.exists():
         raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
-    tensors, description = models.read_tensors(file)
+    tensors, description = read_tensors(file)
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
     model = models.described(tensors, description, file, str(run), KIND)
     try:

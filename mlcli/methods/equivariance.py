@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.engine import features, images
-from mlcli.engine.features import SIGNED, WHOLE, Activations, Layer
+from mlcli.engine.features import SIGNED, Activations
+from mlcli.engine.graph import WHOLE, Layer
 from mlcli.engine.models import Model
 from mlcli.engine.motion import CIRCULAR, MIRROR, Grid, Motion, motion, moved
 from mlcli.engine.runtime import Runtime

@@ -23,8 +23,9 @@ import re
 from dataclasses import dataclass, replace
 
 from mlcli.engine import features
-from mlcli.engine.features import Layer
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model, nearest
+from mlcli.engine.units import parse_numbers
 from mlcli.errors import UsageError
 from mlcli.methods.objectives import PENALTIES, Objective, Term
 
@@ -147,7 +148,7 @@ class _Parser:
 
     def numbers(self, text: str, count: int, having: str, at: int) -> list[int]:
         try:
-            return features.parse_numbers(text, count, having)
+            return parse_numbers(text, count, having)
         except UsageError as error:
             self.fail(str(error), at=at)
 

@@ -7,24 +7,31 @@ al. 2014); the rate falls by `decay` from stage to stage (Howard & Ruder 2018, d
 """
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mlcli.engine import blocks, features, models, stages
-from mlcli.engine.features import Activations, Layer
-from mlcli.engine.folders import PictureSet
+from mlcli.engine.features import Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
-from mlcli.engine.runtime import Runtime, generator
+from mlcli.engine.runs import Run
+from mlcli.engine.runtime import Runtime, generator, seed_everything
+from mlcli.engine.training import Method, Plan
 from mlcli.errors import UsageError
+from mlcli.methods import logistic_regression as logistic
 from mlcli.methods import recipes
+from mlcli.methods.classification import Evaluation, evaluate, predictions
 from mlcli.methods.logistic_regression import LinearClassifier
 from mlcli.methods.supervised import Supervised, augment
 
 VIEWS = 19  # purpose of the random stream
 BATCH = 64  # pictures at a time
+SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
 
 
 class Features:
@@ -157,3 +164,100 @@ class FineTuning(Supervised):
         for module in self.network.modules():
             if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
                 module.eval()
+
+
+@dataclass
+class Learned:
+    """What came of it. evaluations: by what they are of, the result last; nothing is said where nothing can be tested.
+
+    tested: the pictures of the last one, and probabilities (N, classes) of them, NaN where nothing is said; None in
+    processes that estimate nothing.
+    """
+
+    l2: float
+    evaluations: dict[str, Evaluation]
+    tested: PictureSet
+    probabilities: Tensor | None
+
+
+@dataclass
+class Transfer:
+    """Task 2 taught to a model of task 1: the last layer, then what the recipe leaves free, and how often it is right.
+
+    validation: pictures to test on; without, folds of the training pictures are. fit: trains a method in a run folder,
+    or goes on with it.
+    """
+
+    features: Features
+    classes: tuple[str, ...]
+    training: PictureSet
+    validation: PictureSet | None
+    recipe: recipes.Finetune
+    processes: Processes
+    fit: Callable[[Run, Method, Plan], None]
+
+    def learn(self, x: Tensor, tested: Tensor | None, folds: int, run: Run, baseline: Run | None) -> Learned:
+        """Write the model into `run`, and into `baseline`, where given, that of the same network from scratch.
+
+        x: (N, V, D) features of the training pictures and their copies.  tested: (M, D) of the validation pictures.
+        """
+        labels, evaluations = self.training.labels, {}
+        problem = logistic.Problem(x, labels, len(self.classes), self.recipe.balanced)
+        fold = logistic.folds(labels, folds, self.recipe.seed)
+        if len(labels) > SCARCE:
+            fold[fold > 0] = -1  # one part says enough of l2
+        solved = logistic.fit(problem, fold)
+        model = with_last_layer(self.features.model, self.features.head, solved, self.classes)
+        if self.validation:
+            probabilities = solved.probabilities(tested)
+        else:
+            probabilities = logistic.held_out(problem, fold) if self.processes.main else None
+        if self.recipe.freeze != "all":
+            self._train(FineTuning, model, self.recipe, run)
+            if self.validation:
+                evaluations["last layer alone"] = self.evaluation(probabilities)
+                probabilities = self.predictions(model)
+        elif self.processes.main:
+            run.save_model(model.network.state_dict(), model.describe() | {"recipe": asdict(self.recipe)})
+        if baseline:
+            evaluations["baseline"] = self.from_scratch(model, baseline)
+        if self.processes.main:
+            deep = "" if self.recipe.freeze == "all" else ", last layer alone"
+            evaluation = self.evaluation(probabilities)
+            if evaluation.count:  # with one picture of each class there is nothing to test
+                evaluations["validation" if self.validation else f"folds{deep}"] = evaluation
+        return Learned(solved.l2, evaluations, self.validation or self.training, probabilities)
+
+    def from_scratch(self, model: Model, run: Run) -> Evaluation:
+        """The same network from scratch on the same pictures, by the recipe of `mlcli train`."""
+        seed_everything(self.recipe.seed)
+        scratch = models.untrained(model, model.classes)
+        same = {name: getattr(self.recipe, name) for name in ("seed", "flip", "translate", "balanced")}
+        recipe = recipes.supervised(same, len(self.training), model.architecture, model.has_batch_norm)
+        self._train(Supervised, scratch, recipe, run)
+        return self.evaluation(self.predictions(scratch))
+
+    def _train(self, method: type[Supervised], model: Model, recipe: recipes.Supervised, run: Run) -> None:
+        plan = Plan(len(self.training), recipe.batch_size, recipe.epochs, recipe.seed)
+        self.processes.check_batch(plan.batch_size)
+        runtime = self.features.runtime
+        trained = method(model, self.training, recipe, plan.steps, runtime, self.processes, self.figures)
+        self.fit(run, trained, plan)
+
+    def figures(self, model: Model) -> dict[str, float]:
+        """What is logged of a network while it learns."""
+        if not self.validation:
+            return {}
+        evaluation = self.evaluation(self.predictions(model))
+        return {
+            "val_accuracy": evaluation.correct / evaluation.count,
+            "val_balanced_accuracy": evaluation.balanced_accuracy,
+        }
+
+    def predictions(self, model: Model) -> Tensor:
+        return predictions(model, self.validation, self.features.runtime)
+
+    def evaluation(self, probabilities: Tensor) -> Evaluation:
+        """Of the pictures that are tested, those left out that were never held out."""
+        answers = zip((self.validation or self.training).labels.tolist(), probabilities, strict=True)
+        return evaluate(self.classes, ((label, row) for label, row in answers if row.isfinite().all()))

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mlcli.engine.folders import PictureSet
 from mlcli.engine.identities import folds
 from mlcli.engine.models import Model
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mlcli.engine import images
 from mlcli.engine.ema import Average
-from mlcli.engine.folders import PictureSet
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, generator

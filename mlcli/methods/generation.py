@@ -12,8 +12,9 @@ from torch import Tensor
 
 from mlcli.engine import canvas, images
 from mlcli.engine.files import file_hash
-from mlcli.engine.models import nearest, read_tensors
+from mlcli.engine.models import nearest
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import read_tensors
 from mlcli.errors import UsageError, WeightsError
 from mlcli.networks.dcgan import Generator
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine.features import Activations, Layer, vectors
-from mlcli.engine.folders import map_pictures
+from mlcli.engine.decoding import map_pictures
+from mlcli.engine.features import Activations, vectors
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError

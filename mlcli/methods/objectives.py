@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.engine.features import SIGNED, Layer
+from mlcli.engine.features import SIGNED
+from mlcli.engine.graph import Layer
 from mlcli.errors import UsageError
 
 WARM_UP = 16  # steps in which gradient is let through the ReLU of a unit that is silent everywhere (as in Lucid)

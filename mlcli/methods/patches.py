@@ -23,9 +23,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mlcli.engine import features, images
-from mlcli.engine.features import SIGNED, Activations, Layer
-from mlcli.engine.folders import decode
+from mlcli.engine import features, images, srgb
+from mlcli.engine.decoding import decode
+from mlcli.engine.features import SIGNED, Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
@@ -205,4 +206,4 @@ def _cut(image: Tensor, patch: Patch, path: Path, side: int, gray: bool) -> Tens
         piece = images.to_gray(piece).expand(3, -1, -1)
     scale = side / max(right - left, bottom - top)
     size = [max(1, round(scale * length)) for length in (right - left, bottom - top)]
-    return images.from_pillow(images.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))
+    return srgb.from_pillow(images.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))

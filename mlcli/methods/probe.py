@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.engine.features import Activations, Layer, hidden, layers, vectors
-from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine.features import Activations, hidden, layers, vectors
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.methods import logistic_regression as logistic
 from mlcli.methods.classification import Evaluation, evaluate

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mlcli.engine.distortions import Distortion
 from mlcli.engine.ema import Average
-from mlcli.engine.folders import PictureSet
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.optimizers import ConvolutionMuon
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.engine.training import SCHEDULES

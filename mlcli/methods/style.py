@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.engine import images
-from mlcli.engine.features import Activations, Layer
+from mlcli.engine.features import Activations
+from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime, trim_memory
 from mlcli.engine.tiles import Tile, tiles

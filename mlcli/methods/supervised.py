@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mlcli.engine.folders import PictureSet
 from mlcli.engine.models import Model
 from mlcli.engine.optimizers import ConvolutionMuon
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, generator

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import mlcli
 from mlcli.engine.files import file_hash
-from mlcli.engine.models import read_tensors
 from mlcli.engine.runs import save_tensors
+from mlcli.engine.weight_files import read_tensors
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import argparse
 import torch
 
 from mlcli.engine import models
-from mlcli.engine.folders import PictureSet, find_images
+from mlcli.engine.folders import find_images
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.methods import generation
 from mlcli.methods.classification import predict

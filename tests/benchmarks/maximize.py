@@ -32,7 +32,8 @@ import torch.nn.functional as F
 
 from mlcli.engine import models
 from mlcli.engine.features import Activations
-from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime
 from mlcli.methods import maximization
 from mlcli.methods.expressions import parse

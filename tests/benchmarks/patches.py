@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 from mlcli.engine import features, models
-from mlcli.engine.folders import decode, find_images
+from mlcli.engine.decoding import decode
+from mlcli.engine.folders import find_images
 from mlcli.engine.runtime import Runtime
 from mlcli.methods import patches as method
 

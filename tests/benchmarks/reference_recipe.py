@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime
 
 MEAN, DEVIATION = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])

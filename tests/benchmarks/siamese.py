@@ -55,7 +55,7 @@ def linked(folder: Path, targets: list[Path]) -> Path:
 
 def calibration(run: Path, data: Path) -> str:
     """Asked and found false accept rates, by the thresholds that the stored curve gives."""
-    from mlcli.engine.models import read_tensors
+    from mlcli.engine.weight_files import read_tensors
 
     stored = read_tensors(run / "model.safetensors")[1]["calibration"]
     rates, thresholds = (torch.tensor(stored["curve"][name]) for name in ("false_accept", "threshold"))

@@ -24,6 +24,7 @@ from torchvision.io import ImageReadMode, decode_image
 from mlcli.engine import models
 from mlcli.engine.folders import find_images
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import weights_path
 from mlcli.methods.classification import probabilities
 
 
@@ -35,7 +36,7 @@ def place_weights(name: str) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):  # statistics of a trained network are not 0 and 1
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
-    file = models.weights_path(name)
+    file = weights_path(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), file)
 
@@ -44,7 +45,7 @@ def plain(name: str, paths: list[Path]) -> list[torch.Tensor]:
     """The example in torchvision's documentation of its models, in a loop; fp32, one picture at a time."""
     weights = torchvision.models.get_model_weights(name).DEFAULT
     network = torchvision.models.get_model(name, weights=None)
-    network.load_state_dict(torch.load(models.weights_path(name), weights_only=True))
+    network.load_state_dict(torch.load(weights_path(name), weights_only=True))
     network.eval()
     preprocess = weights.transforms()
     results = []

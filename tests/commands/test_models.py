@@ -3,12 +3,13 @@ import io
 import json
 
 from mlcli.engine import models
+from mlcli.engine.weight_files import weights_path
 from tests.cli import mlcli
 
 
 def test_json(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = models.weights_path("vgg11")
+    file = weights_path("vgg11")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"")
     entries = json.loads(mlcli("models", "--format", "json").stdout)

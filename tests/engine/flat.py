@@ -1,4 +1,4 @@
-"""Small pictures for the tests of pairs."""
+"""Small pictures for the tests of the engine."""
 
 from pathlib import Path
 

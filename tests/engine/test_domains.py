@@ -1,11 +1,15 @@
-"""Domains in memory: an order that names do not change, subsets by the seed, pairs of two of them."""
+"""Domains in memory: read with masks, an order that names do not change, subsets by the seed, pairs of two of them."""
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
-from mlcli.engine.domains import Domain, Unpaired
+from mlcli.engine.domains import Domain, Unpaired, read_masked, read_unmasked, segmented
 from mlcli.engine.runtime import generator
+from mlcli.errors import DataError
+from tests.engine.flat import save
 
 
 def some(count: int = 12, seed: int = 0) -> Domain:
@@ -47,3 +51,25 @@ def test_an_index_shows_the_same_picture_of_a_and_a_drawn_one_of_b():
 def test_every_picture_is_mapped():
     inverted = some().mapped(lambda pictures: 255 - pictures, batch_size=5)
     assert torch.equal(inverted.pictures, 255 - some().pictures) and torch.equal(inverted.labels, some().labels)
+
+
+def test_pictures_with_masks_and_without(tmp_path):
+    for number in range(3):
+        save(tmp_path / f"images/{number}.png", np.full((8, 8, 3), 50 * number))
+        save(tmp_path / f"masks/{number}.png", np.full((8, 8), number))
+    (tmp_path / "images/broken.png").write_bytes(b"")
+    store, problems = read_masked(tmp_path, 4)
+    masked, classes = segmented(tmp_path, store, None)
+    assert classes == ("background", "class 1", "class 2") and len(problems) == 1
+    assert masked.labels[:, 0, 0].tolist() == [0, 1, 2] and masked.labels.shape == (3, 4, 4)
+    assert masked.pictures[:, 0, 0, 0].tolist() == [0, 50, 100] and masked.pictures.dtype == torch.uint8
+    store, problems = read_unmasked(sorted((tmp_path / "images").iterdir()), 4)
+    bare, same = segmented(tmp_path, store, classes)
+    assert torch.equal(bare.pictures, masked.pictures) and list(bare.paths) == list(masked.paths)
+    assert bare.labels is None and same == classes and "broken.png" in str(problems[0])
+    with pytest.raises(DataError, match="hold class 2, the source knows 0 to 1"):
+        segmented(tmp_path, read_masked(tmp_path, 4)[0], classes[:2])
+    with pytest.raises(DataError, match="no images/ in it"):
+        read_masked(tmp_path / "masks", 4)
+    with pytest.raises(DataError, match="no readable picture"):
+        segmented(tmp_path, read_unmasked([tmp_path / "images/broken.png"], 4)[0], classes)

@@ -1,31 +1,19 @@
-"""Finding pictures, class folders, decoding in threads, pictures for training."""
+"""Finding pictures, class folders."""
 
 import io
 import os
-import threading
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from mlcli.engine import folders, images
-from mlcli.engine.folders import ClassFolder, PictureSet, decode, find_images, map_pictures, places
-from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.engine.folders import ClassFolder, find_images, places, spread
+from mlcli.errors import DataError, UsageError
 
 
 def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
-
-
-def picture(path: Path, level: int = 100, size=(8, 6)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (level, level, level)).save(path)
-    return path
 
 
 def found(*inputs, root=None, **options) -> list[str]:
@@ -121,6 +109,19 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_the_rest_goes_on(tmp_pa
         ClassFolder.open(tmp_path)
 
 
+def test_places(tmp_path, monkeypatch):
+    touch(tmp_path, "a/one.png", "a/two.png", "b/one.png")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "two.png").symlink_to("a/two.png")
+    monkeypatch.chdir(tmp_path / "a")
+    among = [tmp_path / "a" / "one.png", Path("two.png"), Path("../link/one.png")]
+    asked = ["one.png", "../link/two.png", "../two.png", "../b/one.png", "absent.png"]
+    assert places(asked, among).tolist() == [0, 1, 1, -1, -1]
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "one.png").symlink_to(tmp_path / "a" / "one.png")
+    assert places(["one.png"], [tmp_path / "copy" / "one.png"]).tolist() == [-1]  # another name for it
+
+
 # ------------------------------------------------------------------------------------------ class folders
 
 
@@ -190,165 +191,6 @@ def test_digest_tells_lists_apart(tmp_path):
     assert digest != ClassFolder.open(tmp_path / "one").digest()
 
 
-# ---------------------------------------------------------------------------------------------- decoding
-
-
-@pytest.mark.parametrize("workers", [0, 1, 4])
-def test_decode_keeps_order_and_yields_errors_in_place(workers):
-    def read(path):
-        time.sleep(0.002 * (path % 5 == 0))  # some are slow, so that order is not given for free
-        if path % 7 == 3:
-            raise ImageError(f"{path}: bad")
-        return torch.tensor(path)
-
-    results = list(decode(range(60), lambda image: image * 10, workers=workers, read=read))
-    assert [index for index, _ in results] == list(range(60))
-    for index, image in results:
-        assert str(image) == f"{index}: bad" if index % 7 == 3 else image.item() == index * 10
-
-
-@pytest.mark.parametrize(("workers", "window", "most"), [(3, 5, 5), (2, None, 8), (2, 1, 1)])
-def test_decode_holds_a_bounded_number_however_slow_the_consumer(workers, window, most):
-    lock, taken, given, peak = threading.Lock(), 0, 0, 0
-
-    def paths():
-        nonlocal taken, peak
-        for path in range(100):
-            with lock:
-                taken += 1
-                peak = max(peak, taken - given)
-            yield path
-
-    for count, _ in enumerate(decode(paths(), read=torch.tensor, workers=workers, window=window)):
-        if count % 20 == 0:
-            time.sleep(0.02)
-        given = count + 1
-    assert given == 100 and peak <= most
-
-
-def test_decode_works_in_parallel():
-    meeting = threading.Barrier(3, timeout=10)  # broken unless three are in flight at a time
-
-    def read(path):
-        meeting.wait()
-        return torch.tensor(path)
-
-    assert len(list(decode(range(9), read=read, workers=3))) == 9
-
-
-def test_decode_lets_other_errors_through():
-    def transform(image):
-        raise RuntimeError("a bug")
-
-    for workers in (0, 2):
-        with pytest.raises(RuntimeError, match="a bug"):
-            list(decode(range(9), transform, read=torch.tensor, workers=workers))
-
-
-def test_decode_stops_when_the_consumer_does():
-    release, started = threading.Event(), []
-
-    def read(path):
-        started.append(path)
-        if path:
-            release.wait(10)
-        return torch.tensor(path)
-
-    generator = decode(range(1000), read=read, workers=2, window=10)
-    assert next(generator)[0] == 0
-    before = time.monotonic()
-    generator.close()
-    assert time.monotonic() - before < 1  # does not wait for the pictures in work
-    release.set()
-    time.sleep(0.05)
-    assert len(started) <= 4  # and begins no others
-
-
-# ------------------------------------------------------------------------------------------ picture sets
-
-
-@pytest.fixture
-def mixed(tmp_path):
-    paths = [picture(tmp_path / f"{level}.png", level, size) for level, size in
-             [(10, (8, 6)), (20, (40, 30)), (30, (9, 50)), (40, (16, 16))]]  # fmt: skip
-    deep = np.full((20, 20), 32768, np.uint16)  # 127.5 of 255: rounded to a level
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    (tmp_path / "bad.png").write_bytes(b"bad")
-    return [*paths[:2], tmp_path / "bad.png", *paths[2:], tmp_path / "none.png", tmp_path / "deep.png"]
-
-
-@pytest.mark.parametrize("budget", [4 << 30, 0])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_picture_set(mixed, budget, channels):
-    calls = []
-    data = PictureSet.load(
-        mixed, [0, 1, 2, 3, 4, 5, 6], size=16, channels=channels, budget_bytes=budget, workers=2,
-        progress=lambda done, total: calls.append((done, total)),
-    )  # fmt: skip
-    assert len(data) == 5 and data.labels.tolist() == [0, 1, 3, 4, 6] and data.labels.dtype == torch.int64
-    assert [path.name for path in data.paths] == ["10.png", "20.png", "30.png", "40.png", "deep.png"]
-    assert [str(error).split(": ")[0] for error in data.problems] == [str(mixed[2]), str(mixed[5])]
-    assert calls == [(done, 7) for done in range(1, 8)]
-    assert (data.pixels is None) == (budget == 0)
-    batch = data.batch(torch.tensor([3, 0, 0, 4]))
-    assert batch.shape == (4, channels, 16, 16) and batch.dtype == torch.uint8
-    assert [image.unique().tolist() for image in batch] == [[40], [10], [10], [128]]
-
-
-def test_picture_set_in_memory_equals_on_demand():
-    photos = find_images([Path(__file__).parents[2] / "samples" / "photos"]).paths[:4]
-    held = PictureSet.load(photos, size=64)
-    asked = PictureSet.load(photos, size=64, budget_bytes=4 * 3 * 64 * 64 - 1)
-    assert held.labels is None and held.pixels is not None and asked.pixels is None
-    assert torch.equal(held.batch(torch.arange(4)), asked.batch(torch.arange(4)))
-    assert torch.equal(held.batch(torch.tensor([2]))[0], images.fit(images.read(photos[2]), 64))
-
-
-def test_picture_set_of_nothing_and_gone_bad(tmp_path):
-    assert len(PictureSet.load([], size=8)) == 0
-    path = picture(tmp_path / "a.png")
-    data = PictureSet.load([path], size=8, budget_bytes=0)
-    path.write_bytes(b"gone")
-    with pytest.raises(DataError, match="a.png"):
-        data.batch(torch.tensor([0]))
-    with pytest.raises(ValueError):
-        PictureSet.load([path], [1, 2], size=8)
-    with pytest.raises(ValueError):
-        PictureSet.load([path], size=8, channels=2)
-
-
-def test_map_pictures_gives_each_its_row(tmp_path):
-    paths = [picture(tmp_path / f"{level}.png", level) for level in range(0, 70, 10)]
-    paths[2].write_bytes(b"")
-    shapes = []
-
-    def compute(batch):
-        shapes.append(tuple(batch.shape))
-        return batch.float().mean((1, 2, 3))
-
-    answers = list(map_pictures(paths, lambda image: image, compute, batch_size=3))
-    assert [path for path, _ in answers] == paths and isinstance(answers[2][1], ImageError)
-    assert [row.item() for _, row in answers if not isinstance(row, ImageError)] == [0, 10, 30, 40, 50, 60]
-    assert shapes == [(2, 3, 6, 8), (3, 3, 6, 8), (1, 3, 6, 8)]
-
-
-def test_places(tmp_path, monkeypatch):
-    touch(tmp_path, "a/one.png", "a/two.png", "b/one.png")
-    (tmp_path / "link").symlink_to("a")
-    (tmp_path / "two.png").symlink_to("a/two.png")
-    monkeypatch.chdir(tmp_path / "a")
-    among = [tmp_path / "a" / "one.png", Path("two.png"), Path("../link/one.png")]
-    asked = ["one.png", "../link/two.png", "../two.png", "../b/one.png", "absent.png"]
-    assert places(asked, among).tolist() == [0, 1, 1, -1, -1]
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "one.png").symlink_to(tmp_path / "a" / "one.png")
-    assert places(["one.png"], [tmp_path / "copy" / "one.png"]).tolist() == [-1]  # another name for it
-
-
-def test_processors():
-    assert 1 <= folders.available_processors() <= os.cpu_count()
-
-
 @pytest.mark.parametrize("count, expected", [(3, [0, 3, 6]), (None, list(range(10))), (12, list(range(10))), (1, [0])])
 def test_spread(count, expected):
-    assert folders.spread(count, 10) == expected
+    assert spread(count, 10) == expected

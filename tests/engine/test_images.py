@@ -196,41 +196,6 @@ def test_threads_read_the_same_pixels(odd):
         assert all(torch.equal(a, b) for a, b in zip(alone, result, strict=True))
 
 
-@pytest.mark.parametrize("mode", "1 L P LA La PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I F I;16 I;16B I;16L".split())
-def test_every_mode_of_pillow(mode):
-    white = {"1": 1, "CMYK": (0, 0, 0, 0), "HSV": (0, 0, 255), "F": 1.0, "I": 65535}
-    white |= {"LAB": (255, 128, 128), "YCbCr": (255, 128, 128)}
-    white |= dict.fromkeys(("I;16", "I;16B", "I;16L"), 65535)
-    if mode in ("P", "PA"):
-        picture = Image.new("RGB", (5, 4), "white").convert("P").convert(mode)
-    else:
-        picture = Image.new(mode, (5, 4), white.get(mode, (255,) * len(mode)))
-    got = images.to_unit(images.from_pillow(picture))
-    assert got.shape == (3, 4, 5) and (1 - got).abs().max() <= 1.01 / 255
-
-
-def test_unit_scale():
-    ramp = np.array([0.0, 0.5, 1.0])
-    for values, expected in [
-        (ramp, ramp),
-        (ramp * 1.1, [0, 0.55, 1]),
-        (ramp * 255, ramp),
-        (ramp * 65535, ramp),
-        (ramp * 1e6 - 5, ramp),
-        (ramp - 0.5, ramp),
-        (np.array([0, 32768, 65535]), [0, 32768 / 65535, 1]),
-        (np.array([0, 1, 2]), [0, 1 / 65535, 2 / 65535]),
-        (np.array([0, 100_000, 200_000]), ramp),
-        (np.array([-3.0, -3.0]), [0, 0]),
-        (np.array([0.0, 0.0]), [0, 0]),
-    ]:
-        got = images.unit_scale(values)
-        assert got.dtype == np.float32
-        np.testing.assert_allclose(got, expected, atol=1e-6)
-    with pytest.raises(ValueError):
-        images.unit_scale(np.array([1.0, np.inf]))
-
-
 def test_fit():
     wide = torch.zeros(3, 40, 100, dtype=torch.uint8)
     wide[:, :, 30:70] = 255  # just the central square

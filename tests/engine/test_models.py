@@ -1,7 +1,5 @@
-import http.client
 import io
 import json
-import pickle
 import re
 import urllib.error
 
@@ -11,6 +9,7 @@ from safetensors.torch import save_file
 
 from mlcli.engine import models, runs
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import weights_path
 from mlcli.errors import UsageError, WeightsError
 
 LIGHT = "squeezenet1_1"  # 1.2 M parameters
@@ -187,24 +186,6 @@ def test_weights_of_another_architecture(saved, tmp_path, run):
         models.load(LIGHT, plain)
 
 
-class Harm:
-    def __reduce__(self):
-        return open, (HARMED, "w")
-
-
-HARMED = "harmed"
-
-
-def test_code_in_a_file_is_not_run(tmp_path, run, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"conv1.conv.weight": Harm()}, "evil.pth")
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Harm(), protocol=2))
-    for file in ("evil.pth", "evil.pt"):
-        with pytest.raises(WeightsError, match=f"{file}: .*code in it, which is never run"):
-            models.load(str(run), file)
-    assert not (tmp_path / HARMED).exists()
-
-
 def damaged(saved, tmp_path):
     whole = saved.read_bytes()
     pth = io.BytesIO()
@@ -262,7 +243,7 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)  # else nothing of the picture reaches the end
     state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    file = models.weights_path(name)
+    file = weights_path(name)
     assert file.parent == tmp_path / "torch" / "hub" / "checkpoints" and re.search(r"-[0-9a-f]{8}\.pth$", file.name)
     file.parent.mkdir(parents=True)
     torch.save(state, file)
@@ -274,43 +255,6 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     network.transform_input = name == "googlenet"  # as get_model sets it when it loads these weights itself
     with torch.inference_mode():
         torch.testing.assert_close(model(model.preprocessing.prepare(picture)[None]), network(normal))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        urllib.error.URLError("Name or service not known"),
-        urllib.error.HTTPError("https://example.org", 403, "Forbidden", {}, None),
-        TimeoutError("timed out"),
-        http.client.IncompleteRead(b""),
-        RuntimeError('invalid hash value (expected "b8a52dc0", got "00")'),
-    ],
-)
-def test_no_network_says_what_to_put_where(error, monkeypatch, tmp_path):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(WeightsError) as raised:
-        models.load(LIGHT)
-    file = models.weights_path(LIGHT)
-    for part in (f"https://download.pytorch.org/models/{file.name}", str(file), "--weights"):
-        assert part in str(raised.value)
-    assert not list(file.parent.iterdir())
-
-
-def test_a_wrong_download_leaves_nothing(monkeypatch, tmp_path):
-    monkeypatch.undo()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "urlopen", lambda _: Answer(b"<html>log in first</html>"))
-    with pytest.raises(WeightsError, match="invalid hash value"):
-        models.load(LIGHT)
-    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
-
-
-class Answer(io.BytesIO):
-    def info(self):
-        return http.client.HTTPMessage()
 
 
 def test_untrained_weights_serve_where_asked_for():

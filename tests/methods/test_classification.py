@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import folders, images, models
-from mlcli.engine.folders import ClassFolder, PictureSet
+from mlcli.engine import decoding, images, models
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, WeightsError
 from mlcli.methods import classification
@@ -66,8 +67,8 @@ def test_only_a_window_of_pictures_is_alive(model, tmp_path, monkeypatch):
         alive.add(image)
         return image
 
-    decode = folders.decode
-    monkeypatch.setattr(folders, "decode", lambda *args, **options: decode(*args, read=read, **options))
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *args, **options: decode(*args, read=read, **options))
     for _ in probabilities(model, [tmp_path / "one.png"] * 300, FP32, batch_size=8, workers=2):
         gc.collect(0)
         most = max(most, len(alive))

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mlcli.engine import models
-from mlcli.engine.features import Activations, Layer, Reach
+from mlcli.engine.features import Activations
+from mlcli.engine.graph import Layer, Reach
 from mlcli.errors import UsageError
 from mlcli.methods import objectives
 from mlcli.methods.expressions import parse

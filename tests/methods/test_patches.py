@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from mlcli.engine import images
+from mlcli.engine import images, srgb
 from mlcli.engine.models import Model
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
@@ -170,7 +170,7 @@ def test_crops_are_the_pixels_of_the_files(files):
         left, top, right, bottom = patch.box
         assert torch.equal(crop, images.read(files[patch.picture])[:, top:bottom, left:right])
     smaller = Image.open(files[2]).crop((0, 0, 16, 16)).resize((8, 8), Image.Resampling.BICUBIC)
-    assert torch.equal(found[3], images.from_pillow(smaller))
+    assert torch.equal(found[3], srgb.from_pillow(smaller))
     gray = patches.crops(files, wanted[:1], 8, gray=True)[0]
     assert torch.equal(gray, images.to_gray(found[0]).expand(3, -1, -1))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mlcli.engine.folders import PictureSet
+from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime
 from mlcli.methods import embedding

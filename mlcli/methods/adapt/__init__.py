@@ -5,7 +5,7 @@ Each is a module with a function `adapt(setting) -> Adapted` (both in mlcli.meth
 
 from typing import NamedTuple
 
-from mlcli.methods import recipes
+from mlcli.methods.adapt import recipes
 
 
 class Entry(NamedTuple):

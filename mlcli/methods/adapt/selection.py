@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import models
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import save_tensors
+from mlcli.engine.weight_files import fill, read_tensors
 from mlcli.errors import RunError, WeightsError
 
 SHOWN_PIXELS, SHOWN_ROWS = 64, 2000
@@ -88,10 +88,10 @@ class Candidates:
     def restore(self, step: int) -> None:
         """Give the network the weights that it had after `step` steps."""
         try:
-            tensors, _ = models.read_tensors(self._file(step))
+            tensors, _ = read_tensors(self._file(step))
         except WeightsError as error:
             raise RunError(f"{error}; begin the run again with --overwrite") from None
-        models.fill(self.network, tensors, self._file(step))
+        fill(self.network, tensors, self._file(step))
 
     def _file(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}.safetensors"

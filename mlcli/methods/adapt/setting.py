@@ -15,10 +15,11 @@ from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, seed_everything
 from mlcli.engine.training import Method, Plan
 from mlcli.engine.translators import Translator
-from mlcli.methods import recipes
 from mlcli.methods.adapt.encoder import last_linear
+from mlcli.methods.adapt.recipes import Adaptation
 from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.classification import predict
+from mlcli.methods.recipes import CycleGAN
 from mlcli.methods.translate import translate
 
 
@@ -33,7 +34,7 @@ class Setting:
     source: Domain
     target: Domain
     classes: tuple[str, ...]
-    recipe: recipes.Adaptation
+    recipe: Adaptation
     seed: int
     runtime: Runtime
     processes: Processes
@@ -48,11 +49,11 @@ class Setting:
             last_linear(model.network)
         return model
 
-    def cyclegan(self, generator: str, **values) -> recipes.CycleGAN:
+    def cyclegan(self, generator: str, **values) -> CycleGAN:
         """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
         size = (self.source.size,) * 2
         filters = 2 * values["filters"]
-        return recipes.CycleGAN(
+        return CycleGAN(
             generator, size=size, load=size, flip=False, identity=0.0, layers=2, discriminator_filters=filters,
             seed=self.seed, **values,
         )  # fmt: skip

@@ -10,8 +10,8 @@ from torch import nn
 
 from mlcli.engine.runs import Run
 from mlcli.methods.adapt import adda, encoder
+from mlcli.methods.adapt.recipes import Adda
 from mlcli.methods.adapt.setting import answers
-from mlcli.methods.recipes import Adda
 from tests.methods.adapt import shapes
 
 SMALL = Adda(source_steps=60, steps=150, batch_size=30, candidates=5, shift=1, hidden=64)

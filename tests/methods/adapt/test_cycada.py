@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.methods.adapt import cycada
+from mlcli.methods.adapt.recipes import Cycada
 from mlcli.methods.adapt.setting import frozen
 from mlcli.methods.cyclegan import CycleGAN
-from mlcli.methods.recipes import Cycada
 from tests.methods.adapt import shapes
 
 SMALL = Cycada(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mlcli.methods.adapt import seuda
+from mlcli.methods.adapt.recipes import Seuda
 from mlcli.methods.adapt.setting import answers, frozen
 from mlcli.methods.cyclegan import CycleGAN
-from mlcli.methods.recipes import Seuda
 from tests.methods.adapt import shapes
 
 SMALL = Seuda(source_steps=20, steps=6, batch_size=6, candidates=2, filters=4, model="digits")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from mlcli.methods.adapt.recipes import SimGan
 from mlcli.methods.adapt.simgan import SimGAN
-from mlcli.methods.recipes import SimGan
 from tests.methods.adapt import shapes
 
 SMALL = SimGan(

@@ -1,0 +1,90 @@
+"""The options of the methods of adaptation and their defaults; without torch, as mlcli.methods.recipes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """`mlcli adapt`, what its methods have in common. Figures and losses are of the papers, see the methods.
+
+    source_steps, source_lr: of every supervised training (source only, on the target's labels, on translations), Adam
+    with a cosine schedule; shift: pixels that its pictures are moved by at random. steps, lr: of the adaptation.
+    candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
+    """
+
+    model: str = "lenet"
+    source_steps: int = 2000
+    source_lr: float = 1e-3
+    shift: int = 2
+    steps: int = 2000
+    batch_size: int = 128
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    select: str = "im"
+    candidates: int = 10
+
+
+@dataclass(frozen=True)
+class Adda(Adaptation):
+    """ADDA, Tzeng et al. 2017. judge: what the discriminator looks at; lead: how often it must be right, or it alone
+    learns (0: never mind)."""
+
+    steps: int = 5000
+    judge: str = "features"
+    hidden: int = 500
+    lead: float = 0.0
+
+
+@dataclass(frozen=True)
+class SimGan(Adaptation):
+    """SimGAN, Shrivastava et al. 2017. regularisation: lambda of eq. 5; history: pictures that the buffer holds.
+
+    refiner_first, discriminator_first: steps that each learns alone before the game.
+    """
+
+    steps: int = 1500
+    batch_size: int = 64
+    regularisation: float = 0.5
+    history: int = 1000
+    refiner_first: int = 100
+    discriminator_first: int = 50
+    refiner_steps: int = 2
+    filters: int = 32
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
+class Cycada(Adda):
+    """CyCADA, Hoffman et al. 2018. stage: pixel, feature or both; steps, lr: of the feature stage, ADDA's.
+
+    pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss.
+    """
+
+    steps: int = 1000
+    lr: float = 1e-4
+    lead: float = 0.6
+    stage: str = "both"
+    generator: str = "resnet-6"
+    filters: int = 16
+    pixel_steps: int = 3000
+    pixel_lr: float = 2e-4
+    pixel_batch: int = 16
+    cycle: float = 10.0
+    semantic: float = 1.0
+    pool: int = 50
+
+
+@dataclass(frozen=True)
+class Seuda(Adaptation):
+    """SeUDA, Chen et al. 2018: weights of the losses of eq. 1 to 4; steps, lr, batch_size: of the generators."""
+
+    steps: int = 3000
+    batch_size: int = 16
+    lr: float = 2e-4
+    generator: str = "resnet-6"
+    filters: int = 16
+    cycle: float = 10.0
+    back: float = 0.5
+    semantic: float = 0.5
+    pool: int = 50
