@@ -108,8 +108,8 @@ class Fisher(Calibrated):
         seen = self.result_before.seen(pictures.batch(torch.zeros(1, dtype=torch.int64)))
         if seen.shape[-1] > MOST:
             raise UsageError(
-                f"--layer {recipe.layer}: makes {seen.shape[-1]:,} numbers of a picture, and {MOST:,} are the most that "
-                "a metric is solved for; take an earlier layer, with fewer maps"
+                f"--layer {recipe.layer}: makes {seen.shape[-1]:,} numbers of a picture, {MOST:,} are the most that a "
+                "metric is solved for; take an earlier layer, with fewer maps"
             )
         self.scatter = Scatter(len(pictures), int(self.fold_of.max()) + 1, seen.shape[-1], len(seen))
         self.state = {"scatter": self.scatter}
