@@ -110,6 +110,57 @@ def test_two_processes_agree_with_one(data, tmp_path):
         assert (tensor.float() - two[name].float()).norm() <= 2e-2 * tensor.float().norm() + 1e-3, name
 
 
+FISHER = ["--loss", "fisher", "--layer", "conv1", "--size", 16, "--flip"]
+
+
+@pytest.fixture(scope="module")
+def solved(data, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "solved"
+    mlcli("siamese-train", data, "-o", run, *FISHER)
+    return run
+
+
+def test_a_metric_solved_for_tells_identities_apart_that_were_left_out(data, solved, tmp_path):
+    found = description(solved)
+    assert (found["layer"], found["space"], found["architecture"]) == ("conv1", "whitened", "cifarnet")
+    assert found["calibration"]["auc"] > 0.95
+    assert found["calibration"]["pairs"]["same"] == 10 * 15  # each identity was left out once
+    other = identities(tmp_path / "other", "vwxyz", seed=1)
+    figures = json.loads(mlcli("siamese-verify", solved, "--evaluate", other, "--format", "json").stdout)
+    assert figures["auc"] > 0.95 and figures["pairs"] == {"same": 5 * 15, "different": 10 * 36}
+    one, two = other / "v/00.png", other / "w/03.png"
+    there, back = (
+        json.loads(mlcli("siamese-verify", solved, *pair, "--format", "json").stdout)["distance"]
+        for pair in ((one, two), (two, one))
+    )
+    assert there == pytest.approx(back, abs=1e-6) and there > 0.1
+
+
+def test_a_metric_killed_on_the_way_is_solved_as_if_never_killed(data, solved, tmp_path):
+    run = tmp_path / "run"
+    words = ["siamese-train", data, "-o", run, *FISHER, "--save-every", 0]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlcli.cli", *map(str, words)], stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    while newest_state(run) < 1 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert 1 <= newest_state(run) < 3
+    mlcli(*words, "--resume")
+    assert (run / "model.safetensors").read_bytes() == (solved / "model.safetensors").read_bytes()
+
+
+def test_a_metric_of_two_processes_agrees_with_one(data, solved, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    launch += ["siamese-train", data, *FISHER, "-o", tmp_path / "two", "--device", "cpu"]
+    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(run / "model.safetensors") for run in (solved, tmp_path / "two"))
+    for name, tensor in one.items():
+        assert (tensor.float() - two[name].float()).norm() <= 1e-3 * tensor.float().norm(), name
+
+
 def test_other_identities_to_validate_on_and_a_backbone(data, colours, tmp_path):
     other = identities(tmp_path / "other", "vwxy", seed=1)
     shutil.copy(data / "greek/a/00.png", other / "v/copy.png")
@@ -151,6 +202,13 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
         (["many", "--weights", "w.safetensors"], 2, "smallnet begins anew"),
         (["many", "--model", "cifarnett"], 2, "did you mean cifarnet"),
+        (["many", "--loss", "fisher", "--steps", "9"], 2, "has no use for --steps"),
+        (["many", "--loss", "fisher", "--model", "smallnet"], 2, "begins anew"),
+        (["many", "--loss", "fisher", "--layer", "conv9"], 2, "conv9"),
+        (["many", "--loss", "fisher", "--layer", "classifier"], 2, "without maps; take a convolutional layer"),
+        (["many", "--layer", "conv2"], 2, "is of --loss fisher"),
+        (["one", "--loss", "fisher"], 1, "pictures of 1 identity"),
+        (["few", "--loss", "fisher"], 1, "too few to hold some out"),
         (["single"], 1, "too few to hold some out"),
     ],
 )

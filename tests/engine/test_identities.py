@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from mlcli.engine.identities import group, hold_out, open_identities
+from mlcli.engine.identities import folds, group, hold_out, open_identities
 from mlcli.errors import DataError
 
 
@@ -62,3 +63,17 @@ def test_too_few_identities_to_hold_some_out(tmp_path):
     folder, _ = open_identities(touch(tmp_path, *(f"{i}/{n}.png" for i in "abc" for n in range(2))))
     with pytest.raises(DataError, match="four are needed"):
         hold_out(folder, 0.2, 0)
+
+
+def test_folds_are_of_whole_identities_and_each_can_be_compared():
+    identities = torch.tensor([0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5, 5, 7, 8, 8])  # 2 and 7 have one picture, 6 none
+    fold = folds(identities, 3, seed=0)
+    for identity in identities.unique():
+        assert len(fold[identities == identity].unique()) == 1
+    several = [identity for identity in (0, 1, 3, 4, 5, 8)]
+    of = [int(fold[identities == identity][0]) for identity in several]
+    assert sorted(of) == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(fold, folds(identities, 3, seed=0)) and not torch.equal(fold, folds(identities, 3, seed=1))
+    assert folds(identities, 50, seed=0).max() == 2  # no fold with one identity alone
+    with pytest.raises(DataError, match="3 identities with two pictures or more, too few"):
+        folds(torch.tensor([0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
