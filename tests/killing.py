@@ -3,7 +3,8 @@
     python -m tests.killing KILLS SEED FOLDER COMMAND...
 
 Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times until some moment and once to its end.
-Prints the step of the newest state after each kill. A fork of a process that has imported all costs no start.
+KILLS as in @12,40 are the steps after which to kill, in place of random moments. Prints the step of the newest state
+after each kill. A fork of a process that has imported all costs no start.
 """
 
 import contextlib
@@ -14,15 +15,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cli import ENVIRONMENT
 
-IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext")
+IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext", "adapt.trial", "adapt.adda", "adapt.simgan")
 
 
-def killed_and_resumed(kills: int, seed: int, folder: Path, *command) -> list[int]:
-    """The steps of the newest states after the kills; FOLDER/whole and FOLDER/broken are the runs."""
+def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command) -> list[int]:
+    """The steps of the newest states after the kills; FOLDER/whole and FOLDER/broken are the runs.
+
+    kills: how many at random moments, or after which steps.
+    """
+    if not isinstance(kills, int):
+        kills = "@" + ",".join(map(str, kills))
     words = [sys.executable, "-m", "tests.killing", kills, seed, folder, *command]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
@@ -30,8 +37,11 @@ def killed_and_resumed(kills: int, seed: int, folder: Path, *command) -> list[in
 
 
 def newest_state(run: Path) -> int:
-    """The step of the newest state, -1 before the first."""
-    return max((int(file.name[5:13]) for file in (run / "state").glob("step-*.pt")), default=-1)
+    """The step of the newest state, -1 before the first; of a run that is made of several, the sum of theirs."""
+    newest: dict[Path, int] = {}
+    for file in run.rglob("state/step-*.pt"):
+        newest[file.parent] = max(newest.get(file.parent, 0), int(file.name[5:13]))
+    return sum(newest.values()) if newest else -1
 
 
 def family(number: int) -> list[int]:
@@ -93,13 +103,14 @@ def main(kills: str, seed: str, folder: str, *command: str) -> None:
     assert status == 0, status
     chance, steps = random.Random(int(seed)), []
     again = [*command, "-o", str(broken), "--resume", "--save-every", "0"]
-    for attempt in range(int(kills)):
+    given = [int(step) for step in kills[1:].split(",")] if kills.startswith("@") else [None] * int(kills)
+    for attempt, step in enumerate(given):
         before, number = newest_state(broken), child(again)
         over = False
-        if attempt % 3:  # the others are killed wherever their start has come to
-            while newest_state(broken) == before and not (over := finished(number)):
+        if step is not None or attempt % 3:  # the others are killed wherever their start has come to
+            while newest_state(broken) < (before + 1 if step is None else step) and not (over := finished(number)):
                 time.sleep(0.001)
-        end = time.monotonic() + chance.uniform(0, 0.15)
+        end = time.monotonic() + (chance.uniform(0, 0.15) if step is None else 0)
         while time.monotonic() < end and not over:
             over = finished(number)
         if not over:

@@ -115,6 +115,16 @@ def test_glyphs_of_one_character_are_alike_whoever_writes_them(tmp_path):
     assert not np.array_equal(drawn[0, 0], drawn[0, 1])
 
 
+def make(build: Path, variables: dict, *more) -> str:
+    """What `make` prints, with results in `build` and the commands of this checkout."""
+    words = [f"{name}={value}" for name, value in (variables | {"BUILD": build, "PYTHON": sys.executable}).items()]
+    words.append(f"MLCLI={sys.executable} -m mlcli.cli")
+    environment = ENVIRONMENT | {"PYTHONPATH": os.fspath(SAMPLES.parent)}
+    done = subprocess.run(["make", "-C", SAMPLES, *words, *more], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name for command in COMMANDS}
 
 
@@ -122,7 +132,6 @@ needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name 
 def test_make_goes_from_pictures_to_answers_and_then_does_nothing(tmp_path):
     build = tmp_path / "build"
     small = {
-        "BUILD": build,
         "SIZE": 32,
         "TRAIN": 8,
         "TEST": 4,
@@ -131,22 +140,28 @@ def test_make_goes_from_pictures_to_answers_and_then_does_nothing(tmp_path):
         "CLASSIFIER": "--size 32 --batch-size 4",
         "PIX2PIX": "--filters 8 --discriminator-filters 8",
     }
-    words = [f"{name}={value}" for name, value in small.items()]
-    words += [f"MLCLI={sys.executable} -m mlcli.cli", f"PYTHON={sys.executable}"]
-    environment = ENVIRONMENT | {"PYTHONPATH": os.fspath(SAMPLES.parent)}
-
-    def make(*more) -> str:
-        done = subprocess.run(["make", "-C", SAMPLES, *words, *more], capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    make()
+    make(build, small)
     for name in ("real", "translated"):
         assert json.loads((build / f"{name}.json").read_text())
     assert len(list((build / "translated").rglob("*.png"))) == 4
     before = {path: path.stat().st_mtime_ns for path in build.rglob("*")}
-    assert "Nothing to be done" in make()
+    assert "Nothing to be done" in make(build, small)
     assert {path: path.stat().st_mtime_ns for path in build.rglob("*")} == before
     (build / "real.json").unlink()  # what is missing is made, and nothing else
-    (line,) = [line for line in make("-n").splitlines() if "mlcli.cli" in line]
+    (line,) = [line for line in make(build, small, "-n").splitlines() if "mlcli.cli" in line]
     assert " classify " in line and "real.json" in line
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_adapts_from_drawn_digits_to_handwritten_ones(tmp_path):
+    """What the sample runs do, in a few steps; the figures of whole ones are in the README."""
+    options = "--source-steps 250 --steps 2 --candidates 1 --max-target 60 --batch-size 40"
+    small = {"METHOD": "adda", "DRAWN": 200, "ADAPT": options}
+    make(tmp_path, small, "adapt")
+    result = json.loads((tmp_path / "adapted/adda/results.json").read_text())
+    assert result["test_pictures"] == 500 and result["source_only"]["mean"] > 0.3
+    assert not any("disagree" in words for words in result["guards"])
+    assert "Nothing to be done" in make(tmp_path, small, "adapt")
+    lines = make(tmp_path, {}, "-n", "organs").splitlines()
+    called = [line.split(" -m mlcli.cli ")[1].split()[0] for line in lines if " -m mlcli.cli " in line]
+    assert called == ["render", "render", "render", "adapt", "segment"]

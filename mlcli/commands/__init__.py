@@ -36,6 +36,7 @@ COMMANDS = (
         "adapt", "adapt", "Adapt", "mlcli adapt --method adda mnist/train usps/train --test usps/test -o runs/usps"
     ),
     Command("render", "render", "Adapt", "mlcli render digits -o digits"),
+    Command("segment", "segment", "Adapt", "mlcli segment runs/scanner-b scans/ -o masks"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
 )

@@ -37,7 +37,7 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
             raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
     if options["task"] == "segment":
-        values.setdefault("model", "unet")
+        values = {"model": "unet", "select": "last"} | values  # that all classes have as many pixels is no aim of masks
     return kind(**values)
 
 

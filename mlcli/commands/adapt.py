@@ -9,6 +9,7 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import complain, out, say
+from mlcli.commands._translation import Generator
 from mlcli.methods.adapt import METHODS
 
 Method = StrEnum("Method", {name: name for name in METHODS})
@@ -51,7 +52,10 @@ def run(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs, each with the next seed.")] = 1,
     select: Annotated[
         Select | None,
-        typer.Option("--select", help="What chooses the moment, without labels: im (default), snd, entropy or last."),
+        typer.Option(
+            "--select",
+            help="What chooses the moment, without labels: im, snd, entropy or last; default im, of masks last.",
+        ),
     ] = None,
     source_steps: Annotated[
         int | None, typer.Option("--source-steps", min=1, help="Of each training with labels.")
@@ -88,6 +92,10 @@ def run(
     ] = None,
     semantic: Annotated[
         float | None, typer.Option("--semantic", min=0, help="cycada, seuda: weight of what the source model sees.")
+    ] = None,
+    generator: Annotated[
+        Generator | None,
+        typer.Option("--generator", help="cycada, seuda: default unet, or resnet-6 where --size is no multiple of 8."),
     ] = None,
     filters: Annotated[int | None, typer.Option("--filters", min=1, help="Channels of the generator.")] = None,
     format: option.FormatOption = option.Format.table,

@@ -47,12 +47,11 @@ def run(
     FOLDER/masks under equal names, chests as one of two scanners shows them; one seed gives both looks the same
     anatomies, so that their appearance alone differs. Without --fonts the pictures are the same on every machine.
     """
-    import torch
-
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images, signals
     from mlcli.engine.decoding import decode
     from mlcli.engine.files import write_json
+    from mlcli.engine.palette import class_colours
     from mlcli.errors import Interrupted
     from mlcli.methods import digits, phantoms
 
@@ -68,7 +67,7 @@ def run(
 
     def organs(number: int) -> dict:
         picture, mask = phantoms.phantom(number, seed, side, scanner.value)
-        return {"masks": images.with_palette(mask, torch.tensor(phantoms.COLOURS)), "images": picture}
+        return {"masks": images.with_palette(mask, class_colours(len(phantoms.CLASSES))), "images": picture}
 
     def work(number: int) -> None:
         for folder, picture in draw(number).items():

@@ -29,7 +29,7 @@ EMBEDDED, SOBEL = "cifarnet", "sobel"
 SMALLNET, SEGMENTER = "smallnet", "unet"
 SMALL = (SMALLNET, "lenet", "digits")  # trained from scratch alone, as the segmenter is
 TRANSLATED = "translated"  # one of the others behind a generator
-CLASSIFIER = "classifier"  # kind of a file of weights
+CLASSIFIER, SEGMENTATION = "classifier", "segmenter"  # kinds of a file of weights
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Model:
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
         return {
-            "kind": "segmenter" if SEGMENTER in (self.architecture, self.options.get("architecture")) else CLASSIFIER,
+            "kind": SEGMENTATION if SEGMENTER in (self.architecture, self.options.get("architecture")) else CLASSIFIER,
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
@@ -268,9 +268,17 @@ def default_size(architecture: str, paths: Sequence[Path]) -> int:
     return 32
 
 
-def from_file(file: str | Path, name: str | None = None) -> Model:
-    """The classifier in a safetensors file that this tool wrote. Raises WeightsError."""
-    return described(*read_tensors(file), file, name or str(file))
+def from_file(file: str | Path, name: str | None = None, kind: str = CLASSIFIER) -> Model:
+    """The model of a kind in a safetensors file that this tool wrote. Raises WeightsError."""
+    return described(*read_tensors(file), file, name or str(file), kind)
+
+
+def file_of(run: str | Path) -> Path:
+    """The file of weights of a run folder; a file as it is. Raises WeightsError where the run has none yet."""
+    file = Path(run) / "model.safetensors" if os.path.isdir(run) else Path(run)
+    if (file.parent / "config.json").is_file() and not file.exists():
+        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    return file
 
 
 def described(

@@ -174,9 +174,7 @@ def trained(name: str, weights: Path | None, layer: str, size: int | None) -> Mo
 
 def load(run: str | Path, runtime: Runtime) -> Siamese:
     """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
-    file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
-    if (file.parent / "config.json").is_file() and not file.exists():
-        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    file = models.file_of(run)
     tensors, description = read_tensors(file)
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
     model = models.described(tensors, description, file, str(run), KIND)

@@ -17,7 +17,6 @@ from torch import Tensor
 from mlcli.engine.runtime import numpy_generator
 
 CLASSES = ("background", "right lung", "left lung", "heart")  # as the numbers of a mask; right is the body's own
-COLOURS = ((0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0))
 ANATOMY, LOOK = 2, 3  # purposes of random numbers
 
 

@@ -4,9 +4,10 @@ from torch import Tensor, nn
 
 
 class Refiner(nn.Module):
-    """3 x 3 to `filters` maps, residual blocks, 1 x 1 to the picture, tanh; nothing is made smaller on the way.
+    """3 x 3 to `filters` maps, residual blocks, 1 x 1 to the picture; nothing is made smaller on the way.
 
-    forward: (N, inputs, H, W) in [-1, 1] -> (N, outputs, H, W) in [-1, 1].
+    forward: (N, inputs, H, W) in [-1, 1] -> (N, outputs, H, W), about in [-1, 1]. No tanh, which public codes add: at
+    black, -1, its slope is zero, and a refiner that has once made all black, which is near most digits, stays there.
     """
 
     depth = 0  # how often sides are halved
@@ -20,7 +21,7 @@ class Refiner(nn.Module):
             )
             for _ in range(blocks)
         )
-        self.last = nn.Sequential(nn.Conv2d(filters, outputs, 1), nn.Tanh())
+        self.last = nn.Conv2d(filters, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,7 +13,8 @@ from mlcli.engine import models, translators
 from mlcli.methods.adapt import METHODS
 from mlcli.methods.adapt.adda import ADDA
 from mlcli.methods.adapt.source import Labelled
-from tests.cli import ENVIRONMENT, mlcli
+from tests.cli import mlcli
+from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.methods.adapt import shapes
 
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
@@ -60,7 +59,8 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
     assert result["best_possible"]["mean"] >= max(result["adapted"]["mean"], result["last"]["mean"])
     assert "target_supervised" not in result
 
-    said = json.loads(mlcli("classify", "--model", run, data / "test", "--evaluate", "--format", "json").stdout)
+    words = ["--evaluate", "--format", "json", "--precision", "fp32"]
+    said = json.loads(mlcli("classify", "--model", run, data / "test", *words).stdout)
     assert said["accuracy"] == pytest.approx(result["adapted"]["mean"]), "the model of the run is the adapted one"
     if method != "adda":
         mlcli("translate", run, data / "bare", "-o", tmp_path / "translated")
@@ -128,13 +128,29 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     }
 
 
-def test_two_processes_agree_with_one(data, tmp_path):
+@pytest.mark.parametrize(
+    "method, kills, ends",
+    [("adda", (10, 40), (30, 60)), ("simgan", (10, 90, 215), (30, 210, 240))],
+)
+def test_killed_in_each_stage_and_resumed_equals_never_killed(method, kills, ends, data, tmp_path):
+    """30 steps of the source; of ADDA 30 more; of SimGAN 180 of the refiner, and 30 of the classifier."""
+    command = ["adapt", "--method", method, data / "source", data / "target", "--test", data / "test"]
+    command += [*QUICK, *SMALL[method], "--steps", 30]
+    steps = killed_and_resumed(kills, 0, tmp_path, *command)
+    assert all(kill <= step < end for kill, step, end in zip(kills, steps, ends, strict=True)), steps
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert (broken / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    ours, theirs = ({k: v for k, v in files(run).items() if "/state/" not in k} for run in (broken, whole))
+    assert ours == theirs
+
+
+def test_two_processes_agree_with_one_and_resume(data, tmp_path):
+    """Killed in the adaptation, after the 30 steps of the source."""
     command = ["adapt", "--method", "adda", data / "source", data / "target", "--test", data / "test", *QUICK]
-    mlcli(*command, "-o", tmp_path / "one", "--device", "cpu")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    words = [*launch, *command, "-o", tmp_path / "two", "--device", "cpu"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    command += ["--device", "cpu"]
+    mlcli(*command, "-o", tmp_path / "one")
+    run = tmp_path / "two"
+    assert 31 <= two_processes_killed_and_resumed(run, 31, *command, "-o", run) < 39
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
         assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
@@ -155,13 +171,7 @@ def test_domains_that_disagree_are_said(data, tmp_path):
 def test_segmentation(tmp_path):
     """SeUDA on masks: Dice in place of accuracy, the source model as it was, a target without masks."""
     for part, count, target in (("source", 40, False), ("target", 30, True), ("test", 12, True)):
-        pictures, _ = shapes.draw(count, ord(part[0]))
-        looks = shapes.target_look(pictures, 3) if target else pictures
-        for number in range(count):
-            for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", pictures[number, 0])):
-                place = tmp_path / part / folder
-                place.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(values.to(torch.uint8).numpy()).save(place / f"{number:02d}.png")
+        shapes.write_masks(tmp_path / part, count, ord(part[0]), target)
     words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
     words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
     result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)

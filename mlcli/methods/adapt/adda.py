@@ -10,8 +10,10 @@
 f_1 is whatever lies below the last linear layer of the network, which is f_2. As d has one output in place of two,
 its sigmoid stands for their softmax. Since f_1 is fixed, its features of the source are computed once. `judge`
 "logits" has d look at the logits of f_2, as the public code does; the paper says features. Dropout is off, by which d
-could tell the two encoders; batch norm takes the statistics of the target. The paper adapts for 10,000 steps; the
-moment is chosen among candidates here, without labels.
+could tell the two encoders; batch norm takes the statistics of the target.
+
+Different here: d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half as many, and
+the moment is chosen among candidates, without labels. `lead` is of CyCADA, see there; 0 here.
 """
 
 import copy
@@ -129,7 +131,7 @@ class ADDA:
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Module:
-    """500-500-1 with leaky ReLUs (section 5.1): (N, inputs) -> logits (N, 1)."""
+    """500-500-1 (section 5.1): (N, inputs) -> logits (N, 1)."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         nn.LeakyReLU(0.2),

@@ -7,8 +7,13 @@ learns from G_ST(X_S) and the labels Y_S.
 Feature stage: ADDA, in which that classifier and the translated source take the places of f_S and the source (eq. 5).
 The encoder learns only while the discriminator is right more often than `lead`, as in the public code.
 
-Each stage can run alone. With both, what each gives by itself stands beside the result. The public code replaces the
-cycle's loss by the semantic one for digits, to save memory; here both are on, and p is as the paper has it.
+Each stage can run alone. With both, what each gives by itself stands beside the result.
+
+Different here: the public code replaces the cycle's loss by the semantic one for digits, to save memory; here both are
+on, with CycleGAN's weight of 10, and p is as the paper has it, while that code takes Y_S for p(f_S, x_s). Its feature
+stage goes at a rate of 1e-5 for long and looks at the logits; here it is 1e-4 for fewer steps, and features, as in the
+paper. Generators and their rate are those of SeUDA. "Right" counts how often d rates a source picture above a target
+one, which needs no threshold.
 """
 
 from collections.abc import Callable

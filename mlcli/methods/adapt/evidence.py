@@ -21,7 +21,7 @@ def scores(called: Tensor, labels: Tensor, classes: int) -> Tensor:
     """(N,) float64 in [0, 1].  called, labels: classes (N,) or masks (N, H, W)."""
     if labels.ndim == 1:
         return (called == labels).double()
-    return dice(called, labels, classes).nanmean(1).nan_to_num(1.0)
+    return mean_dice(dice(called, labels, classes))
 
 
 def dice(called: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -34,6 +34,11 @@ def dice(called: Tensor, labels: Tensor, classes: int) -> Tensor:
         a, b = (called == number).flatten(1), (labels == number).flatten(1)
         columns.append(2 * (a & b).sum(1).double() / (a.sum(1) + b.sum(1)))
     return torch.stack(columns, 1)
+
+
+def mean_dice(of_classes: Tensor) -> Tensor:
+    """(N,) of `dice` (N, classes - 1): the mean over the classes that are there, 1 where there are none."""
+    return of_classes.nanmean(1).nan_to_num(1.0)
 
 
 def per_class(called: Sequence[Tensor], labels: Tensor, classes: Sequence[str]) -> dict[str, float]:

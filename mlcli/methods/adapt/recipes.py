@@ -45,6 +45,7 @@ class SimGan(Adaptation):
 
     steps: int = 1500
     batch_size: int = 64
+    lr: float = 1e-3
     regularisation: float = 0.5
     history: int = 1000
     refiner_first: int = 100
@@ -58,17 +59,18 @@ class SimGan(Adaptation):
 class Cycada(Adda):
     """CyCADA, Hoffman et al. 2018. stage: pixel, feature or both; steps, lr: of the feature stage, ADDA's.
 
-    pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss.
+    pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss. generator: None is unet
+    or resnet-6 by the size of the pictures (see `Setting.cyclegan`).
     """
 
     steps: int = 1000
     lr: float = 1e-4
     lead: float = 0.6
     stage: str = "both"
-    generator: str = "resnet-6"
+    generator: str | None = None
     filters: int = 16
-    pixel_steps: int = 3000
-    pixel_lr: float = 2e-4
+    pixel_steps: int = 1500
+    pixel_lr: float = 1e-3
     pixel_batch: int = 16
     cycle: float = 10.0
     semantic: float = 1.0
@@ -77,12 +79,15 @@ class Cycada(Adda):
 
 @dataclass(frozen=True)
 class Seuda(Adaptation):
-    """SeUDA, Chen et al. 2018: weights of the losses of eq. 1 to 4; steps, lr, batch_size: of the generators."""
+    """SeUDA, Chen et al. 2018: weights of the losses of eq. 1 to 4; steps, lr, batch_size: of the generators.
 
-    steps: int = 3000
+    generator: as in `Cycada`.
+    """
+
+    steps: int = 1500
     batch_size: int = 16
-    lr: float = 2e-4
-    generator: str = "resnet-6"
+    lr: float = 1e-3
+    generator: str | None = None
     filters: int = 16
     cycle: float = 10.0
     back: float = 0.5

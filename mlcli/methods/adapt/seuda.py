@@ -7,8 +7,12 @@ in which the semantic-aware discriminator D_m compares what the fixed model f sa
 f(F(x_t)), with what it says of source pictures, f(x_s): masks must look like masks. In the end f(F(x_t)) is the answer.
 
 f's answers are the probabilities at each pixel (N, K, S, S), which D_m judges patch by patch. Of a classifier they are
-(N, K, 1, 1), by the same network of 1 x 1 convolutions. The generators have 6 residual blocks, the paper's 9, since
-pictures here are small; the moment is chosen among candidates, without labels.
+(N, K, 1, 1), by the same network of 1 x 1 convolutions.
+
+Different here: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since pictures here are small
+(`Setting.cyclegan`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3, by which digits are drawn
+whole five times as soon. The discriminators see less of a picture (two strided layers, no norm for D_m). The moment is
+chosen among candidates, without labels.
 """
 
 import torch

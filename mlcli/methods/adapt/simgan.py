@@ -8,8 +8,12 @@ D gives a map of patches (local adversarial loss, section 2.2.1), and half of th
 out of a buffer of earlier ones (history, section 2.3). R learns alone first, by the second term, then D alone, then
 each step of D is followed by K_g of R (algorithm 1). In the end a classifier learns from R(x) and the labels of x.
 
-Different here: |.| is a mean over pixels, so lambda is per pixel value. D is a PatchGAN with two strided layers and no
-norm. Of each picture that D is shown a coin decides whether it is an old one (HistoryPool), so half are in the mean.
+The sums over patches and over pixels are both divided by the number of patches, so lambda is the paper's.
+Different here: D is a PatchGAN with one strided layer and no norm, whose patches of 16 pixels are smaller than a digit
+of 28, and R has no tanh (networks/refiner.py). Of each picture that D is shown a coin decides whether it is an old one
+(HistoryPool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
+cuts its own share). Adam in place of SGD, and fewer steps alone: the paper has 1,000 of R and 200 of D. The regressor
+of the paper, of the direction of gaze, is a classifier here.
 """
 
 import torch
@@ -55,7 +59,10 @@ class SimGAN:
         recipe = self.recipe
         self.refiner = setting.translator("refiner", filters=recipe.filters, blocks=recipe.blocks)
         self.network = self.refiner.network = self._prepared(self.refiner.network)
-        self.discriminator = self._prepared(PatchGAN(setting.source.channels, recipe.filters, 2, "none"))
+        channels, size = setting.source.channels, setting.source.size
+        self.discriminator = self._prepared(PatchGAN(channels, recipe.filters, 1, "none"))
+        patches = self.discriminator(torch.zeros(1, channels, size, size, device=self.runtime.device)).numel()
+        self.per_patch = channels * size**2 / patches  # values of a picture
         betas = (recipe.beta1, recipe.beta2)
         self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
         self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
@@ -100,7 +107,8 @@ class SimGAN:
         with self.runtime.autocast():
             refined = self.network(x)
             judged = self.discriminator(refined) if adversarial else None
-        terms = {"loss_regularisation": self.recipe.regularisation * F.l1_loss(refined.float(), x)}
+        weight = self.recipe.regularisation * self.per_patch
+        terms = {"loss_regularisation": weight * F.l1_loss(refined.float(), x)}
         if adversarial:
             terms["loss_refiner"] = self.loss.generator(judged)
         sum(terms.values()).backward()

@@ -56,6 +56,17 @@ def write(root: Path, count: int, seed: int = 0, target: bool = False, labelled:
     return root
 
 
+def write_masks(root: Path, count: int, seed: int = 0, target: bool = False) -> Path:
+    """root/images/NN.png and root/masks/NN.png, in which class 1 is the shape."""
+    pictures, _ = draw(count, seed)
+    looks = target_look(pictures, seed) if target else pictures
+    for number in range(count):
+        for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", pictures[number, 0])):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.to(torch.uint8).numpy()).save(root / folder / f"{number:02d}.png")
+    return root
+
+
 def setting(folder: Path, recipe, source: Domain | None = None, target: Domain | None = None, seed: int = 0) -> Setting:
     """One run in a folder, with the stages as run folders in it."""
     processes = Processes(CPU)

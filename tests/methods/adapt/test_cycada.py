@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mlcli.engine.pairs import Kind
+from mlcli.methods import translation
 from mlcli.methods.adapt import cycada
 from mlcli.methods.adapt.recipes import Cycada
 from mlcli.methods.adapt.setting import frozen
@@ -55,3 +57,21 @@ def test_stages(stage, names, tmp_path):
     adapted = cycada.adapt(shapes.setting(tmp_path, replace(SMALL, stage=stage)))
     assert {run.folder.name for run in adapted.stages} == names == {path.name for path in tmp_path.iterdir()}
     assert bool(adapted.alone) == (stage == "both") and (adapted.to_target is None) == (stage == "feature")
+
+
+@pytest.mark.parametrize(
+    "size, asked, generator",
+    [
+        (16, None, "unet"),
+        (24, None, "unet"),
+        (28, None, "resnet-6"),
+        (20, None, "resnet-6"),
+        (16, "resnet-9", "resnet-9"),
+    ],
+)
+def test_small_pictures_are_translated_by_connections_across(size, asked, generator, tmp_path):
+    source = shapes.domain(6)
+    source = source.with_pictures(torch.zeros(6, 1, size, size, dtype=torch.uint8))
+    recipe = shapes.setting(tmp_path, SMALL, source).cyclegan(asked, filters=4)
+    assert recipe.generator == generator
+    assert translation.generator(recipe, Kind(1), Kind(1))(source.pictures).shape == (6, 1, size, size)

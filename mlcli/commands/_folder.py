@@ -1,0 +1,103 @@
+"""Work over folders of pictures, file by file: what is out of date is made, and the rest is left alone."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.commands._pictures import modified, results
+from mlcli.commands._report import Progress, complain, say
+from mlcli.commands._result import record, refuse_existing_folder, refuse_others
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def each_outdated(
+    command: str,
+    done: str,
+    given: Sequence[str],
+    output: Path,
+    options: dict,
+    *,
+    weights: Path,
+    name: Callable[[Path], Path],
+    read: Callable[[Path], "Tensor"],
+    make: Callable[["Tensor"], Sequence],
+    save: Callable[[Any, "Tensor", Path], None],
+    batch_size: int,
+    workers: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> tuple[dict[Path, Path], int]:
+    """Make of each picture a result in the folder `output`; ({result: its picture}, how many failed).
+
+    A result that is newer than its picture and the file of `weights` is left alone. COMMAND.json tells of `options`,
+    with others than these the folder is refused. name: what a result is called, given its picture's place.
+    make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, where to).
+    Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
+    """
+    import torch
+
+    from mlcli.engine import files, signals
+    from mlcli.engine.decoding import decode
+    from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
+
+    begun = output / f"{command}.json"
+    if overwrite or not begun.is_file():
+        refuse_existing_folder(output, overwrite)
+    else:
+        refuse_others(begun, options)
+    places, problems = results(given, output, name)
+    if not places and not problems:
+        raise DataError(f"{' '.join(given)}: no pictures there")
+    jobs, since = [], modified(weights)
+    for place, picture in places.items():
+        if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
+            problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
+        elif overwrite or not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
+            jobs.append((picture, place))
+    for problem in problems:
+        complain(problem)
+    if jobs:
+        told = {"run": str(weights), "sha256": files.file_hash(weights)}
+        files.write_json(begun, record(command, options, **told))
+
+    finished, failures = 0, len(problems)
+    waiting: list[tuple[Path, torch.Tensor]] = []
+
+    def flush(bar: Progress) -> None:
+        """Make and write the results of the pictures that wait, which are of one size and depth."""
+        nonlocal finished, failures
+        if not waiting:
+            return
+        made = make(torch.stack([picture for _, picture in waiting]))
+        for (place, picture), result in zip(waiting, made, strict=True):
+            try:
+                save(result, picture, place)
+                finished += 1
+            except MlcliError as problem:
+                failures += 1
+                bar.complain(problem)
+        waiting.clear()
+
+    with signals.noted() as caught, Progress(len(jobs), str(output), quiet=quiet) as bar:
+        pictures = [picture for picture, _ in jobs]
+        for number, picture in decode(pictures, read=read, workers=workers, window=2 * batch_size):
+            if isinstance(picture, ImageError):
+                failures += 1
+                bar.complain(picture)
+            else:
+                alike = waiting and (waiting[0][1].shape, waiting[0][1].dtype) == (picture.shape, picture.dtype)
+                if waiting and (not alike or len(waiting) == batch_size):
+                    flush(bar)
+                waiting.append((jobs[number][1], picture))
+            bar.to(number + 1)
+            if caught:
+                flush(bar)
+                raise Interrupted(
+                    f"interrupted after {number + 1} of {len(jobs)} pictures; the same command goes on", caught[0]
+                )
+        flush(bar)
+    say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date", quiet)
+    return places, failures

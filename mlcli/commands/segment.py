@@ -1,0 +1,114 @@
+"""`mlcli segment`"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlcli.commands import _options as option
+from mlcli.commands._report import complain, csv_text, out, table
+
+if TYPE_CHECKING:
+    from mlcli.engine.models import Model
+
+
+def run(
+    trained: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run of adapt --task segment, or of its source.", show_default=False)
+    ],
+    images: option.Images,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write masks to.")],
+    evaluate: Annotated[
+        Path | None,
+        typer.Option("--evaluate", help="A folder of true masks under equal names: report Dice of each class."),
+    ] = None,
+    format: option.FormatOption = option.Format.table,
+    batch_size: option.BatchSize = 8,
+    device: option.Device = "auto",
+    precision: option.PrecisionOption = option.Precision.auto,
+    workers: option.Workers = None,
+    overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
+) -> None:
+    """Draw the masks of pictures by a trained segmenter.
+
+    Each mask has the name of its picture, as a PNG, and its size; below a folder it has the same path. It holds the
+    number of the class at each pixel, 0 for the background, and a palette to look at it by. A mask newer than its
+    picture and the model is left alone, so that what was interrupted goes on, and cron and make can call again and
+    again.
+    """
+    import torch
+
+    from mlcli.commands._folder import each_outdated
+    from mlcli.engine import models
+    from mlcli.engine.images import with_palette, write
+    from mlcli.engine.pairs import Kind
+    from mlcli.engine.palette import class_colours
+    from mlcli.engine.runtime import Runtime
+    from mlcli.errors import UsageError
+    from mlcli.methods import segmentation
+
+    if evaluate and not evaluate.is_dir():
+        raise UsageError(f"--evaluate {evaluate}: no such folder")
+    runtime = Runtime.choose(device, precision)
+    model = segmentation.load(trained).to(runtime)
+    palette = class_colours(len(model.classes))
+
+    def make(pictures: torch.Tensor) -> list[torch.Tensor]:
+        return segmentation.segment(model, pictures, runtime)
+
+    places, failures = each_outdated(
+        "segment",
+        "segmented",
+        images,
+        output,
+        {"precision": runtime.precision},
+        weights=models.file_of(trained),
+        name=lambda path: path.with_suffix(".png"),
+        read=Kind(model.preprocessing.channels).read,
+        make=make,
+        save=lambda mask, picture, place: write(with_palette(mask, palette), place),
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if evaluate and any(place.is_file() for place in places):
+        failures += _evaluate(places, output, evaluate, model, format)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model", format: option.Format) -> int:
+    """Print how well the masks of the pictures agree with the true ones; how many could not be compared."""
+    from mlcli.engine.files import json_text
+    from mlcli.engine.pairing import match
+    from mlcli.errors import DataError, ImageError
+    from mlcli.methods import segmentation
+
+    true_masks = dict(match(output, f"{output} and {masks}", output, masks).paths)
+    pairs, failures = [], 0
+    for place, picture in places.items():
+        if not place.is_file():
+            continue  # the picture has been named
+        try:
+            if place not in true_masks:
+                raise DataError(f"{picture}: no mask of this name in {masks}; not evaluated")
+            pairs.append(segmentation.read_pair(place, true_masks[place], len(model.classes)))
+        except (DataError, ImageError) as problem:
+            complain(problem)
+            failures += 1
+    if not pairs:
+        raise DataError(f"{masks}: none of the masks in it can be compared with")
+    report = {"model": model.name, **segmentation.evaluate(model.classes, pairs)}
+    rows = [(name, entry["dice"], entry["count"]) for name, entry in report["per_class"].items()]
+    if format == "json":
+        out(json_text(report))
+    elif format == "csv":
+        out(csv_text(("class", "dice", "count"), rows))
+    else:
+        low, high = report["interval"]
+        text = f"Dice {report['dice']:.2%} (95 % interval {low:.2%} to {high:.2%}), {report['count']} pictures\n\n"
+        words = [(name, "" if dice is None else f"{dice:.2%}", count) for name, dice, count in rows]
+        out(text + table(("class", "Dice", "pictures"), words, right=(1, 2)))
+    return failures
