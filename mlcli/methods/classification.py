@@ -17,22 +17,33 @@ from mlcli.errors import ImageError
 
 
 def probabilities(
-    model: Model, paths: Sequence[Path], runtime: Runtime, *, batch_size: int = 32, workers: int | None = None
+    model: Model,
+    paths: Sequence[Path],
+    runtime: Runtime,
+    *,
+    mirrored: bool = False,
+    batch_size: int = 32,
+    workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one."""
-    compute = partial(predict, model, runtime=runtime)
+    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one.
+
+    mirrored: as in `predict`.
+    """
+    compute = partial(predict, model, runtime=runtime, mirrored=mirrored)
     return map_pictures(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
 @torch.inference_mode()
-def predict(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
+def predict(model: Model, images: Tensor, runtime: Runtime, *, mirrored: bool = False) -> Tensor:
     """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU.
 
-    Raises WeightsError where the network's answer is no number.
+    mirrored: by the mean of the logits of a picture and of its mirror image. Raises WeightsError where the network's
+    answer is no number.
     """
+    images = images.to(runtime.device)
     with runtime.autocast():
-        scores = model(images.to(runtime.device))
-    return model.finite(scores.float().softmax(1).cpu(), runtime)
+        scores = torch.stack([model(view).float() for view in ([images, images.flip(-1)] if mirrored else [images])])
+    return model.finite(scores.mean(0).softmax(1).cpu(), runtime)
 
 
 def called(model: Model, pictures: Tensor, runtime: Runtime) -> Tensor:

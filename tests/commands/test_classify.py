@@ -266,3 +266,23 @@ def test_the_embedded_network_needs_neither_torchvision_nor_rich():
 def test_the_embedded_network_knows_a_cat():
     (entry,) = entries(os.path.join(SAMPLES, "cat.jpg"))
     assert entry["predictions"][0]["label"] == "cat"
+
+
+def test_with_its_mirror_image_a_picture_is_answered_as_its_mirror_image_is(tmp_path):
+    cat = Image.open(os.path.join(SAMPLES, "cat.jpg")).convert("RGB").resize((48, 48))
+    files = [tmp_path / "cat.png", tmp_path / "mirrored.png"]
+    cat.save(files[0])
+    cat.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[1])
+
+    def probability(*options) -> list[dict]:
+        return [
+            {p["label"]: p["probability"] for p in entry["predictions"]}
+            for entry in entries(*files, "--top-k", 10, "--precision", "fp32", *options)
+        ]
+
+    one, other = probability("--mirror")
+    assert one == pytest.approx(other, abs=1e-5)
+    plain, of_mirror = probability()
+    assert max(abs(plain[label] - of_mirror[label]) for label in plain) > 1e-3
+    weights = {label: (plain[label] * of_mirror[label]) ** 0.5 for label in plain}  # the mean of the logits
+    assert one == pytest.approx({label: w / sum(weights.values()) for label, w in weights.items()}, abs=1e-4)
