@@ -1,7 +1,9 @@
 """`mlcli finetune` over real files: what it says, what it writes, what others open, killed and resumed."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from mlcli.engine import models
-from mlcli.methods.finetuning import Features
+from mlcli.methods.finetuning import Features, FineTuning
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import killed_and_resumed
 from tests.tiny import class_folders
@@ -156,6 +158,24 @@ def test_deeper_layers_killed_and_resumed_equal_never_killed(data, colours, tmp_
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", colours))
     changed = {name.split(".")[0] for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
     assert changed == {"conv5", "classifier"}
+
+
+def test_interrupted_while_deeper_layers_learn(data, colours, tmp_path, monkeypatch):
+    step = FineTuning.step
+
+    def interrupted(self, batch, number):
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, number)
+
+    command = ["finetune", data / "train", "--model", colours, "--val", data / "val", *DEEP, "-o"]
+    with monkeypatch.context() as patched:
+        patched.setattr(FineTuning, "step", interrupted)
+        assert "all is saved. Resume with: mlcli" in mlcli(*command, tmp_path / "broken", status=130).stderr
+    mlcli(*command, tmp_path / "broken", "--resume")
+    mlcli(*command, tmp_path / "whole")
+    for name in ("model.safetensors", "results.json"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_network_from_scratch_beside_it(data, colours, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """`mlcli pretext` over real files: labels that do not matter, probes, what goes on from it, killed and resumed."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from PIL import Image
 
 from mlcli.engine import models
+from mlcli.methods.supervised import Supervised
 from tests.cli import mlcli
-from tests.killing import killed_and_resumed
+from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
 SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--translate", 1)
@@ -65,6 +68,32 @@ def test_killed_and_resumed_equals_never_killed(photos, tmp_path, task):
     command = "pretext", photos, "--task", task, "--permutations", 4, *SHORT
     killed_and_resumed(3, 0, tmp_path, *command)
     one, two = (tmp_path / run / "model.safetensors" for run in ("whole", "broken"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_two_processes_killed_and_resumed_agree_with_one(photos, tmp_path):
+    command = ["pretext", photos, *SHORT, "--device", "cpu"]
+    mlcli(*command, "-o", tmp_path / "one")
+    assert 2 <= two_processes_killed_and_resumed(tmp_path / "two", 2, *command, "-o", tmp_path / "two") < 16
+    one, two = ((tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two"))
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in (one, two)]
+    assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+def test_interrupted_keeps_what_is_learned(photos, finished, tmp_path, monkeypatch):
+    step = Supervised.step
+
+    def interrupted(self, batch, number):
+        if number == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, number)
+
+    command = ["pretext", photos, "-o", tmp_path / "run", *SHORT]
+    with monkeypatch.context() as patched:
+        patched.setattr(Supervised, "step", interrupted)
+        assert "after step 7 of 16; all is saved. Resume with: mlcli" in mlcli(*command, status=130).stderr
+    mlcli(*command, "--resume")
+    one, two = (run / "model.safetensors" for run in (finished, tmp_path / "run"))
     assert one.read_bytes() == two.read_bytes()
 
 
