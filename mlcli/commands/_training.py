@@ -1,6 +1,7 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,23 @@ from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
+from mlcli.engine.runtime import Runtime, choose_device
 from mlcli.engine.tensorboard import Curves
 from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "val", "source", "target", "test", "format"}
+
+
+def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
+    """The processes, what they compute with, and the run folder and options of `open_run`, by the command line."""
+    device, output, overwrite, resume = (context.params[name] for name in ("device", "output", "overwrite", "resume"))
+    processes = Processes(choose_device(device))
+    run, options = open_run(command, context, output, overwrite=overwrite, resume=resume)
+    processes.wait()  # all have looked at the folder before one writes to it
+    runtime = Runtime.choose(device, options["precision"]).for_training()
+    return processes, replace(runtime, device=processes.device), run, options
 
 
 def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:

@@ -1,6 +1,6 @@
 """`mlcli adapt`"""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -122,16 +122,11 @@ def run(
     from mlcli.commands import _training
     from mlcli.engine import report
     from mlcli.engine.files import json_text
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device
     from mlcli.errors import UsageError
     from mlcli.methods.adapt import appearance, trial
     from mlcli.methods.adapt import source as supervised_stage
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("adapt", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("adapt", context)
     entry, recipe = METHODS[options["method"]], shared.recipe(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")

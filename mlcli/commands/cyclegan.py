@@ -1,6 +1,5 @@
 """`mlcli cyclegan`"""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -92,15 +91,11 @@ def run(
     """
     from mlcli.commands import _training
     from mlcli.engine import models
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.errors import UsageError
     from mlcli.methods.cyclegan import CycleGAN
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("cyclegan", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("cyclegan", context)
     recipe = shared.recipe(Recipe, options)
     kinds, framing = shared.kinds(options), shared.framing(recipe)
     if (options["val_a"] is None) != (options["val_b"] is None):

@@ -82,17 +82,13 @@ def run(
     from mlcli.commands import _training
     from mlcli.commands._result import resume_command
     from mlcli.engine import models, report
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.errors import RunError, UsageError
     from mlcli.methods import finetuning
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("finetune", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
+    processes, runtime, folder, options = _training.begin("finetune", context)
     if options["baseline"] and options["val"] is None:
         raise UsageError("--baseline: is compared on pictures that neither network learns from; name them with --val")
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
     given = models.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # that there is such a layer

@@ -89,16 +89,12 @@ def run(
     """
     from mlcli.commands import _training
     from mlcli.engine import models
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.engine.training import Plan
     from mlcli.methods.distances import Features
     from mlcli.methods.gan import Gan
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("gan", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("gan", context)
 
     training = _data(options["images"], options["conditional"], processes.main)
     size = options["size"] or models.default_size(models.EMBEDDED, training.paths)

@@ -95,14 +95,10 @@ def run(
     """
     from mlcli.commands import _training
     from mlcli.engine.pairs import PairSet
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.methods.pix2pix import Pix2Pix
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("pix2pix", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("pix2pix", context)
     recipe = shared.recipe(Recipe, options)
     kinds, framing = shared.kinds(options), shared.framing(recipe)
 

@@ -1,6 +1,6 @@
 """`mlcli pretext`"""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,15 +77,11 @@ def run(
     from mlcli.commands import _training
     from mlcli.engine import models
     from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.engine.training import Plan
     from mlcli.methods import pretext
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("pretext", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("pretext", context)
 
     training = ClassFolder.of_one(_pictures.named(options["images"], says=processes.main)[0])
     labelled = _labelled(options)

@@ -145,15 +145,11 @@ def run(
     solved for on its maps; each identity is then held out once for the threshold, and the result is of all.
     """
     from mlcli.commands import _training
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.methods import embedding
     from mlcli.methods.verification import require_pairs
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("siamese-train", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("siamese-train", context)
     solves = options["loss"] == Loss.fisher.value
     options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
     _check(options, context, solves)

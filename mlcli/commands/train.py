@@ -1,6 +1,6 @@
 """`mlcli train`"""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
@@ -78,16 +78,12 @@ def run(
     from mlcli.commands import _training
     from mlcli.engine import models
     from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime, choose_device, seed_everything
+    from mlcli.engine.runtime import seed_everything
     from mlcli.engine.training import Plan
     from mlcli.methods.classification import accuracy
     from mlcli.methods.supervised import Supervised
 
-    processes = Processes(choose_device(device))
-    folder, options = _training.open_run("train", context, output, overwrite=overwrite, resume=resume)
-    processes.wait()  # all have looked at the folder before one writes to it
-    runtime = replace(Runtime.choose(device, options["precision"]).for_training(), device=processes.device)
+    processes, runtime, folder, options = _training.begin("train", context)
 
     training = ClassFolder.open(options["data"])
     training.require_classes(2)
