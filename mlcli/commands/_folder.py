@@ -1,5 +1,6 @@
 """Work over folders of pictures, file by file: what is out of date is made, and the rest is left alone."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ def each_outdated(
     overwrite: bool,
     quiet: bool,
 ) -> tuple[dict[Path, Path], int]:
-    """Make of each picture a result in the folder `output`; ({result: its picture}, how many failed).
+    """Make of each picture a result in the folder `output`; ({current result: its picture}, how many failed).
 
-    A result that is newer than its picture and the file of `weights` is left alone. COMMAND.json tells of `options`,
+    A result of the same `weights` that is newer than its picture is left alone. COMMAND.json tells of `options`,
     with others than these the folder is refused. name: what a result is called, given its picture's place.
     make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, where to).
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
@@ -51,7 +52,10 @@ def each_outdated(
     places, problems = results(given, output, name)
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no pictures there")
-    jobs, since = [], modified(weights)
+    told = {"run": str(weights), "sha256": files.file_hash(weights)}
+    same = begun.is_file() and json.loads(begun.read_text()).get("sha256") == told["sha256"]
+    # Written when a model first works here: what is older is of another model
+    jobs, since = [], max(modified(weights), modified(begun)) if same else float("inf")
     for place, picture in places.items():
         if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
             problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
@@ -59,11 +63,10 @@ def each_outdated(
             jobs.append((picture, place))
     for problem in problems:
         complain(problem)
-    if jobs:
-        told = {"run": str(weights), "sha256": files.file_hash(weights)}
+    if jobs and (overwrite or not same):
         files.write_json(begun, record(command, options, **told))
 
-    finished, failures = 0, len(problems)
+    finished, failures, failed = 0, len(problems), set()
     waiting: list[tuple[Path, torch.Tensor]] = []
 
     def flush(bar: Progress) -> None:
@@ -78,6 +81,7 @@ def each_outdated(
                 finished += 1
             except MlcliError as problem:
                 failures += 1
+                failed.add(place)
                 bar.complain(problem)
         waiting.clear()
 
@@ -86,6 +90,7 @@ def each_outdated(
         for number, picture in decode(pictures, read=read, workers=workers, window=2 * batch_size):
             if isinstance(picture, ImageError):
                 failures += 1
+                failed.add(jobs[number][1])
                 bar.complain(picture)
             else:
                 alike = waiting and (waiting[0][1].shape, waiting[0][1].dtype) == (picture.shape, picture.dtype)
@@ -100,4 +105,4 @@ def each_outdated(
                 )
         flush(bar)
     say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date", quiet)
-    return places, failures
+    return {place: picture for place, picture in places.items() if place not in failed}, failures

@@ -67,6 +67,10 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
         stored = run.load_config()["data"]
         for name in sorted(stored.keys() | data.keys()):
             then, now = stored.get(name, {}), data.get(name, {})
+            if name == "model" and then != now:
+                raise RunError(
+                    f"{run.folder}: began with other weights of its model; bring them back, or begin another"
+                )
             # the count too: a picture that could not be read changes the order of all
             if (then.get("hash"), then.get("count")) != (now.get("hash"), now.get("count")):
                 raise RunError(

@@ -47,7 +47,7 @@ def run(
     chosen = models.load(model, weights).to(runtime)
     answer = partial(probabilities, chosen, runtime=runtime, mirrored=mirror, batch_size=batch_size, workers=workers)
     if evaluate:
-        failures = _evaluate(images, chosen, answer, result, format, quiet)
+        failures = _evaluate(images, chosen, answer, mirror, result, format, quiet)
     else:
         paths, failures = _pictures.named(images)
         failures += _classify(paths, chosen, answer, result, format, top_k, quiet)
@@ -91,7 +91,7 @@ def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
     return len(entries) - len(good)
 
 
-def _evaluate(images, model, answer, result, format, quiet) -> int:
+def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
     """Print how often the model is right; the number of pictures that failed."""
     from mlcli.engine.folders import ClassFolder
     from mlcli.errors import DataError, ImageError, UsageError
@@ -116,7 +116,7 @@ def _evaluate(images, model, answer, result, format, quiet) -> int:
         evaluation = classification.evaluate(model.classes, answers(bar))
     if not evaluation.count:
         raise DataError(f"{folder.root}: no readable picture in it")
-    report = {"model": model.name, **evaluation.as_json()}
+    report = {"model": model.name, "mirrored": mirrored, **evaluation.as_json()}
     if format == "json":
         result.write(json_text(report))
     elif format == "csv":

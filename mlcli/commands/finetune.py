@@ -83,7 +83,7 @@ def run(
     from mlcli.commands._result import resume_command
     from mlcli.engine import models, report
     from mlcli.engine.runtime import seed_everything
-    from mlcli.errors import RunError, UsageError
+    from mlcli.errors import UsageError
     from mlcli.methods import finetuning
 
     processes, runtime, folder, options = _training.begin("finetune", context)
@@ -99,8 +99,6 @@ def run(
     if validation:
         data["validation"] = _training.summary(*validation)
     resumed = resume and folder.exists()
-    if resumed and folder.load_config()["data"]["model"]["hash"] != given.hash:
-        raise RunError(f"{output}: began with other weights of {given.name}; bring them back, or begin another run")
     if processes.main:
         _training.start(folder, "finetune", options | asdict(recipe), data, resume=resume)
     processes.wait()

@@ -21,21 +21,10 @@ if TYPE_CHECKING:
 DEFAULT = Recipe()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
 LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
-FISHER = recipes.Fisher()
+FISHER, MOST_FOLDS = recipes.Fisher(), 10
 # What --loss fisher makes use of; the rest is of the descent
 OF_FISHER = {"data", "output", "loss", "model", "weights", "layer", "val", "false_accept_rate", "size", "flip"}
-OF_FISHER |= {
-    "content",
-    "views",
-    "seed",
-    "device",
-    "precision",
-    "workers",
-    "save_every",
-    "overwrite",
-    "resume",
-    "quiet",
-}
+OF_FISHER |= {"content", "views", "seed", "device", "workers", "save_every", "overwrite", "resume", "quiet"}
 
 
 class Loss(StrEnum):
@@ -158,7 +147,7 @@ def run(
     seed_everything(options["seed"])
     if solves:
         own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
-        encoder = embedding.trained(options["model"], options["weights"], options["layer"] or FISHER.layer, own)
+        encoder = embedding.trained(options["model"], options["weights"], options.get("layer") or FISHER.layer, own)
     else:
         size_and_channels = options["size"] or _size(training, SMALL), _channels(options["gray"], training)
         encoder = embedding.encoder(options["model"], options["weights"], options["dimension"], *size_and_channels)
@@ -170,6 +159,8 @@ def run(
             sets[name] = _training.read_pictures(part, size, channels, workers, processes, quiet, prepare)
             require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
             data[name] = _training.summary(part, sets[name])
+    if solves:  # of the others the network is part of the state
+        data["model"] = {"count": 1, "hash": encoder.hash}
     make = _solved if solves else _descended
     recipe, method, plan = make(options, encoder, sets, runtime, processes)
     processes.check_batch(plan.batch_size)
@@ -192,11 +183,13 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
         raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
     if solves and options["model"] == SMALL:
         raise UsageError(f"--loss fisher: {SMALL} begins anew; name a --model that has learned already")
-    if options["layer"] and not solves:
+    if options.get("layer") and not solves:
         raise UsageError("--layer: is of --loss fisher; the other losses learn the whole network")
-    for name in context.params.keys() - OF_FISHER if solves else ():
-        if context.get_parameter_source(name).name != "DEFAULT":
-            raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
+    given = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
+    for name in sorted(given - OF_FISHER) if solves else ():
+        raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
+    for name in sorted(given & {"size", "gray"}) if options["model"] != SMALL and not solves else ():
+        raise UsageError(f"--{name}: {options['model']} takes pictures as it has learned to; leave the option out")
 
 
 def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
@@ -228,13 +221,15 @@ def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", pro
     from mlcli.methods.fisher import Fisher
 
     chosen = {field.name: options[field.name] for field in fields(FISHER) if options.get(field.name) is not None}
+    if "folds" not in chosen:  # of a run that is gone on with they are known
+        alone = "validation" in sets
+        chosen["folds"] = 1 if alone else min(MOST_FOLDS, max(2, round(1 / held_share(options["val"]))))
     recipe = replace(FISHER, **chosen)
-    if "validation" not in sets:
-        recipe = replace(recipe, folds=round(1 / held_share(options["val"])))
     training, validation = sets["training"], sets.get("validation")
     method = Fisher(encoder, training, validation, recipe, options["false_accept_rate"], runtime, processes)
-    batch = recipe.batch_size * processes.count
-    return recipe, method, Plan(method.items(batch), batch, 1, recipe.seed, save_every=options["save_every"])
+    # The batch is that of all processes, so that a run can be gone on with by another number of them
+    items, batch = method.items(recipe.batch_size), recipe.batch_size
+    return recipe, method, Plan(items, batch, 1, recipe.seed, save_every=options["save_every"])
 
 
 def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple["ClassFolder", "ClassFolder | None"]:

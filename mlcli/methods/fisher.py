@@ -23,13 +23,13 @@ from mlcli.engine.models import Model
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import UsageError
+from mlcli.errors import DataError, UsageError
 from mlcli.methods import embedding, recipes
 from mlcli.methods.calibrated import Calibrated
 from mlcli.methods.metric_learning import Whitened
 from mlcli.methods.verification import Pairs, all_pairs
 
-MOST = 6000  # dimensions, of which a gigabyte of scatter is kept
+MOST = 4096  # dimensions: 134 megabytes of scatter for each fold
 
 
 class Scatter:
@@ -46,7 +46,7 @@ class Scatter:
 
     def add(self, seen: Tensor, pictures: Tensor, folds: Tensor) -> None:
         """seen: (V, B, D) the views of so many pictures, (B,) their numbers and folds."""
-        seen = seen.double().cpu()
+        seen = seen.cpu().double()
         self.means[pictures] = seen.mean(0)
         for fold in folds.unique().tolist():
             f = seen[:, folds == fold].flatten(0, 1)
@@ -64,9 +64,10 @@ class Scatter:
         dimension = len(centre)
         metric = within + recipe.between * between
         metric += recipe.shrinkage * within.trace() / dimension * torch.eye(dimension, dtype=torch.float64)
-        factor = torch.linalg.solve_triangular(
-            torch.linalg.cholesky(metric), torch.eye(dimension, dtype=torch.float64), upper=False
-        )
+        root, failed = torch.linalg.cholesky_ex(metric)
+        if failed:
+            raise DataError("the pictures of an identity do not differ from each other; there is nothing to solve for")
+        factor = torch.linalg.solve_triangular(root, torch.eye(dimension, dtype=torch.float64), upper=False)
         space = Whitened(dimension)
         space.centre.copy_(centre)
         space.factor.copy_(factor)
@@ -113,6 +114,7 @@ class Fisher(Calibrated):
             )
         self.scatter = Scatter(len(pictures), int(self.fold_of.max()) + 1, seen.shape[-1], len(seen))
         self.state = {"scatter": self.scatter}
+        self.found: Pairs | None = None  # what `compared` said since the last step
 
     def items(self, batch_size: int) -> int:
         """The pictures, filled up to whole batches by numbers of none."""
@@ -127,6 +129,7 @@ class Fisher(Calibrated):
         seen = self.result_before.seen(pixels)  # (V, B, D)
         seen = self.processes.collect(seen.transpose(0, 1)).transpose(0, 1)
         indices = self.processes.collect(indices.to(seen.device)).cpu()
+        self.found = None
         there = indices < len(self.pictures)
         seen, indices = seen[:, there.to(seen.device)], indices[there]
         self.scatter.add(seen, indices, self.fold_of[indices])
@@ -152,6 +155,10 @@ class Fisher(Calibrated):
 
     def compared(self) -> Pairs:
         """All pairs of the validation set or, without one, of each fold by the metric of the others."""
+        self.found = self.found or self._compared()
+        return self.found
+
+    def _compared(self) -> Pairs:
         if self.others is not None:
             result = self.result
             rows = torch.arange(len(self.others)).split(50)

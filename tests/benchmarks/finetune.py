@@ -4,10 +4,10 @@
 
 `runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the stage before it (what
-follows `--` goes to mlcli finetune); `mlcli train` teaches a network of the same architecture the same pictures from
-scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate --mirror` on all of cifar10/test, a
-thousand horses and nine thousand others. Prints each draw, then mean and standard deviation. A draw that was broken off
-is gone on with.
+follows `--` goes to mlcli finetune in place of `--freeze conv4`); `mlcli train` teaches a network of the same
+architecture the same pictures from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
+--mirror` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
+deviation. A draw that was broken off is gone on with.
 """
 
 import argparse

@@ -85,6 +85,18 @@ def test_nothing_is_done_twice_and_what_was_broken_off_goes_on(folder, tmp_path)
     assert record["run"] == str(folder / "run" / "model.safetensors") and len(record["sha256"]) == 64
 
 
+def test_masks_of_another_model_are_made_anew_and_those_of_broken_pictures_not_evaluated(folder, tmp_path):
+    pictures, out, told = tmp_path / "pictures", tmp_path / "out", ["--evaluate", folder / "test/masks"]
+    shutil.copytree(folder / "test/images", pictures)
+    segment(folder / "run", pictures, "-o", out)
+    said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told)
+    assert said["dice"] == answer(folder / "run/seed-0/source", pictures, "-o", tmp_path / "alone", *told)["dice"]
+    assert "0 segmented, 12 up to date" in segment(folder / "run/seed-0/source", pictures, "-o", out).stderr
+    (pictures / "00.png").write_bytes(b"")
+    said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told, status=1)
+    assert said["count"] == 11
+
+
 def test_masks_that_cannot_be_compared_are_named_and_the_rest_is(folder, tmp_path):
     masks = tmp_path / "masks"
     shutil.copytree(folder / "test/masks", masks)

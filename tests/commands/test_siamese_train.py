@@ -1,7 +1,9 @@
 """`mlcli siamese-train` over real files: learning, resume, several processes, and data that is not as it should be."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mlcli.engine import runtime
+from mlcli.engine.models import Model
+from mlcli.methods.fisher import Fisher
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import identities
@@ -151,9 +155,24 @@ def test_a_metric_killed_on_the_way_is_solved_as_if_never_killed(data, solved, t
     assert (run / "model.safetensors").read_bytes() == (solved / "model.safetensors").read_bytes()
 
 
-def test_a_metric_of_two_processes_agrees_with_one(data, solved, tmp_path):
+def test_a_metric_begun_by_one_process_is_gone_on_with_by_two(data, solved, tmp_path, monkeypatch):
+    """And by no other weights, and with the folds that it was begun with."""
+    words = ["siamese-train", data, "-o", tmp_path / "two", *FISHER, "--device", "cpu"]
+    step = Fisher.step
+
+    def interrupted(self, batch, number):
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fisher, "step", interrupted)
+        assert "after step 2 of 3" in mlcli(*words, status=130).stderr
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "hash", "other")
+        assert "other weights of its model" in mlcli(*words, "--resume", status=1).stderr
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += ["siamese-train", data, *FISHER, "-o", tmp_path / "two", "--device", "cpu"]
+    launch += [*words, "--resume", "--val", "0.5"]
     done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     one, two = (load_file(run / "model.safetensors") for run in (solved, tmp_path / "two"))
@@ -207,6 +226,8 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--loss", "fisher", "--layer", "conv9"], 2, "conv9"),
         (["many", "--loss", "fisher", "--layer", "classifier"], 2, "without maps; take a convolutional layer"),
         (["many", "--layer", "conv2"], 2, "is of --loss fisher"),
+        (["many", "--model", "cifarnet", "--size", "24"], 2, "--size: cifarnet takes pictures as it has learned to"),
+        (["twice", "--loss", "fisher", "--views", "1"], 1, "do not differ from each other"),
         (["one", "--loss", "fisher"], 1, "pictures of 1 identity"),
         (["few", "--loss", "fisher"], 1, "too few to hold some out"),
         (["single"], 1, "too few to hold some out"),
@@ -217,6 +238,8 @@ def test_mistakes_are_said(arguments, status, message, tmp_path, monkeypatch):
     identities(tmp_path / "few", "abc", each=2)
     identities(tmp_path / "many", "abcde", each=2)
     identities(tmp_path / "single", "abcde", each=1)
+    for file in identities(tmp_path / "twice", "abcde", each=1).rglob("*.png"):
+        Image.open(file).save(file.with_suffix(".bmp"))
     monkeypatch.chdir(tmp_path)
     assert message in mlcli("siamese-train", *arguments, "-o", "run", status=status).stderr
-    assert not Path("run").exists()
+    assert not Path("run").exists() or arguments[0] == "twice"  # found when all were seen
