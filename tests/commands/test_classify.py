@@ -148,7 +148,7 @@ def test_evaluate(tmp_path, colours):
     result = mlcli(*arguments, "--format", "json", status=1)
     report = json.loads(result.stdout)
     assert set(report) == {
-        "model", "accuracy", "top5_accuracy", "interval", "per_class", "confusion", "count",
+        "model", "mirrored", "accuracy", "top5_accuracy", "interval", "per_class", "confusion", "count",
         "balanced_accuracy", "balanced_interval",
     }  # fmt: skip
     assert report["count"] == 11 and report["accuracy"] == pytest.approx(10 / 11) and report["top5_accuracy"] == 1
