@@ -130,12 +130,15 @@ def run(
     entry, recipe = METHODS[options["method"]], shared.recipe(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
+    for name in ("generator", "pixel_steps") if options["stage"] == "feature" else ():
+        if context.get_parameter_source(name).name != "DEFAULT":
+            raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
     data = shared.read(options, recipe.model, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):
         return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
 
-    setting(0).new_model()  # before any work: the network may be none, or none for this size
+    setting(0).require_networks()
     if processes.main:
         _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
     processes.wait()

@@ -57,12 +57,22 @@ class Setting:
         """
         side = self.source.size
         size = (side, side)
-        generator = generator or ("unet" if side % 8 == 0 else "resnet-6")
+        generator = self.generator(generator)
         filters = 2 * values["filters"]
         return CycleGAN(
             generator, size=size, load=size, flip=False, identity=0.0, layers=2, discriminator_filters=filters,
             seed=self.seed, **values,
         )  # fmt: skip
+
+    def generator(self, name: str | None) -> str:
+        """The generator of this name, or None's."""
+        return name or ("unet" if self.source.size % 8 == 0 else "resnet-6")
+
+    def require_networks(self) -> None:
+        """Raise UsageError, before any work, where a network of the recipe is none for pictures of this size."""
+        self.new_model()
+        if hasattr(self.recipe, "generator") and getattr(self.recipe, "stage", "") != "feature":
+            self.translator(self.generator(self.recipe.generator), filters=self.recipe.filters)
 
     def translator(self, name: str, **options) -> Translator:
         """A new generator of pictures of one domain from those of the other."""
