@@ -53,17 +53,17 @@ def each_outdated(
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no pictures there")
     told = {"run": str(weights), "sha256": files.file_hash(weights)}
-    same = begun.is_file() and json.loads(begun.read_text()).get("sha256") == told["sha256"]
-    # Written when a model first works here: what is older is of another model
-    jobs, since = [], max(modified(weights), modified(begun)) if same else float("inf")
+    same = not overwrite and begun.is_file() and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
+    # The record is written when a model first works here: what is older is of another
+    jobs, since = [], modified(begun) if same else float("inf")
     for place, picture in places.items():
         if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
             problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
-        elif overwrite or not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
+        elif not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
             jobs.append((picture, place))
     for problem in problems:
         complain(problem)
-    if jobs and (overwrite or not same):
+    if jobs and not same:
         files.write_json(begun, record(command, options, **told))
 
     finished, failures, failed = 0, len(problems), set()

@@ -33,8 +33,8 @@ def run(
     """Draw the masks of pictures by a trained segmenter.
 
     Each mask has the name of its picture, as a PNG, and its size; below a folder it has the same path. It holds the
-    number of the class at each pixel, 0 for the background, and a palette to look at it by. A mask newer than its
-    picture and the model is left alone, so that what was interrupted goes on, and cron and make can call again and
+    number of the class at each pixel, 0 for the background, and a palette to look at it by. A mask by this model that
+    is newer than its picture is left alone, so that what was interrupted goes on, and cron and make can call again and
     again.
     """
     import torch

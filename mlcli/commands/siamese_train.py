@@ -22,9 +22,8 @@ DEFAULT = Recipe()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
 LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
 FISHER, MOST_FOLDS = recipes.Fisher(), 10
-# What --loss fisher makes use of; the rest is of the descent
-OF_FISHER = {"data", "output", "loss", "model", "weights", "layer", "val", "false_accept_rate", "size", "flip"}
-OF_FISHER |= {"content", "views", "seed", "device", "workers", "save_every", "overwrite", "resume", "quiet"}
+OF_DESCENT = {field.name for field in fields(Recipe)} - {field.name for field in fields(FISHER)} - {"loss"}
+OF_DESCENT |= {"gray", "precision"}  # what is solved for takes pictures as its model does, and float32
 
 
 class Loss(StrEnum):
@@ -186,7 +185,7 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
     if options.get("layer") and not solves:
         raise UsageError("--layer: is of --loss fisher; the other losses learn the whole network")
     given = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
-    for name in sorted(given - OF_FISHER) if solves else ():
+    for name in sorted(given & OF_DESCENT) if solves else ():
         raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
     for name in sorted(given & {"size", "gray"}) if options["model"] != SMALL and not solves else ():
         raise UsageError(f"--{name}: {options['model']} takes pictures as it has learned to; leave the option out")

@@ -35,7 +35,7 @@ def run(
     """Translate pictures by a trained generator.
 
     Each result has the name, the size and, where its format can, the bit depth of its picture; below a folder it has
-    the same path. A result newer than its picture and the model is left alone, so that what was interrupted goes on,
+    the same path. A result of this model, newer than its picture, is left alone, so that what was interrupted goes on,
     and cron and make can call again and again.
     """
     from mlcli.engine import translators

@@ -1,7 +1,6 @@
 """What the ways to a Siamese network share: pairs of identities that it has not seen, and what is told of them."""
 
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -9,29 +8,31 @@ from PIL.Image import Image
 from mlcli.engine import canvas
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runs import Run
-from mlcli.methods import embedding
+from mlcli.methods import embedding, recipes
 from mlcli.methods.embedding import Calibration
-from mlcli.methods.verification import Pairs
+from mlcli.methods.verification import Pairs, all_pairs
 
+BATCH = 50  # pictures at a time, each in several views
 SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, pictures in a row of it
 
 
 class Calibrated:
-    """A method whose result is calibrated; `compared` pairs are of pictures of `validation`.
+    """A method whose `result` is calibrated by pairs of pictures of `validation`.
 
     asked: the false accept rate that the threshold is for; None for that of equal error.
     """
 
+    result: embedding.Siamese
     validation: PictureSet
-    recipe: Any
+    recipe: recipes.Siamese | recipes.Fisher
     asked: float | None
 
-    @property
-    def result(self) -> embedding.Siamese:
-        raise NotImplementedError
-
     def compared(self) -> Pairs:
-        raise NotImplementedError
+        """All pairs of the validation set by the result."""
+        result = self.result
+        rows = torch.arange(len(self.validation)).split(BATCH)
+        points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
+        return all_pairs(result, points, self.validation.labels, self.recipe.seed)
 
     def evaluate(self) -> dict[str, float]:
         found = Calibration.of(self.compared().roc, self.asked)

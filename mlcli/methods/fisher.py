@@ -14,6 +14,7 @@ apart; and beta > 0, so that the directions in which the few known ones happen t
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -98,15 +99,15 @@ class Fisher(Calibrated):
         processes: Processes,
     ):
         self.pictures, self.recipe, self.asked, self.processes = pictures, recipe, asked, processes
-        self.others = validation
-        self.validation = pictures if validation is None else validation
+        self.validates = validation is not None
+        self.validation = validation if self.validates else pictures
         fp32 = Runtime(runtime.device, "fp32")
         seeing = recipe.views, recipe.flip, recipe.content
-        self.result_before = embedding.Siamese(model.to(fp32), Whitened(1), *seeing, fp32, layer=recipe.layer)
+        self.encoder = embedding.Siamese(model.to(fp32), Whitened(1), *seeing, fp32, layer=recipe.layer)
         self.fold_of = torch.zeros_like(pictures.labels)
-        if validation is None:
+        if not self.validates:
             self.fold_of = folds(pictures.labels, recipe.folds, recipe.seed)
-        seen = self.result_before.seen(pictures.batch(torch.zeros(1, dtype=torch.int64)))
+        seen = self.encoder.seen(pictures.batch(torch.zeros(1, dtype=torch.int64)))
         if seen.shape[-1] > MOST:
             raise UsageError(
                 f"--layer {recipe.layer}: makes {seen.shape[-1]:,} numbers of a picture, {MOST:,} are the most that a "
@@ -126,7 +127,7 @@ class Fisher(Calibrated):
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         indices, pixels = batch
-        seen = self.result_before.seen(pixels)  # (V, B, D)
+        seen = self.encoder.seen(pixels)  # (V, B, D)
         seen = self.processes.collect(seen.transpose(0, 1)).transpose(0, 1)
         indices = self.processes.collect(indices.to(seen.device)).cpu()
         self.found = None
@@ -144,10 +145,8 @@ class Fisher(Calibrated):
 
     def with_space(self, left_out: int | None = None) -> embedding.Siamese:
         """The network with the metric of all identities but those of a fold."""
-        before = self.result_before
-        space = self.scatter.solved(self.pictures.labels, self.fold_of, left_out, self.recipe).to(before.runtime.device)
-        seeing = before.views, before.mirrored, before.content
-        return embedding.Siamese(before.model, space, *seeing, before.runtime, layer=before.layer)
+        space = self.scatter.solved(self.pictures.labels, self.fold_of, left_out, self.recipe)
+        return replace(self.encoder, space=space.to(self.encoder.runtime.device))
 
     @property
     def result(self) -> embedding.Siamese:
@@ -155,22 +154,17 @@ class Fisher(Calibrated):
 
     def compared(self) -> Pairs:
         """All pairs of the validation set or, without one, of each fold by the metric of the others."""
-        self.found = self.found or self._compared()
+        if self.found is None:
+            self.found = super().compared() if self.validates else self.left_out_in_turn()
         return self.found
 
-    def _compared(self) -> Pairs:
-        if self.others is not None:
-            result = self.result
-            rows = torch.arange(len(self.others)).split(50)
-            points = torch.cat([result.points(self.others.batch(row)) for row in rows])
-            return all_pairs(result, points, self.others.labels, self.recipe.seed)
+    def left_out_in_turn(self) -> Pairs:
+        """The pairs of each fold by the metric of the others."""
         found = []
         for fold in range(len(self.scatter.seconds)):
             own = (self.fold_of == fold).nonzero()[:, 0]
             result = self.with_space(fold)
             points = result.space(self.scatter.means[own].float().to(result.runtime.device)).cpu()
             pairs = all_pairs(result, points, self.pictures.labels[own], self.recipe.seed)
-            found.append(Pairs(own[pairs.first], own[pairs.second], pairs.distances, pairs.same))
-        return Pairs(
-            *(torch.cat([getattr(p, name) for p in found]) for name in ("first", "second", "distances", "same"))
-        )
+            found.append((own[pairs.first], own[pairs.second], pairs.distances, pairs.same))
+        return Pairs(*map(torch.cat, zip(*found, strict=True)))

@@ -28,7 +28,6 @@ from mlcli.engine.training import SCHEDULES
 from mlcli.methods import embedding, recipes
 from mlcli.methods.calibrated import Calibrated
 from mlcli.methods.metric_learning import LOSSES
-from mlcli.methods.verification import Pairs, all_pairs
 
 PICTURES, DISTORTIONS = 24, 25  # purposes of the random streams
 
@@ -157,13 +156,6 @@ class Siamese(Calibrated):
         model = replace(self.model, network=average.network)
         seeing = self.recipe.views, self.recipe.flip, self.recipe.content
         return embedding.Siamese(model, average.space, *seeing, Runtime(self.runtime.device, "fp32"))
-
-    def compared(self) -> Pairs:
-        """The pairs of the validation set by the result."""
-        result = self.result
-        rows = torch.arange(len(self.validation)).split(200)
-        points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
-        return all_pairs(result, points, self.validation.labels, self.recipe.seed)
 
 
 def members(labels: Tensor) -> list[Tensor]:

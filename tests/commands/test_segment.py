@@ -92,6 +92,9 @@ def test_masks_of_another_model_are_made_anew_and_those_of_broken_pictures_not_e
     said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told)
     assert said["dice"] == answer(folder / "run/seed-0/source", pictures, "-o", tmp_path / "alone", *told)["dice"]
     assert "0 segmented, 12 up to date" in segment(folder / "run/seed-0/source", pictures, "-o", out).stderr
+    (out / "segment.json").write_text("{")
+    assert "--overwrite makes all anew" in segment(folder / "run", pictures, "-o", out, status=2).stderr
+    assert "12 segmented" in segment(folder / "run/seed-0/source", pictures, "-o", out, "--overwrite").stderr
     (pictures / "00.png").write_bytes(b"")
     said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told, status=1)
     assert said["count"] == 11

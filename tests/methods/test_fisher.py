@@ -78,7 +78,7 @@ def test_places_are_roots_of_means_of_length_one():
 def test_every_picture_is_seen_once_in_all_its_views(pictures):
     result = passed(pictures)
     assert result.items(7) == 21
-    seen = result.result_before.seen(pictures.batch(torch.arange(20)))
+    seen = result.encoder.seen(pictures.batch(torch.arange(20)))
     assert seen.shape[:2] == (10, 20)  # five views and their mirror images
     torch.testing.assert_close(result.scatter.means, seen.double().mean(0), rtol=1e-5, atol=1e-6)
     rows = seen.double().flatten(0, 1)

@@ -24,6 +24,11 @@ class Adaptation:
     select: str = "im"
     candidates: int = 10
 
+    @property
+    def translates(self) -> bool:
+        """Whether a CycleGAN with the recipe's `generator` is trained between the domains."""
+        return False
+
 
 @dataclass(frozen=True)
 class Adda(Adaptation):
@@ -60,7 +65,7 @@ class Cycada(Adda):
     """CyCADA, Hoffman et al. 2018. stage: pixel, feature or both; steps, lr: of the feature stage, ADDA's.
 
     pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss. generator: None is unet
-    or resnet-6 by the size of the pictures (see `Setting.cyclegan`).
+    or resnet-6 by the size of the pictures (see `Setting.generator`).
     """
 
     steps: int = 1000
@@ -75,6 +80,10 @@ class Cycada(Adda):
     cycle: float = 10.0
     semantic: float = 1.0
     pool: int = 50
+
+    @property
+    def translates(self) -> bool:
+        return self.stage != "feature"
 
 
 @dataclass(frozen=True)
@@ -93,3 +102,7 @@ class Seuda(Adaptation):
     back: float = 0.5
     semantic: float = 0.5
     pool: int = 50
+
+    @property
+    def translates(self) -> bool:
+        return True

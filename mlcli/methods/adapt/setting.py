@@ -50,28 +50,26 @@ class Setting:
         return model
 
     def cyclegan(self, generator: str | None, **values) -> CycleGAN:
-        """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator.
-
-        generator: None is a U-Net, or resnet-6 where sides are no multiples of 8. In minutes of training connections
-        across carry strokes that a ResNet, which leaves a quarter of the places of each side, has yet to draw.
-        """
-        side = self.source.size
-        size = (side, side)
-        generator = self.generator(generator)
+        """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
+        size = (self.source.size,) * 2
         filters = 2 * values["filters"]
         return CycleGAN(
-            generator, size=size, load=size, flip=False, identity=0.0, layers=2, discriminator_filters=filters,
-            seed=self.seed, **values,
+            self.generator(generator), size=size, load=size, flip=False, identity=0.0, layers=2,
+            discriminator_filters=filters, seed=self.seed, **values,
         )  # fmt: skip
 
     def generator(self, name: str | None) -> str:
-        """The generator of this name, or None's."""
+        """The generator of this name; of None a U-Net, or resnet-6 where sides are no multiples of 8.
+
+        In minutes of training connections across carry strokes that a ResNet, which leaves a quarter of the places of
+        each side, has yet to draw.
+        """
         return name or ("unet" if self.source.size % 8 == 0 else "resnet-6")
 
     def require_networks(self) -> None:
         """Raise UsageError, before any work, where a network of the recipe is none for pictures of this size."""
         self.new_model()
-        if hasattr(self.recipe, "generator") and getattr(self.recipe, "stage", "") != "feature":
+        if self.recipe.translates:
             self.translator(self.generator(self.recipe.generator), filters=self.recipe.filters)
 
     def translator(self, name: str, **options) -> Translator:

@@ -10,9 +10,8 @@ f's answers are the probabilities at each pixel (N, K, S, S), which D_m judges p
 (N, K, 1, 1), by the same network of 1 x 1 convolutions.
 
 Different here: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since pictures here are small
-(`Setting.cyclegan`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3, by which digits are drawn
-whole five times as soon. The discriminators see less of a picture (two strided layers, no norm for D_m). The moment is
-chosen among candidates, without labels.
+(`Setting.generator`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3. The discriminators see less
+of a picture (two strided layers, no norm for D_m). The moment is chosen among candidates, without labels.
 """
 
 import torch
