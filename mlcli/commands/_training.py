@@ -22,6 +22,7 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "val", "source", "target", "test", "format"}
+FREE |= {"seeds"}  # more of them leave the first ones as they are
 
 
 def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:

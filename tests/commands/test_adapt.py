@@ -73,6 +73,17 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
     assert json.loads(again) == result and files(run) == before, "a finished run is gone on with for nothing"
 
 
+def test_a_run_takes_more_seeds(data, tmp_path):
+    """The first is left as it is, and all are in the table: that of a run begun with as many."""
+    options = ["--test", data / "test", "--format", "json"]
+    adapt(data, tmp_path / "run", *options)
+    before = files(tmp_path / "run")
+    more = json.loads(adapt(data, tmp_path / "run", *options, "--resume", "--seeds", 2).stdout)
+    assert more == json.loads(adapt(data, tmp_path / "whole", *options, "--seeds", 2).stdout)
+    assert len(more["adapted"]["runs"]) == 2
+    assert before.items() <= files(tmp_path / "run").items()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_target_labels_do_not_leak(method, data, tmp_path):
     """Shuffled among the class folders, absent, or given for the comparison: the same bytes in every stage."""
