@@ -31,7 +31,7 @@ def run(
     size: Annotated[
         int | None, typer.Option("--size", max=512, help="Side of a picture in pixels; default 28, organs 64.")
     ] = None,
-    look: Annotated[Look | None, typer.Option("--look", help="Of organs: the scanner, a (the default) or b.")] = None,
+    look: Annotated[Look, typer.Option("--look", help="Of digits pen and paper, of organs the scanner.")] = Look.a,
     fonts: Annotated[
         bool,
         typer.Option("--fonts", help="Of digits: set every second one in a font of this machine."),
@@ -43,9 +43,10 @@ def run(
 ) -> None:
     """Draw labelled pictures: digits, or organs with their masks.
 
-    digits: FOLDER/0 to FOLDER/9, in strokes of varied shape, slant and width, bright on dark. organs: FOLDER/images and
-    FOLDER/masks under equal names, chests as one of two scanners shows them; one seed gives both looks the same
-    anatomies, so that their appearance alone differs. Without --fonts the pictures are the same on every machine.
+    digits: FOLDER/0 to FOLDER/9, in strokes of varied shape and slant, bright on dark: by a pen (look a) or in pale
+    hairlines on grainy paper (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two
+    scanners shows them. One seed gives both looks the same shapes, so that their appearance alone differs. Without
+    --fonts the pictures are the same on every machine.
     """
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images, signals
@@ -55,18 +56,18 @@ def run(
     from mlcli.errors import Interrupted
     from mlcli.methods import digits, phantoms
 
-    check(what, size, look, fonts)
-    side, scanner = size or SIZES[what.value], look or Look.a
+    check(what, size, fonts)
+    side = size or SIZES[what.value]
     refuse_existing_folder(output, overwrite)
     name = f"{{:0{len(str(count - 1))}d}}.png".format
     refuse_others(output, name, count, what)
 
     def digit(number: int) -> dict:
-        picture, label = digits.digit(number, seed, side, faces)
+        picture, label = digits.digit(number, seed, side, faces, look.value)
         return {str(label): picture}
 
     def organs(number: int) -> dict:
-        picture, mask = phantoms.phantom(number, seed, side, scanner.value)
+        picture, mask = phantoms.phantom(number, seed, side, look.value)
         return {"masks": images.with_palette(mask, class_colours(len(phantoms.CLASSES))), "images": picture}
 
     def work(number: int) -> None:
@@ -74,11 +75,11 @@ def run(
             images.write(picture, output / folder / name(number), flush=False)
 
     faces = digits.fonts_at_hand() if fonts else []
-    options = {"what": what.value, "count": count, "size": side, "seed": seed}
+    options = {"what": what.value, "count": count, "size": side, "look": look.value, "seed": seed}
     if what == What.digits:
         draw, facts = digit, {"fonts": [face or "Pillow's own" for face in faces]}
     else:
-        draw, facts = organs, {"look": scanner.value, "classes": phantoms.CLASSES}
+        draw, facts = organs, {"classes": phantoms.CLASSES}
     (output / RECORD).unlink(missing_ok=True)  # of pictures that are about to go
     with signals.noted() as caught, Progress(count, f"{output}", quiet=quiet) as bar:
         for number, _ in decode(range(count), read=work, workers=workers):
@@ -103,12 +104,10 @@ def refuse_others(output: Path, name, count: int, what: What) -> None:
         raise UsageError(f"{output}: holds {len(others)} others, such as {others[0].name}; take another folder")
 
 
-def check(what: What, size: int | None, look: Look | None, fonts: bool) -> None:
+def check(what: What, size: int | None, fonts: bool) -> None:
     """Raise UsageError for options of the other kind of pictures, and for a size in which nothing can be seen."""
     from mlcli.errors import UsageError
 
-    if look is not None and what != What.organs:
-        raise UsageError("--look: organs have one; leave it out")
     if fonts and what != What.digits:
         raise UsageError("--fonts: digits can be set in them; leave it out")
     if size is not None and size < SMALLEST[what.value]:

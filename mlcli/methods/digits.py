@@ -4,11 +4,13 @@ A digit is a few strokes, smooth curves through the points of a skeleton, of whi
 moves the points, bends, slants, turns and stretches the whole, and draws it with a round pen of its own width. Strokes
 are drawn as distances, without a rasteriser or a font: a picture depends on its numbers alone, not on the machine.
 
-Bright ink on dark paper, the longer side of the ink about 20 pixels of 28, as in MNIST.
+Bright ink on dark paper, the longer side of the ink about 20 pixels of 28, as in MNIST. A look is the pen and the
+paper: one number of one seed has the same shape under each, so that their appearance alone differs.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -22,6 +24,29 @@ from mlcli.engine.runtime import numpy_generator
 DIGITS = 10
 DIGIT = 1  # purpose of random numbers
 PIECES = 4  # straight pieces between two points of a stroke
+
+
+@dataclass(frozen=True)
+class Look:
+    """Pen and paper; each pair of numbers is a range, uniform.
+
+    width: of a stroke, in heights of the ink; pressure: by how much of it the width goes up and down along the strokes.
+    soft: pixels over which the edge of a stroke fades. level: brightness of the ink; noise: deviation of each pixel.
+    """
+
+    width: tuple[float, float]
+    pressure: float
+    soft: tuple[float, float]
+    level: tuple[float, float]
+    noise: tuple[float, float]
+
+
+LOOKS = {
+    # A round pen on clean paper, much as in MNIST
+    "a": Look((0.065, 0.15), 0.18, (0.9, 1.6), (0.8, 1.0), (0.0, 0.06)),
+    # What a plotter leaves: an even hairline, pale on grainy paper
+    "b": Look((0.045, 0.06), 0.0, (0.9, 1.1), (0.5, 0.7), (0.06, 0.12)),
+}
 
 # Skeletons, some for each digit: strokes of points x,y in hundredths of the height, x to the right and y downwards.
 # Strokes that meet share a point; one that returns to its first point is closed.
@@ -75,19 +100,23 @@ SKELETONS = (
 )
 
 
-def digit(number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] = ()) -> tuple[Tensor, int]:
+def digit(
+    number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] = (), look: str = "a"
+) -> tuple[Tensor, int]:
     """((size, size) uint8, its label): the picture of this number in the series of the seed; labels go round 0 to 9.
 
-    fonts: of `fonts_at_hand`; where there are some, every second digit is set in one of them instead of drawn.
+    fonts: of `fonts_at_hand`; where there are some, every second digit is set in one of them instead of drawn; of the
+    look it has the brightness and the noise. look: of LOOKS.
     """
+    seen = LOOKS[look]
     random = numpy_generator(seed, DIGIT, number)
     label = number % DIGITS
     if fonts and number // DIGITS % 2:
         ink = printed(label, size, random, fonts[random.integers(len(fonts))])
     else:
-        ink = drawn(label, size, random)
+        ink = drawn(label, size, random, seen)
     # Ink of uneven strength on paper that is not quite black
-    level, noise = random.uniform(0.8, 1.0), random.uniform(0.0, 0.06)
+    level, noise = random.uniform(*seen.level), random.uniform(*seen.noise)
     ink = ink * level + noise * random.standard_normal(ink.shape, np.float32)
     return torch.from_numpy(np.clip(ink * 255 + 0.5, 0, 255).astype(np.uint8)), label
 
@@ -95,7 +124,7 @@ def digit(number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] =
 # -- strokes -------------------------------------------------------------------------------------------------
 
 
-def drawn(label: int, size: int, random: np.random.Generator) -> np.ndarray:
+def drawn(label: int, size: int, random: np.random.Generator, look: Look = LOOKS["a"]) -> np.ndarray:
     """(size, size) float32 in [0, 1]: a digit drawn in strokes."""
     strokes = skeleton(label, int(random.integers(len(SKELETONS[label]))))
     places: dict[tuple[float, float], tuple[float, float]] = {}
@@ -106,11 +135,11 @@ def drawn(label: int, size: int, random: np.random.Generator) -> np.ndarray:
     pieces = [spline(np.array([places[point] for point in stroke])) for stroke in strokes]
     starts, ends = (np.concatenate([piece[part] for piece in pieces]) for part in (slice(-1), slice(1, None)))
     points = bent(np.stack([starts, ends]), random)  # (2, pieces, 2)
-    width = random.uniform(0.065, 0.15)  # of the height of the ink
-    pressure = 1 + 0.18 * np.sin(random.uniform(0, 2 * math.pi) + np.linspace(0, random.uniform(2, 8), len(starts)))
+    width = random.uniform(*look.width)  # of the height of the ink
+    wave = np.sin(random.uniform(0, 2 * math.pi) + np.linspace(0, random.uniform(2, 8), len(starts)))
     starts, ends = fitted(points, width, size, random)
-    soft = random.uniform(0.9, 1.6)  # pixels over which the edge of a stroke fades
-    radius = width * pressure * size * 20 / 28 / 2
+    soft = random.uniform(*look.soft)
+    radius = width * (1 + look.pressure * wave) * size * 20 / 28 / 2
     return strokes_of(starts, ends, radius, soft, size)
 
 

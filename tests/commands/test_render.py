@@ -27,12 +27,15 @@ def test_digits_are_a_labelled_set(tmp_path):
     picture = images.read(out / "7" / "17.png")
     assert torch.equal(picture[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
     document = json.loads((out / "render.json").read_text())
-    assert document["options"] == {"what": "digits", "count": 43, "size": 28, "seed": 5} and document["fonts"] == []
+    options = {"what": "digits", "count": 43, "size": 28, "look": "a", "seed": 5}
+    assert document["options"] == options and document["fonts"] == []
     mlcli("render", "digits", "-n", 43, "--seed", 5, "--workers", 1, "-o", tmp_path / "again", "-q")
     assert files(tmp_path / "again") == files(out)
     mlcli("render", "digits", "-n", 20, "--seed", 5, "--size", 32, "--fonts", "-o", tmp_path / "fonts")
     assert images.read(tmp_path / "fonts" / "3" / "13.png").shape == (3, 32, 32)
     assert json.loads((tmp_path / "fonts" / "render.json").read_text())["fonts"][0] == "Pillow's own"
+    mlcli("render", "digits", "-n", 3, "--look", "b", "-o", tmp_path / "pale")
+    assert torch.equal(images.read(tmp_path / "pale" / "2" / "2.png")[0], digits.digit(2, 0, look="b")[0])
 
 
 def test_organs_have_masks_under_equal_names(tmp_path):
@@ -48,13 +51,18 @@ def test_organs_have_masks_under_equal_names(tmp_path):
     shown = Image.open(tmp_path / "b" / "masks" / "2.png").convert("RGB")
     assert {colour for _, colour in shown.getcolors()} == {(0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0)}
     document = json.loads((tmp_path / "b" / "render.json").read_text())
-    assert document["look"] == "b" and document["classes"] == ["background", "right lung", "left lung", "heart"]
+    assert document["options"]["look"] == "b" and document["classes"] == [
+        "background",
+        "right lung",
+        "left lung",
+        "heart",
+    ]
 
 
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (["digits", "--look", "b"], "organs have one"),
+        (["digits", "--look", "c"], "--look"),
         (["organs", "--fonts"], "digits can be set"),
         (["digits", "--size", "11"], "at least 12"),
         (["organs", "--size", "31"], "at least 32"),

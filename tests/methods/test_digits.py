@@ -7,8 +7,8 @@ import torch
 from mlcli.methods import digits
 
 
-def series(count, seed=0, size=28, fonts=()):
-    drawn = [digits.digit(number, seed, size, fonts) for number in range(count)]
+def series(count, seed=0, size=28, fonts=(), look="a"):
+    drawn = [digits.digit(number, seed, size, fonts, look) for number in range(count)]
     return torch.stack([picture for picture, _ in drawn]), torch.tensor([label for _, label in drawn])
 
 
@@ -63,6 +63,18 @@ def test_the_same_numbers_give_the_same_picture_whatever_else_is_drawn():
 def test_the_same_on_every_machine():
     pictures, _ = series(20, seed=1)
     assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "e5bdab12568d42ea"
+
+
+def test_looks_differ_in_appearance_alone():
+    """The same shapes, in paler and thinner strokes on grainier paper."""
+    pen, hairline = (series(100, look=look)[0].double() / 255 for look in "ab")
+    soft = [torch.nn.functional.avg_pool2d(x[:, None], 4).flatten(1) for x in (pen, hairline)]
+    unit = [torch.nn.functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in soft]
+    assert ((unit[0] @ unit[1].T).argmax(1) == torch.arange(100)).double().mean() > 0.9
+    bright = [x.flatten(1).kthvalue(28 * 28 - 20).values.mean() for x in (pen, hairline)]
+    assert bright[1] < 0.7 * bright[0]
+    paper = [x[:, :3].std() for x in (pen, hairline)]
+    assert paper[1] > 2 * paper[0]
 
 
 def test_digits_are_told_apart_by_what_they_look_like():
