@@ -11,10 +11,10 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
     mlcli render organs -n 200 --look b --seed 2 -o DATA/organs-b/test
 
 Rows: adda (2,000 MNIST and 1,800 USPS pictures, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
-seuda (USPS to MNIST, and organs under two scanners), simgan (rendered digits to MNIST) from hairlines, the same
-without history, and from digits that look like MNIST's already, mnist-m (--photos: what the digits are blended with). Prints for each direction the command, source only and adapted,
-what is to be reached, and the seconds. A run that is there already is gone on with. What follows `--` goes to `mlcli
-adapt` as it is, such as fewer steps.
+seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and
+from digits that look like MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
+direction the command, source only and adapted, what is to be reached, and the seconds. A run that is there already is
+gone on with. What follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
 """
 
 import argparse
