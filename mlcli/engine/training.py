@@ -7,7 +7,7 @@ stopped, nor on what ran before. That makes a resumed run equal to an unbroken o
 import math
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -191,21 +191,24 @@ def fit(
 
 
 class Window:
-    """Sums of the losses since the last logged line; saved with the state, so that a resumed run logs the same."""
+    """Means of the losses since the last logged line; saved with the state, so that a resumed run logs the same.
+
+    A loss may be of some steps alone; its mean is over those.
+    """
 
     def __init__(self):
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: Counter[str] = Counter()
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         for name, value in losses.items():
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
+        self.counts.update(losses.keys())
 
     def empty(self) -> dict[str, Tensor]:
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.sums, self.count = {}, 0
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, Counter()
         return means
 
     def level(self, processes: Processes) -> None:
@@ -213,10 +216,10 @@ class Window:
         self.sums = {name: processes.mean(total) for name, total in self.sums.items()}
 
     def state_dict(self) -> dict:
-        return {"sums": self.sums, "count": self.count}
+        return {"sums": self.sums, "counts": dict(self.counts)}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.sums, self.count = dict(state["sums"]), state["count"]
+        self.sums, self.counts = dict(state["sums"]), Counter(state["counts"])
 
 
 def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
