@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,12 @@ def each_outdated(
         if not waiting:
             return
         made = make(torch.stack([picture for _, picture in waiting]))
-        for (place, picture), result in zip(waiting, made, strict=True):
+        saved = [
+            pool.submit(save, result, picture, place) for (place, picture), result in zip(waiting, made, strict=True)
+        ]
+        for (place, _), writing in zip(waiting, saved, strict=True):
             try:
-                save(result, picture, place)
+                writing.result()
                 finished += 1
             except MlcliError as problem:
                 failures += 1
@@ -85,7 +89,8 @@ def each_outdated(
                 bar.complain(problem)
         waiting.clear()
 
-    with signals.noted() as caught, Progress(len(jobs), str(output), quiet=quiet) as bar:
+    # Each file waits for the disk, and waits alongside the others of its batch
+    with signals.noted() as caught, Progress(len(jobs), str(output), quiet=quiet) as bar, ThreadPoolExecutor(8) as pool:
         pictures = [picture for picture, _ in jobs]
         for number, picture in decode(pictures, read=read, workers=workers, window=2 * batch_size):
             if isinstance(picture, ImageError):

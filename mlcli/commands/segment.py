@@ -50,6 +50,8 @@ def run(
 
     if evaluate and not evaluate.is_dir():
         raise UsageError(f"--evaluate {evaluate}: no such folder")
+    if not evaluate and format != option.Format.table:
+        raise UsageError("--format: is of the report; name the true masks with --evaluate")
     runtime = Runtime.choose(device, precision)
     model = segmentation.load(trained).to(runtime)
     palette = class_colours(len(model.classes))

@@ -143,3 +143,5 @@ def test_mistakes_are_said(change, message, status, folder, colours, tmp_path, m
     given |= change
     words = [given["run"], given["images"], "-o", given["output"], "--evaluate", given["masks"]]
     assert message in segment(*words, status=status).stderr and not list(tmp_path.rglob("out/*.png"))
+    unasked = segment(given["run"], given["images"], "-o", given["output"], "--format", "json", status=2)
+    assert "--format: is of the report" in unasked.stderr
