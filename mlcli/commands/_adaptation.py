@@ -36,8 +36,8 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
             words = name.replace("_", "-")
             raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
-    if options["task"] == "segment":
-        values = {"model": "unet", "select": "last"} | values  # that all classes have as many pixels is no aim of masks
+    if options["task"] == "segment":  # a picture has thousands of labels, and classes need not be as frequent in it
+        values = {"model": "unet", "source_batch_size": 16, "select": "last"} | values
     return kind(**values)
 
 
@@ -69,7 +69,7 @@ def _summary(domain: "Domain") -> dict[str, Any]:
     }
 
 
-def read(options: Mapping[str, Any], model: str, *, workers, processes: "Processes", quiet: bool) -> Data:
+def read(options: Mapping[str, Any], recipe: Adaptation, *, workers, processes: "Processes", quiet: bool) -> Data:
     """Read the domains. Raises UsageError, DataError."""
     from mlcli.engine import images, models
     from mlcli.errors import UsageError
@@ -77,7 +77,7 @@ def read(options: Mapping[str, Any], model: str, *, workers, processes: "Process
     segment = options["task"] == "segment"
     load = _segmented if segment else _classified
     reading = {"workers": workers, "processes": processes, "quiet": quiet}
-    size = options["size"] or _size(options)
+    size = options["size"] or _size(options, 8 if recipe.translates else 4)
     source, classes = load(options["source"], size, None, labelled=True, **reading)
     target, _ = load(options["target"], size, classes, labelled=options["target_labels"], **reading)
     test = load(options["test"], size, classes, labelled=True, **reading)[0] if options["test"] else None
@@ -85,7 +85,7 @@ def read(options: Mapping[str, Any], model: str, *, workers, processes: "Process
         raise UsageError(f"{options['source']}: one class, two are needed")
     native = source.pictures, target.pictures
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
-    if gray and model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
+    if gray and recipe.model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
         gray = False  # torchvision's networks take three channels, of gray pictures too
     source, target, test = (
         each and (each.with_pictures(images.to_gray(each.pictures)) if gray else each)
@@ -95,12 +95,12 @@ def read(options: Mapping[str, Any], model: str, *, workers, processes: "Process
     return Data(source, target.unlabelled(), classes, labelled, test, native)
 
 
-def _size(options: Mapping[str, Any]) -> int:
-    """The larger of the first pictures' sides of both domains, at most 64; a multiple of 4, which generators need."""
+def _size(options: Mapping[str, Any], multiple: int) -> int:
+    """The larger of the first pictures' sides of both domains, at most 64, as a multiple of what generators need."""
     from mlcli.engine import models
 
     paths = [_paths(options[name], options["task"]) for name in ("source", "target")]
-    return -(-max(models.default_size(models.EMBEDDED, each) for each in paths) // 4) * 4
+    return -(-max(models.default_size(models.EMBEDDED, each) for each in paths) // multiple) * multiple
 
 
 def _paths(root: str, task: str) -> list[Path]:
@@ -157,7 +157,8 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
             only = f"{test['first_alone']} better before, {test['second_alone']} better after"
             found.append((f"{words}, seed {seed}", f"{only}, p = {test['p']:.2g}"))
     if flips := result.get("label_flip_rate"):
-        found.append(("labels flipped by the translation", f"{flips['mean']:.2%}, judged by {flips['judge']}"))
+        judge = TITLES[flips["judge"]]
+        found.append((f"labels flipped by the translation {flips['direction']}", f"{flips['mean']:.2%}, by {judge}"))
     for seed, chosen in zip(result["seeds"], result["selection"], strict=True):
         found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, by {chosen['criterion']}"))
     for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
@@ -220,6 +221,16 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     source = data.source.subset(options["max_source"], seed)
     target = drawn(data.target, options, number)
     return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit)
+
+
+def add(folder, options: Mapping[str, Any], data: Data) -> None:
+    """Write into the config of a run that goes on what may be added to it: more seeds, and a test set."""
+    from mlcli.engine.files import write_json
+
+    config = folder.load_config()
+    config["options"] |= {name: options[name] for name in ("seeds", "test")}
+    config["data"] = data.summary()
+    write_json(folder.config_file, config)
 
 
 def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import complain, out, say
+from mlcli.commands._report import complain, csv_text, out, say
 from mlcli.commands._translation import Generator
 from mlcli.methods.adapt import METHODS
 
@@ -59,6 +59,9 @@ def run(
     ] = None,
     source_steps: Annotated[
         int | None, typer.Option("--source-steps", min=1, help="Of each training with labels.")
+    ] = None,
+    source_batch_size: Annotated[
+        int | None, typer.Option("--source-batch-size", min=1, help="Of each training with labels.")
     ] = None,
     source_lr: Annotated[float | None, typer.Option("--source-lr", min=0, help="Of each training with labels.")] = None,
     shift: Annotated[
@@ -127,13 +130,15 @@ def run(
     from mlcli.methods.adapt import source as supervised_stage
 
     processes, runtime, folder, options = _training.begin("adapt", context)
+    if resume and folder.exists():  # those that are there already stay in the table
+        options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
     entry, recipe = METHODS[options["method"]], shared.recipe(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
     for name in ("generator", "pixel_steps") if options["stage"] == "feature" else ():
         if context.get_parameter_source(name).name != "DEFAULT":
             raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
-    data = shared.read(options, recipe.model, workers=workers, processes=processes, quiet=quiet)
+    data = shared.read(options, recipe, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):
         return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
@@ -141,6 +146,7 @@ def run(
     setting(0).require_networks()
     if processes.main:
         _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
+        shared.add(folder, options, data)
     processes.wait()
     disagreements = appearance.disagreements(*data.native)
     for words in disagreements if processes.main else ():
@@ -166,6 +172,7 @@ def run(
         report.write(folder, shared.report_tables(result))
         for words in result["guards"][len(disagreements) :]:
             complain(words)
-        out(json_text(result) if format == "json" else shared.text(result))
+        told = {"json": json_text, "csv": lambda each: csv_text(*shared.figures(each))}
+        out(told.get(format, shared.text)(result))
         say(f"{folder.folder}: done", quiet)
     processes.close()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import images
-from mlcli.engine.pairing import match
-from mlcli.engine.pairs import Framing, Kind, PairSet, Store, unpaired
+from mlcli.engine.pairing import match, shortened
+from mlcli.engine.pairs import Kind, Store, unpaired
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import generator
 from mlcli.errors import DataError, ImageError
@@ -78,8 +78,9 @@ class Domain:
         return self.part(torch.randperm(len(self), generator=generator(seed, SUBSET))[:count].sort().values)
 
     def digest(self) -> str:
-        """SHA-256 over the pixels in their order: tells one set from another, whatever the files are called."""
-        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()
+        """SHA-256 over the pixels in their order and the labels that are known, whatever the files are called."""
+        parts = [self.pictures] if self.labels is None else [self.pictures, self.labels]
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
     def mapped(self, change: Callable[[Tensor], Tensor], batch_size: int = 250) -> "Domain":
         """Every picture changed: uint8 (n, C, S, S) -> the same."""
@@ -96,8 +97,17 @@ def read_masked(root: str | Path, size: int, **loading) -> tuple[Store, list[Ima
         if not place.is_dir():
             raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/")
     pairing = match(Path(root), "images/ and masks/", *places)
-    data = PairSet.load(pairing, (Kind(3), Kind(1, 256)), Framing((size, size), (size, size)), **loading)
-    return data.store, data.problems
+    kinds = Kind(3), Kind(1, 256)
+
+    def read(pair: tuple[Path, Path]) -> tuple[Tensor, Tensor]:
+        whole = [kind.read(path) for kind, path in zip(kinds, pair, strict=True)]
+        sizes = [f"{each.shape[2]} x {each.shape[1]}" for each in whole]
+        if sizes[0] != sizes[1]:
+            raise ImageError(f"{pair[1]}: is {sizes[1]} pixels, its picture {sizes[0]}; left out")
+        return tuple(kind.resize(image, (size, size)) for kind, image in zip(kinds, whole, strict=True))
+
+    store = Store(pairing.paths, read, **loading)
+    return store, [*pairing.problems, *store.problems]
 
 
 def read_unmasked(paths: Sequence[Path], size: int, **loading) -> tuple[Store, list[ImageError]]:
@@ -125,6 +135,12 @@ def segmented(root: str | Path, store: Store, classes: Sequence[str] | None) -> 
         return Domain(pictures, paths), classes
     labels = torch.cat(masks[0]).long()
     if classes is None:
+        numbers = labels.unique().tolist()
+        if 2 * len(numbers) <= numbers[-1]:  # such as 0 and 255
+            raise DataError(
+                f"{root}: its masks hold {len(numbers)} numbers, {shortened(numbers)}; number the classes 0, 1, 2 and "
+                "so on, 0 for the background"
+            )
         classes = ("background", *(f"class {number}" for number in range(1, int(labels.max()) + 1)))
     if labels.max() >= len(classes):
         raise DataError(f"{root}: its masks hold class {int(labels.max())}, the source knows 0 to {len(classes) - 1}")

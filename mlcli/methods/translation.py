@@ -113,12 +113,16 @@ def logits(features: Sequence) -> Tensor | list[Tensor]:
 
 
 class Balance:
-    """Watches over the two players: says so when one has won for good, from which nothing more is learned."""
+    """Watches over the two players: says so when one has won for good, from which nothing more is learned.
+
+    remedy: the options of the command that may help.
+    """
 
     PATIENCE = 25  # logged lines in a row
     LIMIT = 0.995
 
-    def __init__(self):
+    def __init__(self, remedy: str = "--loss least-squares or hinge, a lower --lr or a smaller discriminator"):
+        self.remedy = remedy
         self.lines = {"won": 0, "lost": 0}
 
     def warning(self, values: Mapping[str, float]) -> str:
@@ -131,14 +135,11 @@ class Balance:
             self.lines[name] = self.lines[name] + 1 if holds else 0
         if self.lines["won"] == self.PATIENCE:
             return (
-                "the discriminator has told every real picture from a generated one for long, so the generator learns "
-                "little from it any more. A sign of too few or unlike pictures; --loss least-squares or hinge, a "
-                "lower --lr or a smaller discriminator can help"
+                "the discriminator has told all that is real from what is not for long, so its opponent learns "
+                f"little from it any more. A sign of too few or unlike pictures; {self.remedy} can help"
             )
         if self.lines["lost"] == self.PATIENCE:
-            return (
-                "the discriminator has collapsed: it gives every picture one answer; try a lower --lr or another --loss"
-            )
+            return f"the discriminator has collapsed: it gives every picture one answer; {self.remedy} can help"
         return ""
 
 

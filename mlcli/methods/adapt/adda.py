@@ -31,7 +31,7 @@ from mlcli.methods import translation
 from mlcli.methods.adapt import source
 from mlcli.methods.adapt.encoder import last_linear, penultimate
 from mlcli.methods.adapt.selection import Candidates
-from mlcli.methods.adapt.setting import Adapted, Setting, answers, frozen
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers, frozen
 from mlcli.methods.adversarial import LOSSES
 
 PARTNERS, DISCRIMINATOR = 13, 14  # purposes of the random streams
@@ -48,8 +48,8 @@ def confuse(setting: Setting, name: str, f: Model, domain: Domain) -> tuple[Mode
     """The adversarial stage by itself: f, trained on `domain`, with an encoder of the target in place of its own."""
     run = setting.stage(name)
     method = ADDA(setting, f, domain, run)
-    setting.fit(run, method, setting.plan(len(setting.target), setting.recipe.steps))
-    method.candidates.restore(method.candidates.chosen)
+    setting.fit(run, method, setting.plan(len(setting.target), setting.recipe.steps, setting.recipe.batch_size))
+    setting.choose(run, method)
     return frozen(method.model), method.candidates
 
 
@@ -70,7 +70,7 @@ class ADDA:
         betas = (self.recipe.beta1, self.recipe.beta2)
         self.encoder_adam = FusedAdam(self.encoder, self.recipe.lr, betas)
         self.d_adam = FusedAdam(list(self.d.parameters()), self.recipe.lr, betas)
-        self.candidates, self.balance = setting.candidates(run, self.model.network), translation.Balance()
+        self.candidates, self.balance = setting.candidates(run, self.model.network), translation.Balance(REMEDY)
         self.state = {"network": self.model.network, "discriminator": self.d, "candidates": self.candidates}
         self.state |= {"encoder_adam": self.encoder_adam, "discriminator_adam": self.d_adam}
         self.done = 0

@@ -27,8 +27,9 @@ from mlcli.engine.runtime import seed_everything
 from mlcli.engine.training import Plan
 from mlcli.methods.adapt import source
 from mlcli.methods.adapt.adda import confuse
-from mlcli.methods.adapt.setting import Adapted, Setting, translation_of
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, translation_of
 from mlcli.methods.cyclegan import CycleGAN
+from mlcli.methods.translation import Balance
 
 TRANSLATORS = 17  # purpose of the random stream
 
@@ -67,6 +68,7 @@ def translated(setting: Setting, f: Model) -> "PixelStage":
     method = PixelStage(setting, f)
     data, batch = method.data, min(recipe.pixel_batch, len(method.data))
     epochs = -(-recipe.pixel_steps // max(1, len(data) // batch))
+    setting.processes.check_batch(batch)
     every = max(1, recipe.pixel_steps // 4)
     plan = Plan(
         len(data),
@@ -98,7 +100,7 @@ class PixelStage(CycleGAN):
         )
         data = Unpaired(setting.source, setting.target)
         super().__init__(data, recipe, own.pixel_steps, setting.runtime, setting.processes)
-        self.f, self.semantic = f, own.semantic
+        self.f, self.semantic, self.balance = f, own.semantic, Balance(REMEDY)
 
     def generate(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         terms, made = super().generate(a, b)

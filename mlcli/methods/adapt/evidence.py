@@ -99,11 +99,11 @@ def sign(first: Tensor, second: Tensor) -> dict:
 
 
 def gap_closed(result: Mapping) -> float | None:
-    """Which share of the gap between source only and trained on target the adaptation closes."""
+    """Which share of the gap between source only and trained on target the adaptation closes; None of no gap."""
     if "target_supervised" not in result:
         return None
     low, high = result["source_only"]["mean"], result["target_supervised"]["mean"]
-    return (result["adapted"]["mean"] - low) / (high - low) if high != low else None
+    return (result["adapted"]["mean"] - low) / (high - low) if high > low else None
 
 
 # ------------------------------------------------------------------------------------------------- guards

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class Adaptation:
     """`mlcli adapt`, what its methods have in common. Figures and losses are of the papers, see the methods.
 
-    source_steps, source_lr: of every supervised training (source only, on the target's labels, on translations), Adam
-    with a cosine schedule; shift: pixels that its pictures are moved by at random. steps, lr: of the adaptation.
-    candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
+    source_steps, source_batch_size, source_lr: of every supervised training (source only, on the target's labels, on
+    translations), Adam with a cosine schedule; shift: pixels that its pictures are moved by at random. steps,
+    batch_size, lr: of the adaptation. candidates: moments of the adaptation among which `select`, which sees no label,
+    chooses the result.
     """
 
     model: str = "lenet"
     source_steps: int = 2000
+    source_batch_size: int = 128
     source_lr: float = 1e-3
     shift: int = 2
     steps: int = 2000

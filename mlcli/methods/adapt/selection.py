@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import save_tensors
+from mlcli.engine.runtime import generator
 from mlcli.engine.weight_files import fill, read_tensors
 from mlcli.errors import RunError, WeightsError
 
-SHOWN_PIXELS, SHOWN_ROWS = 64, 2000
+SHOWN_PIXELS, SHOWN_ROWS, PIXELS = 64, 2000, 18  # the last is the purpose of the random stream
 
 
 def rows(p: Tensor) -> Tensor:
-    """(N, K) as it is; of maps (N, K, H, W) some pixels evenly, (n, K)."""
+    """(N, K) as it is; of maps (N, K, H, W) some pixels, drawn once for all, (n, K)."""
     if p.ndim == 4:
         pixels = p.flatten(2)
-        pixels = pixels[:, :, :: max(1, pixels.shape[2] // SHOWN_PIXELS)]
-        p = pixels.movedim(1, 2).flatten(0, 1)
+        shown = torch.randperm(pixels.shape[2], generator=generator(0, PIXELS))[:SHOWN_PIXELS]
+        p = pixels[:, :, shown].movedim(1, 2).flatten(0, 1)
     return p.double()
 
 

@@ -21,6 +21,9 @@ from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.classification import predict
 from mlcli.methods.recipes import CycleGAN
 from mlcli.methods.translate import translate
+from mlcli.methods.translation import Balance
+
+REMEDY = "fewer --steps or a lower --lr"  # where a discriminator has won or lost
 
 
 @dataclass
@@ -77,18 +80,26 @@ class Setting:
         kind = Kind(self.source.channels)
         return translators.create(name, kind, kind, (self.source.size,) * 2, **options)
 
-    def plan(self, items: int, steps: int) -> Plan:
+    def plan(self, items: int, steps: int, batch_size: int) -> Plan:
         """`steps` steps over so many items, logged often enough for the guards, with figures at the candidates."""
-        batch = min(self.recipe.batch_size, items)
+        batch = min(batch_size, items)
         self.processes.check_batch(batch)
         epochs = -(-steps // max(1, items // batch))
         moments = max(1, steps // self.recipe.candidates)
         return Plan(
-            items, batch, epochs, self.seed, max_steps=steps, evaluate_every=moments, sample_every=max(1, steps // 4)
-        )
+            items, batch, epochs, self.seed, max_steps=steps, evaluate_every=moments, sample_every=max(1, steps // 4),
+            log_every=max(1, min(20, steps // (2 * Balance.PATIENCE))),
+        )  # fmt: skip
 
     def candidates(self, run: Run, network: nn.Module) -> Candidates:
         return Candidates(run.folder / "candidates", network, self.recipe.select, self.processes)
+
+    def choose(self, run: Run, method: Method) -> None:
+        """Give a method that is done learning the weights of its chosen candidate, and its run that model."""
+        method.candidates.restore(method.candidates.chosen)
+        if self.processes.main:
+            method.save_model(run)
+        self.processes.wait()
 
 
 @dataclass

@@ -27,8 +27,9 @@ from mlcli.engine.runtime import seed_everything
 from mlcli.engine.translators import Translator
 from mlcli.methods import translation
 from mlcli.methods.adapt import source
-from mlcli.methods.adapt.setting import Adapted, Setting, answers, frozen, translation_of
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers, frozen, translation_of
 from mlcli.methods.cyclegan import CycleGAN
+from mlcli.methods.translation import Balance
 from mlcli.networks.patchgan import PatchGAN
 from mlcli.networks.translated import Translated
 
@@ -41,10 +42,10 @@ def adapt(setting: Setting) -> Adapted:
     before, run = f.hash, setting.stage("adapted")
     seed_everything(setting.seed, TRANSLATORS)
     method = SeUDA(setting, f, run)
-    setting.fit(run, method, setting.plan(len(method.data), setting.recipe.steps))
+    setting.fit(run, method, setting.plan(len(method.data), setting.recipe.steps, setting.recipe.batch_size))
     for network in method.generators.values():
         network.eval().requires_grad_(False)
-    method.candidates.restore(method.candidates.chosen)
+    setting.choose(run, method)
     inside = Model(f.name, method.model.network.network, f.classes, f.preprocessing, f.architecture)
     facts = {"source_model": {"before": before, "after": inside.hash}}
     stages = [setting.stage("source"), run]
@@ -90,6 +91,7 @@ class SeUDA(CycleGAN):
         data = Unpaired(setting.source, setting.target)
         super().__init__(data, recipe, own.steps, setting.runtime, setting.processes)
         self.setting, self.own, self.f, self.done = setting, own, f, 0
+        self.balance = Balance(REMEDY)
         self.translators["BtoA"].network = self.generators["BtoA"]
         self.model = behind(self.translators["BtoA"], f)
         self.model.network.to(self.runtime.device)

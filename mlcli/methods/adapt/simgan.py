@@ -12,8 +12,8 @@ The sums over patches and over pixels are both divided by the number of patches,
 Different here: D is a PatchGAN with one strided layer and no norm, whose patches of 16 pixels are smaller than a digit
 of 28, and R has no tanh (networks/refiner.py). Of each picture that D is shown a coin decides whether it is an old one
 (HistoryPool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
-cuts its own share). Adam in place of SGD, and fewer steps alone: the paper has 1,000 of R and 200 of D. The regressor
-of the paper, of the direction of gaze, is a classifier here.
+cuts its own share). Adam in place of SGD, at a rate that falls to zero over the second half, and fewer steps alone: the
+paper has 1,000 of R and 200 of D. The regressor of the paper, of the direction of gaze, is a classifier here.
 """
 
 import torch
@@ -26,9 +26,10 @@ from mlcli.engine.history import HistoryPool
 from mlcli.engine.optimizers import FusedAdam
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything
+from mlcli.engine.training import SCHEDULES
 from mlcli.methods import translation
 from mlcli.methods.adapt import source
-from mlcli.methods.adapt.setting import Adapted, Setting, translation_of
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, translation_of
 from mlcli.methods.adversarial import LOSSES
 from mlcli.networks.patchgan import PatchGAN
 
@@ -41,7 +42,7 @@ def adapt(setting: Setting) -> Adapted:
     f = source.train(setting, "source", setting.source)
     run = setting.stage("refiner")
     method = SimGAN(setting)
-    setting.fit(run, method, setting.plan(len(setting.source), method.steps))
+    setting.fit(run, method, setting.plan(len(setting.source), method.steps, setting.recipe.batch_size))
     method.refiner.network.eval().requires_grad_(False)
     refine = translation_of(method.refiner, setting.runtime)
     model, candidates = source.train_and_select(setting, "adapted", setting.source.mapped(refine))
@@ -66,7 +67,7 @@ class SimGAN:
         betas = (recipe.beta1, recipe.beta2)
         self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
         self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
-        self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance()
+        self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance(REMEDY)
         self.loss = LOSSES["non-saturating"]
         self.state = {"refiner": self.network, "discriminator": self.discriminator, "buffer": self.buffer}
         self.state |= {"refiner_adam": self.refiner_adam, "discriminator_adam": self.discriminator_adam}
@@ -90,6 +91,9 @@ class SimGAN:
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         x, y = translation.signals(self.data.kinds, batch, self.runtime)
+        for optimizer in (self.refiner_adam, self.discriminator_adam):
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.lr * SCHEDULES["linear"](step, self.steps)
         alone, both = self.recipe.refiner_first, self.recipe.refiner_first + self.recipe.discriminator_first
         figures = {}
         if step < alone:

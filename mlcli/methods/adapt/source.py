@@ -13,7 +13,7 @@ from mlcli.engine.models import Model
 from mlcli.engine.optimizers import FusedAdam
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator
-from mlcli.engine.training import SCHEDULES
+from mlcli.engine.training import SCHEDULES, Plan
 from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.adapt.setting import Setting, answers, frozen
 from mlcli.methods.supervised import reflect
@@ -92,10 +92,14 @@ def shifted(pictures: Tensor, moves: Tensor) -> Tensor:
     return pictures.permute(0, 2, 3, 1)[number, down[:, :, None], right[:, None, :]].permute(0, 3, 1, 2)
 
 
+def plan(setting: Setting, domain: Domain) -> Plan:
+    return setting.plan(len(domain), setting.recipe.source_steps, setting.recipe.source_batch_size)
+
+
 def train(setting: Setting, name: str, domain: Domain) -> Model:
     """A new model trained on a labelled domain, in the stage of this name."""
     model, run = setting.new_model(), setting.stage(name)
-    setting.fit(run, Labelled(setting, model, domain), setting.plan(len(domain), setting.recipe.source_steps))
+    setting.fit(run, Labelled(setting, model, domain), plan(setting, domain))
     return frozen(model)
 
 
@@ -104,6 +108,6 @@ def train_and_select(setting: Setting, name: str, domain: Domain) -> tuple[Model
     model, run = setting.new_model(), setting.stage(name)
     candidates = setting.candidates(run, model.network)
     method = Labelled(setting, model, domain, candidates)
-    setting.fit(run, method, setting.plan(len(domain), setting.recipe.source_steps))
-    candidates.restore(candidates.chosen)
+    setting.fit(run, method, plan(setting, domain))
+    setting.choose(run, method)
     return frozen(model), candidates

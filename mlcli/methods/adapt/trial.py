@@ -14,7 +14,7 @@ from mlcli.engine.models import Model
 from mlcli.methods import translation
 from mlcli.methods.adapt import evidence, projection
 from mlcli.methods.adapt.encoder import penultimate
-from mlcli.methods.adapt.setting import Adapted, Setting, answers
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers
 
 POINTS, SHOWN, JUDGED = 400, 10, 2000
 ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
@@ -71,22 +71,24 @@ def _moments(setting: Setting, adapted: Adapted, test: Domain) -> dict[str, Tens
 
 
 def _flips(setting: Setting, adapted: Adapted, supervised: Model | None) -> dict | None:
-    """How often the translation to the target changes what a picture shows.
+    """How often the translation that the result relies on changes what a picture shows.
 
-    The judge is the model trained on the target's labels where there is one; else the model that knew the source
-    alone, whose answer for the translation is compared with its own before, which counts its ignorance as flips.
+    To the target: labels of the source against what the model trained on the target's labels calls the translations.
+    To the source: what that model calls target pictures against what the source model calls their translations. Where
+    there is no such model the source model stands in for it, before and after, which counts its ignorance as flips;
+    and a translation that has learned to please it, as CyCADA's has, looks better than it is.
     """
-    if adapted.to_target is None or setting.source.labels.ndim > 1:
+    translate, direction = adapted.to_source or adapted.to_target, "to source" if adapted.to_source else "to target"
+    if translate is None or setting.source.labels.ndim > 1:
         return None
-    pictures = setting.source.pictures[:JUDGED]
-    translated = adapted.to_target(pictures)
-    if supervised:
-        judge, known = "target_supervised", setting.source.labels[:JUDGED]
-        called = _called(setting, supervised, translated)
-    else:
-        judge, known = "source_only", _called(setting, adapted.source_only, pictures)
-        called = _called(setting, adapted.source_only, translated)
-    return {"judge": judge, "rate": (called != known).double().mean().item()}
+    domain = setting.target if adapted.to_source else setting.source
+    pictures, judge = domain.pictures[:JUDGED], supervised or adapted.source_only
+    known = _called(setting, judge, pictures)
+    if supervised and not adapted.to_source:
+        known = domain.labels[:JUDGED]
+    called = _called(setting, adapted.source_only if adapted.to_source else judge, translate(pictures))
+    name = "target_supervised" if supervised else "source_only"
+    return {"judge": name, "direction": direction, "rate": (called != known).double().mean().item()}
 
 
 def _guards(setting: Setting, adapted: Adapted) -> list[str]:
@@ -94,7 +96,7 @@ def _guards(setting: Setting, adapted: Adapted) -> list[str]:
     found = []
     for run in adapted.stages:
         lines = [line for line in run.metrics() if any(name.endswith("right") for name in line)]
-        balance = translation.Balance()
+        balance = translation.Balance(REMEDY)
         found += [f"{run.folder.name}: {words}" for line in lines if (words := balance.warning(line))]
     pictures = setting.target.pictures[:JUDGED]
     before, after = (_called(setting, model, pictures) for model in (adapted.source_only, adapted.model))
@@ -157,8 +159,8 @@ def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Dom
         guards += [words] if (words := evidence.worse(whole, metric)) else []
     if all(trial.label_flips for trial in trials):
         rates = [trial.label_flips["rate"] for trial in trials]
-        judge = trials[0].label_flips["judge"]
-        whole["label_flip_rate"] = {"judge": judge, "mean": sum(rates) / len(rates), "runs": rates}
+        told = {name: trials[0].label_flips[name] for name in ("judge", "direction")}
+        whole["label_flip_rate"] = {**told, "mean": sum(rates) / len(rates), "runs": rates}
     whole["selection"] = [trial.selection for trial in trials]
     for name in trials[0].facts:
         whole[name] = [trial.facts[name] for trial in trials]
