@@ -82,6 +82,48 @@ def test_a_run_takes_more_seeds(data, tmp_path):
     assert more == json.loads(adapt(data, tmp_path / "whole", *options, "--seeds", 2).stdout)
     assert len(more["adapted"]["runs"]) == 2
     assert before.items() <= files(tmp_path / "run").items()
+    for seeds in ([], ["--seeds", 1]):
+        assert json.loads(adapt(data, tmp_path / "run", *options, "--resume", *seeds).stdout) == more
+    assert json.loads((tmp_path / "run/config.json").read_text())["options"]["seeds"] == 2
+
+
+def test_a_stage_holds_the_model_that_was_chosen_and_a_test_set_may_come_later(data, tmp_path):
+    run, options = tmp_path / "run", ["--seeds", 2, "--steps", 12, "--candidates", 4, "--lr", 0.05]
+    adapt(data, run, *options)
+    assert "adapted" not in json.loads((run / "results.json").read_text())
+    said = adapt(data, run, *options, "--resume", "--test", data / "test", "--format", "csv").stdout.splitlines()
+    result = json.loads((run / "results.json").read_text())
+    assert said[0] == ",accuracy,sd,95 % interval,runs" and said[2].startswith("adapted,")
+    assert result["adapted"]["runs"] != result["last"]["runs"], "the choice makes no difference here"
+    for seed, accuracy in enumerate(result["adapted"]["runs"]):
+        words = ["classify", "--model", run / f"seed-{seed}/adapted", data / "test", "--evaluate", "--format", "json"]
+        assert json.loads(mlcli(*words, "--precision", "fp32").stdout)["accuracy"] == pytest.approx(accuracy)
+    said = adapt(data, run, *options, "--resume", "--test", data / "source", status=1).stderr
+    assert "the test data have changed" in said
+
+
+def test_other_labels_of_the_source_are_other_data(data, tmp_path):
+    shutil.copytree(data / "source", tmp_path / "source")
+    words = ["adapt", "--method", "adda", tmp_path / "source", data / "target", "-o", tmp_path / "run", *QUICK]
+    mlcli(*words)
+    (tmp_path / "source/across").rename(tmp_path / "source/other")
+    (tmp_path / "source/cross").rename(tmp_path / "source/across")
+    (tmp_path / "source/other").rename(tmp_path / "source/cross")
+    assert "the source data have changed" in mlcli(*words, "--resume", status=1).stderr
+
+
+def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):
+    """A discriminator that has won by the lines of metrics.jsonl, a short run's too."""
+    run = tmp_path / "run"
+    adapt(data, run, "--steps", 60)
+    log = run / "seed-0/adapted/metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sum("right" in line for line in lines) >= 50, "too few for the guard to tell"
+    log.write_text("".join(json.dumps(line | {"right": 1.0}) + "\n" for line in lines))
+    (run / "results.json").unlink()
+    said = adapt(data, run, "--steps", 60, "--resume").stderr
+    assert "seed 0: adapted: the discriminator has told all that is real" in said and "--loss" not in said
+    assert any("lower --lr" in words for words in json.loads((run / "results.json").read_text())["guards"])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -196,6 +238,21 @@ def test_segmentation(tmp_path):
     assert bare["adapted"] == result["adapted"]
     error = mlcli("classify", "--model", tmp_path / "run", tmp_path / "test" / "images", status=1).stderr
     assert "holds a segmenter" in error
+
+
+def test_masks_that_do_not_fit_are_named(tmp_path):
+    for part, count, target in (("source", 20, False), ("target", 12, True)):
+        shapes.write_masks(tmp_path / part, count, ord(part[0]), target)
+    words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
+    words += ["-o", tmp_path / "run", *QUICK, *SMALL["seuda"]]
+    first, *others = sorted((tmp_path / "source/masks").iterdir())
+    Image.open(first).resize((50, 20), Image.Resampling.NEAREST).save(first)
+    said = mlcli(*words).stderr
+    assert f"{first.name}: is 50 x 20 pixels, its picture 16 x 16" in said
+    for place in (first, *others):
+        Image.open(place).point(lambda v: 255 * v).save(place)
+    said = mlcli(*words, "--overwrite", status=1).stderr
+    assert "its masks hold 2 numbers, 0; 255; number the classes 0, 1, 2" in said
 
 
 def test_networks_with_batch_norm_serve_as_encoders(data, tmp_path):

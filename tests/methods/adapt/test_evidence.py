@@ -57,6 +57,8 @@ def test_accuracy_of_each_class():
 def test_the_gap_that_is_closed():
     rows = {name: {"mean": mean} for name, mean in (("source_only", 0.6), ("adapted", 0.9), ("target_supervised", 1))}
     assert evidence.gap_closed(rows) == pytest.approx(0.75)
+    rows["target_supervised"]["mean"] = 0.5
+    assert evidence.gap_closed(rows) is None, "the bound is none"
     del rows["target_supervised"]
     assert evidence.gap_closed(rows) is None
 
@@ -74,7 +76,7 @@ def test_a_guard_says_when_it_is_worse_than_source_only():
     assert not evidence.worse(rows, "accuracy")
 
 
-@pytest.mark.parametrize("right, words", [(1.0, "told every real picture"), (0.0, "collapsed")])
+@pytest.mark.parametrize("right, words", [(1.0, "told all that is real"), (0.0, "collapsed")])
 def test_a_guard_says_when_a_player_has_won_for_good(right, words):
     balance = Balance()
     said = [balance.warning({"right": right}) for _ in range(60)]

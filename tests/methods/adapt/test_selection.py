@@ -32,6 +32,15 @@ def test_maps_are_judged_by_their_pixels():
     assert selection.information_maximization(maps) == pytest.approx(math.log(4), abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_pixels_of_a_map_are_taken_from_all_over_it(size):
+    """The left half is of one class, the right of the other: whoever looks at a column sees one."""
+    halves = torch.zeros(3, 2, size, size)
+    halves[:, 0, :, : size // 2] = halves[:, 1, :, size // 2 :] = 1
+    assert selection.information_maximization(halves) == pytest.approx(math.log(2), abs=0.1)
+    assert selection.rows(halves).shape == (3 * 64, 2)
+
+
 @pytest.mark.parametrize("select, chosen", [("im", 20), ("last", 30)])
 def test_candidates(select, chosen, tmp_path):
     network = nn.Linear(1, 1, bias=False)
