@@ -71,17 +71,17 @@ def run(
 
     For a layer f and a transformation t: how far f(t(x)) is from f(x) (invariance) and, where f is a map, from t(f(x))
     (equivariance), relative to their norms and averaged over the pictures. Writes curves.png, one curve a layer;
-    example.png, the first picture and a unit of each map; and equivariance.json. --model sobel is the edge detector
-    that should be equivariant. Computes in fp32.
+    example.png, the first picture and a unit of each map; and equivariance.json; interrupted, of the pictures so far.
+    --model sobel is the edge detector that should be equivariant. Computes in fp32.
     """
     import torch
 
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images as pictures
-    from mlcli.engine import models, motion
+    from mlcli.engine import models, motion, signals
     from mlcli.engine.files import write_json
     from mlcli.engine.runtime import Runtime, generator
-    from mlcli.errors import DataError
+    from mlcli.errors import DataError, Interrupted
     from mlcli.methods.equivariance import Measure, is_map, named_layers
 
     refuse_existing_folder(output, overwrite)
@@ -94,28 +94,33 @@ def run(
     paths, failures = _pictures.named(images)
     # In an order of no meaning, since each is compared with the one before it as with any other
     order = torch.randperm(len(paths), generator=generator(0)).tolist()
-    first = None
-    with Progress(len(paths), "equivariance", quiet=quiet) as bar:
+    first, count = None, 0
+    with signals.noted() as caught, Progress(len(paths), "equivariance", quiet=quiet) as bar:
         prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]
         good = _pictures.Readable(shuffled, prepare, bar, window=2 * batch_size, workers=workers)
         coming = iter(good)
         while batch := [(order[place], picture) for place, picture in islice(coming, batch_size)]:
+            count += len(batch)
             first = min([*batch, *([first] if first else [])], key=lambda pair: pair[0])
             measure.add(pictures.stack([picture for _, picture in batch]))
+            if caught:
+                break
     if first is None:
         raise DataError(f"no readable picture among the {len(paths)} that were named")
 
     options = {"images": images, "model": model, "weights": weights, "layer": layer, "transform": transform.value}
     options |= {"range": most, "points": points, "padding": padding.value, "batch_size": batch_size}
     entries = [_entry(found, amounts) for found in measure.findings]
-    document = record("equivariance", options, chosen, pictures=good.count, example=paths[first[0]], layers=entries)
+    document = record("equivariance", options, chosen, pictures=count, example=paths[first[0]], layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]
-    title = f"{chosen.name}, {good.count} pictures, --padding {padding.value}"
+    title = f"{chosen.name}, {count} pictures, --padding {padding.value}"
     pictures.write(_curves(title, entries, amounts, labels, motion.UNITS[transform.value]), output / CURVES)
     pictures.write(_example(measure.example(first[1]), entries, labels), output / EXAMPLE)
     write_json(output / RECORD, document)
     out(json_text(document) if format == "json" else _text(entries, transform.value, format))
-    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {good.count} pictures", quiet)
+    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} pictures", quiet)
+    if caught and count + good.failures < len(paths):
+        raise Interrupted(f"interrupted after {count} of {len(paths)} pictures; the curves are of these", caught[0])
     if failures + good.failures:
         raise typer.Exit(1)
 

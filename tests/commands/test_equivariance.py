@@ -1,12 +1,17 @@
 import csv
 import io
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mlcli.engine import models
+from mlcli.engine.runtime import generator
+from mlcli.methods.equivariance import Measure
 from tests.cli import mlcli
 
 
@@ -52,6 +57,31 @@ def test_curves_an_example_and_the_numbers(pictures, colours, tmp_path):
     mlcli("equivariance", pictures, *arguments, "--overwrite", "--batch-size", 1)
     again = [[p["invariance"] for p in e["amounts"]] for e in read(out)["layers"]]
     assert again == [[pytest.approx(p["invariance"], abs=1e-4) for p in e["amounts"]] for e in document["layers"]]
+
+
+def test_interrupted_what_was_seen_is_kept(pictures, colours, tmp_path, monkeypatch):
+    add = Measure.add
+
+    def stopped(self, images):
+        add(self, images)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    arguments = ("--model", colours, "--points", 3, "--batch-size", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Measure, "add", stopped)
+        said = mlcli("equivariance", pictures, *arguments, "-o", tmp_path / "out", status=143).stderr
+    assert "interrupted after 2 of 3 pictures" in said
+    document = read(tmp_path / "out")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    order = torch.randperm(3, generator=generator(0)).tolist()[:2]
+    for number in order:
+        (seen / f"{number}.png").symlink_to(pictures / f"{number}.png")
+    assert document["pictures"] == 2 and document["example"] == str(pictures / f"{min(order)}.png")
+    mlcli("equivariance", seen, *arguments, "-o", tmp_path / "alone")
+    for ours, theirs in zip(document["layers"], read(tmp_path / "alone")["layers"], strict=True):
+        for one, other in zip(ours["amounts"], theirs["amounts"], strict=True):
+            assert one["invariance"] == pytest.approx(other["invariance"], abs=1e-5)
 
 
 @pytest.mark.parametrize("transform", ["flip", "scale", "rotate"])
