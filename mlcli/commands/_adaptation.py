@@ -223,16 +223,6 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit)
 
 
-def add(folder, options: Mapping[str, Any], data: Data) -> None:
-    """Write into the config of a run that goes on what may be added to it: more seeds, and a test set."""
-    from mlcli.engine.files import write_json
-
-    config = folder.load_config()
-    config["options"] |= {name: options[name] for name in ("seeds", "test")}
-    config["data"] = data.summary()
-    write_json(folder.config_file, config)
-
-
 def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain":
     """The part of the target that the run of this number takes."""
     return target.subset(options["max_target"], options["seed"] + number)

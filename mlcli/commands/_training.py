@@ -11,6 +11,7 @@ import typer
 from mlcli.commands._report import Progress, complain
 from mlcli.commands._result import resume_command
 from mlcli.engine import report, training
+from mlcli.engine.files import write_json
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
@@ -22,7 +23,11 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "val", "source", "target", "test", "format"}
-FREE |= {"seeds"}  # more of them leave the first ones as they are
+# What may be said anew of a run that goes on, and is then written into its config: seeds, of which more leave the first
+# ones as they are, and what is measured in the end, of which nothing is learned.
+LATER = ("seeds", "test", "probe", "labels", "val")
+MEASURED = ("test", "probe")
+FREE |= {*LATER}
 
 
 def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
@@ -65,10 +70,9 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
 def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
     """Write the config of a new run, or check that a resumed one has the data it was begun with."""
     if resume and run.exists():
-        stored = run.load_config()["data"]
-        for name in sorted(stored.keys() | data.keys()):
-            if name == "test" and name not in stored:  # of the final table alone: it may be added
-                continue
+        config = run.load_config()
+        stored = config["data"]
+        for name in sorted((stored.keys() | data.keys()) - {*MEASURED}):
             then, now = stored.get(name, {}), data.get(name, {})
             if name == "model" and then != now:
                 raise RunError(
@@ -80,6 +84,10 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
                     f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} pictures "
                     f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
                 )
+        said = {name: options[name] for name in LATER if name in options}
+        grown = {**config, "options": config["options"] | said, "data": {**stored, **data}}
+        if grown != config:
+            write_json(run.config_file, grown)
         return
     run.create({"command": command, "options": dict(options), "data": dict(data)})
 

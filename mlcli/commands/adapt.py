@@ -146,7 +146,6 @@ def run(
     setting(0).require_networks()
     if processes.main:
         _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
-        shared.add(folder, options, data)
     processes.wait()
     disagreements = appearance.disagreements(*data.native)
     for words in disagreements if processes.main else ():

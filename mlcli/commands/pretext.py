@@ -72,7 +72,8 @@ def run(
 
     Classes are made by a transformation: the network learns by how much a picture is turned, or how its tiles are
     shuffled, and to tell it must learn what pictures show. `mlcli finetune --model RUN` goes on from there with few
-    labels. --probe says how good the layers are, beside those of a network that has learned nothing.
+    labels. --probe says how good the layers are, beside those of a network that has learned nothing; of a run that is
+    done, with --resume.
     """
     from mlcli.commands import _training
     from mlcli.engine import models
@@ -107,6 +108,8 @@ def run(
     )
     processes.check_batch(plan.batch_size)
     method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, runtime, processes)
+    known = folder.load_config()["data"] if resume and folder.exists() else {}
+    processes.wait()
     if processes.main:
         _training.start(folder, "pretext", options | asdict(recipe), data, resume=resume)
     processes.wait()
@@ -114,7 +117,8 @@ def run(
     if processes.main:
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labelled:
-            results = folder.results() or _probe(folder, labelled["probe"].classes, sets, runtime, recipe, quiet)
+            results = folder.results() if all(known.get(name) == data[name] for name in labelled) else {}
+            results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe, quiet)
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
                 f"labels, the best of an untrained network on {results['untrained']:.1%}"

@@ -63,6 +63,20 @@ def test_done_is_done(finished, photos):
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
 
 
+def test_probed_later_and_anew(photos, tmp_path):
+    labelled, run = class_folders(tmp_path / "labelled", per_class=8), tmp_path / "run"
+    mlcli("pretext", photos, "-o", run, *SHORT)
+    weights = (run / "model.safetensors").stat().st_mtime_ns
+    assert not (run / "results.json").exists()
+    for given, labels in ((["--probe", labelled, "--labels", 12], 12), ([], 12), (["--labels", 9], 9)):
+        said = mlcli("pretext", photos, "-o", run, "--resume", *given).stderr
+        assert f"with {labels} labels" in said
+        assert json.loads((run / "results.json").read_text())["labels"] == labels
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"]["labels"] == 9 and config["data"]["probe"]["count"] == 9
+    assert (run / "model.safetensors").stat().st_mtime_ns == weights
+
+
 @pytest.mark.parametrize("task", ["rotation", "jigsaw"])
 def test_killed_and_resumed_equals_never_killed(photos, tmp_path, task):
     command = "pretext", photos, "--task", task, "--permutations", 4, *SHORT
