@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
         "size": pictures.size,
         "channels": pictures.channels,
         "value_range": [low, high],
-        "hash": folder.digest(),
+        "hash": sha256((folder.digest() + pictures.digest()).encode()).hexdigest(),
     }
 
 

@@ -1,5 +1,6 @@
 """Pictures of a data set for training, each brought to one size."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class PictureSet:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def digest(self) -> str:
+        """SHA-256 over the pixels, which tells pictures from others of the same names; empty if not in memory."""
+        return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy()).hexdigest()
 
     def batch(self, indices: Tensor) -> Tensor:
         """The pictures at `indices` (B,) as uint8 (B, channels, size, size).

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from mlcli.engine import models
@@ -140,6 +141,22 @@ def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
     assert refused.returncode == 2 and "lr 0." in refused.stderr
     changed = train(data / "val", "-o", finished, "--resume", check=False)
     assert changed.returncode == 1 and "have changed since the run began" in changed.stderr
+
+
+def test_resume_refuses_other_pictures_of_the_same_names_and_sizes(tmp_path):
+    """Of formats without compression every file is as long as the others: two classes have changed places."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    for name, level in (("dark", 20), ("bright", 220)):
+        (data / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (16, 16), (level + number, level, level)).save(data / name / f"{number}.bmp")
+    command = (data, "--steps", 2, "-o", run)
+    train(*command)
+    (data / "dark").rename(data / "other")
+    (data / "bright").rename(data / "dark")
+    (data / "other").rename(data / "bright")
+    refused = train(*command, "--resume", check=False)
+    assert refused.returncode == 1 and "the training data have changed" in refused.stderr
 
 
 def test_an_existing_run_is_not_overwritten(short, finished):
