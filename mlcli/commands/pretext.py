@@ -118,7 +118,7 @@ def run(
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labelled:
             results = folder.results() if all(known.get(name) == data[name] for name in labelled) else {}
-            results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe, quiet)
+            results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
                 f"labels, the best of an untrained network on {results['untrained']:.1%}"
@@ -148,22 +148,19 @@ def _labelled(options: dict) -> dict[str, "ClassFolder"]:
     return {"probe": learned, "test": tested}
 
 
-def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", recipe: recipes.Pretext, quiet: bool) -> dict:
+def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:
     """Probe the network of the run beside an untrained one; what results.json says."""
     from mlcli.engine import models, report
     from mlcli.engine.runtime import seed_everything
     from mlcli.methods.probe import probe
 
     trained = models.load(str(run.folder)).to(runtime)
-    seed_everything(recipe.seed)
+    seed_everything(seed)
     untrained = models.untrained(trained, trained.classes).to(runtime)
     found = []
     for model, what in ((trained, "the network"), (untrained, "an untrained network")):
         with Progress(None, f"probes of {what}", quiet=quiet) as bar:
-            said = probe(
-                model, classes, sets["probe"], sets["test"], runtime, recipe.seed, lambda done: bar.to(bar.done + 1),
-                mirror=recipe.flip,
-            )  # fmt: skip
+            said = probe(model, classes, sets["probe"], sets["test"], runtime, seed, lambda done: bar.to(bar.done + 1))
         found.append({name: evaluation.correct / evaluation.count for name, evaluation in said.items()})
     best = max(found[0], key=found[0].get)
     results = {

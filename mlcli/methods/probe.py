@@ -20,7 +20,7 @@ from mlcli.methods import logistic_regression as logistic
 from mlcli.methods.classification import Evaluation, evaluate
 
 LABELLED = 22  # purpose of the random stream
-NUMBERS = 2048  # that a probe is given of a picture, at most
+NUMBERS = 1024  # that a probe is given of a picture, at most
 PARTS, TESTED = 5, 2  # l2 is chosen on so many parts of the labelled pictures
 BATCH = 100  # pictures at a time
 
@@ -52,23 +52,15 @@ def numbers(values: Tensor, layer: Layer) -> Tensor:
 
 
 @torch.inference_mode()
-def read(
-    model: Model, pictures: PictureSet, chosen: Mapping[str, Layer], runtime: Runtime, mirror: bool = False
-) -> dict[str, Tensor]:
-    """What the layers say of pictures of the model's size: name: (N, D) float32. One pass for all of them.
-
-    mirror: the mean of what they say of a picture and of its mirror image.
-    """
+def read(model: Model, pictures: PictureSet, chosen: Mapping[str, Layer], runtime: Runtime) -> dict[str, Tensor]:
+    """What the layers say of pictures of the model's size: name: (N, D) float32. One pass for all of them."""
     activations = Activations(model, [layer.address for layer in chosen.values()])
     parts: dict[str, list[Tensor]] = {name: [] for name in chosen}
     for indices in torch.arange(len(pictures)).split(BATCH):
-        shown = pictures.batch(indices).to(runtime.device)
-        views = [shown, shown.flip(3)] if mirror else [shown]
         with runtime.autocast():
-            values = [activations(view) for view in views]
+            values = activations(pictures.batch(indices).to(runtime.device))
         for name, layer in chosen.items():
-            said = sum(numbers(value[layer.address].float(), layer) for value in values) / len(views)
-            parts[name].append(model.finite(said.cpu(), runtime))
+            parts[name].append(model.finite(numbers(values[layer.address].float(), layer).cpu(), runtime))
     return {name: torch.cat(rows) for name, rows in parts.items()}
 
 
@@ -80,15 +72,11 @@ def probe(
     runtime: Runtime,
     seed: int,
     report: Callable[[str], None] = lambda name: None,
-    mirror: bool = False,
 ) -> dict[str, Evaluation]:
-    """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones.
-
-    mirror: as of `read`, for pictures whose mirror images are of the same class.
-    """
+    """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones."""
     model.network.eval()
     chosen = probed(model)
-    x, test = (read(model, pictures, chosen, runtime, mirror) for pictures in (learned, tested))
+    x, test = (read(model, pictures, chosen, runtime) for pictures in (learned, tested))
     fold = logistic.folds(learned.labels, PARTS, seed)
     fold[fold >= TESTED] = -1
     result = {}
