@@ -46,7 +46,7 @@ def horses_and_others(part: Path, folder: Path, count: int | None, seed: int) ->
 
 def run(*words) -> str:
     """What a command prints. SystemExit with its messages where it fails."""
-    done = CliRunner().invoke(cli.build(), [*map(str, words), "--quiet"])
+    done = CliRunner().invoke(cli.build(), [*map(str, words), "--quiet"], catch_exceptions=False)
     if done.exit_code:
         raise SystemExit(done.output)
     return done.stdout

@@ -28,7 +28,7 @@ def main() -> None:
     train, test = arguments.data / "train", arguments.data / "test"
     command = ["pretext", train, "--task", arguments.task, "--epochs", arguments.epochs, "--seed", arguments.seed]
     command += ["--probe", train, "--labels", arguments.labels, "--val", test, "-o", arguments.output, "--resume"]
-    done = CliRunner().invoke(cli.build(), list(map(str, command)))
+    done = CliRunner().invoke(cli.build(), list(map(str, command)), catch_exceptions=False)
     if done.exit_code:
         raise SystemExit(done.output)
     results = json.loads((arguments.output / "results.json").read_text())
