@@ -104,9 +104,10 @@ def draw_copies(count: int, size: int, recipe: recipes.Finetune, copies: int) ->
 def with_last_layer(model: Model, head: Layer, solved: LinearClassifier, classes: tuple[str, ...]) -> Model:
     """The model with the solved layer as its last one, for these classes."""
     result = models.with_classes(model, classes)
-    # A network may scale what its last layer gives
-    scale = getattr(result.network, "LOGIT_SCALE", 1.0)
     layer = result.network.get_submodule(head.address)
+    # The network that the layer is of may scale what it gives; it may stand behind a generator
+    owner = result.network.get_submodule(head.address.rpartition(".")[0])
+    scale = getattr(owner, "LOGIT_SCALE", 1.0)
     with torch.no_grad():
         layer.weight.copy_(solved.weight / scale)
         layer.bias.copy_(solved.bias / scale)
