@@ -77,7 +77,8 @@ def run(
 
     The layers of the model stay, the last one is solved anew for the classes of DATA; with --freeze, deeper layers
     follow at lower rates. Says how often the result is right, by --val or by folds, and shows the pictures on which it
-    is wrong. The result is a model for --model. --baseline takes longer than all else, and is off for that.
+    is wrong; folds test the last layer alone. The result is a model for --model. --baseline takes longer than all else,
+    and is off for that.
     """
     from mlcli.commands import _training
     from mlcli.commands._result import resume_command
@@ -95,6 +96,11 @@ def run(
     seed_everything(options["seed"])
     training, validation = _read(options, given, workers, processes, quiet)
     recipe = _recipe(options, len(training[1]))
+    note = {}
+    if recipe.freeze != "all" and not validation:
+        note = {"note": f"--freeze {recipe.freeze}: folds test the last layer alone; --val tests the tuned network"}
+    for message in note.values() if processes.main else ():
+        complain(message)
     data = {"training": _training.summary(*training), "model": {"count": 1, "hash": given.hash}}
     if validation:
         data["validation"] = _training.summary(*validation)
@@ -128,7 +134,7 @@ def run(
             if processes.main:
                 results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
                 wrong = _misclassified(folder, classes, learned, options, given)
-                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong})
+                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong} | note)
                 report.write(folder)
             processes.wait()
         results = folder.results()

@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 def finished(data, colours, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "finished"
     done = mlcli("finetune", data / "train", "--model", colours, "-o", run, *QUICK)
-    assert "folds: accuracy" in done.stderr
+    assert "folds: accuracy" in done.stderr and "last layer alone" not in done.stderr
     return run
 
 
@@ -158,6 +158,15 @@ def test_deeper_layers_killed_and_resumed_equal_never_killed(data, colours, tmp_
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", colours))
     changed = {name.split(".")[0] for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
     assert changed == {"conv5", "classifier"}
+
+
+def test_without_pictures_to_test_on_the_tuned_network_is_not_said_to_be_tested(data, colours, tmp_path):
+    command = "finetune", data / "train", "--model", colours, *QUICK, "--freeze", "conv4", "--epochs", 1
+    done = mlcli(*command, "-o", tmp_path / "run")
+    note = "--freeze conv4: folds test the last layer alone; --val tests the tuned network"
+    assert note in done.stderr and results(tmp_path / "run")["note"] == note
+    assert "folds, last layer alone" in results(tmp_path / "run")
+    assert note in (tmp_path / "run/report.html").read_text()
 
 
 def test_interrupted_while_deeper_layers_learn(data, colours, tmp_path, monkeypatch):
