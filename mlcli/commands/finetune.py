@@ -38,7 +38,11 @@ def run(
     ] = DEFAULT.freeze,
     val: Annotated[
         str | None,
-        typer.Option("--val", help="A labelled folder, or the share of DATA to hold out; without, folds estimate."),
+        typer.Option(
+            "--val",
+            help="A labelled folder, or the share of DATA to hold out; without, folds estimate, or of more than "
+            f"{recipes.SCARCE} pictures a part of --folds is held out.",
+        ),
     ] = None,
     folds: Annotated[
         int, typer.Option("--folds", min=2, max=100, help="Parts of DATA, each tested on what the others teach.")
@@ -166,7 +170,6 @@ def _read(
     from mlcli.commands import _training
     from mlcli.engine.duplicates import without_duplicates
     from mlcli.engine.folders import ClassFolder
-    from mlcli.methods import finetuning
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
@@ -177,12 +180,13 @@ def _read(
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
-    if val is None and len(whole.paths) > finetuning.SCARCE:
-        val = str(1 / options["folds"])
-    training, validation = _training.with_validation(whole, val, options["seed"], keep_single=True)
-    if validation and Path(val).is_dir():
+    apart = val is not None and Path(val).is_dir()  # --val is a folder of its own
+    if apart:
+        training, validation = whole, ClassFolder.open(val, whole.classes)
         validation, problems, _ = without_duplicates(validation, contents)
         tell(problems)
+    else:
+        training, validation = _divided(whole, options, quiet or not processes.main)
     settings = model.preprocessing
 
     def read(folder: "ClassFolder") -> "PictureSet":
@@ -199,11 +203,38 @@ def _read(
         validation = validation and validation.without(absent)
         training.require_classes(2)
         pictures = read(training)
-    if validation is None:
-        counts = pictures.labels.bincount().tolist()
-        single = [name for name, count in zip(training.classes, counts, strict=True) if count == 1]
-        tell([f"{whole.root}: one picture of {name!r}, which is learned and cannot be tested" for name in single])
-    return (training, pictures), (validation, read(validation)) if validation else None
+    held_out = read(validation) if validation else None
+    counts = pictures.labels.bincount()
+    if held_out is not None and not apart:
+        counts += held_out.labels.bincount(minlength=len(counts))
+    single = [name for name, count in zip(training.classes, counts.tolist(), strict=True) if count == 1]
+    words = "to learn from" if apart else "which is learned and cannot be tested"
+    tell([f"{whole.root}: one picture of {name!r}, {words}" for name in single])
+    return (training, pictures), (validation, held_out) if validation else None
+
+
+def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
+    """(training, validation) of DATA: of so many pictures that folds would take long, a part is held out unasked.
+
+    Raises DataError where --val asks for a share and no class has two pictures.
+    """
+    from mlcli.commands._training import with_validation
+    from mlcli.errors import DataError
+
+    val, seed = options["val"], options["seed"]
+    if val is not None:
+        training, validation = with_validation(whole, val, seed, keep_single=True)
+        if not validation.paths:
+            raise DataError(f"{whole.root}: --val {val} can hold nothing out, for each class has one picture")
+        return training, validation
+    if len(whole.paths) <= recipes.SCARCE:
+        return whole, None
+    training, validation = whole.split(1 / options["folds"], seed, keep_single=True)
+    if not validation.paths:
+        return whole, None
+    held = len(validation.paths)
+    say(f"{whole.root}: {held} of {len(whole.paths)} pictures are held out to test on, as by --val", quiet)
+    return training, validation
 
 
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:

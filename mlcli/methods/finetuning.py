@@ -31,7 +31,6 @@ from mlcli.methods.supervised import Supervised, augment
 
 VIEWS = 19  # purpose of the random stream
 BATCH = 64  # pictures at a time
-SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
 
 
 class Features:
@@ -205,7 +204,7 @@ class Transfer:
         labels, evaluations = self.training.labels, {}
         problem = logistic.Problem(x, labels, len(self.classes), self.recipe.balanced)
         fold = logistic.folds(labels, folds, self.recipe.seed)
-        if len(labels) > SCARCE:
+        if len(labels) > recipes.SCARCE:
             fold[fold > 0] = -1  # one part says enough of l2
         solved = logistic.fit(problem, fold)
         model = with_last_layer(self.features.model, self.features.head, solved, self.classes)

@@ -144,6 +144,45 @@ def test_mistakes_are_said(data, colours, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def with_a_single_one(data: Path, root: Path) -> Path:
+    """The training data and a class of one picture."""
+    shutil.copytree(data / "train", root)
+    (root / "rare").mkdir()
+    shutil.copy(class_folders(root.parent / "new", per_class=1, seed=9, noise=30) / "red/00.png", root / "rare/00.png")
+    return root
+
+
+def test_a_class_of_one_picture_is_named_whatever_is_tested_on(data, colours, tmp_path):
+    root = with_a_single_one(data, tmp_path / "data")
+    for index in range(6):
+        (root / f"blue/{index:02d}.png").unlink()  # two are left: one is held out, and the class is no single one
+    command = "finetune", root, "--model", colours, *QUICK
+    done = mlcli(*command, "--val", 0.3, "-o", tmp_path / "share")
+    assert "one picture of 'rare', which is learned and cannot be tested" in done.stderr
+    assert done.stderr.count("one picture of") == 1
+    done = mlcli(*command, "--val", data / "val", "-o", tmp_path / "folder")
+    assert "one picture of 'rare', to learn from" in done.stderr
+
+
+def test_of_many_pictures_a_part_is_held_out_and_that_is_said(data, colours, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlcli.methods.recipes.SCARCE", 20)
+    root = with_a_single_one(data, tmp_path / "data")
+    done = mlcli("finetune", root, "--model", colours, *QUICK, "--folds", 4, "-o", tmp_path / "run")
+    assert "6 of 25 pictures are held out to test on, as by --val" in done.stderr
+    assert "one picture of 'rare', which is learned and cannot be tested" in done.stderr
+    assert results(tmp_path / "run")["validation"]["count"] == 6
+
+
+def test_classes_of_one_picture_leave_nothing_to_hold_out(data, colours, tmp_path, monkeypatch):
+    root = class_folders(tmp_path / "data", per_class=1, noise=30)
+    command = "finetune", root, "--model", colours, *QUICK, "-o", tmp_path / "run"
+    refused = mlcli(*command, "--val", 0.3, status=1).stderr
+    assert "--val 0.3 can hold nothing out, for each class has one picture" in refused and "readable" not in refused
+    monkeypatch.setattr("mlcli.methods.recipes.SCARCE", 2)
+    done = mlcli(*command)
+    assert done.stderr.count("which is learned and cannot be tested") == 3 and "held out" not in done.stderr
+
+
 DEEP = ("--freeze", "conv4", "--epochs", 3, "--batch-size", 8, *QUICK)
 
 
