@@ -38,7 +38,11 @@ def run(
     ] = DEFAULT.freeze,
     val: Annotated[
         str | None,
-        typer.Option("--val", help="A labelled folder, or the share of DATA to hold out; without, folds estimate."),
+        typer.Option(
+            "--val",
+            help="A labelled folder, or the share of DATA to hold out; without, folds estimate, or of more than "
+            f"{recipes.SCARCE} pictures a part of --folds is held out.",
+        ),
     ] = None,
     folds: Annotated[
         int, typer.Option("--folds", min=2, max=100, help="Parts of DATA, each tested on what the others teach.")
@@ -77,7 +81,8 @@ def run(
 
     The layers of the model stay, the last one is solved anew for the classes of DATA; with --freeze, deeper layers
     follow at lower rates. Says how often the result is right, by --val or by folds, and shows the pictures on which it
-    is wrong. The result is a model for --model. --baseline takes longer than all else, and is off for that.
+    is wrong; folds test the last layer alone. The result is a model for --model. --baseline takes longer than all else,
+    and is off for that.
     """
     from mlcli.commands import _training
     from mlcli.commands._result import resume_command
@@ -95,6 +100,11 @@ def run(
     seed_everything(options["seed"])
     training, validation = _read(options, given, workers, processes, quiet)
     recipe = _recipe(options, len(training[1]))
+    note = {}
+    if recipe.freeze != "all" and not validation:
+        note = {"note": f"--freeze {recipe.freeze}: folds test the last layer alone; --val tests the tuned network"}
+    for message in note.values() if processes.main else ():
+        complain(message)
     data = {"training": _training.summary(*training), "model": {"count": 1, "hash": given.hash}}
     if validation:
         data["validation"] = _training.summary(*validation)
@@ -128,7 +138,7 @@ def run(
             if processes.main:
                 results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
                 wrong = _misclassified(folder, classes, learned, options, given)
-                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong})
+                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong} | note)
                 report.write(folder)
             processes.wait()
         results = folder.results()
@@ -160,7 +170,6 @@ def _read(
     from mlcli.commands import _training
     from mlcli.engine.duplicates import without_duplicates
     from mlcli.engine.folders import ClassFolder
-    from mlcli.methods import finetuning
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
@@ -171,12 +180,13 @@ def _read(
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
-    if val is None and len(whole.paths) > finetuning.SCARCE:
-        val = str(1 / options["folds"])
-    training, validation = _training.with_validation(whole, val, options["seed"], keep_single=True)
-    if validation and Path(val).is_dir():
+    apart = val is not None and Path(val).is_dir()  # --val is a folder of its own
+    if apart:
+        training, validation = whole, ClassFolder.open(val, whole.classes)
         validation, problems, _ = without_duplicates(validation, contents)
         tell(problems)
+    else:
+        training, validation = _divided(whole, options, quiet or not processes.main)
     settings = model.preprocessing
 
     def read(folder: "ClassFolder") -> "PictureSet":
@@ -193,11 +203,38 @@ def _read(
         validation = validation and validation.without(absent)
         training.require_classes(2)
         pictures = read(training)
-    if validation is None:
-        counts = pictures.labels.bincount().tolist()
-        single = [name for name, count in zip(training.classes, counts, strict=True) if count == 1]
-        tell([f"{whole.root}: one picture of {name!r}, which is learned and cannot be tested" for name in single])
-    return (training, pictures), (validation, read(validation)) if validation else None
+    held_out = read(validation) if validation else None
+    counts = pictures.labels.bincount()
+    if held_out is not None and not apart:
+        counts += held_out.labels.bincount(minlength=len(counts))
+    single = [name for name, count in zip(training.classes, counts.tolist(), strict=True) if count == 1]
+    words = "to learn from" if apart else "which is learned and cannot be tested"
+    tell([f"{whole.root}: one picture of {name!r}, {words}" for name in single])
+    return (training, pictures), (validation, held_out) if validation else None
+
+
+def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
+    """(training, validation) of DATA: of so many pictures that folds would take long, a part is held out unasked.
+
+    Raises DataError where --val asks for a share and no class has two pictures.
+    """
+    from mlcli.commands._training import with_validation
+    from mlcli.errors import DataError
+
+    val, seed = options["val"], options["seed"]
+    if val is not None:
+        training, validation = with_validation(whole, val, seed, keep_single=True)
+        if not validation.paths:
+            raise DataError(f"{whole.root}: --val {val} can hold nothing out, for each class has one picture")
+        return training, validation
+    if len(whole.paths) <= recipes.SCARCE:
+        return whole, None
+    training, validation = whole.split(1 / options["folds"], seed, keep_single=True)
+    if not validation.paths:
+        return whole, None
+    held = len(validation.paths)
+    say(f"{whole.root}: {held} of {len(whole.paths)} pictures are held out to test on, as by --val", quiet)
+    return training, validation
 
 
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:

@@ -141,15 +141,16 @@ def run(
     solves = options["loss"] == Loss.fisher.value
     options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
     _check(options, context, solves)
+    given = None if options["model"] == SMALL else embedding.learned(options["model"], options["weights"])
 
     training, validation = _data(options["data"], options["val"], options["seed"], processes.main, in_turn=solves)
     seed_everything(options["seed"])
     if solves:
         own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
-        encoder = embedding.trained(options["model"], options["weights"], options.get("layer") or FISHER.layer, own)
+        encoder = embedding.up_to(given, options.get("layer") or FISHER.layer, own)
     else:
         size_and_channels = options["size"] or _size(training, SMALL), _channels(options["gray"], training)
-        encoder = embedding.encoder(options["model"], options["weights"], options["dimension"], *size_and_channels)
+        encoder = embedding.encoder(given, options["dimension"], *size_and_channels)
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
     prepare = embedding.preparation(encoder, options["content"])
     sets, data = {}, {}

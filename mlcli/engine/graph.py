@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from mlcli.engine.models import Model, nearest
 from mlcli.errors import UsageError
+from mlcli.networks.norms import InstanceNorm2d
 
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 # LayerNorm as torchvision has it: over the channels
@@ -89,7 +90,7 @@ class Graph:
 
         self.model = model
         network = model.network
-        _, names = get_graph_node_names(network, suppress_diff_warning=True)
+        _, names = get_graph_node_names(network, _tracing(), suppress_diff_warning=True)
         extractor = pruned(network, names)
         crop, channels = model.preprocessing.crop, model.preprocessing.channels
         weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
@@ -201,9 +202,9 @@ class Graph:
         # What keeps height and width works on each place alone; all else may look anywhere.
         if _sides(value, reach.planes) not in [_sides(source, reach.planes) for source in sources]:
             return everything
-        # A block of torchvision's that scales its maps by their means
+        # A block of torchvision's that scales its maps by their means, or a norm by those of the picture
         pooled = module is not None and any(isinstance(m, nn.AdaptiveAvgPool2d) for m in module.children())
-        return reach._replace(height=WHOLE, width=WHOLE) if pooled else reach
+        return reach._replace(height=WHOLE, width=WHOLE) if pooled or isinstance(module, InstanceNorm2d) else reach
 
     def _stages(self) -> list[Layer]:
         """The last layer of each convolutional stage.
@@ -246,7 +247,12 @@ def pruned(network: nn.Module, addresses: Sequence[str]) -> fx.GraphModule:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     nodes = {address: address for address in addresses}
-    return create_feature_extractor(network, nodes, suppress_diff_warning=True).eval()
+    return create_feature_extractor(network, nodes, tracer_kwargs=_tracing(), suppress_diff_warning=True).eval()
+
+
+def _tracing() -> dict:
+    """What the tracer is told: a norm that asks how many pictures there are is one node, and not looked into."""
+    return {"leaf_modules": [InstanceNorm2d]}  # made anew, since torchvision adds to it
 
 
 def _slide(reach: Reach, kernel, step, padding, dilation) -> Reach:

@@ -145,26 +145,32 @@ def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
     return (lambda image: prepare(cut_to_content(image))) if content else prepare
 
 
-def encoder(name: str, weights: Path | None, dimension: int, size: int, channels: int) -> Model:
-    """An encoder of this name with `dimension` outputs.
-
-    `smallnet` is new, for pictures of (channels, size, size); any other keeps what it has learned, its preprocessing
-    included, and has a new last layer.
-    """
-    outputs = [str(number) for number in range(dimension)]
-    if name == models.SMALLNET:
-        return models.create(name, outputs, size, channels)
-    model = models.with_classes(models.load(name, weights), outputs)
-    model.network.requires_grad_(True)
+def learned(name: str, weights: Path | None) -> Model:
+    """A model that has learned of other things. Raises UsageError for one that knows no classes, as `sobel`."""
+    model = models.load(name, weights)
+    model.require_classes()
     return model
 
 
-def trained(name: str, weights: Path | None, layer: str, size: int | None) -> Model:
-    """A model that has learned already, to be used up to a layer of maps, and for pictures of another `size` if given.
+def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Model:
+    """An encoder with `dimension` outputs.
+
+    It keeps what `model` has learned, its preprocessing included, and has a new last layer; without a model it is a new
+    `smallnet`, for pictures of (channels, size, size).
+    """
+    outputs = [str(number) for number in range(dimension)]
+    if model is None:
+        return models.create(models.SMALLNET, outputs, size, channels)
+    result = models.with_classes(model, outputs)
+    result.network.requires_grad_(True)
+    return result
+
+
+def up_to(model: Model, layer: str, size: int | None) -> Model:
+    """The model, to be used up to a layer of maps, and for pictures of another `size` if given.
 
     Raises UsageError where it has no such layer, or one without maps.
     """
-    model = models.load(name, weights)
     if size is not None:
         model.preprocessing = replace(model.preprocessing, resize=None, crop=size)
     if not (found := resolve(model, layer)).is_map or found.channels_last:

@@ -31,7 +31,6 @@ from mlcli.methods.supervised import Supervised, augment
 
 VIEWS = 19  # purpose of the random stream
 BATCH = 64  # pictures at a time
-SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
 
 
 class Features:
@@ -104,9 +103,10 @@ def draw_copies(count: int, size: int, recipe: recipes.Finetune, copies: int) ->
 def with_last_layer(model: Model, head: Layer, solved: LinearClassifier, classes: tuple[str, ...]) -> Model:
     """The model with the solved layer as its last one, for these classes."""
     result = models.with_classes(model, classes)
-    # A network may scale what its last layer gives
-    scale = getattr(result.network, "LOGIT_SCALE", 1.0)
     layer = result.network.get_submodule(head.address)
+    # The network that the layer is of may scale what it gives; it may stand behind a generator
+    owner = result.network.get_submodule(head.address.rpartition(".")[0])
+    scale = getattr(owner, "LOGIT_SCALE", 1.0)
     with torch.no_grad():
         layer.weight.copy_(solved.weight / scale)
         layer.bias.copy_(solved.bias / scale)
@@ -204,7 +204,7 @@ class Transfer:
         labels, evaluations = self.training.labels, {}
         problem = logistic.Problem(x, labels, len(self.classes), self.recipe.balanced)
         fold = logistic.folds(labels, folds, self.recipe.seed)
-        if len(labels) > SCARCE:
+        if len(labels) > recipes.SCARCE:
             fold[fold > 0] = -1  # one part says enough of l2
         solved = logistic.fit(problem, fold)
         model = with_last_layer(self.features.model, self.features.head, solved, self.classes)

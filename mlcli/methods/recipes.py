@@ -42,6 +42,9 @@ def supervised(
     return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
 
 
+SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
+
+
 @dataclass(frozen=True)
 class Finetune(Supervised):
     """`mlcli finetune`, of what lies below the last layer; that is solved, and needs no recipe but `copies`.

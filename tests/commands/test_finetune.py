@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 def finished(data, colours, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "finished"
     done = mlcli("finetune", data / "train", "--model", colours, "-o", run, *QUICK)
-    assert "folds: accuracy" in done.stderr
+    assert "folds: accuracy" in done.stderr and "last layer alone" not in done.stderr
     return run
 
 
@@ -144,6 +144,45 @@ def test_mistakes_are_said(data, colours, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def with_a_single_one(data: Path, root: Path) -> Path:
+    """The training data and a class of one picture."""
+    shutil.copytree(data / "train", root)
+    (root / "rare").mkdir()
+    shutil.copy(class_folders(root.parent / "new", per_class=1, seed=9, noise=30) / "red/00.png", root / "rare/00.png")
+    return root
+
+
+def test_a_class_of_one_picture_is_named_whatever_is_tested_on(data, colours, tmp_path):
+    root = with_a_single_one(data, tmp_path / "data")
+    for index in range(6):
+        (root / f"blue/{index:02d}.png").unlink()  # two are left: one is held out, and the class is no single one
+    command = "finetune", root, "--model", colours, *QUICK
+    done = mlcli(*command, "--val", 0.3, "-o", tmp_path / "share")
+    assert "one picture of 'rare', which is learned and cannot be tested" in done.stderr
+    assert done.stderr.count("one picture of") == 1
+    done = mlcli(*command, "--val", data / "val", "-o", tmp_path / "folder")
+    assert "one picture of 'rare', to learn from" in done.stderr
+
+
+def test_of_many_pictures_a_part_is_held_out_and_that_is_said(data, colours, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlcli.methods.recipes.SCARCE", 20)
+    root = with_a_single_one(data, tmp_path / "data")
+    done = mlcli("finetune", root, "--model", colours, *QUICK, "--folds", 4, "-o", tmp_path / "run")
+    assert "6 of 25 pictures are held out to test on, as by --val" in done.stderr
+    assert "one picture of 'rare', which is learned and cannot be tested" in done.stderr
+    assert results(tmp_path / "run")["validation"]["count"] == 6
+
+
+def test_classes_of_one_picture_leave_nothing_to_hold_out(data, colours, tmp_path, monkeypatch):
+    root = class_folders(tmp_path / "data", per_class=1, noise=30)
+    command = "finetune", root, "--model", colours, *QUICK, "-o", tmp_path / "run"
+    refused = mlcli(*command, "--val", 0.3, status=1).stderr
+    assert "--val 0.3 can hold nothing out, for each class has one picture" in refused and "readable" not in refused
+    monkeypatch.setattr("mlcli.methods.recipes.SCARCE", 2)
+    done = mlcli(*command)
+    assert done.stderr.count("which is learned and cannot be tested") == 3 and "held out" not in done.stderr
+
+
 DEEP = ("--freeze", "conv4", "--epochs", 3, "--batch-size", 8, *QUICK)
 
 
@@ -158,6 +197,15 @@ def test_deeper_layers_killed_and_resumed_equal_never_killed(data, colours, tmp_
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", colours))
     changed = {name.split(".")[0] for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
     assert changed == {"conv5", "classifier"}
+
+
+def test_without_pictures_to_test_on_the_tuned_network_is_not_said_to_be_tested(data, colours, tmp_path):
+    command = "finetune", data / "train", "--model", colours, *QUICK, "--freeze", "conv4", "--epochs", 1
+    done = mlcli(*command, "-o", tmp_path / "run")
+    note = "--freeze conv4: folds test the last layer alone; --val tests the tuned network"
+    assert note in done.stderr and results(tmp_path / "run")["note"] == note
+    assert "folds, last layer alone" in results(tmp_path / "run")
+    assert note in (tmp_path / "run/report.html").read_text()
 
 
 def test_interrupted_while_deeper_layers_learn(data, colours, tmp_path, monkeypatch):

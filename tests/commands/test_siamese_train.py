@@ -221,6 +221,8 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
         (["many", "--weights", "w.safetensors"], 2, "smallnet begins anew"),
         (["many", "--model", "cifarnett"], 2, "did you mean cifarnet"),
+        (["absent", "--model", "sobel"], 2, "--model sobel: knows no classes"),  # before DATA is looked at
+        (["absent", "--model", "sobel", "--loss", "fisher"], 2, "--model sobel: knows no classes"),
         (["many", "--loss", "fisher", "--steps", "9"], 2, "has no use for --steps"),
         (["many", "--loss", "fisher", "--model", "smallnet"], 2, "begins anew"),
         (["many", "--loss", "fisher", "--layer", "conv9"], 2, "conv9"),

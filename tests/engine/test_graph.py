@@ -9,7 +9,7 @@ from torch import nn
 from mlcli.engine import features, models
 from mlcli.engine.features import Activations
 from mlcli.engine.graph import WHOLE
-from tests.engine.untrained import untrained
+from tests.engine.untrained import translated, untrained
 
 # What conv1, conv2, ... mean. Expensive networks have the same structure as the small ones of their family here.
 STAGES = {
@@ -161,3 +161,16 @@ def test_what_sees_the_whole_picture():
     windows = {layer.address: layer for layer in features.layers(untrained("swin_t"))}
     assert not windows["features.0.1"].is_map  # channels last
     assert windows["features.1.0.attn.shifted_window_attention"].receptive_field == WHOLE
+
+
+@pytest.mark.parametrize("generator, norm", [("resnet-6", "layers.2"), ("unet", "downs.1.2")])
+def test_layers_behind_a_generator_with_instance_norm(generator, norm):
+    model = translated(generator)
+    found = {layer.address: layer for layer in features.layers(model)}
+    layer = found[f"generator.{norm}"]
+    assert layer.kind == "InstanceNorm2d" and layer.is_map and layer.receptive_field == WHOLE != layer.stride
+    assert features.hidden(model).address == "network.features" and features.head(model).address == "network.classifier"
+    activations = Activations(model, ["network.mul"])
+    for count in (1, 5):  # few pictures and many go different ways through the norm
+        pictures = torch.rand(count, 3, 16, 16)
+        assert torch.equal(activations(pictures)["network.mul"], model(pictures))

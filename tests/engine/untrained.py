@@ -2,7 +2,9 @@
 
 import torch
 
-from mlcli.engine import models
+from mlcli.engine import models, translators
+from mlcli.engine.pairs import Kind
+from mlcli.methods.adapt.seuda import behind
 
 
 def untrained(name: str) -> models.Model:
@@ -15,4 +17,13 @@ def untrained(name: str) -> models.Model:
         with torch.device("meta"):
             model = models._torchvision(name)
     model.network.eval()
+    return model
+
+
+def translated(generator: str, side: int = 16) -> models.Model:
+    """CifarNet behind a generator by name, with instance norms, as `mlcli adapt --method seuda` writes it."""
+    torch.manual_seed(0)
+    translator = translators.create(generator, Kind(3), Kind(3), (side, side), filters=4, norm="instance")
+    model = behind(translator, models.create("cifarnet", ("a", "b", "c"), side))
+    model.network.eval().requires_grad_(False)
     return model

@@ -10,6 +10,7 @@ from mlcli.errors import UsageError
 from mlcli.methods import recipes
 from mlcli.methods.finetuning import Features, FineTuning, draw_copies, most_copies, with_last_layer
 from mlcli.methods.logistic_regression import Problem, solve
+from tests.engine.untrained import translated
 from tests.methods.test_supervised import Pictures
 
 CPU = torch.device("cpu")
@@ -57,7 +58,9 @@ def test_copies_are_as_many_as_differ():
     assert not torch.equal(drawn[0][1], drawn[1][1])
 
 
-def test_the_network_with_the_solved_layer_says_what_the_solver_says(model, tmp_path):
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_network_with_the_solved_layer_says_what_the_solver_says(model, behind):
+    model = translated("resnet-6") if behind else model
     data, features = pictures(), Features(model, FP32)
     x = features(data.pixels)
     (solved,) = solve(Problem(x[:, None], data.labels, 2), (1e-3,))
@@ -66,7 +69,11 @@ def test_the_network_with_the_solved_layer_says_what_the_solver_says(model, tmp_
     with torch.inference_mode():
         told = result(data.pixels).softmax(1).double()
     assert torch.allclose(told, solved.probabilities(x), atol=1e-4) and (told.argmax(1) == data.labels).all()
-    assert torch.equal(result.network.conv1.conv.weight, model.network.conv1.conv.weight)
+    first = [
+        network.get_parameter(("network." if behind else "") + "conv1.conv.weight")
+        for network in (result.network, model.network)
+    ]
+    assert torch.equal(*first)
 
 
 @pytest.mark.parametrize("name, head", [("resnet18", "fc"), ("mobilenet_v3_small", "classifier.3")])

@@ -28,7 +28,7 @@ def pictures(tmp_path_factory):
 
 
 def method(pictures, recipe=RECIPE, validation=None) -> Fisher:
-    model = embedding.trained("cifarnet", None, "conv1", 16)
+    model = embedding.up_to(embedding.learned("cifarnet", None), "conv1", 16)
     return Fisher(
         model, pictures, validation, replace(recipe, layer="conv1"), None, Runtime(CPU, "fp32"), Processes(CPU)
     )

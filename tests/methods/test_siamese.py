@@ -30,7 +30,7 @@ def pictures(tmp_path_factory):
 
 def method(pictures, recipe=RECIPE) -> Siamese:
     torch.manual_seed(0)
-    encoder = embedding.encoder("smallnet", None, recipe.dimension, 16, 1)
+    encoder = embedding.encoder(None, recipe.dimension, 16, 1)
     return Siamese(encoder, pictures, pictures, recipe, None, Runtime(CPU, "fp32"), Processes(CPU))
 
 
