@@ -61,6 +61,14 @@ def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, m
     return Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else _none()
 
 
+def different_pairs(identities: Tensor, most: int = MOST) -> int:
+    """How many pairs of different identities (N,) `all_pairs` compares; where it leaves some out by chance, about."""
+    n, counts = len(identities), identities.bincount()
+    total = n * (n - 1) // 2
+    different = total - int((counts * (counts - 1)).sum()) // 2
+    return different if total <= most else round(different * most / total)
+
+
 def _none() -> Pairs:
     nothing = torch.zeros(0, dtype=torch.int64)
     return Pairs(nothing, nothing, torch.zeros(0), nothing.bool())
@@ -115,7 +123,7 @@ def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) ->
     pairs = all_pairs(siamese, points, identities, seed)
     roc, threshold = pairs.roc, siamese.calibration.threshold
     within = intervals(pairs, identities, threshold, seed)
-    false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold])))
+    false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold], dtype=torch.float64)))
     figures = {
         "eer": roc.equal_error()[0],
         "auc": roc.auc,

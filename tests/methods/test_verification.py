@@ -8,7 +8,15 @@ from mlcli.errors import DataError
 from mlcli.methods.embedding import Siamese
 from mlcli.methods.metric_learning import Sphere
 from mlcli.methods.roc import Roc
-from mlcli.methods.verification import all_pairs, evaluate, intervals, nearest_identities, one_shot, require_pairs
+from mlcli.methods.verification import (
+    all_pairs,
+    different_pairs,
+    evaluate,
+    intervals,
+    nearest_identities,
+    one_shot,
+    require_pairs,
+)
 
 IDENTITIES = torch.arange(12).repeat_interleave(5)
 
@@ -43,6 +51,20 @@ def test_every_pair_is_compared_once(siamese):
 def test_of_too_many_pairs_all_of_one_identity_and_some_of_the_others(siamese):
     pairs = all_pairs(siamese, clouds(0.5), IDENTITIES, 0, most=500)
     assert pairs.same.sum() == 120 and 300 < (~pairs.same).sum() < 600
+
+
+def test_pairs_of_different_identities_are_counted_as_they_are_compared(siamese):
+    uneven = torch.tensor([3, 3, 3, 5, 5, 7])  # 3 x 2 + 3 x 1 + 2 x 1
+    assert different_pairs(uneven) == 11 == int((~all_pairs(siamese, clouds(0.5)[:6], uneven, 0).same).sum())
+    assert different_pairs(IDENTITIES, most=885) == 825  # of 1770 pairs 120 are of one identity
+
+
+def test_a_threshold_just_below_a_distance_does_not_accept_it(siamese):
+    near = torch.tensor([1 + 2**-23, 1 + 2**-22])  # of which float32 has no mean
+    siamese.calibration.threshold = near.double().mean().item()
+    points = torch.zeros(3, 1)
+    points[1:, 0] = near[1]
+    assert evaluate(siamese, points, torch.tensor([0, 1, 1]), 0)["false_accept_rate"] == 0
 
 
 def test_intervals_cover_what_other_draws_give(siamese):
