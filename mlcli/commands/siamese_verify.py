@@ -296,8 +296,14 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     report["one_shot"] = one_shot(siamese, points, identities, groups, **options)
     if report["one_shot"] is None:
         say(f"{data}: too few pictures of an identity for {shot}-shot classification; left out", reader.quiet)
-    elif report["one_shot"]["way"] < way:
-        say(f"{data}: {report['one_shot']['way']} identities in a trial, not {way}; there are no more", reader.quiet)
+    elif (most := report["one_shot"]["way"]) < way:
+        say(f"{data}: {most} identities in a trial, not {way}; there are no more", reader.quiet)
+    if report["one_shot"] and (left_out := report["identities"] - report["one_shot"]["identities"]):
+        say(
+            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few pictures, or too "
+            "few others in their group",
+            reader.quiet,
+        )
     if len(set(groups)) > 1 and report["one_shot"]:
         report["one_shot"]["within"] = "groups"
         report["one_shot_across"] = one_shot(siamese, points, identities, [""] * len(groups), **options)

@@ -153,25 +153,26 @@ def one_shot(
 ) -> dict | None:
     """n-way k-shot classification: which of `way` identities a picture is of, by `shot` pictures of each.
 
-    groups[i]: of identity i. In a trial the identities are drawn from one group (`way` of them or, where it has fewer,
-    all), the groups in turn. The answer is the identity with the least mean distance. As in Lake et al. 2015 the
-    supports are the m-th pictures of their identities, and the picture asked for the n-th of its own, n not among the
-    m: where the n-th picture of every identity is by the n-th hand, another hand drew the supports. None where no group
-    has two identities with `shot` + 1 pictures.
+    groups[i]: of identity i. In a trial `way` identities are drawn from one group, the groups in turn. Groups with
+    fewer are left out; where all have fewer, the largest are taken, and as many as they have. The answer is the
+    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th pictures of their
+    identities, and the picture asked for the n-th of its own, n not among the m: where the n-th picture of every
+    identity is by the n-th hand, another hand drew the supports. None where no group has two identities with
+    `shot` + 1 pictures.
     """
     members = {identity: (identities == identity).nonzero()[:, 0] for identity in identities.unique().tolist()}
     fit = [identity for identity, pictures in members.items() if len(pictures) > shot]
     by_group = defaultdict(list)
     for identity in fit:
         by_group[groups[identity]].append(identity)
-    pools = [pool for _, pool in sorted(by_group.items()) if len(pool) > 1]
-    if not pools:
+    way = min(way, max(map(len, by_group.values()), default=0))
+    if way < 2:
         return None
-    right, ways = 0, []
+    pools = [pool for _, pool in sorted(by_group.items()) if len(pool) >= way]
+    right = 0
     for trial in range(trials):
         random = generator(seed, TRIALS, trial)
         pool = pools[trial % len(pools)]
-        ways.append(min(way, len(pool)))
         chosen = [pool[place] for place in torch.randperm(len(pool), generator=random)[:way].tolist()]
         ranks = torch.randperm(min(len(members[identity]) for identity in chosen), generator=random)
         supports = torch.stack([members[identity][ranks[:shot]] for identity in chosen])  # (way, shot)
@@ -180,8 +181,9 @@ def one_shot(
         # Of equal distances none is the answer; the first would be right by its place alone
         right += bool(distances[0] < distances[1:].min())
     return {
-        "way": max(ways),
+        "way": way,
         "shot": shot,
+        "identities": sum(map(len, pools)),
         "accuracy": right / trials,
         "interval": list(wilson(right, trials)),
         "trials": trials,

@@ -108,6 +108,16 @@ def test_figures_on_unseen_identities(network, unseen):
     assert {row[0]: row[1] for row in rows}["auc"] == str(found["auc"])
 
 
+def test_small_groups_are_left_out_of_one_shot_classification_and_that_is_said(network, unseen, tmp_path):
+    data = shutil.copytree(unseen, tmp_path / "data")
+    shutil.rmtree(data / "y/k"), shutil.rmtree(data / "y/l")
+    done = mlcli("siamese-verify", network, "--evaluate", data, "--way", 6, "--trials", 10, "--format", "json")
+    found = json.loads(done.stdout)
+    assert (found["one_shot"]["way"], found["one_shot"]["identities"]) == (6, 6)
+    assert found["one_shot_across"]["identities"] == 10
+    assert "4 identities left out of 1-shot classification" in done.stderr and "not 6" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [

@@ -111,6 +111,18 @@ def test_one_shot_draws_within_groups_and_takes_what_there_is(siamese):
     assert one_shot(siamese, points, IDENTITIES, [""] * 12, way=5, shot=5, trials=5, seed=0) is None
 
 
+def test_one_shot_draws_from_groups_that_have_as_many_identities(siamese):
+    points = torch.ones(60, 16)  # equal points are never told apart
+    points[:20] = clouds(0.01)[:20]  # but for the four identities of a, which are
+    groups = ["a"] * 4 + ["b"] * 8
+    options = {"shot": 1, "trials": 40, "seed": 0}
+    found = {way: one_shot(siamese, points, IDENTITIES, groups, way=way, **options) for way in (4, 5, 8, 20)}
+    assert [found[way]["way"] for way in found] == [4, 5, 8, 8]
+    assert [found[way]["accuracy"] for way in found] == [0.5, 0, 0, 0]  # a and b in turn, then b alone
+    assert [found[way]["identities"] for way in found] == [12, 8, 8, 8]
+    assert one_shot(siamese, points, IDENTITIES, list("abcdefghijkl"), way=5, **options) is None
+
+
 def test_more_shots_help(siamese):
     options = {"way": 12, "trials": 300, "seed": 0}
     few, many = (
