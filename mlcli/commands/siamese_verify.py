@@ -205,6 +205,8 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     for problem in (*problems, *copies):
         complain(problem)
     reader.failures += len(problems)
+    if not known.paths:
+        raise DataError(f"{gallery}: each of its pictures is of several identities; there is nothing to compare with")
     asked, unlisted = named(images)
     reader.failures += unlisted
     of_known, _ = reader.points(known.paths, "gallery")
@@ -243,26 +245,34 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
 def _gallery_text(answers: list[dict], format: str) -> str:
     if format == "json":
         return json_text(answers)
-    good = [answer for answer in answers if "error" not in answer]
+    # A picture that nobody can be named for, as the only one of the gallery, has a row all the same
+    named = [
+        (answer, rank, one)
+        for answer in answers
+        if "error" not in answer
+        for rank, one in enumerate(answer["nearest"] or [None], 1)
+    ]
     if format == "csv":
         rows = [
-            (answer["image"], answer["identity"] or NOBODY, rank, *one.values(), answer["threshold"], "")
-            for answer in good
-            for rank, one in enumerate(answer["nearest"], 1)
+            (
+                answer["image"],
+                answer["identity"] or NOBODY,
+                *((rank, *one.values()) if one else [""] * 4),
+                answer["threshold"],
+                "",
+            )
+            for answer, rank, one in named
         ]
         rows += [(answer["image"], *[""] * 6, answer["error"]) for answer in answers if "error" in answer]
         header = ("image", "is", "rank", "identity", "distance", "probability", "threshold", "error")
         return csv_text(header, rows)
     rows = [
         (
-            answer["image"] if rank == 0 else "",
-            (answer["identity"] or NOBODY) if rank == 0 else "",
-            one["identity"],
-            f"{one['distance']:.4f}",
-            f"{one['probability']:.2%}",
+            answer["image"] if rank == 1 else "",
+            (answer["identity"] or NOBODY) if rank == 1 else "",
+            *((one["identity"], f"{one['distance']:.4f}", f"{one['probability']:.2%}") if one else [""] * 3),
         )
-        for answer in good
-        for rank, one in enumerate(answer["nearest"])
+        for answer, rank, one in named
     ]
     return table(("image", "is", "nearest", "distance", "probability"), rows, right=(3, 4)) if rows else ""
 

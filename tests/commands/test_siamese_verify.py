@@ -90,6 +90,29 @@ def test_a_gallery_with_broken_and_copied_pictures_serves_with_the_rest(network,
     assert "k/00.png" in done.stderr and "stands in another class" in done.stderr and " k " in done.stdout
 
 
+def test_the_only_picture_of_a_gallery_is_nobody_else(network, unseen, tmp_path):
+    only = tmp_path / "gallery/anna/x.png"
+    only.parent.mkdir(parents=True)
+    shutil.copy(unseen / "x/k/00.png", only)
+    words = ["siamese-verify", network, only, "--gallery", tmp_path / "gallery", "-k", 1]
+    header, _, shown = (line for line in mlcli(*words).stdout.splitlines() if line)
+    assert header.split()[:2] == ["image", "is"] and shown.split() == [str(only), "nobody"]
+    (row,) = csv.DictReader(io.StringIO(mlcli(*words, "--format", "csv").stdout))
+    assert (row["image"], row["is"], row["error"]) == (str(only), "nobody", "") and float(row["threshold"]) > 0
+    assert row["rank"] == row["identity"] == row["distance"] == row["probability"] == ""
+    assert answer(*words[1:])[0]["nearest"] == []
+
+
+def test_a_gallery_whose_pictures_are_all_of_several_identities_is_said(network, unseen, tmp_path):
+    for name in ("anna", "ben"):
+        (tmp_path / "gallery" / name).mkdir(parents=True)
+        shutil.copy(unseen / "x/k/00.png", tmp_path / "gallery" / name)
+    query = unseen / "x/k/00.png"
+    said = mlcli("siamese-verify", network, query, "--gallery", tmp_path / "gallery", status=1).stderr
+    assert "each of its pictures is of several identities" in said and "stands in another class" in said
+    assert "can be read" not in said
+
+
 def test_figures_on_unseen_identities(network, unseen):
     found = answer(network, "--evaluate", unseen, "--way", 5, "--shot", 1, "--trials", 60)
     assert found.keys() >= FIGURES and found["pictures"] == 72 and found["identities"] == 12
