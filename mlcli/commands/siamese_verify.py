@@ -53,8 +53,9 @@ def run(
     """Tell whether two pictures show the same identity, or who of a gallery it is.
 
     Prints the distance, the calibrated threshold, and the probability that both are the same, as if half of all pairs
-    were. A CSV of pairs has two files a line, their names as from its own folder. --evaluate reports the equal error
-    rate and other figures on identities of your own; in fp32 unless asked, so that distances are the same everywhere.
+    were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate
+    reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that distances
+    are the same everywhere.
     """
     from dataclasses import replace
 
@@ -117,22 +118,28 @@ class Reader:
 
 
 def _listed(file: Path) -> list[tuple[str, str]]:
-    """The pairs of a CSV, their names as from its folder. UsageError where a line has not two."""
+    """The pairs of a CSV, their names as from its folder. UsageError where a line has not two.
+
+    They are its columns a and b or, where the first line does not name these, its first two.
+    """
     from mlcli.errors import DataError, UsageError
 
     try:
         with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            rows = [(number, row) for number, row in enumerate(csv.reader(stream), 1) if any(row)]
+            lines = enumerate(csv.reader(stream, skipinitialspace=True), 1)
+            rows = [(number, row) for number, row in lines if any(row)]
     except (OSError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a list of pairs ({error})") from None
-    if rows and [cell.strip().lower() for cell in rows[0][1][:2]] == ["a", "b"]:
-        rows = rows[1:]
+    columns = 0, 1
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if "a" in header and "b" in header:
+        columns, rows = (header.index("a"), header.index("b")), rows[1:]
     if not rows:
         raise DataError(f"{file}: holds no pairs; two files a line")
     for number, row in rows:
-        if len(row) < 2 or not row[0] or not row[1]:
+        if len(row) <= max(columns) or not all(row[column] for column in columns):
             raise UsageError(f"{file}: line {number} names no two files")
-    return [tuple(str(file.parent / cell) for cell in row[:2]) for _, row in rows]
+    return [tuple(str(file.parent / row[column]) for column in columns) for _, row in rows]
 
 
 def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:

@@ -56,6 +56,22 @@ def test_a_list_of_pairs_names_files_as_from_its_folder(network, unseen, tmp_pat
     assert "--overwrite" in mlcli("siamese-verify", network, unseen / "pairs.csv", "-o", out, status=2).stderr
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "id,a,b\n7,{a},{b}",
+        "B, A, note\n{b}, {a},",
+        "{a}, {b}",
+        '{a},"{b}",1',
+    ],
+)
+def test_the_columns_of_a_list_of_pairs(lines, network, unseen, tmp_path):
+    pairs, a, b = tmp_path / "pairs.csv", unseen / "x/k/00.png", unseen / "y/m/00.png"
+    pairs.write_text(lines.format(a=a, b=b) + "\n")
+    (found,) = answer(network, pairs)
+    assert (found["a"], found["b"]) == (str(a), str(b))
+
+
 def test_who_of_a_gallery_it_is_and_nobody(network, unseen, tmp_path):
     gallery = tmp_path / "gallery"
     for name in ("k", "l", "m"):
@@ -151,6 +167,7 @@ def test_small_groups_are_left_out_of_one_shot_classification_and_that_is_said(n
         (["--evaluate", "one"], 1, "pictures of 1 identity"),
         (["--evaluate", "single"], 1, "no two readable pictures"),
         (["bad.csv"], 2, "line 2 names no two files"),
+        (["short.csv"], 2, "line 3 names no two files"),
         (["empty.csv"], 1, "holds no pairs"),
         (["absent.csv"], 1, "cannot be read"),
         (["one.png", "--gallery", "absent"], 1, "no such folder"),
@@ -161,6 +178,7 @@ def test_mistakes_are_said(arguments, status, message, network, tmp_path, monkey
     identities(tmp_path / "one", ["one"])
     identities(tmp_path / "single", "ab", each=1)
     (tmp_path / "bad.csv").write_text("a.png,b.png\nc.png\n")
+    (tmp_path / "short.csv").write_text("id,a,b\n1,a.png,b.png\n2,a.png\n")
     (tmp_path / "empty.csv").write_text("a,b\n")
     monkeypatch.chdir(tmp_path)
     assert message in mlcli("siamese-verify", network, *arguments, status=status).stderr
