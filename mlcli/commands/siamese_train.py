@@ -41,6 +41,8 @@ class Optimizer(StrEnum):
 
 
 DEFAULT_LOSS = Loss(DEFAULT.loss)
+# Options that other losses have no use for
+OF_LOSSES = {"margin": (Loss.softmax, Loss.triplet, Loss.contrastive), "softmax_scale": (Loss.softmax,)}
 
 
 def run(
@@ -189,6 +191,12 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
     given = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
     for name in sorted(given & OF_DESCENT) if solves else ():
         raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
+    for name in sorted(given & OF_LOSSES.keys()):
+        if options["loss"] not in OF_LOSSES[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: is of --loss {' or '.join(OF_LOSSES[name])}; {options['loss']} has no "
+                "use for it"
+            )
     for name in sorted(given & {"size", "gray"}) if options["model"] != SMALL and not solves else ():
         raise UsageError(f"--{name}: {options['model']} takes pictures as it has learned to; leave the option out")
 
