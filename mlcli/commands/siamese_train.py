@@ -22,6 +22,7 @@ DEFAULT = Recipe()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
 LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
 FISHER, MOST_FOLDS = recipes.Fisher(), 10
+FEWEST = 10  # false accepts that a threshold is set by; of fewer, the rate on others may be several times as high
 OF_DESCENT = {field.name for field in fields(Recipe)} - {field.name for field in fields(FISHER)} - {"loss"}
 OF_DESCENT |= {"gray", "precision"}  # what is solved for takes pictures as its model does, and float32
 
@@ -40,6 +41,8 @@ class Optimizer(StrEnum):
 
 
 DEFAULT_LOSS = Loss(DEFAULT.loss)
+# Options that other losses have no use for
+OF_LOSSES = {"margin": (Loss.softmax, Loss.triplet, Loss.contrastive), "softmax_scale": (Loss.softmax,)}
 
 
 def run(
@@ -165,6 +168,7 @@ def run(
     recipe, method, plan = make(options, encoder, sets, runtime, processes)
     processes.check_batch(plan.batch_size)
     if processes.main:
+        _warn_of_few(options["false_accept_rate"], method.different)
         _training.start(folder, "siamese-train", options | asdict(recipe) | {"size": size}, data, resume=resume)
     processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
@@ -188,8 +192,23 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
     given = {name for name in context.params if context.get_parameter_source(name).name != "DEFAULT"}
     for name in sorted(given & OF_DESCENT) if solves else ():
         raise UsageError(f"--loss fisher: is solved for, and has no use for --{name.replace('_', '-')}")
+    for name in sorted(given & OF_LOSSES.keys()):
+        if options["loss"] not in OF_LOSSES[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: is of --loss {' or '.join(OF_LOSSES[name])}; {options['loss']} has no "
+                "use for it"
+            )
     for name in sorted(given & {"size", "gray"}) if options["model"] != SMALL and not solves else ():
         raise UsageError(f"--{name}: {options['model']} takes pictures as it has learned to; leave the option out")
+
+
+def _warn_of_few(asked: float | None, different: int) -> None:
+    """Say where the false accepts that are asked for are too few of the pairs of different identities."""
+    if asked is not None and asked * different < FEWEST:
+        complain(
+            f"--false-accept-rate {asked:g}: {asked * different:.3g} of {different:,} pairs of different identities; "
+            f"with fewer than {FEWEST} the rate cannot be kept on others. Hold out more identities (--val)"
+        )
 
 
 def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:

@@ -53,8 +53,9 @@ def run(
     """Tell whether two pictures show the same identity, or who of a gallery it is.
 
     Prints the distance, the calibrated threshold, and the probability that both are the same, as if half of all pairs
-    were. A CSV of pairs has two files a line, their names as from its own folder. --evaluate reports the equal error
-    rate and other figures on identities of your own; in fp32 unless asked, so that distances are the same everywhere.
+    were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate
+    reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that distances
+    are the same everywhere.
     """
     from dataclasses import replace
 
@@ -117,22 +118,28 @@ class Reader:
 
 
 def _listed(file: Path) -> list[tuple[str, str]]:
-    """The pairs of a CSV, their names as from its folder. UsageError where a line has not two."""
+    """The pairs of a CSV, their names as from its folder. UsageError where a line has not two.
+
+    They are its columns a and b or, where the first line does not name these, its first two.
+    """
     from mlcli.errors import DataError, UsageError
 
     try:
         with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            rows = [(number, row) for number, row in enumerate(csv.reader(stream), 1) if any(row)]
+            lines = enumerate(csv.reader(stream, skipinitialspace=True), 1)
+            rows = [(number, row) for number, row in lines if any(row)]
     except (OSError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a list of pairs ({error})") from None
-    if rows and [cell.strip().lower() for cell in rows[0][1][:2]] == ["a", "b"]:
-        rows = rows[1:]
+    columns = 0, 1
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if "a" in header and "b" in header:
+        columns, rows = (header.index("a"), header.index("b")), rows[1:]
     if not rows:
         raise DataError(f"{file}: holds no pairs; two files a line")
     for number, row in rows:
-        if len(row) < 2 or not row[0] or not row[1]:
+        if len(row) <= max(columns) or not all(row[column] for column in columns):
             raise UsageError(f"{file}: line {number} names no two files")
-    return [tuple(str(file.parent / cell) for cell in row[:2]) for _, row in rows]
+    return [tuple(str(file.parent / row[column]) for column in columns) for _, row in rows]
 
 
 def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:
@@ -205,6 +212,8 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     for problem in (*problems, *copies):
         complain(problem)
     reader.failures += len(problems)
+    if not known.paths:
+        raise DataError(f"{gallery}: each of its pictures is of several identities; there is nothing to compare with")
     asked, unlisted = named(images)
     reader.failures += unlisted
     of_known, _ = reader.points(known.paths, "gallery")
@@ -243,26 +252,34 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
 def _gallery_text(answers: list[dict], format: str) -> str:
     if format == "json":
         return json_text(answers)
-    good = [answer for answer in answers if "error" not in answer]
+    # A picture that nobody can be named for, as the only one of the gallery, has a row all the same
+    named = [
+        (answer, rank, one)
+        for answer in answers
+        if "error" not in answer
+        for rank, one in enumerate(answer["nearest"] or [None], 1)
+    ]
     if format == "csv":
         rows = [
-            (answer["image"], answer["identity"] or NOBODY, rank, *one.values(), answer["threshold"], "")
-            for answer in good
-            for rank, one in enumerate(answer["nearest"], 1)
+            (
+                answer["image"],
+                answer["identity"] or NOBODY,
+                *((rank, *one.values()) if one else [""] * 4),
+                answer["threshold"],
+                "",
+            )
+            for answer, rank, one in named
         ]
         rows += [(answer["image"], *[""] * 6, answer["error"]) for answer in answers if "error" in answer]
         header = ("image", "is", "rank", "identity", "distance", "probability", "threshold", "error")
         return csv_text(header, rows)
     rows = [
         (
-            answer["image"] if rank == 0 else "",
-            (answer["identity"] or NOBODY) if rank == 0 else "",
-            one["identity"],
-            f"{one['distance']:.4f}",
-            f"{one['probability']:.2%}",
+            answer["image"] if rank == 1 else "",
+            (answer["identity"] or NOBODY) if rank == 1 else "",
+            *((one["identity"], f"{one['distance']:.4f}", f"{one['probability']:.2%}") if one else [""] * 3),
         )
-        for answer in good
-        for rank, one in enumerate(answer["nearest"])
+        for answer, rank, one in named
     ]
     return table(("image", "is", "nearest", "distance", "probability"), rows, right=(3, 4)) if rows else ""
 
@@ -296,8 +313,14 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     report["one_shot"] = one_shot(siamese, points, identities, groups, **options)
     if report["one_shot"] is None:
         say(f"{data}: too few pictures of an identity for {shot}-shot classification; left out", reader.quiet)
-    elif report["one_shot"]["way"] < way:
-        say(f"{data}: {report['one_shot']['way']} identities in a trial, not {way}; there are no more", reader.quiet)
+    elif (most := report["one_shot"]["way"]) < way:
+        say(f"{data}: {most} identities in a trial, not {way}; there are no more", reader.quiet)
+    if report["one_shot"] and (left_out := report["identities"] - report["one_shot"]["identities"]):
+        say(
+            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few pictures, or too "
+            "few others in their group",
+            reader.quiet,
+        )
     if len(set(groups)) > 1 and report["one_shot"]:
         report["one_shot"]["within"] = "groups"
         report["one_shot_across"] = one_shot(siamese, points, identities, [""] * len(groups), **options)

@@ -10,7 +10,7 @@ from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runs import Run
 from mlcli.methods import embedding, recipes
 from mlcli.methods.embedding import Calibration
-from mlcli.methods.verification import Pairs, all_pairs
+from mlcli.methods.verification import Pairs, all_pairs, different_pairs
 
 BATCH = 50  # pictures at a time, each in several views
 SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, pictures in a row of it
@@ -26,6 +26,11 @@ class Calibrated:
     validation: PictureSet
     recipe: recipes.Siamese | recipes.Fisher
     asked: float | None
+
+    @property
+    def different(self) -> int:
+        """Of how many pairs of different identities the threshold has to keep the rate."""
+        return different_pairs(self.validation.labels)
 
     def compared(self) -> Pairs:
         """All pairs of the validation set by the result."""

@@ -28,7 +28,7 @@ from mlcli.errors import DataError, UsageError
 from mlcli.methods import embedding, recipes
 from mlcli.methods.calibrated import Calibrated
 from mlcli.methods.metric_learning import Whitened
-from mlcli.methods.verification import Pairs, all_pairs
+from mlcli.methods.verification import Pairs, all_pairs, different_pairs
 
 MOST = 4096  # dimensions: 134 megabytes of scatter for each fold
 
@@ -151,6 +151,12 @@ class Fisher(Calibrated):
     @property
     def result(self) -> embedding.Siamese:
         return self.with_space()
+
+    @property
+    def different(self) -> int:
+        if self.validates:
+            return super().different
+        return sum(different_pairs(self.pictures.labels[self.fold_of == fold]) for fold in self.fold_of.unique())
 
     def compared(self) -> Pairs:
         """All pairs of the validation set or, without one, of each fold by the metric of the others."""

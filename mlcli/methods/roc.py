@@ -49,31 +49,37 @@ class Roc:
         return ((false[at] + 1 - true[at]) / 2).item(), ((thresholds[at] + following) / 2).item()
 
     def at_false_accept(self, rate: float) -> float:
-        """The threshold at which so large a share of the different would be accepted, between two of them."""
-        return _quantile(self.different, rate)
+        """The threshold at which so large a share of the different is accepted, or the next less that there is.
+
+        Half-way from the last distance, of either kind, that may be accepted to the first that would be one too many.
+        """
+        one_too_many = self._one_too_many(rate)
+        if one_too_many is None:
+            return max(self.same[-1], self.different[-1]).item()
+        if one_too_many == 0:
+            return -1.0  # nothing may be accepted, equal points included
+        below = [int(torch.searchsorted(side, one_too_many, right=False)) for side in (self.same, self.different)]
+        last = max(side[n - 1].item() if n else 0.0 for side, n in zip((self.same, self.different), below, strict=True))
+        return (last + one_too_many.item()) / 2
 
     def true_accept(self, rate: float) -> float:
         """The largest share of the same that is accepted while at most so many of the different are."""
-        allowed = math.floor(rate * len(self.different) + 1e-9)
-        if allowed >= len(self.different):
+        one_too_many = self._one_too_many(rate)
+        if one_too_many is None:
             return 1.0
-        # every one below the first distance that would be one too many
-        return int(torch.searchsorted(self.same, self.different[allowed], right=False)) / len(self.same)
+        return int(torch.searchsorted(self.same, one_too_many, right=False)) / len(self.same)
+
+    def _one_too_many(self, rate: float) -> Tensor | None:
+        """The least distance that must not be accepted if at most this share of the different is; None for none."""
+        allowed = math.floor(rate * len(self.different) + 1e-9)
+        return self.different[allowed] if allowed < len(self.different) else None
 
     def points(self, count: int = 100) -> dict[str, list[float]]:
         """The curve at so many thresholds, more of them where few of the different are accepted."""
         shares = torch.logspace(-4, 0, count, dtype=torch.float64)
-        thresholds = torch.stack([torch.tensor(_quantile(self.different, share)) for share in shares.tolist()])
+        thresholds = torch.tensor([self.at_false_accept(share) for share in shares.tolist()], dtype=torch.float64)
         false, true = self.accepted(thresholds)
         return {"threshold": thresholds.tolist(), "false_accept": false.tolist(), "true_accept": true.tolist()}
-
-
-def _quantile(ordered: Tensor, share: float) -> float:
-    """Between two of the ordered values, by place; torch's own takes no more than 16 million."""
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-    return (low + (place - below) * (high - low)).item()
 
 
 @dataclass(frozen=True)

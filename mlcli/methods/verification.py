@@ -16,6 +16,7 @@ from mlcli.methods.roc import Roc
 PAIRS, RESAMPLED, TRIALS = 21, 22, 23  # purposes of the random streams
 MOST = 4_000_000  # pairs of different identities that are compared; of more, so many by the seed
 RESAMPLES, RESAMPLED_PAIRS = 200, 300_000
+ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)  # of an interval
 RATES = (0.1, 0.01, 0.001)  # false accept rates at which true accepts are told
 
 
@@ -61,6 +62,14 @@ def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, m
     return Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else _none()
 
 
+def different_pairs(identities: Tensor, most: int = MOST) -> int:
+    """How many pairs of different identities (N,) `all_pairs` compares; where it leaves some out by chance, about."""
+    n, counts = len(identities), identities.bincount()
+    total = n * (n - 1) // 2
+    different = total - int((counts * (counts - 1)).sum()) // 2
+    return different if total <= most else round(different * most / total)
+
+
 def _none() -> Pairs:
     nothing = torch.zeros(0, dtype=torch.int64)
     return Pairs(nothing, nothing, torch.zeros(0), nothing.bool())
@@ -102,8 +111,7 @@ def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> 
             # the last place up to which no more than this share of the different is accepted
             place = int(torch.searchsorted(false, rate + 1e-12, right=True)) - 1
             found[f"true_accept_{rate}"].append(true[place].item() if place >= 0 else 0.0)
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    return {name: torch.tensor(values, dtype=torch.float64).quantile(ends).tolist() for name, values in found.items()}
+    return {name: torch.tensor(values, dtype=torch.float64).quantile(ENDS).tolist() for name, values in found.items()}
 
 
 def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) -> dict:
@@ -115,7 +123,7 @@ def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) ->
     pairs = all_pairs(siamese, points, identities, seed)
     roc, threshold = pairs.roc, siamese.calibration.threshold
     within = intervals(pairs, identities, threshold, seed)
-    false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold])))
+    false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold], dtype=torch.float64)))
     figures = {
         "eer": roc.equal_error()[0],
         "auc": roc.auc,
@@ -145,39 +153,58 @@ def one_shot(
 ) -> dict | None:
     """n-way k-shot classification: which of `way` identities a picture is of, by `shot` pictures of each.
 
-    groups[i]: of identity i. In a trial the identities are drawn from one group (`way` of them or, where it has fewer,
-    all), the groups in turn. The answer is the identity with the least mean distance. As in Lake et al. 2015 the
-    supports are the m-th pictures of their identities, and the picture asked for the n-th of its own, n not among the
-    m: where the n-th picture of every identity is by the n-th hand, another hand drew the supports. None where no group
-    has two identities with `shot` + 1 pictures.
+    groups[i]: of identity i. In a trial `way` identities are drawn from one group, the groups in turn. Groups with
+    fewer are left out; where all have fewer, the largest are taken, and as many as they have. The answer is the
+    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th pictures of their
+    identities, and the picture asked for the n-th of its own, n not among the m: where the n-th picture of every
+    identity is by the n-th hand, another hand drew the supports. None where no group has two identities with
+    `shot` + 1 pictures. interval: see `share_interval`.
     """
     members = {identity: (identities == identity).nonzero()[:, 0] for identity in identities.unique().tolist()}
     fit = [identity for identity, pictures in members.items() if len(pictures) > shot]
     by_group = defaultdict(list)
     for identity in fit:
         by_group[groups[identity]].append(identity)
-    pools = [pool for _, pool in sorted(by_group.items()) if len(pool) > 1]
-    if not pools:
+    way = min(way, max(map(len, by_group.values()), default=0))
+    if way < 2:
         return None
-    right, ways = 0, []
+    pools = [pool for _, pool in sorted(by_group.items()) if len(pool) >= way]
+    right, asked_for = [], []
     for trial in range(trials):
         random = generator(seed, TRIALS, trial)
         pool = pools[trial % len(pools)]
-        ways.append(min(way, len(pool)))
         chosen = [pool[place] for place in torch.randperm(len(pool), generator=random)[:way].tolist()]
         ranks = torch.randperm(min(len(members[identity]) for identity in chosen), generator=random)
         supports = torch.stack([members[identity][ranks[:shot]] for identity in chosen])  # (way, shot)
         asked = members[chosen[0]][ranks[shot]]
         distances = siamese.distances(points[asked][None], points[supports.flatten()]).view(len(chosen), shot).mean(1)
         # Of equal distances none is the answer; the first would be right by its place alone
-        right += bool(distances[0] < distances[1:].min())
+        right.append(bool(distances[0] < distances[1:].min()))
+        asked_for.append(chosen[0])
     return {
-        "way": max(ways),
+        "way": way,
         "shot": shot,
-        "accuracy": right / trials,
-        "interval": list(wilson(right, trials)),
+        "identities": sum(map(len, pools)),
+        "accuracy": sum(right) / trials,
+        "interval": share_interval(torch.tensor(right), torch.tensor(asked_for), seed),
         "trials": trials,
     }
+
+
+def share_interval(right: Tensor, identities: Tensor, seed: int) -> list[float]:
+    """The 95 % interval of the share of trials (T,) that are right, by the bootstrap over identities asked for (T,).
+
+    Trials that ask for one identity are not independent of each other. Where all are right, or none, no draw differs
+    from another; then it is Wilson's, as if of one trial for each identity.
+    """
+    _, numbers, trials = identities.unique(return_inverse=True, return_counts=True)
+    count = len(trials)
+    share = right.double().mean().item()
+    if share in (0, 1):
+        return list(wilson(round(share * count), count))
+    drawn = torch.randint(count, (RESAMPLES, count), generator=generator(seed, RESAMPLED))
+    found = torch.zeros(count, dtype=torch.float64).index_add_(0, numbers, right.double())
+    return (found[drawn].sum(1) / trials[drawn].sum(1)).quantile(ENDS).tolist()
 
 
 def nearest_identities(

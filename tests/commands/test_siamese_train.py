@@ -74,10 +74,27 @@ def test_learns_and_stores_threshold_roc_and_calibration(finished):
     assert (config["data"]["training"]["classes"], config["data"]["validation"]["classes"]) == (7, 3)
 
 
-@pytest.mark.parametrize("loss", ["triplet", "contrastive", "weighted-l1"])
+@pytest.mark.parametrize("loss", [["triplet", "--margin", 0.3], ["contrastive", "--margin", 0.9], ["weighted-l1"]])
 def test_every_loss_learns(loss, data, tmp_path):
-    mlcli("siamese-train", data, "-o", tmp_path / "run", *BRIEF, "--loss", loss, "--val", 0.3)
+    mlcli("siamese-train", data, "-o", tmp_path / "run", *BRIEF, "--loss", *loss, "--val", 0.3)
     assert description(tmp_path / "run")["calibration"]["auc"] > 0.9
+
+
+@pytest.mark.parametrize(
+    "options, few",
+    [
+        ([*BRIEF, "--steps", 1, "--val", 0.3, "--false-accept-rate", 0.09], "9.72 of 108 pairs"),  # 3 x 36
+        ([*BRIEF, "--steps", 1, "--val", 0.3, "--false-accept-rate", 0.1], None),
+        # five folds of two of ten identities: 5 x 36
+        (["--loss", "fisher", "--layer", "conv1", "--size", 16, "--false-accept-rate", 0.05], "9 of 180 pairs"),
+        (["--loss", "fisher", "--layer", "conv1", "--size", 16, "--val", "OTHER", "--false-accept-rate", 0.05], None),
+    ],
+)
+def test_a_rate_that_so_few_pairs_cannot_keep_is_said(options, few, data, tmp_path):
+    other = identities(tmp_path / "other", "vwxyz", seed=1)  # 10 x 36 pairs
+    options = [other if word == "OTHER" else word for word in options]
+    said = mlcli("siamese-train", data, "-o", tmp_path / "run", *options, "--quiet").stderr
+    assert f"{few} of different identities" in said if few else "pairs of different identities" not in said
 
 
 def test_killed_and_resumed_equals_never_killed(data, finished, tmp_path):
@@ -227,6 +244,10 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--loss", "fisher", "--model", "smallnet"], 2, "begins anew"),
         (["many", "--loss", "fisher", "--layer", "conv9"], 2, "conv9"),
         (["many", "--loss", "fisher", "--layer", "classifier"], 2, "without maps; take a convolutional layer"),
+        (["many", "--loss", "fisher", "--margin", "0.3"], 2, "has no use for --margin"),
+        (["many", "--loss", "weighted-l1", "--margin", "0.3"], 2, "--margin: is of --loss softmax or triplet or"),
+        (["many", "--loss", "weighted-l1", "--softmax-scale", "8"], 2, "--softmax-scale: is of --loss softmax;"),
+        (["many", "--loss", "triplet", "--softmax-scale", "8"], 2, "triplet has no use for it"),
         (["many", "--layer", "conv2"], 2, "is of --loss fisher"),
         (["many", "--model", "cifarnet", "--size", "24"], 2, "--size: cifarnet takes pictures as it has learned to"),
         (["twice", "--loss", "fisher", "--views", "1"], 1, "do not differ from each other"),

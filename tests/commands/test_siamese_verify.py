@@ -56,6 +56,22 @@ def test_a_list_of_pairs_names_files_as_from_its_folder(network, unseen, tmp_pat
     assert "--overwrite" in mlcli("siamese-verify", network, unseen / "pairs.csv", "-o", out, status=2).stderr
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "id,a,b\n7,{a},{b}",
+        "B, A, note\n{b}, {a},",
+        "{a}, {b}",
+        '{a},"{b}",1',
+    ],
+)
+def test_the_columns_of_a_list_of_pairs(lines, network, unseen, tmp_path):
+    pairs, a, b = tmp_path / "pairs.csv", unseen / "x/k/00.png", unseen / "y/m/00.png"
+    pairs.write_text(lines.format(a=a, b=b) + "\n")
+    (found,) = answer(network, pairs)
+    assert (found["a"], found["b"]) == (str(a), str(b))
+
+
 def test_who_of_a_gallery_it_is_and_nobody(network, unseen, tmp_path):
     gallery = tmp_path / "gallery"
     for name in ("k", "l", "m"):
@@ -90,6 +106,29 @@ def test_a_gallery_with_broken_and_copied_pictures_serves_with_the_rest(network,
     assert "k/00.png" in done.stderr and "stands in another class" in done.stderr and " k " in done.stdout
 
 
+def test_the_only_picture_of_a_gallery_is_nobody_else(network, unseen, tmp_path):
+    only = tmp_path / "gallery/anna/x.png"
+    only.parent.mkdir(parents=True)
+    shutil.copy(unseen / "x/k/00.png", only)
+    words = ["siamese-verify", network, only, "--gallery", tmp_path / "gallery", "-k", 1]
+    header, _, shown = (line for line in mlcli(*words).stdout.splitlines() if line)
+    assert header.split()[:2] == ["image", "is"] and shown.split() == [str(only), "nobody"]
+    (row,) = csv.DictReader(io.StringIO(mlcli(*words, "--format", "csv").stdout))
+    assert (row["image"], row["is"], row["error"]) == (str(only), "nobody", "") and float(row["threshold"]) > 0
+    assert row["rank"] == row["identity"] == row["distance"] == row["probability"] == ""
+    assert answer(*words[1:])[0]["nearest"] == []
+
+
+def test_a_gallery_whose_pictures_are_all_of_several_identities_is_said(network, unseen, tmp_path):
+    for name in ("anna", "ben"):
+        (tmp_path / "gallery" / name).mkdir(parents=True)
+        shutil.copy(unseen / "x/k/00.png", tmp_path / "gallery" / name)
+    query = unseen / "x/k/00.png"
+    said = mlcli("siamese-verify", network, query, "--gallery", tmp_path / "gallery", status=1).stderr
+    assert "each of its pictures is of several identities" in said and "stands in another class" in said
+    assert "can be read" not in said
+
+
 def test_figures_on_unseen_identities(network, unseen):
     found = answer(network, "--evaluate", unseen, "--way", 5, "--shot", 1, "--trials", 60)
     assert found.keys() >= FIGURES and found["pictures"] == 72 and found["identities"] == 12
@@ -108,6 +147,16 @@ def test_figures_on_unseen_identities(network, unseen):
     assert {row[0]: row[1] for row in rows}["auc"] == str(found["auc"])
 
 
+def test_small_groups_are_left_out_of_one_shot_classification_and_that_is_said(network, unseen, tmp_path):
+    data = shutil.copytree(unseen, tmp_path / "data")
+    shutil.rmtree(data / "y/k"), shutil.rmtree(data / "y/l")
+    done = mlcli("siamese-verify", network, "--evaluate", data, "--way", 6, "--trials", 10, "--format", "json")
+    found = json.loads(done.stdout)
+    assert (found["one_shot"]["way"], found["one_shot"]["identities"]) == (6, 6)
+    assert found["one_shot_across"]["identities"] == 10
+    assert "4 identities left out of 1-shot classification" in done.stderr and "not 6" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
@@ -118,6 +167,7 @@ def test_figures_on_unseen_identities(network, unseen):
         (["--evaluate", "one"], 1, "pictures of 1 identity"),
         (["--evaluate", "single"], 1, "no two readable pictures"),
         (["bad.csv"], 2, "line 2 names no two files"),
+        (["short.csv"], 2, "line 3 names no two files"),
         (["empty.csv"], 1, "holds no pairs"),
         (["absent.csv"], 1, "cannot be read"),
         (["one.png", "--gallery", "absent"], 1, "no such folder"),
@@ -128,6 +178,7 @@ def test_mistakes_are_said(arguments, status, message, network, tmp_path, monkey
     identities(tmp_path / "one", ["one"])
     identities(tmp_path / "single", "ab", each=1)
     (tmp_path / "bad.csv").write_text("a.png,b.png\nc.png\n")
+    (tmp_path / "short.csv").write_text("id,a,b\n1,a.png,b.png\n2,a.png\n")
     (tmp_path / "empty.csv").write_text("a,b\n")
     monkeypatch.chdir(tmp_path)
     assert message in mlcli("siamese-verify", network, *arguments, status=status).stderr

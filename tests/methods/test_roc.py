@@ -31,11 +31,34 @@ def test_equal_error_where_the_two_rates_meet():
     assert Roc(torch.tensor([3.0]), torch.tensor([1.0])).equal_error()[0] == pytest.approx(1)
 
 
+def accepted(roc: Roc, rate: float) -> list[float]:
+    """How many of the different, and what share of the same, the threshold for a rate accepts."""
+    false, true = roc.accepted(torch.tensor([roc.at_false_accept(rate)], dtype=torch.float64))
+    return [round(false.item() * len(roc.different)), true.item()]
+
+
+@pytest.mark.parametrize("rate, count", [(0, 0), (0.01, 1), (0.019, 1), (0.02, 2), (0.5, 50), (0.999, 100), (1, 101)])
+def test_the_threshold_for_a_rate_accepts_no_more_than_it(rate, count):
+    """Of 101 different: 1 % is one of them, 2 % two, 99.9 % all but one."""
+    assert accepted(Roc(torch.full((1,), 0.5), torch.linspace(1, 2, 101)), rate) == [count, 1]
+
+
 def test_threshold_for_a_false_accept_rate():
-    many = Roc(torch.zeros(1), torch.linspace(0, 1, 1001))
-    for rate in (0, 0.001, 0.1, 0.5, 1):
-        assert many.at_false_accept(rate) == pytest.approx(rate)
-    assert many.accepted(torch.tensor([many.at_false_accept(0.1)]))[0].item() == pytest.approx(0.1, abs=0.002)
+    # 10 different: 0.35, 0.5, 0.6, 0.7, 0.8, 0.95, 1.0 to 1.3. None: below 0.35, above 0.3 of one identity;
+    # one: below 0.5, above 0.4 of one identity; two: between 0.5 and 0.6; nine: between 1.2 and 1.3
+    expected = {0: 0.325, 0.05: 0.325, 0.1: 0.45, 0.2: 0.55, 0.29: 0.55, 0.9: 1.25, 1: 1.3}
+    assert [ROC.at_false_accept(rate) for rate in expected] == pytest.approx(list(expected.values()))
+    assert [accepted(ROC, rate)[1] for rate in (0, 0.1, 0.5, 1)] == [ROC.true_accept(rate) for rate in (0, 0.1, 0.5, 1)]
+    assert accepted(Roc(torch.ones(1), torch.linspace(0.1, 1.6, 16)), 0.001) == [0, 0]  # of 16, one would be 6 %
+
+
+def test_equal_distances_are_accepted_together_or_not_at_all():
+    ties = Roc(torch.tensor([0.2, 0.5]), torch.tensor([0.3, 0.5, 0.5, 0.5, 0.9]))
+    assert [ties.at_false_accept(rate) for rate in (0.2, 0.4, 0.6, 0.8)] == pytest.approx([0.4, 0.4, 0.4, 0.7])
+    equal = Roc(torch.zeros(2), torch.zeros(3))
+    assert accepted(equal, 0.5) == [0, 0] and accepted(equal, 1) == [3, 1]
+    neighbours = Roc(torch.ones(1), torch.tensor([1.0]).nextafter(torch.tensor(2.0)))  # as float32 has them
+    assert accepted(neighbours, 0) == [0, 1]
 
 
 def test_true_accepts_while_no_more_are_false():

@@ -35,10 +35,19 @@ def method(pictures, recipe=RECIPE) -> Siamese:
 
 
 def test_orientations_are_all_different_and_undone_by_their_inverse():
-    picture = torch.rand(1, 1, 5, 5)
-    turned = oriented(picture.expand(8, -1, -1, -1), torch.arange(8))
-    assert len({tuple(one.flatten().tolist()) for one in turned}) == 8
-    assert torch.equal(turned[0], picture[0]) and torch.equal(turned[4], picture[0].flip(-1))
+    pictures = torch.rand(8, 2, 5, 5)
+    turned = oriented(pictures, torch.arange(8))
+    # a quarter is undone by three more, two by two, and whatever is mirrored by itself
+    assert torch.equal(oriented(turned, torch.tensor([0, 3, 2, 1, 4, 5, 6, 7])), pictures)
+    of_one = oriented(pictures[:1].expand(8, -1, -1, -1), torch.arange(8))
+    assert len({tuple(one.flatten().tolist()) for one in of_one}) == 8
+
+
+def test_orientations_are_quarters_to_the_left_and_then_mirrored_ones():
+    square = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]).expand(8, -1, -1, -1)
+    turned = [[0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0], [2, 0, 3, 1]]
+    mirrored = [[1, 0, 3, 2], [3, 1, 2, 0], [2, 3, 0, 1], [0, 2, 1, 3]]  # each of them, left and right exchanged
+    assert oriented(square, torch.arange(8)).flatten(1).tolist() == turned + mirrored
 
 
 def test_a_batch_holds_as_many_pictures_of_each_identity(pictures):

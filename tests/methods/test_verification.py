@@ -1,14 +1,25 @@
 import itertools
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mlcli.errors import DataError
+from mlcli.methods.classification import wilson
 from mlcli.methods.embedding import Siamese
 from mlcli.methods.metric_learning import Sphere
 from mlcli.methods.roc import Roc
-from mlcli.methods.verification import all_pairs, evaluate, intervals, nearest_identities, one_shot, require_pairs
+from mlcli.methods.verification import (
+    all_pairs,
+    different_pairs,
+    evaluate,
+    intervals,
+    nearest_identities,
+    one_shot,
+    require_pairs,
+    share_interval,
+)
 
 IDENTITIES = torch.arange(12).repeat_interleave(5)
 
@@ -43,6 +54,20 @@ def test_every_pair_is_compared_once(siamese):
 def test_of_too_many_pairs_all_of_one_identity_and_some_of_the_others(siamese):
     pairs = all_pairs(siamese, clouds(0.5), IDENTITIES, 0, most=500)
     assert pairs.same.sum() == 120 and 300 < (~pairs.same).sum() < 600
+
+
+def test_pairs_of_different_identities_are_counted_as_they_are_compared(siamese):
+    uneven = torch.tensor([3, 3, 3, 5, 5, 7])  # 3 x 2 + 3 x 1 + 2 x 1
+    assert different_pairs(uneven) == 11 == int((~all_pairs(siamese, clouds(0.5)[:6], uneven, 0).same).sum())
+    assert different_pairs(IDENTITIES, most=885) == 825  # of 1770 pairs 120 are of one identity
+
+
+def test_a_threshold_just_below_a_distance_does_not_accept_it(siamese):
+    near = torch.tensor([1 + 2**-23, 1 + 2**-22])  # of which float32 has no mean
+    siamese.calibration.threshold = near.double().mean().item()
+    points = torch.zeros(3, 1)
+    points[1:, 0] = near[1]
+    assert evaluate(siamese, points, torch.tensor([0, 1, 1]), 0)["false_accept_rate"] == 0
 
 
 def test_intervals_cover_what_other_draws_give(siamese):
@@ -87,6 +112,48 @@ def test_one_shot_draws_within_groups_and_takes_what_there_is(siamese):
     assert within["accuracy"] == 1 and within["way"] == 6
     assert one_shot(siamese, points, IDENTITIES, [""] * 12, **options)["accuracy"] < 0.5
     assert one_shot(siamese, points, IDENTITIES, [""] * 12, way=5, shot=5, trials=5, seed=0) is None
+
+
+def test_the_interval_of_one_shot_is_that_of_other_identities():
+    """Of 40 identities the trials of half are all right, those of the others all wrong: as 40 trials, not 4000."""
+    right, identities = torch.arange(4000) % 2 == 0, torch.arange(4000) % 40 + 3
+    low, high = share_interval(right, identities, 0)
+    error = math.sqrt(0.25 / 40)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.04)
+    # where the identities are alike, other draws of them say the same
+    assert share_interval(torch.arange(4000) < 2000, identities, 0) == [0.5, 0.5]
+    # of one trial each, other identities are as other trials
+    alone = share_interval(torch.arange(200) < 140, torch.arange(200), 0)
+    assert alone == pytest.approx(wilson(140, 200), abs=0.02)
+    # an identity counts by its trials: two draws of these two give 3/4, 3/6 or 0
+    assert share_interval(torch.tensor([1, 1, 1, 0, 0, 0]), torch.tensor([8, 8, 8, 8, 2, 2]), 0) == [0, 0.75]
+
+
+def test_the_interval_of_one_shot_without_errors_is_that_of_few_identities():
+    for found, successes in ((True, 10), (False, 0)):
+        interval = share_interval(torch.full((400,), found), torch.arange(400) % 10, 0)
+        assert interval == list(wilson(successes, 10)) and interval[1] - interval[0] > 0.2
+
+
+def test_one_shot_asks_for_other_identities_in_its_interval(siamese):
+    """Six of twelve identities are told apart, the others are not: much is due to which ones are asked for."""
+    points = clouds(0.01)
+    points[30:] = 0.25  # equal points
+    found = one_shot(siamese, points, IDENTITIES, [""] * 12, way=2, shot=1, trials=1200, seed=0)
+    low, high = found["interval"]
+    assert low < found["accuracy"] < high and high - low > 3 * (wilson(600, 1200)[1] - wilson(600, 1200)[0])
+
+
+def test_one_shot_draws_from_groups_that_have_as_many_identities(siamese):
+    points = torch.ones(60, 16)  # equal points are never told apart
+    points[:20] = clouds(0.01)[:20]  # but for the four identities of a, which are
+    groups = ["a"] * 4 + ["b"] * 8
+    options = {"shot": 1, "trials": 40, "seed": 0}
+    found = {way: one_shot(siamese, points, IDENTITIES, groups, way=way, **options) for way in (4, 5, 8, 20)}
+    assert [found[way]["way"] for way in found] == [4, 5, 8, 8]
+    assert [found[way]["accuracy"] for way in found] == [0.5, 0, 0, 0]  # a and b in turn, then b alone
+    assert [found[way]["identities"] for way in found] == [12, 8, 8, 8]
+    assert one_shot(siamese, points, IDENTITIES, list("abcdefghijkl"), way=5, **options) is None
 
 
 def test_more_shots_help(siamese):
