@@ -21,7 +21,20 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("segment")
     for part, count, target in (("source", 40, False), ("target", 20, True), ("test", 12, True)):
         shapes.write_masks(root / part, count, ord(part[0]), target)
-    words = ["--method", "seuda", "--task", "segment", "--source-steps", 80, "--steps", 2, "--batch-size", 12]
+    words = [
+        "--method",
+        "seuda",
+        "--task",
+        "segment",
+        "--source-steps",
+        80,
+        "--steps",
+        2,
+        "--batch-size",
+        12,
+        "--source-batch-size",
+        12,
+    ]
     words += ["--filters", 4, "--candidates", 1, "--precision", "fp32", "--test", root / "test", "-q"]
     mlcli("adapt", root / "source", root / "target", "-o", root / "run", *words)
     return root

@@ -105,7 +105,7 @@ def test_a_discriminator_that_has_won_is_said():
     said = [
         method.warning({"discriminator": 0.0, "generator": 5.0, "right": 1.0}) for _ in range(method.balance.PATIENCE)
     ]
-    assert not any(said[:-1]) and "told every real picture from a generated one" in said[-1]
+    assert not any(said[:-1]) and "told all that is real from what is not" in said[-1]
 
 
 def test_the_average_follows_the_generator():

@@ -49,7 +49,7 @@ def test_a_discriminator_that_has_won_or_collapsed_is_told_once():
     balance = translation.Balance()
     said = [balance.warning({"d_AtoB_right": 0.6, "d_BtoA_right": 1.0, "loss_d": 0.1}) for _ in range(60)]
     assert [bool(each) for each in said].index(True) == balance.PATIENCE - 1 and sum(map(bool, said)) == 1
-    assert "generator learns little" in said[balance.PATIENCE - 1]
+    assert "its opponent learns little" in said[balance.PATIENCE - 1]
     assert not balance.warning({"d_right": 0.7})
     again = [balance.warning({"d_right": 0.0}) for _ in range(balance.PATIENCE)]
     assert "collapsed" in again[-1] and not any(again[:-1])
