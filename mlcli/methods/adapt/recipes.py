@@ -70,7 +70,7 @@ class Cycada(Adda):
     or resnet-6 by the size of the pictures (see `Setting.generator`).
     """
 
-    steps: int = 1000
+    steps: int = 4000
     lr: float = 1e-4
     lead: float = 0.6
     stage: str = "both"
