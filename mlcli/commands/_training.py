@@ -23,12 +23,12 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
-FREE |= {"data", "folder_a", "folder_b", "images", "val", "source", "target", "test", "format"}
+FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
 # What may be said anew of a run that goes on, and is then written into its config: seeds, of which more leave the first
 # ones as they are, and what is measured in the end, of which nothing is learned.
 LATER = ("seeds", "test", "probe", "labels", "val")
 MEASURED = ("test", "probe")
-FREE |= {*LATER}
+FREE |= set(LATER)
 
 
 def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
