@@ -65,7 +65,8 @@ def run(
     ] = None,
     source_lr: Annotated[float | None, typer.Option("--source-lr", min=0, help="Of each training with labels.")] = None,
     shift: Annotated[
-        int | None, typer.Option("--shift", min=0, help="Training with labels moves pictures by so many pixels.")
+        int | None,
+        typer.Option("--shift", min=0, help="Pictures are moved by up to so many pixels, with labels and in adda."),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of the adaptation.")] = None,
     candidates: Annotated[

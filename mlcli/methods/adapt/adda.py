@@ -12,7 +12,8 @@ its sigmoid stands for their softmax. Since f_1 is fixed, its features of the so
 "logits" has d look at the logits of f_2, as the public code does; the paper says features. Dropout is off, by which d
 could tell the two encoders; batch norm takes the statistics of the target.
 
-Different here: d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half as many, and
+Different here: target pictures are moved by up to `shift` pixels, as those of the source are where f_1 learns; that is
+worth a point. d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half as many, and
 the moment is chosen among candidates, without labels. `lead` is of CyCADA, see there; 0 here.
 """
 
@@ -34,7 +35,7 @@ from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers, frozen
 from mlcli.methods.adversarial import LOSSES
 
-PARTNERS, DISCRIMINATOR = 13, 14  # purposes of the random streams
+PARTNERS, DISCRIMINATOR, MOVES = 13, 14, 23  # purposes of the random streams
 
 
 def adapt(setting: Setting) -> Adapted:
@@ -88,7 +89,8 @@ class ADDA:
         """(d's view of source pictures (B, F), target pictures (B, C, S, S) uint8)."""
         random = generator(self.setting.seed, PARTNERS, step)
         partners = torch.randint(len(self.fixed), (len(indices) * self.processes.count,), generator=random)
-        return self.fixed[self.processes.share(partners)], self.setting.target.pictures[indices]
+        moves = source.draw_moves(self.setting, len(indices), MOVES, step)
+        return self.fixed[self.processes.share(partners)], source.shifted(self.setting.target.pictures[indices], moves)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         loss = LOSSES["non-saturating"]

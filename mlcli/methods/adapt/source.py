@@ -42,12 +42,7 @@ class Labelled:
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(pictures (B, C, S, S) uint8, labels (B,) or (B, S, S)), moved by the same few pixels."""
         pictures, labels = self.domain.pictures[indices], self.domain.labels[indices]
-        reach = self.recipe.shift
-        if not reach:
-            return pictures, labels
-        random = generator(self.setting.seed, SHIFTS, step)
-        moves = torch.randint(-reach, reach + 1, (2, len(indices) * self.processes.count), generator=random)
-        moves = self.processes.share(moves, 1)
+        moves = draw_moves(self.setting, len(indices), SHIFTS, step)
         masks = labels[:, None] if labels.ndim == 3 else None
         return shifted(pictures, moves), labels if masks is None else shifted(masks, moves)[:, 0]
 
@@ -84,8 +79,16 @@ class Labelled:
         run.save_model(self.network.state_dict(), self.model.describe())
 
 
+def draw_moves(setting: Setting, n: int, purpose: int, step: int) -> Tensor:
+    """(2, n): by how many pixels down and right each picture of a batch is moved, at most the recipe's `shift`."""
+    random, reach, processes = generator(setting.seed, purpose, step), setting.recipe.shift, setting.processes
+    return processes.share(torch.randint(-reach, reach + 1, (2, n * processes.count), generator=random), 1)
+
+
 def shifted(pictures: Tensor, moves: Tensor) -> Tensor:
     """(N, C, S, S) each moved by moves (2, N) pixels down and right; what comes in mirrors the border."""
+    if not moves.any():
+        return pictures
     size, place = pictures.shape[-1], torch.arange(pictures.shape[-1])
     down, right = (reflect(place - move[:, None], size) for move in moves)  # (N, S)
     number = torch.arange(len(pictures))[:, None, None]
