@@ -121,7 +121,7 @@ def run(
             results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
-                f"labels, the best of an untrained network on {results['untrained']:.1%}"
+                f"labels, that of {results['best layer of an untrained network']} of an untrained network on {results['untrained']:.1%}"
             )
         say(f"{folder.folder}: done{said}", quiet)
     processes.wait()
@@ -152,7 +152,7 @@ def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet
     """Probe the network of the run beside an untrained one; what results.json says."""
     from mlcli.engine import models, report
     from mlcli.engine.runtime import seed_everything
-    from mlcli.methods.probe import probe
+    from mlcli.methods.probe import best, probe
 
     trained = models.load(str(run.folder)).to(runtime)
     seed_everything(seed)
@@ -161,16 +161,18 @@ def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet
     for model, what in ((trained, "the network"), (untrained, "an untrained network")):
         with Progress(None, f"probes of {what}", quiet=quiet) as bar:
             said = probe(model, classes, sets["probe"], sets["test"], runtime, seed, lambda done: bar.to(bar.done + 1))
-        found.append({name: evaluation.correct / evaluation.count for name, evaluation in said.items()})
-    best = max(found[0], key=found[0].get)
+        found.append(said)
+    of_trained, of_untrained = found
+    layer, other = best(of_trained), best(of_untrained)
     results = {
         "labels": len(sets["probe"]),
         "tested": len(sets["test"]),
-        "best layer": best,
-        "accuracy": found[0][best],
-        "untrained": max(found[1].values()),
-        "probes": found[0],
-        "probes of an untrained network": found[1],
+        "best layer": layer,
+        "accuracy": of_trained[layer].accuracy,
+        "best layer of an untrained network": other,
+        "untrained": of_untrained[other].accuracy,
+        "probes": {name: each.accuracy for name, each in of_trained.items()},
+        "probes of an untrained network": {name: each.accuracy for name, each in of_untrained.items()},
     }
     run.save_results(results)
     report.write(run)

@@ -114,8 +114,8 @@ def folds(y: Tensor, count: int, seed: int) -> Tensor:
     return result
 
 
-def choose_l2(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> float:
-    """The l2 whose layers, fitted without a fold, give the least cross-entropy on it; the greatest where there is none.
+def held_out_losses(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> Tensor:
+    """(len(l2s),): for each l2 the cross-entropy that layers fitted without a fold have on it, summed over the folds.
 
     fold: (N,), of `folds`; the pictures of fold -1 always learn.
     """
@@ -125,7 +125,12 @@ def choose_l2(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> floa
         # the held-out picture as it is, and in the weights of the whole problem
         score = partial(_cross_entropy, tested.x[:, 0], tested.y, problem.weights()[fold == held])
         total += torch.stack([score(layer) for layer in solve(problem.part(fold != held), l2s)])
-    return l2s[int(total.argmin())]
+    return total
+
+
+def choose_l2(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> float:
+    """The l2 with the least of `held_out_losses`, the greatest where nothing is held out."""
+    return l2s[int(held_out_losses(problem, fold, l2s).argmin())]
 
 
 def _cross_entropy(x: Tensor, y: Tensor, weights: Tensor, layer: LinearClassifier) -> Tensor:

@@ -5,6 +5,7 @@ The network stays as it is. What it has learned shows beside the same probe on a
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,18 @@ LABELLED = 22  # purpose of the random stream
 NUMBERS = 1024  # that a probe is given of a picture, at most
 PARTS, TESTED = 5, 2  # l2 is chosen on so many parts of the labelled pictures
 BATCH = 100  # pictures at a time
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier of a layer. evaluation: on the tested pictures; held_out_loss: on some of the labelled."""
+
+    evaluation: Evaluation
+    held_out_loss: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.evaluation.correct / self.evaluation.count
 
 
 def draw(folder: ClassFolder, labels: int, most: int, seed: int) -> tuple[ClassFolder, ClassFolder]:
@@ -72,7 +85,7 @@ def probe(
     runtime: Runtime,
     seed: int,
     report: Callable[[str], None] = lambda name: None,
-) -> dict[str, Evaluation]:
+) -> dict[str, Probe]:
     """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones."""
     model.network.eval()
     chosen = probed(model)
@@ -82,7 +95,14 @@ def probe(
     result = {}
     for name in chosen:
         problem = logistic.Problem(x[name][:, None], learned.labels, len(classes))
-        probabilities = logistic.fit(problem, fold).probabilities(test[name])
-        result[name] = evaluate(classes, zip(tested.labels.tolist(), probabilities, strict=True))
+        losses = logistic.held_out_losses(problem, fold)
+        (layer,) = logistic.solve(problem, [logistic.L2[int(losses.argmin())]])
+        rows = zip(tested.labels.tolist(), layer.probabilities(test[name]), strict=True)
+        result[name] = Probe(evaluate(classes, rows), losses.min().item())
         report(name)
     return result
+
+
+def best(probes: Mapping[str, Probe]) -> str:
+    """The layer whose classifier does best on labelled pictures that were held out; those to test on have no say."""
+    return min(probes, key=lambda name: probes[name].held_out_loss)

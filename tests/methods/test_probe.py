@@ -7,7 +7,7 @@ import torch
 from mlcli.engine import models
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.runtime import Runtime
-from mlcli.methods.probe import NUMBERS, draw, numbers, probe, probed, read
+from mlcli.methods.probe import NUMBERS, best, draw, numbers, probe, probed, read
 from tests.methods.test_finetuning import pictures
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -47,5 +47,20 @@ def test_a_probe_reads_what_a_layer_knows():
     with torch.no_grad():
         model.network.conv4.norm.weight.zero_()  # from here on nothing is known
     found = probe(model, ("dark", "bright"), pictures(24), pictures(24), FP32, 0)
-    assert found["conv1"].correct == found["conv3"].correct == 24
-    assert found["conv4"].correct == found["features"].correct == 12
+    assert found["conv1"].evaluation.correct == found["conv3"].evaluation.correct == 24
+    assert found["conv4"].evaluation.correct == found["features"].evaluation.correct == 12
+    assert found["conv4"].accuracy == 0.5
+    assert best(found) in ("conv1", "conv2", "conv3") and found["conv1"].held_out_loss < found["conv4"].held_out_loss
+
+
+def test_the_best_layer_is_not_chosen_on_the_tested_pictures():
+    """Tested pictures whose labels are wrong change the accuracy of each layer, and not which is called the best."""
+    torch.manual_seed(0)
+    model = models.create("cifarnet", ("x", "y"), 16)
+    right, wrong = pictures(24), pictures(24)
+    wrong.labels = 1 - wrong.labels
+    found, misled = (probe(model, ("dark", "bright"), pictures(24), tested, FP32, 0) for tested in (right, wrong))
+    assert {name: each.held_out_loss for name, each in found.items()} == {
+        name: each.held_out_loss for name, each in misled.items()
+    }
+    assert best(found) == best(misled) and found[best(found)].accuracy == 1 - misled[best(misled)].accuracy == 1
