@@ -10,17 +10,26 @@ from mlcli.errors import UsageError
 
 def last_linear(network: nn.Module) -> nn.Linear:
     """f_2: the last linear layer. Raises UsageError where there is none."""
-    found = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not found:
+    found = _last(network, nn.Linear)
+    if found is None:
         raise UsageError(f"--model: {type(network).__name__} has no linear layer, whose inputs are the features")
-    return found[-1]
+    return found
+
+
+def _last(network: nn.Module, *kinds: type[nn.Module]) -> nn.Module | None:
+    found = [module for module in network.modules() if isinstance(module, kinds)]
+    return found[-1] if found else None
 
 
 @contextmanager
 def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that holds, after a pass through the network, what came into its last linear layer: (N, F)."""
+    """A list that holds, after a pass through the network, what came into its last linear layer: (N, F).
+
+    Of a segmenter, which has none, what came into its last convolution: (N, F, H, W).
+    """
     caught: list[Tensor] = []
-    handle = last_linear(network).register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    last = _last(network, nn.Conv2d, nn.ConvTranspose2d) if _last(network, nn.Linear) is None else last_linear(network)
+    handle = last.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
         yield caught
     finally:

@@ -17,6 +17,7 @@ from mlcli.methods.adapt.encoder import penultimate
 from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers
 
 POINTS, SHOWN, JUDGED = 400, 10, 2000
+PART = 100  # pictures at a time
 ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 
 
@@ -108,13 +109,12 @@ def _pictures(setting: Setting, adapted: Adapted) -> dict[str, Tensor]:
     """Both domains in the plane before and after; translations under their source pictures."""
     made = {}
     source, target = setting.source.pictures[:POINTS], setting.target.pictures[:POINTS]
-    if setting.source.labels.ndim == 1:
-        before = [_features(setting, adapted.source_only, pictures) for pictures in (source, target)]
-        encoder, seen = adapted.source_encoder or adapted.model, source
-        if adapted.to_target and encoder is not adapted.source_only:  # what it has learned on
-            seen = adapted.to_target(source)
-        after = [_features(setting, encoder, seen), _features(setting, adapted.model, target)]
-        made["domains-before-and-after"] = projection.before_and_after([tuple(before), tuple(after)])
+    before = [_features(setting, adapted.source_only, pictures) for pictures in (source, target)]
+    encoder, seen = adapted.source_encoder or adapted.model, source
+    if adapted.to_target and encoder is not adapted.source_only:  # what it has learned on
+        seen = adapted.to_target(source)
+    after = [_features(setting, encoder, seen), _features(setting, adapted.model, target)]
+    made["domains-before-and-after"] = projection.before_and_after([tuple(before), tuple(after)])
     for name, translate, pictures, like in (
         ("source-translated-beside-target", adapted.to_target, source, target),
         ("target-translated-beside-source", adapted.to_source, target, source),
@@ -134,9 +134,12 @@ def _enlarged(pictures: Tensor, side: int = 64) -> Tensor:
 
 @torch.no_grad()
 def _features(setting: Setting, model: Model, pictures: Tensor) -> Tensor:
+    """What comes into the last layer: (N, F), of a segmenter the mean over all places."""
     with penultimate(model.network) as caught:
-        model(pictures.to(setting.runtime.device))
-    return caught[0].float().cpu()
+        for part in pictures.split(PART):
+            model(part.to(setting.runtime.device))
+    means = [values.flatten(2).mean(2) if values.ndim == 4 else values for values in caught]
+    return torch.cat(means).float().cpu()
 
 
 def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Domain | None) -> dict:
