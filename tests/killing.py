@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tests.cli import ENVIRONMENT
 
-IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext", "adapt.trial", "adapt.adda", "adapt.simgan")
+IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext", "adapt.trial")
+IMPORTED += ("adapt.adda", "adapt.simgan", "adapt.cycada", "adapt.seuda")
 
 
 def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command) -> list[int]:

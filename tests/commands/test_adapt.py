@@ -184,10 +184,17 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "method, kills, ends",
-    [("adda", (10, 40), (30, 60)), ("simgan", (10, 90, 215), (30, 210, 240))],
+    [
+        ("adda", (10, 40), (30, 60)),
+        ("simgan", (10, 90, 215), (30, 210, 240)),
+        ("cycada", (32, 40, 70, 100), (36, 66, 96, 126)),
+        ("seuda", (35,), (60,)),
+    ],
 )
 def test_killed_in_each_stage_and_resumed_equals_never_killed(method, kills, ends, data, tmp_path):
-    """30 steps of the source; of ADDA 30 more; of SimGAN 180 of the refiner, and 30 of the classifier."""
+    """30 steps of the source; of ADDA 30 more; of SimGAN 180 of the refiner, and 30 of the classifier; of CyCADA 6 of
+    the translators, 30 of the classifier of translations, 30 of the feature stage alone and 30 after both; of SeUDA 30.
+    """
     command = ["adapt", "--method", method, data / "source", data / "target", "--test", data / "test"]
     command += [*QUICK, *SMALL[method], "--steps", 30]
     steps = killed_and_resumed(kills, 0, tmp_path, *command)
@@ -231,6 +238,9 @@ def test_segmentation(tmp_path):
     result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
     assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
     assert result["per_class"]["adapted"].keys() == {"class 1"}
+    (plane,) = (tmp_path / "run").rglob("*domains-before-and-after*.png")
+    colours = {colour for _, colour in Image.open(plane).convert("RGB").getcolors(1 << 16)}
+    assert len(colours) == 4, "white, the line between the panels, and a colour for each domain"
     (source_model,) = result["source_model"]
     assert source_model["before"] == source_model["after"]
     shutil.rmtree(tmp_path / "target" / "masks")
