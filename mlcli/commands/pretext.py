@@ -121,7 +121,8 @@ def run(
             results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
-                f"labels, that of {results['best layer of an untrained network']} of an untrained network on {results['untrained']:.1%}"
+                f"labels, one of {results['best layer of an untrained network']} of an untrained network on "
+                f"{results['untrained']:.1%}"
             )
         say(f"{folder.folder}: done{said}", quiet)
     processes.wait()

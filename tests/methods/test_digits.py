@@ -37,7 +37,7 @@ def test_skeletons_stand_between_top_and_foot(label):
         strokes = digits.skeleton(label, number)
         points = np.array([point for stroke in strokes for point in stroke])
         assert all(len(stroke) >= 3 for stroke in strokes)
-        assert points.min() >= 0 and points[:, 0].max() <= 0.75
+        assert points.min() >= 0 and points[:, 0].max() <= 0.8
         assert points[:, 1].min() <= 0.05 and points[:, 1].max() >= 0.95
 
 
@@ -62,7 +62,7 @@ def test_the_same_numbers_give_the_same_picture_whatever_else_is_drawn():
 
 def test_the_same_on_every_machine():
     pictures, _ = series(20, seed=1)
-    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "e5bdab12568d42ea"
+    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "9d2aa2f5ef243623"
 
 
 def test_looks_differ_in_appearance_alone():
