@@ -48,10 +48,10 @@ class Processes:
         if self.accelerator:
             self.accelerator.end_training()
 
-    def check_batch(self, batch_size: int) -> None:
-        """Raise UsageError where the batch cannot be shared equally."""
+    def check_batch(self, batch_size: int, option: str = "--batch-size") -> None:
+        """Raise UsageError where the batch, that the option sets, cannot be shared equally."""
         if batch_size % self.count:
-            raise UsageError(f"--batch-size {batch_size}: not a multiple of the {self.count} processes")
+            raise UsageError(f"{option}: a batch of {batch_size} is not a multiple of the {self.count} processes")
 
     def share(self, batch: Tensor, dim: int = 0) -> Tensor:
         """This process's equal part of what belongs to a whole batch."""

@@ -83,3 +83,5 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     alone.check_batch(8)
     with pytest.raises(UsageError, match="not a multiple of the 2 processes"):
         alone.check_batch(7)
+    with pytest.raises(UsageError, match="^--identities: a batch of 9 is"):
+        alone.check_batch(9, "--identities")

@@ -25,6 +25,18 @@ def method(tmp_path_factory):
     return adda.ADDA(setting, f, setting.source, Run(tmp_path_factory.mktemp("run")))
 
 
+def test_target_pictures_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method):
+    chosen, still = torch.arange(30), method.setting.target.pictures[:30]
+    once, again, later = (method.load(chosen, step)[1] for step in (3, 3, 4))
+    assert torch.equal(once, again) and not torch.equal(once, later)
+    moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    found = [
+        [torch.equal(own.roll((down, right), (1, 2))[:, 2:-2, 2:-2], seen[:, 2:-2, 2:-2]) for down, right in moves]
+        for own, seen in zip(still, once, strict=True)
+    ]
+    assert all(map(any, found)) and len({each.index(True) for each in found}) > 4
+
+
 def test_a_step_is_the_published_one(method):
     """Two-way cross-entropy of d, then the inverted label for the encoder, which d of after its step judges."""
     batch = method.load(torch.arange(30), 0)
