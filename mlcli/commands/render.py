@@ -44,7 +44,7 @@ def run(
     """Draw labelled pictures: digits, or organs with their masks.
 
     digits: FOLDER/0 to FOLDER/9, in strokes of varied shape and slant, bright on dark: by a pen (look a) or in pale
-    hairlines on grainy paper (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two
+    hairlines (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two
     scanners shows them. One seed gives both looks the same shapes, so that their appearance alone differs. Without
     --fonts the pictures are the same on every machine.
     """

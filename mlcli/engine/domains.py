@@ -86,6 +86,12 @@ class Domain:
         """Every picture changed: uint8 (n, C, S, S) -> the same."""
         return self.with_pictures(torch.cat([change(part) for part in self.pictures.split(batch_size)]))
 
+    @staticmethod
+    def joined(parts: Sequence["Domain"]) -> "Domain":
+        """Labelled domains one after another."""
+        pictures, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("pictures", "labels"))
+        return Domain(pictures, [path for part in parts for path in part.paths], labels)
+
 
 def read_masked(root: str | Path, size: int, **loading) -> tuple[Store, list[ImageError]]:
     """(pictures (3, S, S) of root/images with masks (1, S, S) of root/masks, by their files; what is left out).

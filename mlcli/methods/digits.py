@@ -44,8 +44,8 @@ class Look:
 LOOKS = {
     # A round pen on clean paper, much as in MNIST
     "a": Look((0.065, 0.15), 0.18, (0.9, 1.6), (0.8, 1.0), (0.0, 0.06)),
-    # What a plotter leaves: an even hairline, pale on grainy paper
-    "b": Look((0.045, 0.06), 0.0, (0.9, 1.1), (0.5, 0.7), (0.06, 0.12)),
+    # What a plotter leaves: an even hairline, pale on clean paper
+    "b": Look((0.045, 0.06), 0.0, (0.9, 1.1), (0.5, 0.7), (0.0, 0.02)),
 }
 
 # Skeletons, some for each digit: strokes of points x,y in hundredths of the height, x to the right and y downwards.

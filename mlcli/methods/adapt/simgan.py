@@ -9,19 +9,22 @@ out of a buffer of earlier ones (history, section 2.3). R learns alone first, by
 each step of D is followed by K_g of R (algorithm 1). In the end a classifier learns from R(x) and the labels of x.
 
 The sums over patches and over pixels are both divided by the number of patches, so lambda is the paper's.
-Different here: D is a PatchGAN with one strided layer and no norm, whose patches of 16 pixels are smaller than a digit
-of 28, and R has no tanh (networks/refiner.py). Of each picture that D is shown a coin decides whether it is an old one
-(HistoryPool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
-cuts its own share). Adam in place of SGD, at a rate that falls to zero over the second half, and fewer steps alone: the
-paper has 1,000 of R and 200 of D. The regressor of the paper, of the direction of gaze, is a classifier here.
+Different here: the classifier learns from R as it was at each moment of the second half that is a candidate: one R
+gives all strokes the same width, and the 9 that it opens to a 4 it always opens, where several differ; on digits that
+is worth points. The translator of the run is the last. D is a PatchGAN with one strided layer and no norm, whose
+patches of 16 pixels are smaller than a digit of 28, and R has no tanh (networks/refiner.py). Of each picture that D is
+shown a coin decides whether it is an old one (HistoryPool), so half are in the mean. The K_g updates of R share a
+batch, a part for each (each of several processes cuts its own share). Adam in place of SGD, at a rate that falls to
+zero over the second half, and fewer steps alone: the paper has 1,000 of R and 200 of D. The regressor of the paper, of
+the direction of gaze, is a classifier here.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcli.engine import translators
-from mlcli.engine.domains import Unpaired
+from mlcli.engine.domains import Domain, Unpaired
 from mlcli.engine.history import HistoryPool
 from mlcli.engine.optimizers import FusedAdam
 from mlcli.engine.runs import Run
@@ -44,10 +47,29 @@ def adapt(setting: Setting) -> Adapted:
     method = SimGAN(setting)
     setting.fit(run, method, setting.plan(len(setting.source), method.steps, setting.recipe.batch_size))
     method.refiner.network.eval().requires_grad_(False)
-    refine = translation_of(method.refiner, setting.runtime)
-    model, candidates = source.train_and_select(setting, "adapted", setting.source.mapped(refine))
+    refine, refined = translation_of(method.refiner, setting.runtime), []
+    for weights in method.moments.weights:  # the last of them is R as it is in the end
+        method.network.load_state_dict(weights)
+        refined.append(setting.source.mapped(refine))
+    model, candidates = source.train_and_select(setting, "adapted", Domain.joined(refined))
     stages = [setting.stage(name) for name in ("source", "refiner", "adapted")]
     return Adapted(f, model, candidates, stages, to_target=refine, translator=method.refiner)
+
+
+class Moments:
+    """The weights of a network at several moments; part of a method's `state`."""
+
+    def __init__(self):
+        self.weights: list[dict[str, Tensor]] = []
+
+    def add(self, network: nn.Module) -> None:
+        self.weights.append({name: value.detach().cpu().clone() for name, value in network.state_dict().items()})
+
+    def state_dict(self) -> dict:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.weights = list(state["weights"])
 
 
 class SimGAN:
@@ -68,8 +90,9 @@ class SimGAN:
         self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
         self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
         self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance(REMEDY)
-        self.loss = LOSSES["non-saturating"]
+        self.loss, self.moments, self.done = LOSSES["non-saturating"], Moments(), 0
         self.state = {"refiner": self.network, "discriminator": self.discriminator, "buffer": self.buffer}
+        self.state["moments"] = self.moments
         self.state |= {"refiner_adam": self.refiner_adam, "discriminator_adam": self.discriminator_adam}
 
     @property
@@ -103,6 +126,7 @@ class SimGAN:
                 for part in x.chunk(self.recipe.refiner_steps):
                     figures |= self.update_refiner(part, adversarial=True)
             figures |= self.update_discriminator(x, y, step)
+        self.done = step + 1
         return figures
 
     def update_refiner(self, x: Tensor, adversarial: bool) -> dict[str, Tensor]:
@@ -140,6 +164,8 @@ class SimGAN:
         return self.balance.warning(values) if "right" in values else ""
 
     def evaluate(self) -> dict[str, float]:
+        if 2 * self.done > self.steps:
+            self.moments.add(self.network)
         return {}
 
     def samples(self) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from mlcli.engine.domains import Domain
 from mlcli.methods import digits
+from mlcli.methods.adapt import simgan, source
 from mlcli.methods.adapt.recipes import SimGan
 from mlcli.methods.adapt.simgan import SimGAN
 from tests.methods.adapt import shapes
@@ -21,6 +22,28 @@ SMALL = SimGan(
 
 def new(tmp_path, **changes) -> SimGAN:
     return SimGAN(shapes.setting(tmp_path, replace(SMALL, **changes)))
+
+
+def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, monkeypatch):
+    """Six steps evaluated at each third: the second and the third are of the second half, the last is R in the end."""
+    setting = shapes.setting(tmp_path, replace(SMALL, steps=3, candidates=3, source_steps=2, lr=0.05))
+    learned_from = []
+    train = source.train_and_select
+    monkeypatch.setattr(
+        source,
+        "train_and_select",
+        lambda setting, name, domain: (learned_from.append(domain), train(setting, name, domain))[1],
+    )
+    adapted = simgan.adapt(setting)
+    (refined,), own = learned_from, setting.source
+    pictures, count = refined.pictures.split(len(own)), len(refined) // len(own)
+    assert (
+        count >= 2
+        and torch.equal(refined.labels, own.labels.repeat(count))
+        and list(refined.paths) == own.paths * count
+    )
+    assert torch.equal(pictures[-1], adapted.to_target(own.pictures)), "the last is the translator of the run"
+    assert not torch.equal(pictures[0], pictures[-1]) and not torch.equal(pictures[-1], own.pictures)
 
 
 def test_the_discriminator_judges_parts_of_a_picture(tmp_path):
