@@ -12,6 +12,7 @@ from torch.func import functional_call
 from mlcli.engine.models import Model, nearest
 from mlcli.errors import UsageError
 from mlcli.networks.norms import InstanceNorm2d
+from mlcli.networks.translated import Translated
 
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 # LayerNorm as torchvision has it: over the channels
@@ -212,11 +213,17 @@ class Graph:
         A network may name the blocks that are its stages, in `stages`. Else a stage is the convolutions at one
         stride; a network of at most five (AlexNet) has one for each. It ends with the last layer before the map is
         reduced again through which all must pass: the last ReLU of VGG's blocks, the sum that ends a ResNet's layer,
-        and never a branch beside a shortcut. Heads that are convolutions themselves (SqueezeNet) do not count.
+        and never a branch beside a shortcut. Heads that are convolutions themselves (SqueezeNet) do not count, nor
+        does the generator before a network.
         """
-        if stages := getattr(self.model.network, "stages", None):
-            return [self.resolve(stage) for stage in stages]
-        maps = [i for i, layer in enumerate(self.layers) if layer.is_map and not layer.address.startswith("classifier")]
+        network, before = self.model.network, ""
+        if isinstance(network, Translated):
+            network, before = network.network, "network."
+        if stages := getattr(network, "stages", None):
+            return [self.resolve(before + stage) for stage in stages]
+        head = before + "classifier"
+        own = [(i, layer.address) for i, layer in enumerate(self.layers) if layer.is_map]
+        maps = [i for i, address in own if address.startswith(before) and not address.startswith(head)]
         convolutions = [i for i in maps if any(isinstance(m, nn.Conv2d) for _, m in steps(self.layers[i].module))]
         each, passages = len(convolutions) <= 5, self._passages()
         ends: list[int] = []

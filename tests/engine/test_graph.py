@@ -163,6 +163,14 @@ def test_what_sees_the_whole_picture():
     assert windows["features.1.0.attn.shifted_window_attention"].receptive_field == WHOLE
 
 
+@pytest.mark.parametrize("name, ends", [("lenet", ["conv1", "conv2"]), ("digits", ["5", "12", "19"])])
+def test_stages_of_the_networks_of_digits(name, ends):
+    model = models.create(name, ("a", "b"), 28, 1)
+    model.network.eval()
+    aliases = {layer.alias: layer.address.rpartition(".")[2] for layer in features.layers(model) if layer.alias}
+    assert aliases == {f"conv{number}": end for number, end in enumerate(ends, 1)}
+
+
 @pytest.mark.parametrize("generator, norm", [("resnet-6", "layers.2"), ("unet", "downs.1.2")])
 def test_layers_behind_a_generator_with_instance_norm(generator, norm):
     model = translated(generator)
@@ -170,6 +178,9 @@ def test_layers_behind_a_generator_with_instance_norm(generator, norm):
     layer = found[f"generator.{norm}"]
     assert layer.kind == "InstanceNorm2d" and layer.is_map and layer.receptive_field == WHOLE != layer.stride
     assert features.hidden(model).address == "network.features" and features.head(model).address == "network.classifier"
+    aliases = {layer.alias: layer.address for layer in found.values() if layer.alias}
+    assert list(aliases) == ["conv1", "conv2", "conv3", "conv4", "conv5"], "of the network, not of the generator"
+    assert all(address.startswith("network.conv") for address in aliases.values())
     activations = Activations(model, ["network.mul"])
     for count in (1, 5):  # few pictures and many go different ways through the norm
         pictures = torch.rand(count, 3, 16, 16)
