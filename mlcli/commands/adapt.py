@@ -66,7 +66,9 @@ def run(
     source_lr: Annotated[float | None, typer.Option("--source-lr", min=0, help="Of each training with labels.")] = None,
     shift: Annotated[
         int | None,
-        typer.Option("--shift", min=0, help="Pictures are moved by up to so many pixels, with labels and in adda."),
+        typer.Option(
+            "--shift", min=0, help="Pictures are moved by up to so many pixels, with labels and in ADDA's stage."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of the adaptation.")] = None,
     candidates: Annotated[

@@ -118,7 +118,8 @@ def run(
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labelled:
             results = folder.results() if all(known.get(name) == data[name] for name in labelled) else {}
-            results = results or _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
+            if "best layer of an untrained network" not in results:  # none, or of a version that chose otherwise
+                results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
                 f"labels, one of {results['best layer of an untrained network']} of an untrained network on "

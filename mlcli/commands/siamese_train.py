@@ -166,7 +166,7 @@ def run(
         data["model"] = {"count": 1, "hash": encoder.hash}
     make = _solved if solves else _descended
     recipe, method, plan = make(options, encoder, sets, runtime, processes)
-    processes.check_batch(plan.batch_size, "the processes" if solves else "--identities and --pictures")
+    processes.check_batch(plan.batch_size, "--loss fisher" if solves else "--identities")
     if processes.main:
         _warn_of_few(options["false_accept_rate"], method.different)
         _training.start(folder, "siamese-train", options | asdict(recipe) | {"size": size}, data, resume=resume)

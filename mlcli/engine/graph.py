@@ -219,7 +219,7 @@ class Graph:
         network, before = self.model.network, ""
         if isinstance(network, Translated):
             network, before = network.network, "network."
-        if stages := getattr(network, "stages", None):
+        if isinstance(stages := getattr(network, "stages", None), tuple):
             return [self.resolve(before + stage) for stage in stages]
         head = before + "classifier"
         own = [(i, layer.address) for i, layer in enumerate(self.layers) if layer.is_map]

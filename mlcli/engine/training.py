@@ -23,7 +23,7 @@ from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything, trim_memory
-from mlcli.errors import Interrupted, TrainingError
+from mlcli.errors import Interrupted, RunError, TrainingError
 
 ORDER, NOISE = 1, 2  # purposes of the random streams
 
@@ -229,6 +229,11 @@ def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
     step = 0
     if saved is not None:
         step = saved["step"]
+        if missing := sorted(parts.keys() - saved.keys()):
+            raise RunError(
+                f"{run.folder}: its state has no {missing[0]}; another version of mlcli began it: begin again with "
+                "--overwrite, or resume with that version"
+            )
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     if processes.main:

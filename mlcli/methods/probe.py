@@ -104,5 +104,8 @@ def probe(
 
 
 def best(probes: Mapping[str, Probe]) -> str:
-    """The layer whose classifier does best on labelled pictures that were held out; those to test on have no say."""
-    return min(probes, key=lambda name: probes[name].held_out_loss)
+    """The layer whose classifier does best on labelled pictures that were held out; those to test on have no say.
+
+    Of equals, such as all where nothing could be held out, the deepest.
+    """
+    return min(reversed(probes), key=lambda name: probes[name].held_out_loss)

@@ -41,12 +41,12 @@ class DigitsNet(nn.Module):
                 layers += [nn.Conv2d(width, stage, 3, padding=1, bias=False), nn.BatchNorm2d(stage), nn.ReLU()]
                 width = stage
             layers.append(nn.MaxPool2d(2))
-        self.convolutions = nn.Sequential(*layers)
+        self.stages = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(2)
         self.hidden = nn.Linear(4 * width, 256)
         self.dropout = nn.Dropout(0.5)
         self.classifier = nn.Linear(256, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.convolutions(x)).flatten(1)
+        x = self.pool(self.stages(x)).flatten(1)
         return self.classifier(self.dropout(F.relu(self.hidden(x))))

@@ -35,7 +35,7 @@ def main() -> None:
     for name, value in results["probes"].items():
         print(f"{name:10} {value:7.2%}   untrained {results['probes of an untrained network'][name]:7.2%}")
     gain = 100 * (results["accuracy"] - results["untrained"])
-    print(f"best layer {results['best layer']}: {gain:.1f} points over the best of the untrained network")
+    print(f"best layer {results['best layer']}: {gain:.1f} points over that of an untrained network")
 
 
 if __name__ == "__main__":

@@ -186,12 +186,12 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     "method, kills, ends",
     [
         ("adda", (10, 40), (30, 60)),
-        ("simgan", (10, 90, 215), (30, 210, 240)),
+        ("simgan", (10, 170, 215), (30, 210, 240)),
         ("cycada", (32, 70), (36, 96)),
         ("seuda", (35,), (60,)),
     ],
 )
-def test_killed_in_each_stage_and_resumed_equals_never_killed(method, kills, ends, data, tmp_path):
+def test_killed_in_several_stages_and_resumed_equals_never_killed(method, kills, ends, data, tmp_path):
     """30 steps of the source; of ADDA 30 more; of SimGAN 180 of the refiner, and 30 of the classifier; of CyCADA 6 of
     the translators, 30 of the classifier of translations, 30 of the feature stage alone and 30 after both; of SeUDA 30.
     """
@@ -249,6 +249,14 @@ def test_segmentation(tmp_path):
     assert bare["adapted"] == result["adapted"]
     error = mlcli("classify", "--model", tmp_path / "run", tmp_path / "test" / "images", status=1).stderr
     assert "holds a segmenter" in error
+
+
+def test_a_classifier_is_refused_for_masks_before_any_work(tmp_path):
+    for part in ("source", "target"):
+        shapes.write_masks(tmp_path / part, 4)
+    words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
+    said = mlcli(*words, "-o", tmp_path / "run", "--model", "lenet", status=2).stderr
+    assert "--model lenet: draws no masks" in said and not (tmp_path / "run").exists()
 
 
 def test_masks_that_do_not_fit_are_named(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.training import SCHEDULES, Plan, fit
-from mlcli.errors import Interrupted, TrainingError
+from mlcli.errors import Interrupted, RunError, TrainingError
 
 CPU = torch.device("cpu")
 
@@ -129,6 +129,17 @@ def test_interrupted_and_resumed_equals_unbroken(tmp_path, stop):
     assert broken.model_file.read_bytes() == whole.model_file.read_bytes()
     assert lines(broken) == lines(whole)
     assert len(resumed.seen) == 30 - stop, "no step is done twice"
+
+
+def test_a_state_that_lacks_a_part_is_refused_and_left_as_it_is(tmp_path):
+    run = new_run(tmp_path)
+    train(run)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    method = LinearFit()
+    method.state["history"] = torch.nn.Identity()  # of a later version
+    with pytest.raises(RunError, match="its state has no history; another version of mlcli began it"):
+        train(run, method)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_steps_after_the_last_state_are_done_again(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from mlcli.engine import models
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.runtime import Runtime
-from mlcli.methods.probe import NUMBERS, best, draw, numbers, probe, probed, read
+from mlcli.methods.probe import NUMBERS, Probe, best, draw, numbers, probe, probed, read
 from tests.methods.test_finetuning import pictures
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -63,4 +63,6 @@ def test_the_best_layer_is_not_chosen_on_the_tested_pictures():
     assert {name: each.held_out_loss for name, each in found.items()} == {
         name: each.held_out_loss for name, each in misled.items()
     }
+    nothing_held_out = {name: Probe(each.evaluation, 0.0) for name, each in found.items()}
+    assert best(nothing_held_out) == "features"
     assert best(found) == best(misled) and found[best(found)].accuracy == 1 - misled[best(misled)].accuracy == 1

@@ -12,9 +12,9 @@ its sigmoid stands for their softmax. Since f_1 is fixed, its features of the so
 "logits" has d look at the logits of f_2, as the public code does; the paper says features. Dropout is off, by which d
 could tell the two encoders; batch norm takes the statistics of the target.
 
-Different here: target pictures are moved by up to `shift` pixels, as those of the source are where f_1 learns; that is
-worth a point. d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half as many, and
-the moment is chosen among candidates, without labels. `lead` is of CyCADA, see there; 0 here.
+Different here: target pictures are moved by up to `shift` pixels, as those of the source are where f_1 learns (here d
+sees those where they are). d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half
+as many, and the moment is chosen among candidates, without labels. `lead` is of CyCADA, see there; 0 here.
 """
 
 import copy

@@ -68,7 +68,7 @@ def translated(setting: Setting, f: Model) -> "PixelStage":
     method = PixelStage(setting, f)
     data, batch = method.data, min(recipe.pixel_batch, len(method.data))
     epochs = -(-recipe.pixel_steps // max(1, len(data) // batch))
-    setting.processes.check_batch(batch)
+    setting.processes.check_batch(batch, "the pixel stage")
     every = max(1, recipe.pixel_steps // 4)
     plan = Plan(
         len(data),

@@ -28,7 +28,7 @@ def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
     Of a segmenter, which has none, what came into its last convolution: (N, F, H, W).
     """
     caught: list[Tensor] = []
-    last = _last(network, nn.Conv2d, nn.ConvTranspose2d) if _last(network, nn.Linear) is None else last_linear(network)
+    last = _last(network, nn.Linear) or _last(network, nn.Conv2d, nn.ConvTranspose2d)
     handle = last.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
         yield caught

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class Adaptation:
     """`mlcli adapt`, what its methods have in common. Figures and losses are of the papers, see the methods.
 
-    source_steps, source_batch_size, source_lr: of every supervised training (source only, on the target's labels, on
-    translations), Adam with a cosine schedule; shift: pixels that its pictures are moved by at random. steps,
-    batch_size, lr: of the adaptation. candidates: moments of the adaptation among which `select`, which sees no label,
-    chooses the result.
+    source_steps, source_batch_size, source_lr: of every supervised training (source only, on the target's labels,
+    on translations), Adam with a cosine schedule; shift: pixels that its pictures are moved by at random, and those
+    of the target where an encoder learns against a discriminator. steps, batch_size, lr: of the adaptation.
+    candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
     """
 
     model: str = "lenet"
@@ -45,7 +45,8 @@ class Adda(Adaptation):
 
 @dataclass(frozen=True)
 class SimGan(Adaptation):
-    """SimGAN, Shrivastava et al. 2017. regularisation: lambda of eq. 5; history: pictures that the buffer holds.
+    """SimGAN, Shrivastava et al. 2017. regularisation: lambda of eq. 5; history: pictures that the buffer holds;
+    moments: refiners that the classifier learns from.
 
     refiner_first, discriminator_first: steps that each learns alone before the game.
     """
@@ -60,6 +61,7 @@ class SimGan(Adaptation):
     refiner_steps: int = 2
     filters: int = 32
     blocks: int = 4
+    moments: int = 5
 
 
 @dataclass(frozen=True)

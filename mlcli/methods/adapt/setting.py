@@ -15,6 +15,7 @@ from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, seed_everything
 from mlcli.engine.training import Method, Plan
 from mlcli.engine.translators import Translator
+from mlcli.errors import UsageError
 from mlcli.methods.adapt.encoder import last_linear
 from mlcli.methods.adapt.recipes import Adaptation
 from mlcli.methods.adapt.selection import Candidates
@@ -50,6 +51,8 @@ class Setting:
         model = models.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
         if self.source.labels.ndim == 1:
             last_linear(model.network)
+        elif self.recipe.model != models.SEGMENTER:
+            raise UsageError(f"--model {self.recipe.model}: draws no masks; --task segment takes {models.SEGMENTER}")
         return model
 
     def cyclegan(self, generator: str | None, **values) -> CycleGAN:
@@ -80,10 +83,10 @@ class Setting:
         kind = Kind(self.source.channels)
         return translators.create(name, kind, kind, (self.source.size,) * 2, **options)
 
-    def plan(self, items: int, steps: int, batch_size: int) -> Plan:
+    def plan(self, items: int, steps: int, batch_size: int, option: str = "--batch-size") -> Plan:
         """`steps` steps over so many items, logged often enough for the guards, with figures at the candidates."""
         batch = min(batch_size, items)
-        self.processes.check_batch(batch)
+        self.processes.check_batch(batch, option)
         epochs = -(-steps // max(1, items // batch))
         moments = max(1, steps // self.recipe.candidates)
         return Plan(

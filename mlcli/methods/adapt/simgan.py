@@ -9,15 +9,16 @@ out of a buffer of earlier ones (history, section 2.3). R learns alone first, by
 each step of D is followed by K_g of R (algorithm 1). In the end a classifier learns from R(x) and the labels of x.
 
 The sums over patches and over pixels are both divided by the number of patches, so lambda is the paper's.
-Different here: the classifier learns from R as it was at each moment of the second half that is a candidate: one R
-gives all strokes the same width, and the 9 that it opens to a 4 it always opens, where several differ; on digits that
-is worth points. The translator of the run is the last. D is a PatchGAN with one strided layer and no norm, whose
-patches of 16 pixels are smaller than a digit of 28, and R has no tanh (networks/refiner.py). Of each picture that D is
-shown a coin decides whether it is an old one (HistoryPool), so half are in the mean. The K_g updates of R share a
-batch, a part for each (each of several processes cuts its own share). Adam in place of SGD, at a rate that falls to
-zero over the second half, and fewer steps alone: the paper has 1,000 of R and 200 of D. The regressor of the paper, of
-the direction of gaze, is a classifier here.
+Different here: the classifier learns from R as it was at each of `moments` steps of the second half. A single R makes
+all strokes alike wide, and a 9 that it opens to a 4 it always opens; others do not. The translator of the run is the
+last. D is a PatchGAN with one strided layer and no norm, whose patches of 16 pixels are smaller than a digit of 28, and
+R has no tanh (networks/refiner.py). Of each picture that D is shown a coin decides whether it is an old one
+(HistoryPool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
+cuts its own share). Adam in place of SGD, at a rate that falls to zero over the second half, and fewer steps alone: the
+paper has 1,000 of R and 200 of D. The regressor of the paper, of the direction of gaze, is a classifier here.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +48,19 @@ def adapt(setting: Setting) -> Adapted:
     method = SimGAN(setting)
     setting.fit(run, method, setting.plan(len(setting.source), method.steps, setting.recipe.batch_size))
     method.refiner.network.eval().requires_grad_(False)
-    refine, refined = translation_of(method.refiner, setting.runtime), []
-    for weights in method.moments.weights:  # the last of them is R as it is in the end
-        method.network.load_state_dict(weights)
-        refined.append(setting.source.mapped(refine))
-    model, candidates = source.train_and_select(setting, "adapted", Domain.joined(refined))
+    refine = translation_of(method.refiner, setting.runtime)
+    model, candidates = source.train_and_select(setting, "adapted", refined(setting.source, method, refine))
     stages = [setting.stage(name) for name in ("source", "refiner", "adapted")]
     return Adapted(f, model, candidates, stages, to_target=refine, translator=method.refiner)
+
+
+def refined(domain: Domain, method: "SimGAN", refine: Callable[[Tensor], Tensor]) -> Domain:
+    """The labelled pictures as each of the kept refiners makes them; the method is left with the last of these."""
+    parts = []
+    for weights in method.moments.weights:
+        method.network.load_state_dict(weights)
+        parts.append(domain.mapped(refine))
+    return Domain.joined(parts)
 
 
 class Moments:
@@ -90,14 +97,25 @@ class SimGAN:
         self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
         self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
         self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance(REMEDY)
-        self.loss, self.moments, self.done = LOSSES["non-saturating"], Moments(), 0
+        self.moments, self.loss = Moments(), LOSSES["non-saturating"]
         self.state = {"refiner": self.network, "discriminator": self.discriminator, "buffer": self.buffer}
-        self.state["moments"] = self.moments
         self.state |= {"refiner_adam": self.refiner_adam, "discriminator_adam": self.discriminator_adam}
+        self.state |= {"moments": self.moments}
+
+    @property
+    def alone(self) -> int:
+        """Steps before the game."""
+        return self.recipe.refiner_first + self.recipe.discriminator_first
 
     @property
     def steps(self) -> int:
-        return self.recipe.refiner_first + self.recipe.discriminator_first + self.recipe.steps
+        return self.alone + self.recipe.steps
+
+    @property
+    def kept(self) -> set[int]:
+        """After which steps R is kept for the classifier: evenly over the second half, the last one always."""
+        begin, count = max(self.steps // 2, self.alone), self.recipe.moments
+        return {begin - (begin - self.steps) * number // count for number in range(1, count + 1)}
 
     def _prepared(self, network):
         network = network.to(self.runtime.device, memory_format=self.runtime.memory_format)
@@ -117,16 +135,16 @@ class SimGAN:
         for optimizer in (self.refiner_adam, self.discriminator_adam):
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.lr * SCHEDULES["linear"](step, self.steps)
-        alone, both = self.recipe.refiner_first, self.recipe.refiner_first + self.recipe.discriminator_first
         figures = {}
-        if step < alone:
+        if step < self.recipe.refiner_first:
             figures |= self.update_refiner(x, adversarial=False)
         else:
-            if step >= both:
+            if step >= self.alone:
                 for part in x.chunk(self.recipe.refiner_steps):
                     figures |= self.update_refiner(part, adversarial=True)
             figures |= self.update_discriminator(x, y, step)
-        self.done = step + 1
+        if step + 1 in self.kept:
+            self.moments.add(self.network)
         return figures
 
     def update_refiner(self, x: Tensor, adversarial: bool) -> dict[str, Tensor]:
@@ -164,8 +182,6 @@ class SimGAN:
         return self.balance.warning(values) if "right" in values else ""
 
     def evaluate(self) -> dict[str, float]:
-        if 2 * self.done > self.steps:
-            self.moments.add(self.network)
         return {}
 
     def samples(self) -> dict[str, Tensor]:

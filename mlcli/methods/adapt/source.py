@@ -96,7 +96,9 @@ def shifted(pictures: Tensor, moves: Tensor) -> Tensor:
 
 
 def plan(setting: Setting, domain: Domain) -> Plan:
-    return setting.plan(len(domain), setting.recipe.source_steps, setting.recipe.source_batch_size)
+    return setting.plan(
+        len(domain), setting.recipe.source_steps, setting.recipe.source_batch_size, "--source-batch-size"
+    )
 
 
 def train(setting: Setting, name: str, domain: Domain) -> Model:

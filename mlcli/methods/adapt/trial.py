@@ -135,11 +135,13 @@ def _enlarged(pictures: Tensor, side: int = 64) -> Tensor:
 @torch.no_grad()
 def _features(setting: Setting, model: Model, pictures: Tensor) -> Tensor:
     """What comes into the last layer: (N, F), of a segmenter the mean over all places."""
+    means = []
     with penultimate(model.network) as caught:
         for part in pictures.split(PART):
             model(part.to(setting.runtime.device))
-    means = [values.flatten(2).mean(2) if values.ndim == 4 else values for values in caught]
-    return torch.cat(means).float().cpu()
+            values = caught.pop()
+            means.append((values.flatten(2).mean(2) if values.ndim == 4 else values).float().cpu())
+    return torch.cat(means)
 
 
 def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Domain | None) -> dict:

@@ -25,8 +25,8 @@ def new(tmp_path, **changes) -> SimGAN:
 
 
 def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, monkeypatch):
-    """Six steps evaluated at each third: the second and the third are of the second half, the last is R in the end."""
-    setting = shapes.setting(tmp_path, replace(SMALL, steps=3, candidates=3, source_steps=2, lr=0.05))
+    """Of eight steps two refiners are kept, of the sixth and of the last, which is R in the end."""
+    setting = shapes.setting(tmp_path, replace(SMALL, steps=5, moments=2, source_steps=2, lr=0.05))
     learned_from = []
     train = source.train_and_select
     monkeypatch.setattr(
@@ -36,14 +36,19 @@ def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, mon
     )
     adapted = simgan.adapt(setting)
     (refined,), own = learned_from, setting.source
-    pictures, count = refined.pictures.split(len(own)), len(refined) // len(own)
-    assert (
-        count >= 2
-        and torch.equal(refined.labels, own.labels.repeat(count))
-        and list(refined.paths) == own.paths * count
-    )
+    pictures = refined.pictures.split(len(own))
+    assert len(pictures) == 2 and torch.equal(refined.labels, own.labels.repeat(2))
+    assert list(refined.paths) == own.paths * 2
     assert torch.equal(pictures[-1], adapted.to_target(own.pictures)), "the last is the translator of the run"
     assert not torch.equal(pictures[0], pictures[-1]) and not torch.equal(pictures[-1], own.pictures)
+
+
+@pytest.mark.parametrize(
+    "steps, kept", [(8, {7, 8, 9, 10, 11}), (1, {4}), (57, {36, 42, 48, 54, 60})], ids=["few", "one", "many"]
+)
+def test_refiners_are_kept_from_the_second_half_of_the_game(steps, kept, tmp_path):
+    """Three steps are of one player alone: before these end R has learned nothing of the target."""
+    assert new(tmp_path, steps=steps).kept == kept
 
 
 def test_the_discriminator_judges_parts_of_a_picture(tmp_path):
