@@ -158,7 +158,7 @@ def test_make_adapts_from_drawn_digits_to_handwritten_ones(tmp_path):
     options = "--source-steps 250 --steps 2 --candidates 1 --max-target 60 --batch-size 40"
     small = {"METHOD": "adda", "DRAWN": 200, "ADAPT": options}
     make(tmp_path, small, "adapt")
-    result = json.loads((tmp_path / "adapted/adda/results.json").read_text())
+    result = json.loads((tmp_path / "adapted-a/adda/results.json").read_text())
     assert result["test_pictures"] == 500 and result["source_only"]["mean"] > 0.3
     assert not any("disagree" in words for words in result["guards"])
     assert "Nothing to be done" in make(tmp_path, small, "adapt")
