@@ -43,6 +43,7 @@ def run(
     than its picture is left alone, so what was interrupted goes on, and cron and make can call again and again.
     """
     import os
+    from itertools import takewhile
 
     from mlcli.commands._pictures import height_and_width, results
     from mlcli.commands._result import record, refuse_existing_folder, refuse_others
@@ -83,19 +84,19 @@ def run(
         images.write(y, b, bits=bits)
         images.write(x, a, bits=8 if make.value in inverses.FLAT else bits)
 
-    made, failures = 0, len(problems)
+    made, failures, done = 0, len(problems), 0
     with signals.noted() as caught, runtime.one_thread(), Progress(len(jobs), f"{output}", quiet=quiet) as bar:
-        for number, problem in decode(jobs, read=work, workers=workers):
+        # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
+        finished_jobs = decode(takewhile(lambda _: not caught, jobs), read=work, workers=workers)
+        for done, (_, problem) in enumerate(finished_jobs, 1):
             if isinstance(problem, ImageError):
                 failures += 1
                 bar.complain(problem)
             else:
                 made += 1
-            bar.to(number + 1)
-            if caught and number + 1 < len(jobs):
-                raise Interrupted(
-                    f"interrupted after {number + 1} of {len(jobs)} pictures; the same command goes on", caught[0]
-                )
+            bar.to(done)
+    if done < len(jobs):
+        raise Interrupted(f"interrupted after {done} of {len(jobs)} pictures; the same command goes on", caught[0])
     say(f"{output}: {made} pairs made, {len(places) - len(jobs)} up to date", quiet)
     if failures:
         raise typer.Exit(1)

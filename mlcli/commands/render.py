@@ -44,10 +44,12 @@ def run(
     """Draw labelled pictures: digits, or organs with their masks.
 
     digits: FOLDER/0 to FOLDER/9, in strokes of varied shape and slant, bright on dark: by a pen (look a) or in pale
-    hairlines (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two
-    scanners shows them. One seed gives both looks the same shapes, so that their appearance alone differs. Without
-    --fonts the pictures are the same on every machine.
+    hairlines (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two scanners shows them.
+    One seed gives both looks the same shapes, so that their appearance alone differs. Without --fonts the pictures are
+    the same on every machine.
     """
+    from itertools import takewhile
+
     from mlcli.commands._result import record, refuse_existing_folder
     from mlcli.engine import images, signals
     from mlcli.engine.decoding import decode
@@ -82,10 +84,13 @@ def run(
         draw, facts = organs, {"classes": phantoms.CLASSES}
     (output / RECORD).unlink(missing_ok=True)  # of pictures that are about to go
     with signals.noted() as caught, Progress(count, f"{output}", quiet=quiet) as bar:
-        for number, _ in decode(range(count), read=work, workers=workers):
-            bar.to(number + 1)
-            if caught and (done := number + 1) < count:
-                raise Interrupted(f"interrupted after {done} of {count} pictures; --overwrite begins anew", caught[0])
+        done = 0
+        # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
+        numbers = takewhile(lambda _: not caught, range(count))
+        for done, _ in enumerate(decode(numbers, read=work, workers=workers), 1):
+            bar.to(done)
+    if done < count:
+        raise Interrupted(f"interrupted after {done} of {count} pictures; --overwrite begins anew", caught[0])
     write_json(output / RECORD, record("render", options, **facts))
     say(f"{output}: {count} {what.value} of {side} pixels", quiet)
 
