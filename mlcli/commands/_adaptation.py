@@ -159,6 +159,9 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if flips := result.get("label_flip_rate"):
         judge = TITLES[flips["judge"]]
         found.append((f"labels flipped by the translation {flips['direction']}", f"{flips['mean']:.2%}, by {judge}"))
+    for row, scores in result.get("held_out", {}).items():
+        for seed, score in zip(result["seeds"], scores, strict=True):
+            found.append((f"held-out source pictures, seed {seed}, {TITLES[row]}", f"{score:.2%}"))
     for seed, chosen in zip(result["seeds"], result["selection"], strict=True):
         found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, by {chosen['criterion']}"))
     for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
@@ -218,9 +221,11 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
 
-    source = data.source.subset(options["max_source"], seed)
+    source, held_out = data.source.subset(options["max_source"], seed), None
+    if share := options.get("hold_out"):
+        source, held_out = source.split(share, seed)
     target = drawn(data.target, options, number)
-    return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit)
+    return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit, held_out)
 
 
 def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain":

@@ -49,6 +49,15 @@ def run(
     max_target: Annotated[
         int | None, typer.Option("--max-target", min=2, help="So many target pictures, drawn by the seed.")
     ] = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-out",
+            min=0,
+            max=1,
+            help="Share of SOURCE that nothing is learned from; the table has both models' figure on it.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs, each with the next seed.")] = 1,
     select: Annotated[
         Select | None,

@@ -15,7 +15,7 @@ from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.runtime import generator
 from mlcli.errors import DataError, ImageError
 
-SUBSET = 11  # purpose of the random stream
+SUBSET, HELD = 11, 23  # purposes of the random streams
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,14 @@ class Domain:
         if count is None or count >= len(self):
             return self
         return self.part(torch.randperm(len(self), generator=generator(seed, SUBSET))[:count].sort().values)
+
+    def split(self, share: float, seed: int) -> tuple["Domain", "Domain"]:
+        """(rest, held out): so large a share of the pictures, drawn by the seed. Raises DataError for 0 or all."""
+        count = round(share * len(self))
+        if not 0 < count < len(self):
+            raise DataError(f"{share:g} of {len(self)} pictures is {count}; hold out another share")
+        order = torch.randperm(len(self), generator=generator(seed, HELD))
+        return self.part(order[count:].sort().values), self.part(order[:count].sort().values)
 
     def digest(self) -> str:
         """SHA-256 over the pixels in their order and the labels that are known, whatever the files are called."""

@@ -15,10 +15,16 @@ seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to
 from digits that look like MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
 direction the command, source only and adapted, what is to be reached, and the seconds. A run that is there already is
 gone on with. What follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
+
+With --choose no test set is read: each run of the row is tried with the options of CHOICES, with seeds that are in no
+figure and a tenth of the source held out. It prints what both models make of that tenth and the criterion of the
+adapted model's answers for the unlabelled target, means over the seeds, and names the options with the best criterion
+among those with which the adapted model is right on nine tenths of what was held out.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -55,6 +61,16 @@ ROWS = {
     ],
 }
 
+# row -> options to choose among, the first being the defaults
+CHOICES = {
+    "adda": [[], ["--shift", "0"], ["--steps", "2500"]],
+    "cycada": [[], ["--steps", "1000"]],
+    "seuda": [[], ["--semantic", "0"]],
+    "simgan": [[], ["--regularisation", "0.2"], ["--history", "0"]],
+    "mnist-m": [[], ["--steps", "2500"]],
+}
+CHOOSING, SOUND = 100, 0.9  # the first seed; what an adapted model must reach on source pictures that were held out
+
 
 def blend(mnist: Path, photos: Path, output: Path) -> None:
     """MNIST-M (Ganin et al. 2016): |patch - digit| with a patch of a photograph for each digit, in colour."""
@@ -70,6 +86,32 @@ def blend(mnist: Path, photos: Path, output: Path) -> None:
             images.write((patch - digit).abs().to(torch.uint8), place, flush=False)
 
 
+def adapt(words: list) -> dict:
+    """The result of `mlcli adapt` with these words."""
+    command = [sys.executable, "-m", "mlcli.cli", "adapt", *map(str, words), "--resume", "--format", "json"]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def choose(row: str, name: str, words: list, output: Path) -> None:
+    """Try the options of a row without any label of the target and say which to take."""
+    criteria = {}
+    for options in CHOICES[row]:
+        title, began = " ".join(options) or "defaults", time.monotonic()
+        folder = output / "choosing" / "-".join([name, *(word.strip("-") for word in options)])
+        held_out = ["--hold-out", "0.1", "--select", "im", "--seed", CHOOSING, "-o", folder]
+        result = adapt([*words, *options, *held_out])
+        best = [max(each["score"] for each in selection["candidates"]) for selection in result["selection"]]
+        held = {model: statistics.mean(runs) for model, runs in result["held_out"].items()}
+        print(
+            f"{name}, {title}: criterion {statistics.mean(best):.4f} {[round(each, 4) for each in best]}; held-out "
+            f"source {held['source_only']:.2%}, adapted {held['adapted']:.2%}; {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
+        if held["adapted"] >= SOUND:
+            criteria[title] = statistics.mean(best)
+    print(f"  to be taken: {max(criteria, key=criteria.get) if criteria else 'none'}", flush=True)
+
+
 def main() -> None:
     own, passed = sys.argv[1:], []
     if "--" in own:
@@ -81,6 +123,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="photographs for mnist-m, such as bsds_train")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--choose", action="store_true", help="choose options, without labels of the target")
     options = parser.parse_args(own)
     if options.row == "mnist-m" and not (options.data / "mnist-m").exists():
         blend(options.data / "mnist", options.photos, options.data / "mnist-m.part")
@@ -88,16 +131,16 @@ def main() -> None:
     for name, source, target, extra, bar in ROWS[options.row]:
         if options.only and name != options.only:
             continue
-        method = name.split("-")[0]
         sets = [options.data / source / "train", options.data / target / "train"]
         sets[0] = sets[0] if sets[0].exists() else options.data / source
-        command = ["mlcli", "adapt", "--method", method, *sets, "--test", options.data / target / "test"]
-        command += ["-o", options.output / name, "--seeds", options.seeds, *extra, *passed]
-        words = [*map(str, command), "--resume", "--format", "json"]
+        words = ["--method", name.split("-")[0], *sets, "--seeds", options.seeds, *extra, *passed]
+        if options.choose:
+            choose(options.row, name, [word for word in words if word != "--target-labels"], options.output)
+            continue
+        words += ["--test", options.data / target / "test", "-o", options.output / name]
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "mlcli.cli", *words[1:]], stdout=subprocess.PIPE, check=True)
-        result = json.loads(done.stdout)
-        print(" ".join(words))
+        result = adapt(words)
+        print("mlcli adapt", *words, "--resume", "--format", "json")
         for row, entry in result.items():
             if isinstance(entry, dict) and "interval" in entry:
                 spread = "" if entry["sd"] is None else f" +- {100 * entry['sd']:.1f}"

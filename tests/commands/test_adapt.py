@@ -10,6 +10,9 @@ import torch
 from PIL import Image
 
 from mlcli.engine import models, translators
+from mlcli.engine.domains import Domain
+from mlcli.engine.folders import ClassFolder
+from mlcli.engine.picture_set import PictureSet
 from mlcli.methods.adapt import METHODS
 from mlcli.methods.adapt.adda import ADDA
 from mlcli.methods.adapt.source import Labelled
@@ -111,6 +114,36 @@ def test_other_labels_of_the_source_are_other_data(data, tmp_path):
     (tmp_path / "source/cross").rename(tmp_path / "source/across")
     (tmp_path / "source/other").rename(tmp_path / "source/cross")
     assert "the source data have changed" in mlcli(*words, "--resume", status=1).stderr
+
+
+def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
+    """Wrong labels on it change the figure on it, and no byte of what is learned."""
+    source, run = tmp_path / "source", tmp_path / "run"
+    shapes.write(source, 60, 3, target=True)  # noisy, so that no two pictures are equal
+    words = ["adapt", "--method", "adda", source, data / "target", *QUICK, "--source-steps", 100, "--hold-out", 0.25]
+    mlcli(*words, "-o", run)
+    figures = json.loads((run / "results.json").read_text())["held_out"]
+    folder = ClassFolder.open(source)
+    pictures = PictureSet.load(folder.paths, folder.labels, size=16, channels=3)
+    held = Domain.classified(source, pictures, labelled=True).in_order().split(0.25, 0)[1]
+    for path in held.paths:
+        place = tmp_path / "held" / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    for row, stage in (("source_only", "source"), ("adapted", "adapted")):
+        classify = ["classify", "--model", run / "seed-0" / stage, tmp_path / "held", "--evaluate", "--format", "json"]
+        said = json.loads(mlcli(*classify, "--precision", "fp32").stdout)["accuracy"]
+        assert figures[row] == [pytest.approx(said)]
+    assert figures["source_only"][0] > 0.8
+
+    for path in held.paths:
+        other = folder.classes[(folder.classes.index(path.parent.name) + 1) % len(folder.classes)]
+        path.rename(source / other / f"moved-{path.name}")
+    mlcli(*words, "-o", tmp_path / "wrong")
+    assert json.loads((tmp_path / "wrong/results.json").read_text())["held_out"]["source_only"][0] < 0.2
+    assert files(tmp_path / "wrong") == files(run)
+    assert "was begun with hold_out 0.25" in mlcli(*words, "--hold-out", 0.5, "-o", run, "--resume", status=2).stderr
+    assert "another share" in mlcli(*words, "--hold-out", 0.001, "-o", tmp_path / "none", status=1).stderr
 
 
 def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):

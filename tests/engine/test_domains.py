@@ -37,6 +37,18 @@ def test_subsets_go_by_the_seed_alone():
     assert whole.subset(None, 1) is whole and whole.subset(99, 1) is whole
 
 
+def test_a_share_is_held_out_by_the_seed():
+    whole = some()
+    rest, held = whole.split(0.25, 1)
+    assert len(held) == 3 and sorted(rest.labels.tolist() + held.labels.tolist()) == list(range(12))
+    assert all(torch.equal(part.pictures, whole.pictures[part.labels]) for part in (rest, held))
+    assert torch.equal(held.labels, whole.split(0.25, 1)[1].labels)
+    assert any(not torch.equal(held.labels, whole.split(0.25, seed)[1].labels) for seed in (2, 3))
+    for share in (0.01, 0.99):
+        with pytest.raises(DataError, match="hold out another share"):
+            whole.split(share, 1)
+
+
 def test_an_index_shows_the_same_picture_of_a_and_a_drawn_one_of_b():
     a, b = some(4), some(9, 1)
     both = Unpaired(a, b)

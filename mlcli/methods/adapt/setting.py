@@ -31,7 +31,8 @@ REMEDY = "fewer --steps or a lower --lr"  # where a discriminator has won or los
 class Setting:
     """One run of a method with one seed.
 
-    source: labelled.  target: without labels, in an order that does not depend on them.
+    source: labelled.  target: without labels, in an order that does not depend on them.  held_out: of the source,
+    labelled; nothing is learned from it.
     stage: the run folder of a stage by name.  fit: trains a stage in its folder, or goes on with it.
     """
 
@@ -44,6 +45,7 @@ class Setting:
     processes: Processes
     stage: Callable[[str], Run]
     fit: Callable[[Run, Method, Plan], None]
+    held_out: Domain | None = None
 
     def new_model(self) -> Model:
         """A model with random weights, the same at each call. Raises UsageError where the network cannot serve."""

@@ -23,12 +23,16 @@ ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 
 @dataclass
 class Trial:
-    """One seed. called: for each row of the table the classes or masks that the test pictures are called."""
+    """One seed. called: for each row of the table the classes or masks that the test pictures are called.
+
+    held_out: the mean score of both models on the source's held-out pictures.
+    """
 
     seed: int
     called: dict[str, Tensor] = field(default_factory=dict)
     selection: dict = field(default_factory=dict)
     label_flips: dict | None = None
+    held_out: dict | None = None
     guards: list[str] = field(default_factory=list)
     pictures: dict[str, Tensor] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
@@ -50,6 +54,7 @@ def measure(setting: Setting, adapted: Adapted, test: Domain | None, supervised:
         "candidates": [{"step": step, "score": score} for step, score in sorted(candidates.scores.items())],
     }
     trial.label_flips = _flips(setting, adapted, supervised)
+    trial.held_out = _held_out(setting, adapted)
     trial.guards = _guards(setting, adapted)
     trial.pictures = _pictures(setting, adapted)
     return trial
@@ -90,6 +95,22 @@ def _flips(setting: Setting, adapted: Adapted, supervised: Model | None) -> dict
     called = _called(setting, adapted.source_only if adapted.to_source else judge, translate(pictures))
     name = "target_supervised" if supervised else "source_only"
     return {"judge": name, "direction": direction, "rate": (called != known).double().mean().item()}
+
+
+def _held_out(setting: Setting, adapted: Adapted) -> dict | None:
+    """What both models make of source pictures that nothing was learned from.
+
+    With the target's labels unknown, this and the criterion are what options can be chosen by. The adapted model,
+    which is of the target, sees their translations where the method makes them.
+    """
+    if (held := setting.held_out) is None:
+        return None
+    seen = {"source_only": (adapted.source_only, held.pictures)}
+    seen["adapted"] = adapted.model, adapted.to_target(held.pictures) if adapted.to_target else held.pictures
+    return {
+        name: evidence.scores(_called(setting, model, pictures), held.labels, len(setting.classes)).mean().item()
+        for name, (model, pictures) in seen.items()
+    }
 
 
 def _guards(setting: Setting, adapted: Adapted) -> list[str]:
@@ -166,6 +187,8 @@ def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Dom
         rates = [trial.label_flips["rate"] for trial in trials]
         told = {name: trials[0].label_flips[name] for name in ("judge", "direction")}
         whole["label_flip_rate"] = {**told, "mean": sum(rates) / len(rates), "runs": rates}
+    if all(trial.held_out for trial in trials):
+        whole["held_out"] = {name: [trial.held_out[name] for trial in trials] for name in trials[0].held_out}
     whole["selection"] = [trial.selection for trial in trials]
     for name in trials[0].facts:
         whole[name] = [trial.facts[name] for trial in trials]

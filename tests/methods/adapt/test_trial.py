@@ -10,7 +10,7 @@ from mlcli.engine import models
 from mlcli.engine.domains import Domain
 from mlcli.engine.runtime import Runtime
 from mlcli.methods.adapt.setting import Adapted
-from mlcli.methods.adapt.trial import _flips
+from mlcli.methods.adapt.trial import _flips, _held_out
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 
@@ -71,3 +71,13 @@ def test_a_translation_to_the_source_is_judged_by_what_the_target_was():
 def test_no_translation_no_flips():
     source = dark_and_bright([0, 1])
     assert flips(adapted(by_brightness()), None, source, source) is None
+
+
+def test_held_out_pictures_are_seen_as_they_are_and_as_their_translations():
+    held = dark_and_bright([0, 1, 0, 1, 1])
+    setting = SimpleNamespace(held_out=held, classes=("dark", "bright"), runtime=FP32)
+    assert _held_out(setting, adapted(by_brightness())) == {"source_only": 1.0, "adapted": 1.0}
+    told = _held_out(setting, adapted(by_brightness(), to_target=inverting(2)))
+    assert told == {"source_only": 1.0, "adapted": pytest.approx(3 / 5)}
+    setting.held_out = None
+    assert _held_out(setting, adapted(by_brightness())) is None
