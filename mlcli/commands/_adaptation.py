@@ -20,6 +20,7 @@ TITLES = {
     "last": "  its last step",
     "best_possible": "  best step, chosen with the test labels",
     "target_supervised": "trained on target labels",
+    "held_out": "source only, held-out source pictures",
 }
 
 
@@ -157,13 +158,14 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
             only = f"{test['first_alone']} better before, {test['second_alone']} better after"
             found.append((f"{words}, seed {seed}", f"{only}, p = {test['p']:.2g}"))
     if flips := result.get("label_flip_rate"):
-        judge = TITLES[flips["judge"]]
-        found.append((f"labels flipped by the translation {flips['direction']}", f"{flips['mean']:.2%}, by {judge}"))
-    for row, scores in result.get("held_out", {}).items():
-        for seed, score in zip(result["seeds"], scores, strict=True):
-            found.append((f"held-out source pictures, seed {seed}, {TITLES[row]}", f"{score:.2%}"))
+        # the source model, of what it does not know, says only what the translation changes for it
+        known = flips["judge"] == "target_supervised"
+        words = "labels flipped" if known else "answers of the source model changed"
+        found.append((f"{words} by the translation {flips['direction']}", f"{flips['mean']:.2%}"))
     for seed, chosen in zip(result["seeds"], result["selection"], strict=True):
-        found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, by {chosen['criterion']}"))
+        score = next(each["score"] for each in chosen["candidates"] if each["step"] == chosen["chosen"])
+        by = "the last" if chosen["criterion"] == "last" else f"by {chosen['criterion']}, {score:.4f}"
+        found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, {by}"))
     for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
         same = "unchanged" if value["before"] == value["after"] else "CHANGED"
         found.append((f"source model, seed {seed}", f"{same}, sha256 {value['after'][:16]}"))
@@ -194,8 +196,11 @@ def report_tables(result: Mapping[str, Any]) -> list[tuple]:
     """The tables of report.html."""
     guards = [(words,) for words in result["guards"]] or [("nothing to be said",)]
     tables = [("Guards", ("",), guards), ("Beside it", ("", ""), facts(result))]
+    header, lines = figures(result)
+    if lines:
+        tables.insert(0, ("Result", header, lines))
     if "per_class" in result:
-        tables = [("Result", *figures(result)), *tables, ("Classes", *per_class(result))]
+        tables.append(("Classes", *per_class(result)))
     return tables
 
 
@@ -217,12 +222,12 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     def fit(run: Run, method, plan) -> None:
         if processes.main:
             config = {"method": options["method"], "stage": run.folder.name, "seed": seed}
-            _training.start(run, "adapt", config, {}, resume=True)
+            _training.start(run, "adapt (a stage of the run in ../..)", config, {}, resume=True)
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
 
     source, held_out = data.source.subset(options["max_source"], seed), None
-    if share := options.get("hold_out"):
+    if (share := options.get("hold_out")) is not None:
         source, held_out = source.split(share, seed)
     target = drawn(data.target, options, number)
     return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit, held_out)

@@ -55,7 +55,7 @@ def run(
             "--hold-out",
             min=0,
             max=1,
-            help="Share of SOURCE that nothing is learned from; the table has both models' figure on it.",
+            help="Share of SOURCE that nothing is learned from; the table has source only on it.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs, each with the next seed.")] = 1,
@@ -102,6 +102,7 @@ def run(
         Stage | None, typer.Option("--stage", help="cycada: pixel, feature, or both (default), one after the other.")
     ] = None,
     pixel_steps: Annotated[int | None, typer.Option("--pixel-steps", min=1, help="cycada: of the pixel stage.")] = None,
+    pixel_lr: Annotated[float | None, typer.Option("--pixel-lr", min=0, help="cycada: of the pixel stage.")] = None,
     cycle: Annotated[
         float | None, typer.Option("--cycle", min=0, help="cycada, seuda: weight of the way there and back.")
     ] = None,
@@ -147,7 +148,7 @@ def run(
     entry, recipe = METHODS[options["method"]], shared.recipe(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
-    for name in ("generator", "pixel_steps") if options["stage"] == "feature" else ():
+    for name in ("generator", "pixel_steps", "pixel_lr") if options["stage"] == "feature" else ():
         if context.get_parameter_source(name).name != "DEFAULT":
             raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
     data = shared.read(options, recipe, workers=workers, processes=processes, quiet=quiet)

@@ -122,7 +122,11 @@ def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
     shapes.write(source, 60, 3, target=True)  # noisy, so that no two pictures are equal
     words = ["adapt", "--method", "adda", source, data / "target", *QUICK, "--source-steps", 100, "--hold-out", 0.25]
     mlcli(*words, "-o", run)
-    figures = json.loads((run / "results.json").read_text())["held_out"]
+    result = json.loads((run / "results.json").read_text())
+    assert (
+        result["held_out_pictures"] == 15
+        and "source only, held-out source pictures" in (run / "report.html").read_text()
+    )
     folder = ClassFolder.open(source)
     pictures = PictureSet.load(folder.paths, folder.labels, size=16, channels=3)
     held = Domain.classified(source, pictures, labelled=True).in_order().split(0.25, 0)[1]
@@ -130,20 +134,19 @@ def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
         place = tmp_path / "held" / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    for row, stage in (("source_only", "source"), ("adapted", "adapted")):
-        classify = ["classify", "--model", run / "seed-0" / stage, tmp_path / "held", "--evaluate", "--format", "json"]
-        said = json.loads(mlcli(*classify, "--precision", "fp32").stdout)["accuracy"]
-        assert figures[row] == [pytest.approx(said)]
-    assert figures["source_only"][0] > 0.8
+    classify = ["classify", "--model", run / "seed-0/source", tmp_path / "held", "--evaluate", "--format", "json"]
+    said = json.loads(mlcli(*classify, "--precision", "fp32").stdout)["accuracy"]
+    assert result["held_out"]["runs"] == [pytest.approx(said)] and said > 0.8
 
     for path in held.paths:
         other = folder.classes[(folder.classes.index(path.parent.name) + 1) % len(folder.classes)]
         path.rename(source / other / f"moved-{path.name}")
     mlcli(*words, "-o", tmp_path / "wrong")
-    assert json.loads((tmp_path / "wrong/results.json").read_text())["held_out"]["source_only"][0] < 0.2
+    assert json.loads((tmp_path / "wrong/results.json").read_text())["held_out"]["mean"] < 0.2
     assert files(tmp_path / "wrong") == files(run)
     assert "was begun with hold_out 0.25" in mlcli(*words, "--hold-out", 0.5, "-o", run, "--resume", status=2).stderr
-    assert "another share" in mlcli(*words, "--hold-out", 0.001, "-o", tmp_path / "none", status=1).stderr
+    for share in (0, 0.001):
+        assert "another share" in mlcli(*words, "--hold-out", share, "-o", tmp_path / "none", status=1).stderr
 
 
 def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):
@@ -268,9 +271,12 @@ def test_segmentation(tmp_path):
         shapes.write_masks(tmp_path / part, count, ord(part[0]), target)
     words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
     words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
+    words += ["--hold-out", 0.25]
     result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
     assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
     assert result["per_class"]["adapted"].keys() == {"class 1"}
+    low, high = result["held_out"]["interval"]
+    assert result["held_out_pictures"] == 10 and 0.5 < low < result["held_out"]["mean"] < high
     (plane,) = (tmp_path / "run").rglob("*domains-before-and-after*.png")
     colours = {colour for _, colour in Image.open(plane).convert("RGB").getcolors(1 << 16)}
     assert len(colours) == 4, "white, the line between the panels, and a colour for each domain"
@@ -280,6 +286,7 @@ def test_segmentation(tmp_path):
     words[words.index(tmp_path / "run")] = tmp_path / "bare"
     bare = json.loads(mlcli(*words, "--source-steps", 60).stdout)
     assert bare["adapted"] == result["adapted"]
+    assert files(tmp_path / "bare").items() <= files(tmp_path / "run").items(), "masks of the target change nothing"
     error = mlcli("classify", "--model", tmp_path / "run", tmp_path / "test" / "images", status=1).stderr
     assert "holds a segmenter" in error
 
@@ -334,6 +341,12 @@ def test_a_refiner_is_a_translator(data, tmp_path):
 def test_mistakes_are_said(options, message, data, tmp_path):
     result = adapt(data, tmp_path / "run", *options, status=2)
     assert message in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_stage_is_not_gone_on_with_alone(data, tmp_path):
+    adapt(data, tmp_path / "run")
+    said = adapt(data, tmp_path / "run/seed-0/adapted", "--resume", status=2).stderr
+    assert "a run of `mlcli adapt (a stage of the run in ../..)`" in said
 
 
 def test_a_test_set_with_an_unknown_class_is_refused_before_any_training(data, tmp_path):

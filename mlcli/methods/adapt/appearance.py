@@ -14,7 +14,8 @@ def disagreements(source: Tensor, target: Tensor) -> list[str]:
     found, domains = [], [each[:: max(1, len(each) // SHOWN)].float() / 255 for each in (source, target)]
     spans = [_span(pictures) for pictures in domains]
     lengths = [high - low for low, high in spans]
-    if min(lengths) < RANGE * max(lengths):
+    (lows, highs) = zip(*spans, strict=True)
+    if min(highs) - max(lows) < RANGE * (max(highs) - min(lows)):  # what they share of what they span together
         words = " and ".join(f"{low:.2f} to {high:.2f}" for low, high in spans)
         found.append(
             f"value ranges disagree: source and target pictures span {words} (of 0 to 1). Bring both to one scale first"

@@ -24,10 +24,9 @@ from torch import Tensor
 from mlcli.engine.domains import Unpaired
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import seed_everything
-from mlcli.engine.training import Plan
 from mlcli.methods.adapt import source
 from mlcli.methods.adapt.adda import confuse
-from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, translation_of
+from mlcli.methods.adapt.setting import REMEDIES, Adapted, Setting, translation_of
 from mlcli.methods.cyclegan import CycleGAN
 from mlcli.methods.translation import Balance
 
@@ -66,19 +65,7 @@ def translated(setting: Setting, f: Model) -> "PixelStage":
     recipe = setting.recipe
     seed_everything(setting.seed, TRANSLATORS)
     method = PixelStage(setting, f)
-    data, batch = method.data, min(recipe.pixel_batch, len(method.data))
-    epochs = -(-recipe.pixel_steps // max(1, len(data) // batch))
-    setting.processes.check_batch(batch, "the pixel stage")
-    every = max(1, recipe.pixel_steps // 4)
-    plan = Plan(
-        len(data),
-        batch,
-        epochs,
-        setting.seed,
-        max_steps=recipe.pixel_steps,
-        sample_every=every,
-        evaluate_every=every,
-    )
+    plan = setting.plan(len(method.data), recipe.pixel_steps, recipe.pixel_batch, "the pixel stage")
     setting.fit(setting.stage("translator"), method, plan)
     for network in method.generators.values():
         network.eval().requires_grad_(False)
@@ -100,7 +87,7 @@ class PixelStage(CycleGAN):
         )
         data = Unpaired(setting.source, setting.target)
         super().__init__(data, recipe, own.pixel_steps, setting.runtime, setting.processes)
-        self.f, self.semantic, self.balance = f, own.semantic, Balance(REMEDY)
+        self.f, self.semantic, self.balance = f, own.semantic, Balance(REMEDIES["translator"])
 
     def generate(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         terms, made = super().generate(a, b)

@@ -109,23 +109,21 @@ def gap_closed(result: Mapping) -> float | None:
 # ------------------------------------------------------------------------------------------------- guards
 
 
-def collapse(before: Tensor, after: Tensor) -> str:
-    """Whether the answers for target pictures have fallen onto few classes. before, after: classes (N,) or masks.
+def collapse(before: Tensor, after: Tensor, source: Tensor) -> str:
+    """Whether the answers for target pictures have fallen onto few classes.
 
-    Measured by exp(H) of the shares of the classes, their effective number: too few after, and fewer than before.
+    before, after: what both models call them, classes (N,) or masks.  source: the labels of the source, such too.
+    Measured by exp(H) of the shares of the classes, their effective number: too few for what they were before, or for
+    the classes of the source, where the source model's answers have themselves fallen onto few.
     """
-    count = int(max(before.max(), after.max())) + 1
-    effective, shares = [], []
-    for called in (before, after):
-        share = called.flatten().bincount(minlength=count).double() / called.numel()
-        effective.append(torch.exp(-torch.xlogy(share, share).sum()).item())
-        shares.append(share)
-    if effective[1] < 0.6 * effective[0]:
-        largest = shares[1].max().item()
+    count = int(max(each.max() for each in (before, after, source))) + 1
+    shares = [each.flatten().bincount(minlength=count).double() / each.numel() for each in (before, after, source)]
+    was, now, known = (torch.exp(-torch.xlogy(share, share).sum()).item() for share in shares)
+    if now < 0.6 * was or now <= 0.5 * known:
         return (
-            f"the adapted model calls the target pictures by about {effective[1]:.1f} classes, before it was "
-            f"{effective[0]:.1f} (one class alone now has {largest:.0%}): its predictions collapse; adapt for fewer "
-            "--steps or with a lower --lr"
+            f"the adapted model calls the target pictures by about {now:.1f} classes, before it was {was:.1f}, and the "
+            f"source has {known:.1f} (one class alone now has {shares[1].max().item():.0%}): its predictions collapse; "
+            "adapt for fewer --steps or with a lower --lr"
         )
     return ""
 

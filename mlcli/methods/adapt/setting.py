@@ -24,7 +24,9 @@ from mlcli.methods.recipes import CycleGAN
 from mlcli.methods.translate import translate
 from mlcli.methods.translation import Balance
 
-REMEDY = "fewer --steps or a lower --lr"  # where a discriminator has won or lost
+# Where a discriminator has won or lost for good, by the stage; CyCADA's pixel stage has options of its own
+REMEDY = "fewer --steps or a lower --lr"
+REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
 
 
 @dataclass

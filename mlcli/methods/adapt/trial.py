@@ -14,7 +14,7 @@ from mlcli.engine.models import Model
 from mlcli.methods import translation
 from mlcli.methods.adapt import evidence, projection
 from mlcli.methods.adapt.encoder import penultimate
-from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers
+from mlcli.methods.adapt.setting import REMEDIES, REMEDY, Adapted, Setting, answers
 
 POINTS, SHOWN, JUDGED = 400, 10, 2000
 PART = 100  # pictures at a time
@@ -25,14 +25,14 @@ ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 class Trial:
     """One seed. called: for each row of the table the classes or masks that the test pictures are called.
 
-    held_out: the mean score of both models on the source's held-out pictures.
+    held_out: the scores of the source model on pictures that were held out.
     """
 
     seed: int
     called: dict[str, Tensor] = field(default_factory=dict)
     selection: dict = field(default_factory=dict)
     label_flips: dict | None = None
-    held_out: dict | None = None
+    held_out: Tensor | None = None
     guards: list[str] = field(default_factory=list)
     pictures: dict[str, Tensor] = field(default_factory=dict)
     facts: dict = field(default_factory=dict)
@@ -97,20 +97,17 @@ def _flips(setting: Setting, adapted: Adapted, supervised: Model | None) -> dict
     return {"judge": name, "direction": direction, "rate": (called != known).double().mean().item()}
 
 
-def _held_out(setting: Setting, adapted: Adapted) -> dict | None:
-    """What both models make of source pictures that nothing was learned from.
+def _held_out(setting: Setting, adapted: Adapted) -> Tensor | None:
+    """Scores (N,) of the source model on source pictures that nothing was learned from.
 
-    With the target's labels unknown, this and the criterion are what options can be chosen by. The adapted model,
-    which is of the target, sees their translations where the method makes them.
+    What shows, without a label of the target, whether it has learned its own domain. Of the adapted model they show
+    little: ADDA's forgets the source, and CyCADA's and SimGAN's have learned from such translations with these labels,
+    even were each a picture of another class.
     """
     if (held := setting.held_out) is None:
         return None
-    seen = {"source_only": (adapted.source_only, held.pictures)}
-    seen["adapted"] = adapted.model, adapted.to_target(held.pictures) if adapted.to_target else held.pictures
-    return {
-        name: evidence.scores(_called(setting, model, pictures), held.labels, len(setting.classes)).mean().item()
-        for name, (model, pictures) in seen.items()
-    }
+    called = _called(setting, adapted.source_only, held.pictures)
+    return evidence.scores(called, held.labels, len(setting.classes))
 
 
 def _guards(setting: Setting, adapted: Adapted) -> list[str]:
@@ -118,11 +115,11 @@ def _guards(setting: Setting, adapted: Adapted) -> list[str]:
     found = []
     for run in adapted.stages:
         lines = [line for line in run.metrics() if any(name.endswith("right") for name in line)]
-        balance = translation.Balance(REMEDY)
+        balance = translation.Balance(REMEDIES.get(run.folder.name, REMEDY))
         found += [f"{run.folder.name}: {words}" for line in lines if (words := balance.warning(line))]
     pictures = setting.target.pictures[:JUDGED]
     before, after = (_called(setting, model, pictures) for model in (adapted.source_only, adapted.model))
-    found += [words] if (words := evidence.collapse(before, after)) else []
+    found += [words] if (words := evidence.collapse(before, after, setting.source.labels)) else []
     return found
 
 
@@ -187,8 +184,9 @@ def result(trials: Sequence[Trial], task: str, classes: Sequence[str], test: Dom
         rates = [trial.label_flips["rate"] for trial in trials]
         told = {name: trials[0].label_flips[name] for name in ("judge", "direction")}
         whole["label_flip_rate"] = {**told, "mean": sum(rates) / len(rates), "runs": rates}
-    if all(trial.held_out for trial in trials):
-        whole["held_out"] = {name: [trial.held_out[name] for trial in trials] for name in trials[0].held_out}
+    if trials[0].held_out is not None:
+        whole["held_out_pictures"] = len(trials[0].held_out)
+        whole["held_out"] = evidence.figure([trial.held_out for trial in trials], task)
     whole["selection"] = [trial.selection for trial in trials]
     for name in trials[0].facts:
         whole[name] = [trial.facts[name] for trial in trials]

@@ -65,8 +65,15 @@ def test_the_gap_that_is_closed():
 
 def test_a_guard_against_collapse_fires_on_one_class_and_not_on_all():
     even, one = torch.arange(100) % 10, torch.zeros(100, dtype=torch.long)
-    assert "collapse" in evidence.collapse(even, one) and "100%" in evidence.collapse(even, one)
-    assert not evidence.collapse(even, even) and not evidence.collapse(one, even)
+    assert "collapse" in evidence.collapse(even, one, even) and "100%" in evidence.collapse(even, one, even)
+    assert not evidence.collapse(even, even, even) and not evidence.collapse(one, even, even)
+
+
+def test_a_guard_against_collapse_fires_where_the_source_model_was_near_it_too():
+    two, poor = torch.arange(100) % 2, (torch.arange(100) < 10).long()
+    assert "before it was 1.4, and the source has 2.0" in evidence.collapse(poor, torch.zeros_like(poor), two)
+    assert not evidence.collapse(poor, poor, two)
+    assert not evidence.collapse(poor, poor, poor), "a source of one frequent class has such a target"
 
 
 def test_a_guard_says_when_it_is_worse_than_source_only():
@@ -95,6 +102,10 @@ def looks() -> torch.Tensor:
     [
         (lambda x: 255 - x, "polarity disagrees: the source shows bright things on a dark ground, the target dark"),
         (lambda x: x // 3, "value ranges disagree: source and target pictures span 0.00 to 1.00 and 0.00 to 0.33"),
+        (
+            lambda x: x // 3 + 170,
+            "value ranges disagree: source and target pictures span 0.00 to 1.00 and 0.67 to 1.00",
+        ),
         (lambda x: x * torch.tensor([1, 1, 0])[:, None, None], "channels disagree: source pictures are in gray"),
     ],
 )
@@ -106,6 +117,12 @@ def test_domains_that_disagree(change, words):
 def test_domains_that_agree_are_left_alone():
     darker = (looks().float() * 0.8 + 20).to(torch.uint8)
     assert appearance.disagreements(looks(), darker) == []
+
+
+def test_ranges_of_equal_length_that_lie_apart_disagree():
+    dark, bright = ((looks().float() * 0.55 + low).to(torch.uint8) for low in (0, 114))
+    (said,) = appearance.disagreements(dark, bright)
+    assert "span 0.00 to 0.55 and 0.45 to 1.00" in said
 
 
 def test_principal_components_of_a_line():
