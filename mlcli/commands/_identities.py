@@ -27,7 +27,9 @@ def read_identities(data: str, says: bool = True, seen: Set[bytes] = frozenset()
     if single:
         more = f" and {len(single) - 3} more" if len(single) > 3 else ""
         names = ", ".join(single[:3])
-        copies.append(DataError(f"{data}: one picture alone of {names}{more}; compared with other identities only"))
+        copies.append(
+            DataError(f"{data}: one picture alone of {names}{more}; there is no second one to compare it with")
+        )
     for problem in (*problems, *copies) if says else ():
         complain(problem)
     if several < 2:

@@ -24,11 +24,10 @@ from mlcli.errors import DataError, Interrupted, RunError, UsageError
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
-# What may be said anew of a run that goes on, and is then written into its config: seeds, of which more leave the first
-# ones as they are, and what is measured in the end, of which nothing is learned.
-LATER = ("seeds", "test", "probe", "labels", "val")
+# What may be said anew of a run of a command that goes on, and is then written into its config: seeds, of which more
+# leave the first ones as they are, and what is measured in the end, of which nothing is learned.
+LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
 MEASURED = ("test", "probe")
-FREE |= set(LATER)
 
 
 def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
@@ -59,7 +58,7 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
     for key, value in given.items():
         if context.get_parameter_source(key).name == "DEFAULT":  # by name: Typer has its own copy of the enumeration
             continue
-        if key not in FREE and options.get(key) != value:
+        if key not in FREE and key not in LATER.get(command, ()) and options.get(key) != value:
             raise UsageError(
                 f"{output}: was begun with {key} {options.get(key)}, the command line says {value}; leave the option "
                 "out to resume, or begin another run"
@@ -85,7 +84,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
                     f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} pictures "
                     f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
                 )
-        said = {name: options[name] for name in LATER if name in options}
+        said = {name: options[name] for name in LATER.get(command, ()) if name in options}
         grown = {**config, "options": config["options"] | said, "data": {**stored, **data}}
         if grown != config:
             write_json(run.config_file, grown)

@@ -92,13 +92,13 @@ def run(
     from mlcli.methods import finetuning
 
     processes, runtime, folder, options = _training.begin("finetune", context)
-    if options["baseline"] and options["val"] is None:
-        raise UsageError("--baseline: is compared on pictures that neither network learns from; name them with --val")
     given = models.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # that there is such a layer
     seed_everything(options["seed"])
     training, validation = _read(options, given, workers, processes, quiet)
+    if options["baseline"] and not validation:
+        raise UsageError("--baseline: is compared on pictures that neither network learns from; name them with --val")
     recipe = _recipe(options, len(training[1]))
     note = {}
     if recipe.freeze != "all" and not validation:

@@ -10,7 +10,7 @@ import typer
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
-from mlcli.commands._report import Progress, say
+from mlcli.commands._report import Progress, complain, say
 from mlcli.methods import recipes
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(
     processes, runtime, folder, options = _training.begin("pretext", context)
 
     training = ClassFolder.of_one(_pictures.named(options["images"], says=processes.main)[0])
-    labelled = _labelled(options)
+    labelled = _labelled(options, says=processes.main)
     side = options["size"] or models.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
     pictures = _training.read_pictures(training, side, channels, workers, processes, quiet)
@@ -130,8 +130,12 @@ def run(
     processes.close()
 
 
-def _labelled(options: dict) -> dict[str, "ClassFolder"]:
-    """What probes learn from and are tested on; empty where none is asked for."""
+def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
+    """What probes learn from and are tested on; empty where none is asked for. What is left out is named on stderr.
+
+    Of equal files one is taken, so that nothing is tested on what it learned from.
+    """
+    from mlcli.engine.duplicates import content, without_duplicates
     from mlcli.engine.folders import ClassFolder
     from mlcli.errors import DataError, UsageError
     from mlcli.methods.probe import draw
@@ -142,9 +146,14 @@ def _labelled(options: dict) -> dict[str, "ClassFolder"]:
         return {}
     folder = ClassFolder.open(options["probe"])
     folder.require_classes(2)
+    folder, problems, _ = without_duplicates(folder)
     learned, tested = draw(folder, options["labels"], TESTED, options["seed"])
     if options["val"] is not None:
-        tested = ClassFolder.open(options["val"], folder.classes)
+        seen = set(filter(None, map(content, learned.paths)))
+        tested, others, _ = without_duplicates(ClassFolder.open(options["val"], folder.classes), seen)
+        problems += others
+    for problem in problems if says else ():
+        complain(problem)
     if not tested.paths:
         raise DataError(f"{folder.root}: all its pictures are learned from; fewer --labels, or --val to test on")
     return {"probe": learned, "test": tested}

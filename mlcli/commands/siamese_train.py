@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Recipe()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
+LOOKED_AT = 100  # pictures, of which colour shows
 LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
 FISHER, MOST_FOLDS = recipes.Fisher(), 10
 FEWEST = 10  # false accepts that a threshold is set by; of fewer, the rate on others may be several times as high
@@ -183,6 +184,8 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
 
     if options["orientations"] not in (1, 4, 8):
         raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
+    if options["flip"] and options["orientations"] == 8:
+        raise UsageError("--flip: makes a mirrored picture the same identity, --orientations 8 another one; take one")
     if options["weights"] and options["model"] == SMALL:
         raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
     if solves and options["model"] == SMALL:
@@ -280,15 +283,16 @@ def _size(training: "ClassFolder", model: str) -> int:
 
 
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
-    """By the option or, where it leaves it open, the first picture that can be read."""
+    """By the option or, where it leaves it open, by the pictures, or some of many: 1 where all of them are gray."""
     from mlcli.engine import images
     from mlcli.engine.decoding import decode
+    from mlcli.engine.folders import spread
 
     if gray is not None:
         return 1 if gray else 3
-    pictures = (picture for _, picture in decode(training.paths, workers=0) if not isinstance(picture, Exception))
-    first = next(pictures, None)
-    return 1 if first is not None and bool((first == images.to_gray(first)).all()) else 3
+    shown = [training.paths[index] for index in spread(LOOKED_AT, len(training.paths))]
+    pictures = (picture for _, picture in decode(shown) if not isinstance(picture, Exception))
+    return 1 if all(bool((picture == images.to_gray(picture)).all()) for picture in pictures) else 3
 
 
 def complete(options: dict, encoder: "Model") -> Recipe:

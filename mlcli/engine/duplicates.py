@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Set
 from pathlib import Path
 
+from mlcli.engine import images
 from mlcli.engine.folders import ClassFolder
-from mlcli.errors import DataError
+from mlcli.errors import DataError, ImageError
 
 
 def content(path: Path) -> bytes | None:
@@ -18,16 +19,25 @@ def content(path: Path) -> bytes | None:
         return None
 
 
+def _decodes(path: Path) -> bool:
+    try:
+        images.read(path)
+    except ImageError:
+        return False
+    return True
+
+
 def without_duplicates(
     folder: ClassFolder, seen: Set[bytes] = frozenset()
 ) -> tuple[ClassFolder, list[DataError], set[bytes]]:
     """(the folder with each picture once, what was left out and why, the contents that are left).
 
     Of equal files in one class the first stays. Equal files in several classes all go: their class is not known. So
-    does what is among `seen`, the contents of another part of the data.
+    does what is among `seen`, the contents of another part of the data. What is no picture stays, to be named as such
+    when it is decoded.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
-    unread = []  # named when they are decoded
+    unread = []
     for index, path in enumerate(folder.paths):
         digest = content(path)
         if digest is None:
@@ -37,7 +47,9 @@ def without_duplicates(
     problems, kept, contents = [], unread, set()
     for digest, same in copies.items():
         first, *others = (folder.paths[index] for index in same)
-        if digest in seen:
+        if (others or digest in seen) and not _decodes(first):
+            kept += same
+        elif digest in seen:
             problems.append(DataError(f"{first}: the same file is among the training pictures; left out"))
         elif len({folder.labels[index] for index in same}) > 1:
             names = ", ".join(str(path) for path in others)

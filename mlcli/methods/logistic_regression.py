@@ -145,10 +145,14 @@ def fit(problem: Problem, fold: Tensor) -> LinearClassifier:
 def held_out(problem: Problem, fold: Tensor) -> Tensor:
     """(N, C) probabilities of each picture by the layer that was fitted without its fold; NaN for fold -1.
 
-    l2 is chosen for each layer anew, by the other folds: the estimate has seen nothing of what it is tested on.
+    l2 is chosen for each layer anew, by the other folds, or by new ones where there is one other alone: the estimate
+    has seen nothing of what it is tested on.
     """
     result = torch.full((len(problem.y), problem.classes), torch.nan, dtype=torch.float64)
     for held in fold[fold >= 0].unique().tolist():
         rest, tested = fold != held, fold == held
-        result[tested] = fit(problem.part(rest), fold[rest]).probabilities(problem.x[tested, 0])
+        others = problem.part(rest), fold[rest]
+        if len(fold[rest & (fold >= 0)].unique()) < 2:  # a single one cannot be held out: nothing would be left
+            others = others[0], folds(problem.y[rest], 2, int(held))
+        result[tested] = fit(*others).probabilities(problem.x[tested, 0])
     return result

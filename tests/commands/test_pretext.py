@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -78,6 +79,19 @@ def test_probed_later_and_anew(photos, tmp_path):
     config = json.loads((run / "config.json").read_text())
     assert config["options"]["labels"] == 9 and config["data"]["probe"]["count"] == 9
     assert (run / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_probe_is_not_tested_on_what_it_learned_from(photos, tmp_path):
+    labelled = class_folders(tmp_path / "labelled", per_class=8)
+    shutil.copy(labelled / "red/00.png", labelled / "red/again.png")
+    shutil.copy(labelled / "red/01.png", labelled / "blue/red.png")
+    words = ["pretext", photos, "-o", tmp_path / "run", *SHORT, "--steps", 2, "--probe", labelled, "--labels", 12]
+    said = mlcli(*words).stderr
+    assert "again.png: the same file as" in said and "the same file stands in another class" in said
+    assert json.loads((tmp_path / "run/results.json").read_text())["tested"] == 24 - 1 - 12
+    said = mlcli("pretext", photos, "-o", tmp_path / "run", "--resume", "--val", labelled).stderr
+    assert said.count("the same file is among the training pictures") == 12
+    assert json.loads((tmp_path / "run/results.json").read_text())["tested"] == 24 - 1 - 12
 
 
 @pytest.mark.parametrize("task", ["rotation", "jigsaw"])

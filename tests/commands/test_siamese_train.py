@@ -212,6 +212,19 @@ def test_other_identities_to_validate_on_and_a_backbone(data, colours, tmp_path)
     assert (kernels - own).norm() < 0.1 * own.norm()  # it goes on from there
 
 
+def test_colour_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_path):
+    root = shutil.copytree(data, tmp_path / "data")
+    late = sorted(root.rglob("*.png"))[-8:]  # of two identities, so that one at least is learned from
+    for path in late:
+        Image.merge("RGB", [Image.open(path).convert("L"), *[Image.new("L", Image.open(path).size)] * 2]).save(path)
+    for folder, channels in ((data, 1), (root, 3)):
+        run = tmp_path / f"run-{channels}"
+        mlcli("siamese-train", folder, "-o", run, *BRIEF, "--steps", 1, "--val", 0.2)
+        assert description(run)["preprocessing"]["channels"] == channels
+    said = mlcli("siamese-train", root, "-o", run, "--resume", "--val", 0.5, status=2).stderr
+    assert "was begun with val 0.2" in said
+
+
 def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path):
     root = shutil.copytree(data, tmp_path / "data")
     (root / "greek/a/00.png").write_bytes(b"no picture")
@@ -236,6 +249,7 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["few", "--val", "few"], 1, "pictures of 0 identity"),
         (["many", "--val", "2"], 2, "no share between 0 and 1"),
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
+        (["many", "--orientations", "8", "--flip"], 2, "--orientations 8 another one; take one"),
         (["many", "--weights", "w.safetensors"], 2, "smallnet begins anew"),
         (["many", "--model", "cifarnett"], 2, "did you mean cifarnet"),
         (["absent", "--model", "sobel"], 2, "--model sobel: knows no classes"),  # before DATA is looked at

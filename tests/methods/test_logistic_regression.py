@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlcli.methods.logistic_regression import LinearClassifier, Problem, choose_l2, fit, folds, held_out, solve
+from mlcli.methods.logistic_regression import L2, LinearClassifier, Problem, choose_l2, fit, folds, held_out, solve
 
 
 def blobs(n: int = 60, d: int = 8, classes: int = 3, apart: float = 1.0, seed: int = 0) -> Problem:
@@ -84,6 +84,16 @@ def test_an_estimate_is_not_flattered_by_what_it_has_learned():
     assert 0.3 < accuracy < 0.7
     signal = blobs(n=60, apart=3.0)
     assert (held_out(signal, folds(signal.y, 4, 0)).argmax(1) == signal.y).double().mean() > 0.9
+
+
+def test_two_folds_choose_their_penalty_by_parts_of_one(recwarn):
+    signal = blobs(n=60, apart=3.0)
+    fold = folds(signal.y, 2, 0)
+    told = held_out(signal, fold)
+    strongest = solve(signal.part(fold == 1), (max(L2),))[0].probabilities(signal.x[fold == 0, 0])
+    own = fit(signal.part(fold == 1), folds(signal.y[fold == 1], 2, 0)).probabilities(signal.x[fold == 0, 0])
+    assert torch.equal(told[fold == 0], own) and not torch.allclose(told[fold == 0], strongest, atol=0.05)
+    assert not recwarn.list, "a deviation of no pictures at all"
 
 
 def test_the_only_picture_of_a_class_is_learned_from_and_not_tested():
