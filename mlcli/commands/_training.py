@@ -1,6 +1,7 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 import typer
 
-from mlcli.commands._report import Progress, complain
+from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
 from mlcli.engine import report, training
 from mlcli.engine.files import write_json
@@ -168,6 +169,16 @@ def fit(
         except Interrupted as error:
             again = resume_command() if processes.count == 1 else "the same command, with --resume"
             raise Interrupted(f"{error}. Resume with: {again}", error.signal_number) from None
+
+
+@contextmanager
+def interruptible(run: Run, quiet: bool) -> Iterator[None]:
+    """Says how to go on where work that is no training is broken off; what is finished has been written."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(f"{run.folder}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
+        raise
 
 
 def plain(value: Any) -> Any:

@@ -166,15 +166,16 @@ def run(
 
     method = importlib.import_module(f"mlcli.methods.adapt.{entry.module}")
     trials = []
-    for number in range(options["seeds"]):
-        given = setting(number)
-        adapted = method.adapt(given)
-        known = None
-        if data.labelled_target:
-            known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
-        trials.append(trial.measure(given, adapted, data.test, known))
-        if number == 0 and processes.main:
-            shared.save(folder, adapted, options["method"])
+    with _training.interruptible(folder, quiet):
+        for number in range(options["seeds"]):
+            given = setting(number)
+            adapted = method.adapt(given)
+            known = None
+            if data.labelled_target:
+                known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
+            trials.append(trial.measure(given, adapted, data.test, known))
+            if number == 0 and processes.main:
+                shared.save(folder, adapted, options["method"])
     if processes.main:
         result = {"method": options["method"], "task": options["task"]}
         result |= trial.result(trials, options["task"], data.classes, data.test)

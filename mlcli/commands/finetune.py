@@ -85,7 +85,6 @@ def run(
     and is off for that.
     """
     from mlcli.commands import _training
-    from mlcli.commands._result import resume_command
     from mlcli.engine import models, report
     from mlcli.engine.runtime import seed_everything
     from mlcli.errors import UsageError
@@ -124,7 +123,7 @@ def run(
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=options["save_every"]), processes, quiet=quiet)
 
-    try:
+    with _training.interruptible(folder, quiet):
         if not folder.results():
             classes, tested = training[0].classes, validation[1] if validation else None
             transfer = finetuning.Transfer(features, classes, training[1], tested, recipe, processes, fit)
@@ -142,9 +141,6 @@ def run(
                 report.write(folder)
             processes.wait()
         results = folder.results()
-    except (KeyboardInterrupt, SystemExit):
-        say(f"{output}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
-        raise
     if processes.main:
         say(f"{folder.folder}: done{_said(results)}", quiet)
     processes.close()

@@ -13,7 +13,7 @@ from mlcli.engine import models, translators
 from mlcli.engine.domains import Domain
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
-from mlcli.methods.adapt import METHODS
+from mlcli.methods.adapt import METHODS, trial
 from mlcli.methods.adapt.adda import ADDA
 from mlcli.methods.adapt.source import Labelled
 from tests.cli import mlcli
@@ -211,6 +211,11 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(kind, "step", stopped)
             assert "Resume with" in adapt(data, run, *options, "--resume", status=130).stderr
+    measure = trial.measure
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "measure", lambda *given: (os.kill(os.getpid(), signal.SIGINT), measure(*given)))
+        said = adapt(data, run, *options, "--resume", status=130).stderr
+    assert "interrupted; what is computed is kept. Resume with:" in said
     assert json.loads(adapt(data, run, *options, "--resume").stdout) == whole
     ours, theirs = files(run), files(tmp_path / "whole")
     assert {k: v for k, v in ours.items() if "/state/" not in k} == {
