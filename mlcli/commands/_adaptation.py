@@ -44,7 +44,7 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
 
 @dataclass
 class Data:
-    """The domains of a run. labelled_target: the same pictures as `target`, where their labels are given."""
+    """The domains of a run. labelled_target: those of `target` whose labels are given."""
 
     source: "Domain"
     target: "Domain"
@@ -80,7 +80,9 @@ def read(options: Mapping[str, Any], recipe: Adaptation, *, workers, processes: 
     reading = {"workers": workers, "processes": processes, "quiet": quiet}
     size = options["size"] or _size(options, 8 if recipe.translates else 4)
     source, classes = load(options["source"], size, None, labelled=True, **reading)
-    target, _ = load(options["target"], size, classes, labelled=options["target_labels"], **reading)
+    target, _ = load(options["target"], size, classes, labelled=False, **reading)
+    # Read apart: what has no label is part of the target all the same
+    known = load(options["target"], size, classes, labelled=True, **reading)[0] if options["target_labels"] else None
     test = load(options["test"], size, classes, labelled=True, **reading)[0] if options["test"] else None
     if len(classes) < 2:
         raise UsageError(f"{options['source']}: one class, two are needed")
@@ -88,12 +90,11 @@ def read(options: Mapping[str, Any], recipe: Adaptation, *, workers, processes: 
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
     if gray and recipe.model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
         gray = False  # torchvision's networks take three channels, of gray pictures too
-    source, target, test = (
+    source, target, known, test = (
         each and (each.with_pictures(images.to_gray(each.pictures)) if gray else each)
-        for each in (source.in_order(), target.in_order(), test)
+        for each in (source.in_order(), target.in_order(), known and known.in_order(), test)
     )
-    labelled = target if options["target_labels"] else None
-    return Data(source, target.unlabelled(), classes, labelled, test, native)
+    return Data(source, target, classes, known, test, native)
 
 
 def _size(options: Mapping[str, Any], multiple: int) -> int:

@@ -59,9 +59,6 @@ class Domain:
         labels = None if self.labels is None else self.labels[indices]
         return Domain(self.pictures[indices], paths, labels)
 
-    def unlabelled(self) -> "Domain":
-        return replace(self, labels=None)
-
     def with_pictures(self, pictures: Tensor) -> "Domain":
         """The same labels on other pictures, such as translations of these."""
         return replace(self, pictures=pictures)

@@ -1,5 +1,6 @@
 """Two tiny domains: bars and crosses bright on dark, and the same paler, blurred and noisy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,5 +80,13 @@ def setting(folder: Path, recipe, source: Domain | None = None, target: Domain |
     source, target = source or domain(90), target or domain(90, 1, target=True)
     runtime = Runtime(CPU, "fp32")
     return Setting(
-        source, target.unlabelled(), CLASSES, recipe, seed, runtime, processes, lambda name: Run(folder / name), train
+        source,
+        replace(target, labels=None),
+        CLASSES,
+        recipe,
+        seed,
+        runtime,
+        processes,
+        lambda name: Run(folder / name),
+        train,
     )
