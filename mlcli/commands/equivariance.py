@@ -50,7 +50,9 @@ def run(
             help="The greatest amount: pixels, degrees or a factor. Default twice the coarsest stride, 180 and 2.",
         ),
     ] = None,
-    points: Annotated[int, typer.Option("--points", min=2, max=361, help="How many amounts.")] = 17,
+    points: Annotated[
+        int, typer.Option("--points", min=2, max=361, help="How many amounts; of scale one more than an even number.")
+    ] = 17,
     padding: Annotated[
         Padding,
         typer.Option(
