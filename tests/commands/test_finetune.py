@@ -251,6 +251,6 @@ def test_two_processes_agree_with_one(data, colours, tmp_path):
     one, two = (results(tmp_path / name)["folds, last layer alone"] for name in ("one", "two"))
     assert two["confusion"] == one["confusion"]
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
-    start = load_file(colours / "model.safetensors")
-    assert not torch.allclose(ours["conv5.0.weight"], start["conv5.0.weight"], atol=1e-2)
-    assert all(torch.allclose(tensor, theirs[name], atol=1e-3) for name, tensor in ours.items())
+    start = load_file(colours / "model.safetensors")["conv5.conv.weight"]
+    assert (ours["conv5.conv.weight"] - start).abs().max() > 1e-4, "the stage is tuned"
+    assert all(torch.allclose(tensor, theirs[name], atol=1e-6) for name, tensor in ours.items())
