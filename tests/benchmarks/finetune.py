@@ -1,6 +1,6 @@
 """Horses from a hundred examples: balanced accuracy of `mlcli finetune`, beside the same network from scratch.
 
-    python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [-o runs/horses] [-- ...]
+    python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [--choose N] [-o RUNS] [-- ...]
 
 `runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the stage before it (what
@@ -8,6 +8,9 @@ follows `--` goes to mlcli finetune in place of `--freeze conv4`); `mlcli train`
 architecture the same pictures from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
 --mirror` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
 deviation. A draw that was broken off is gone on with.
+
+With --choose N they are tested on N other training pictures of each instead, and draws are of other seeds: to choose
+what follows `--` without a look at the test pictures. (`runs/nine` has learned from the others, but from no horse.)
 """
 
 import argparse
@@ -22,6 +25,7 @@ from typer.testing import CliRunner
 from mlcli import cli
 
 OPTIONS = ["--freeze", "conv4"]
+CHOOSING = 100  # the first seed of draws to choose by
 
 
 def link(files: list[Path], folder: Path) -> None:
@@ -33,9 +37,10 @@ def link(files: list[Path], folder: Path) -> None:
             target.symlink_to(file.resolve())
 
 
-def horses_and_others(part: Path, folder: Path, count: int | None, seed: int) -> Path:
-    """folder/horse and folder/other, `count` of each drawn by the seed, or all."""
-    files = sorted(part.glob("*/*.jpg"))
+def horses_and_others(part: Path, folder: Path, count: int | None, seed: int, without: Path | None = None) -> Path:
+    """folder/horse and folder/other, `count` of each drawn by the seed, or all; of what is not linked in `without`."""
+    taken = {file.resolve() for file in without.glob("*/*")} if without else set()
+    files = sorted(file for file in part.glob("*/*.jpg") if file.resolve() not in taken)
     for name, chosen in (
         ("horse", [file for file in files if file.parent.name == "horse"]),
         ("other", [file for file in files if file.parent.name != "horse"]),
@@ -64,15 +69,21 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--choose", type=int, metavar="N")
     parser.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/horses"))
     given = sys.argv[1:]
     own, options = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, OPTIONS)
     arguments = parser.parse_args(own)
-    test = horses_and_others(arguments.data / "test", arguments.output / "test", None, 0)
+    train, first, held = arguments.data / "train", 0, None
+    if arguments.choose:
+        test = held = horses_and_others(train, arguments.output / "choosing", arguments.choose, CHOOSING)
+        first = CHOOSING
+    else:
+        test = horses_and_others(arguments.data / "test", arguments.output / "test", None, 0)
     figures: dict[str, list[float]] = {}
-    for draw in range(arguments.draws):
-        data = horses_and_others(arguments.data / "train", arguments.output / f"data-{draw}", arguments.count, draw)
+    for draw in range(first, first + arguments.draws):
+        data = horses_and_others(train, arguments.output / f"data-{draw}", arguments.count, draw, held)
         tuned, scratch = arguments.output / f"run-{draw}", arguments.output / f"scratch-{draw}"
         run("finetune", data, "--model", arguments.model, "-o", tuned, "--seed", draw, "--resume", *options)
         shown = {"finetuned": balanced_accuracy(tuned, test)}
