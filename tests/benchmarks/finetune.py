@@ -1,6 +1,6 @@
 """Horses from a hundred examples: balanced accuracy of `mlcli finetune`, beside the same network from scratch.
 
-    python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [--choose N] [-o RUNS] [-- ...]
+    python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [-o RUNS] [-- ...]
 
 `runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the stage before it (what
