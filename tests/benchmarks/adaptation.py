@@ -66,7 +66,7 @@ CHOICES = {
     "adda": [[], ["--shift", "0"], ["--steps", "2500"]],
     "cycada": [[], ["--steps", "1000"]],
     "seuda": [[], ["--semantic", "0"]],
-    "simgan": [[], ["--regularisation", "0.2"], ["--regularisation", "0.1"]],
+    "simgan": [[], ["--regularisation", "0.5"], ["--regularisation", "0.1"]],
     "mnist-m": [[], ["--steps", "2500"]],
 }
 CHOOSING, WORSE = 100, 0.01  # the first seed; by how much a source model may be worse on what was held out

@@ -54,7 +54,7 @@ class SimGan(Adaptation):
     steps: int = 1500
     batch_size: int = 64
     lr: float = 1e-3
-    regularisation: float = 0.5
+    regularisation: float = 0.2
     history: int = 1000
     refiner_first: int = 100
     discriminator_first: int = 50

@@ -62,7 +62,7 @@ def test_the_discriminator_judges_parts_of_a_picture(tmp_path):
 
 
 def test_a_step_of_the_game_is_the_published_one(tmp_path):
-    method = new(tmp_path)
+    method = new(tmp_path, regularisation=0.5)
     batch = method.load(torch.arange(10), 5)
     x, y = (each.float() / 127.5 - 1 for each in batch)
     refiner, d = copy.deepcopy(method.network), copy.deepcopy(method.discriminator)
