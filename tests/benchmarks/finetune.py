@@ -3,8 +3,8 @@
     python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [-o RUNS] [-- ...]
 
 `runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
-takes `count` horses and `count` others from cifar10/train and retrains the last layer and the stage before it (what
-follows `--` goes to mlcli finetune in place of `--freeze conv4`); `mlcli train` teaches a network of the same
+takes `count` horses and `count` others from cifar10/train and retrains the last layer and the two stages before it
+(what follows `--` goes to mlcli finetune in place of `--freeze conv3`); `mlcli train` teaches a network of the same
 architecture the same pictures from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
 --mirror` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
 deviation. A draw that was broken off is gone on with.
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from mlcli import cli
 
-OPTIONS = ["--freeze", "conv4"]
+OPTIONS = ["--freeze", "conv3"]
 CHOOSING = 100  # the first seed of draws to choose by
 
 
