@@ -151,8 +151,8 @@ def held_out(problem: Problem, fold: Tensor) -> Tensor:
     result = torch.full((len(problem.y), problem.classes), torch.nan, dtype=torch.float64)
     for held in fold[fold >= 0].unique().tolist():
         rest, tested = fold != held, fold == held
-        others = problem.part(rest), fold[rest]
-        if len(fold[rest & (fold >= 0)].unique()) < 2:  # a single one cannot be held out: nothing would be left
-            others = others[0], folds(problem.y[rest], 2, int(held))
-        result[tested] = fit(*others).probabilities(problem.x[tested, 0])
+        inner = fold[rest]
+        if len(inner[inner >= 0].unique()) < 2:  # a single one cannot be held out: nothing would be left
+            inner = folds(problem.y[rest], 2, int(held))
+        result[tested] = fit(problem.part(rest), inner).probabilities(problem.x[tested, 0])
     return result
