@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 Data = Annotated[Path, typer.Argument(help="A folder with one folder of pictures for each class.", show_default=False)]
-Model = Annotated[str, typer.Option("--model", help="cifarnet or any torchvision classifier.")]
+Model = Annotated[str, typer.Option("--model", help="cifarnet, or an architecture of torchvision or timm.")]
 Size = Annotated[
     int | None,
     typer.Option("--size", min=8, help="Side in pixels; default that of the first picture, within reason."),

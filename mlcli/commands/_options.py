@@ -22,10 +22,16 @@ class Precision(StrEnum):
 
 IMAGES_HELP = "Files, folders (walked recursively), or - for paths on stdin."
 Images = Annotated[list[str], typer.Argument(metavar="IMAGES", help=IMAGES_HELP, show_default=False)]
-Model = Annotated[str, typer.Option("--model", help="cifarnet, a torchvision classifier, or the folder of a run.")]
+DEFAULT_MODEL = "efficientnet_lite0"
+MODEL_HELP = "efficientnet_lite0, cifarnet, a model of torchvision or timm, or the folder of a run (see mlcli models)."
+Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="A .safetensors or .pth file in place of the model's own weights."),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Names of the model's classes: a file with one a line, or a JSON list or map."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[

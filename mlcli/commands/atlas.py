@@ -31,8 +31,9 @@ def run(
         ),
     ] = None,
     top: option.Top = 10,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
+    classes: option.Classes = None,
     size: Annotated[
         int | None, typer.Option("--size", min=1, help="Side of the pictures made, in pixels; default the model's own.")
     ] = None,
@@ -66,7 +67,7 @@ def run(
 
     Atlas(output).check(overwrite=overwrite, resume=resume)
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights).to(runtime)
+    chosen = models.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
     recipe = Recipe(steps=steps, seed=seed)
@@ -74,6 +75,7 @@ def run(
     paths, failures = _pictures.named(images) if images else ([], 0)
 
     options = {"layer": layer, "units": units, "images": images, "top": top, "model": model, "weights": weights}
+    options["classes"] = classes
     options |= {"size": side, "batch_size": batch_size, "precision": runtime.precision, **asdict(recipe)}
     origin = record("atlas", options, chosen, pictures={"count": len(paths), "hash": digest(paths)})
     atlas = Atlas(output, wanted)

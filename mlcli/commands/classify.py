@@ -14,8 +14,9 @@ from mlcli.engine.files import json_text
 def run(
     images: option.Images,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many classes to name.")] = 5,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
+    classes: option.Classes = None,
     evaluate: Annotated[
         bool,
         typer.Option("--evaluate", help="IMAGES is a folder of class folders: report how often the model is right."),
@@ -44,7 +45,7 @@ def run(
 
     result = Result(output, overwrite)
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights).to(runtime)
+    chosen = models.load(model, weights, classes=classes).to(runtime)
     answer = partial(probabilities, chosen, runtime=runtime, mirrored=mirror, batch_size=batch_size, workers=workers)
     if evaluate:
         failures = _evaluate(images, chosen, answer, mirror, result, format, quiet)

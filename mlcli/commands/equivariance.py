@@ -60,7 +60,7 @@ def run(
             help="What is beyond the border: the picture in a mirror, or itself again (translate and flip).",
         ),
     ] = Padding.mirror,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     format: option.FormatOption = option.Format.table,
     batch_size: option.BatchSize = 16,

@@ -30,7 +30,7 @@ def run(
     context: typer.Context,
     data: learning.Data,
     output: option.RunFolder,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     freeze: Annotated[
         str,

@@ -8,7 +8,7 @@ from mlcli.engine.files import json_text
 
 
 def run(
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,

@@ -30,8 +30,9 @@ def run(
             metavar="OBJECTIVE", help='Such as conv4:12, conv4:0-15, logit:cat, "conv4:12 - 2*tv".', show_default=False
         ),
     ] = None,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
+    classes: option.Classes = None,
     interpolate: Annotated[
         tuple[str, str] | None,
         typer.Option("--interpolate", help="Two objectives: frames from the first to the second, aligned."),
@@ -97,7 +98,7 @@ def run(
     if init != "noise":
         start = _start(init, size)
     runtime = Runtime.choose(device, precision).for_training()
-    chosen = models.load(model, weights).to(runtime)
+    chosen = models.load(model, weights, classes=classes).to(runtime)
     chosen.require_classes()  # what it makes is classified at the end
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
@@ -142,6 +143,7 @@ def run(
         "objective": objective,
         "model": model,
         "weights": weights,
+        "classes": classes,
         "interpolate": interpolate,
         "frames": frames,
         "batch": batch,

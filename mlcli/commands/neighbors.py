@@ -38,7 +38,7 @@ def run(
     output: option.Picture,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours to show.")] = 5,
     metric: Annotated[Metric, typer.Option("--metric", help="How far is far.")] = Metric.cosine,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     layer: Annotated[
         str | None,

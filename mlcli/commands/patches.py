@@ -20,7 +20,7 @@ def run(
     layer: option.Layers = ("conv3",),
     units: option.Units = "all",
     top: option.Top = 9,
-    model: option.Model = "cifarnet",
+    model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     size: Annotated[int, typer.Option("--size", min=16, max=512, help="Side of a tile in pixels.")] = 56,
     batch_size: option.BatchSize = 64,

@@ -49,7 +49,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
                         if k in os.environ],
     }  # fmt: skip
     try:
-        model = models.load().to(runtime)
+        model = models.load("cifarnet").to(runtime)
     except WeightsError as error:  # worth a report of its own
         findings["cifarnet"] = str(error)
         return findings

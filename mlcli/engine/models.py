@@ -1,7 +1,8 @@
 """The registry of models: one way to name one, one object that knows its classes, preprocessing and layers.
 
-A name is `cifarnet` (the embedded network), a torchvision classifier (`resnet50`), the folder of a run, or `sobel`, an
-edge detector without classes, to look at beside what was learned.
+A name is `efficientnet_lite0` (ImageNet, from a package), `cifarnet` (the embedded network), a classifier of
+torchvision (`resnet50`) or of timm (`timm/resnet50`, or `resnet50d`, which torchvision has not), the folder of a run,
+or `sobel`, an edge detector without classes, to look at beside what was learned.
 """
 
 import difflib
@@ -9,32 +10,38 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mlcli.engine import images
+from mlcli.engine.class_names import ClassNames, read_class_file
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
-from mlcli.engine.weight_files import download, fill, read_tensors, weights_path
+from mlcli.engine.sources import Entry, builtin, lite, timm_models, torchvision_models
+from mlcli.engine.sources.builtin import EMBEDDED, SEGMENTER, SMALL, SMALLNET, SOBEL
+from mlcli.engine.weight_files import classes_of, fill, fitted, read_tensors
 from mlcli.errors import ImageError, UsageError, WeightsError
 from mlcli.networks.translated import Translated
-from mlcli.networks.unet import Segmenter, fitting_depth
 
-EMBEDDED, SOBEL = "cifarnet", "sobel"
-SMALLNET, SEGMENTER = "smallnet", "unet"
-SMALL = (SMALLNET, "lenet", "digits")  # trained from scratch alone, as the segmenter is
+__all__ = ["EMBEDDED", "SEGMENTER", "SMALL", "SMALLNET", "SOBEL"]  # as others here name them
+
+SOURCES: tuple[ModuleType, ...] = (lite, builtin, torchvision_models, timm_models)
 TRANSLATED = "translated"  # one of the others behind a generator
 CLASSIFIER, SEGMENTATION = "classifier", "segmenter"  # kinds of a file of weights
 
 
 @dataclass
 class Model:
-    """A classifier with everything that belongs to it."""
+    """A classifier with everything that belongs to it.
+
+    classes: their labels, no two equal.  wnids: their WordNet ids; empty where classes are no synsets.
+    """
 
     name: str
     network: nn.Module
@@ -43,6 +50,7 @@ class Model:
     architecture: str
     weights_file: Path | None = None
     options: dict = field(default_factory=dict)
+    wnids: tuple[str, ...] = ()
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes). Raises UsageError without classes."""
@@ -80,12 +88,21 @@ class Model:
         if not self.classes:
             raise UsageError(f"--model {self.name}: knows no classes; take a classifier (see `mlcli models`)")
 
+    @property
+    def names(self) -> ClassNames:
+        return ClassNames(self.classes, self.wnids)
+
     def class_index(self, name: str) -> int:
-        """Index of a class by its name or number. Raises UsageError with the nearest names."""
-        if name in self.classes:
-            return self.classes.index(name)
-        if name.isascii() and name.isdigit() and int(name) < len(self.classes):
-            return int(name)
+        """Index of a class by its label, WordNet id, synonym or number.
+
+        Raises UsageError with the nearest names for an unknown one, with the ids for one that stands for several.
+        """
+        names = self.names
+        found = names.matches(name)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(names.ambiguity(name, found))
         raise UsageError(f"{name}: no class of {self.name}{nearest(name, self.classes)}")
 
     @cached_property
@@ -108,6 +125,7 @@ class Model:
             "architecture": self.architecture,
             "options": self.options,
             "classes": list(self.classes),
+            **({"wnids": list(self.wnids)} if self.wnids else {}),
             "preprocessing": asdict(self.preprocessing),
         }
 
@@ -120,44 +138,72 @@ def logits(output) -> Tensor:
 # -- by name -------------------------------------------------------------------------------------------------
 
 
-def load(name: str = EMBEDDED, weights: str | Path | None = None, *, untrained: bool = False) -> Model:
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    classes: str | Path | None = None,
+    untrained: bool = False,
+) -> Model:
     """The model of this name, on the CPU, in evaluation mode.
 
     weights: a .safetensors or .pth file that takes the place of the model's own weights.
+    classes: a file with the names of the classes, in the order of the outputs, for `weights` that do not bring them.
     untrained: random weights will do where the model's own are not on this disk (to list its layers).
     Raises UsageError for an unknown name, WeightsError for weights that are absent or do not fit.
     """
-    run = os.path.join(name, "model.safetensors")
-    if os.path.isfile(run):
-        model = from_file(run, name)
+    if os.path.isfile(os.path.join(name, "model.safetensors")):
+        model = from_file(os.path.join(name, "model.safetensors"), name)
     elif os.path.isfile(os.path.join(name, "config.json")):
         raise WeightsError(f"{name}: this run has no model yet; let its training end (--resume)")
-    elif name == EMBEDDED:
-        with resources.as_file(resources.files("mlcli") / "weights" / "cifarnet.safetensors") as file:
-            model = from_file(file, name)
-    elif name == SOBEL:
-        model = _sobel()
-    elif name in torchvision_names():
-        model = _torchvision(name)
-        if weights is None and not (untrained and not weights_path(name).is_file()):
-            model = _with_weights(model, download(name))
+    elif (
+        (architecture := resolved(name)) is not None
+        and architecture not in builtin.BUILDERS
+        or name in (EMBEDDED, SOBEL)
+    ):
+        model = _of_source(architecture, name)
+        if weights is None and not (untrained and _stored(architecture) is None):
+            model.weights_file = source(architecture).fetch(architecture, model.network)
     else:
-        raise UsageError(f"--model {name}: neither a run folder nor a known model{nearest(name, names())}")
+        raise UsageError(f"--model {name}: neither a run folder nor a known model{nearest(name, nameable())}")
     if weights is not None:
-        model = _with_weights(model, weights)
+        model = _with_weights(model, weights, classes)
+    elif classes is not None:
+        model = _named(model, read_class_file(classes), classes)
     model.network.eval().requires_grad_(False)
     return model
 
 
-def names() -> list[str]:
-    """Every model that can be named, the embedded one first."""
-    return [EMBEDDED, SOBEL, *torchvision_names()]
+def source(architecture: str) -> ModuleType:
+    """The module of `mlcli.engine.sources` that has this architecture. Raises ValueError where none has."""
+    for module in SOURCES:
+        if module.has(architecture):
+            return module
+    raise ValueError(f"{architecture}: unknown architecture")
 
 
-def torchvision_names() -> list[str]:
-    import torchvision
+def resolved(name: str) -> str | None:
+    """The architecture that a name stands for; a bare name that timm alone has is timm's. None for an unknown name."""
+    if any(module.has(name) for module in SOURCES[:-1]):
+        return name
+    return name if timm_models.has(name) else timm_models.full_name(name)
 
-    return torchvision.models.list_models(module=torchvision.models)
+
+def nameable() -> list[str]:
+    """Every model that can be named, the default first, those of timm last."""
+    return [name for module in SOURCES for name in module.names()]
+
+
+def _of_source(architecture: str, name: str) -> Model:
+    """The model as its own weights want it, with random weights."""
+    known = source(architecture).blueprint(architecture)
+    network = _network(architecture, len(known.names.labels), known.options)
+    labels, wnids = known.names.labels, known.names.wnids
+    return Model(name, network, labels, known.preprocessing, architecture, options=dict(known.options), wnids=wnids)
+
+
+def _stored(architecture: str) -> Path | None:
+    return source(architecture).stored(architecture)
 
 
 def create(architecture: str, classes: Sequence[str], size: int, channels: int = 3) -> Model:
@@ -165,41 +211,29 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
 
     Raises UsageError for an unknown architecture, or one that cannot be built for this size or these channels.
     """
-    options: dict = {}
-    trainable = [EMBEDDED, *SMALL, SEGMENTER, *torchvision_names()]
-    if architecture == EMBEDDED:
-        smallest = 16
-        if size < smallest:
-            raise UsageError(f"--size {size}: {architecture} needs at least {smallest} pixels")
-        if channels != 3:
-            options["channels"] = channels
-    elif architecture in SMALL:
-        options = {"channels": channels} | ({} if architecture == "digits" else {"size": size})
-    elif architecture == SEGMENTER:
-        options = {"channels": channels, "depth": min(4, fitting_depth(size, size))}
-    elif architecture not in trainable:
+    known = resolved(architecture)
+    if known is None or known == SOBEL:
+        trainable = [name for name in (*builtin.trainable(), *nameable()) if name != SOBEL]
         raise UsageError(f"--model {architecture}: unknown architecture{nearest(architecture, trainable)}")
-    elif channels != 3:
-        raise UsageError(f"--gray: {architecture} takes colour pictures; leave --gray out, or take {EMBEDDED}")
-    else:
-        options = _sized(architecture, size)
+    options = source(known).sized(known, size, channels)
     try:
-        network = _network(architecture, len(classes), options)
-    except (ValueError, AssertionError) as error:
+        network = _network(known, len(classes), options)
+    except (ValueError, AssertionError, TypeError) as error:
         raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
     _try(network, architecture, size, channels)
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
-    return Model(architecture, network, tuple(classes), preprocessing, architecture, options=options)
+    names = ClassNames.of(classes)
+    return Model(architecture, network, names.labels, preprocessing, known, options=options, wnids=names.wnids)
 
 
 def untrained(model: Model, classes: Sequence[str]) -> Model:
     """A model of the same architecture and preprocessing for these classes, with random weights."""
-    options = dict(model.options)
+    options = {name: value for name, value in model.options.items() if name != "num_classes"}
     if "aux_logits" in options:
         options["aux_logits"] = False  # heads of training, and of other classes
-    network = _network(model.architecture, len(classes), options)
-    return replace(model, network=network, classes=tuple(classes), weights_file=None, options=options)
+    network, names = _network(model.architecture, len(classes), options), ClassNames.of(classes)
+    return replace(model, network=network, classes=names.labels, wnids=names.wnids, weights_file=None, options=options)
 
 
 def with_classes(model: Model, classes: Sequence[str]) -> Model:
@@ -220,40 +254,14 @@ def _try(network: nn.Module, architecture: str, size: int, channels: int) -> Non
         raise UsageError(f"--size {size}: does not suit {architecture} ({str(error).splitlines()[0]})") from None
 
 
-def _sized(architecture: str, size: int) -> dict:
-    """The options of those torchvision architectures that are built for one size of pictures."""
-    if architecture.startswith("vit_"):
-        return {"image_size": size}
-    return {"input_size": (size, size)} if architecture.startswith("maxvit") else {}
-
-
 def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
     """The network of an architecture; `options` are what its constructor takes besides."""
-    if architecture == EMBEDDED:
-        from mlcli.networks.cifarnet import CifarNet
-
-        return CifarNet(classes, **options)
-    if architecture == SMALLNET:
-        from mlcli.networks.smallnet import SmallNet
-
-        return SmallNet(classes, **options)
-    if architecture in SMALL:
-        from mlcli.networks.lenet import DigitsNet, LeNet
-
-        return (LeNet if architecture == "lenet" else DigitsNet)(classes, **options)
-    if architecture == SEGMENTER:
-        return Segmenter(classes, **options)
     if architecture == TRANSLATED:
         from mlcli.engine import translators
 
         inner = _network(options["architecture"], classes, options["options"])
         return Translated(translators.network(options["generator"]), inner, options["mean"], options["std"])
-    import torchvision
-
-    if architecture in ("googlenet", "inception_v3"):
-        # Stated, since torchvision warns of both. The auxiliary heads serve training of days on ImageNet.
-        options = {"aux_logits": False, "init_weights": True, **options}
-    return torchvision.models.get_model(architecture, weights=None, num_classes=classes, **options)
+    return source(architecture).build(architecture, classes, dict(options))
 
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
@@ -290,84 +298,62 @@ def described(
         raise WeightsError(f"{file}: holds a {other}, not a {kind} that this tool trained")
     try:
         architecture, classes = description["architecture"], tuple(description["classes"])
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["preprocessing"].items()}
-        options = dict(description["options"])
+        wnids, options = tuple(description.get("wnids", ())), dict(description["options"])
+        preprocessing = Preprocessing.of(description["preprocessing"])
         network = _network(architecture, len(classes), options)
-        model = Model(name, network, classes, Preprocessing(**settings), architecture, Path(file), options)
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
     fill(network, tensors, file)
-    return model
+    return Model(name, network, classes, preprocessing, architecture, Path(file), options, wnids)
 
 
-def _with_weights(model: Model, file: str | Path) -> Model:
-    """The model with the weights of a file: a classifier of its architecture that this tool wrote, or plain tensors."""
+def _with_weights(model: Model, file: str | Path, classes: str | Path | None) -> Model:
+    """The model with the weights of a file: a classifier of its architecture that this tool wrote, or plain tensors.
+
+    Of plain tensors the number of classes is read from the head. Their names are those of the file `classes`; without
+    one, the model's own where there are as many, else numbers.
+    """
     tensors, description = read_tensors(file)
-    if not description:
-        if model.architecture in ("googlenet", "inception_v3"):
-            # Some files carry the auxiliary heads of training and some do not.
-            model.options["aux_logits"] = any(key.lower().startswith("aux") for key in tensors)
-            model.network = _network(model.architecture, len(model.classes), model.options)
-        fill(model.network, tensors, file)
-        model.weights_file = Path(file)
-        return model
+    if description:
+        model = _described_weights(model, tensors, description, file)
+        return model if classes is None else _named(model, read_class_file(classes), classes)
+    names = None if classes is None else read_class_file(classes)
+    tensors = fitted(tensors, model.network.state_dict(), file)
+    count = classes_of(tensors, model.network.state_dict(), len(model.classes))
+    if count is not None:
+        model = untrained(model, [str(number) for number in range(count)])
+    if names is not None:
+        model = _named(model, names, classes)
+    fill(model.network, tensors, file)
+    return replace(model, weights_file=Path(file))
+
+
+def _described_weights(model: Model, tensors: Mapping, description: Mapping, file: str | Path) -> Model:
     other = described(tensors, description, file, model.name)
     if other.architecture != model.architecture:
         raise WeightsError(f"{file}: weights of {other.architecture}, not of {model.architecture}")
     return other
 
 
-def _sobel() -> Model:
-    from mlcli.networks.sobel import Sobel
-
-    return Model(SOBEL, Sobel(), (), Preprocessing(crop=128, mean=(0.0,) * 3, std=(1.0,) * 3), SOBEL)
-
-
-def _torchvision(name: str) -> Model:
-    """A torchvision classifier as its ImageNet weights want it, with random weights."""
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    classes, transforms = tuple(weights.meta["categories"]), weights.transforms()
-    options = _sized(name, transforms.crop_size[0])
-    if name in ("googlenet", "inception_v3"):
-        options["transform_input"] = True  # their weights expect inputs scaled as their first authors did
-    preprocessing = Preprocessing(
-        transforms.resize_size[0],
-        transforms.crop_size[0],
-        tuple(transforms.mean),
-        tuple(transforms.std),
-        transforms.interpolation.value,
-    )
-    return Model(name, _network(name, len(classes), options), classes, preprocessing, name, options=options)
+def _named(model: Model, classes: Sequence[str], file: str | Path) -> Model:
+    """The model with other names for its classes. Raises UsageError where there are not as many."""
+    if len(classes) != len(model.classes):
+        raise UsageError(f"--classes {file}: holds {len(classes)} names, the model has {len(model.classes)} classes")
+    names = ClassNames.of(classes)
+    return replace(model, classes=names.labels, wnids=names.wnids)
 
 
-def catalogue() -> list[dict]:
-    """What `mlcli models` lists: name, parameters in millions, input size, ImageNet top-1, weights on this disk."""
-    import torchvision
-
-    entries = []
-    for own in (load(EMBEDDED), load(SOBEL)):
-        million = sum(p.numel() for p in own.network.parameters()) / 1e6
-        entries.append(_entry(own.name, million, own.preprocessing.crop, len(own.classes), None, True))
-    for name in torchvision_names():
-        weights = torchvision.models.get_model_weights(name).DEFAULT
-        meta = weights.meta
-        top1 = meta["_metrics"].get("ImageNet-1K", {}).get("acc@1")
-        size, here = weights.transforms().crop_size[0], weights_path(name).is_file()
-        entries.append(_entry(name, meta["num_params"] / 1e6, size, len(meta["categories"]), top1, here))
-    return entries
+def count_of_timm() -> int:
+    """How many architectures the catalogue leaves out without a pattern."""
+    return len(timm_models.names())
 
 
-def _entry(name: str, million: float, size: int, classes: int, top1: float | None, here: bool) -> dict:
-    return {
-        "name": name,
-        "million_parameters": round(million, 1),
-        "size": size,
-        "classes": classes,
-        "weights_on_disk": here,
-        "imagenet_top1": top1,
-    }
+def catalogue(pattern: str | None = None) -> list[Entry]:
+    """What `mlcli models` lists: those whose name fits the pattern (* and ?), or all but timm's."""
+    modules = SOURCES if pattern else SOURCES[:-1]
+    return [
+        module.entry(name) for module in modules for name in module.names() if not pattern or fnmatchcase(name, pattern)
+    ]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """From a picture of any size to what a network takes: resize, crop, gray, normalise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ class Preprocessing:
 
     With `resize` the short side is brought to so many pixels and the centre (crop, crop) is kept, as torchvision does
     it; without, the central square is brought to `crop` at once, as pictures are for training here. Then channels are
-    normalised by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray pictures.
+    normalised by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray pictures. With `squash`
+    the whole picture is resized to (crop, crop), whatever its ratio, as some of timm's models were evaluated.
     """
 
     resize: int | None = None
@@ -24,10 +26,18 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
     channels: int = 3
+    squash: bool = False
+
+    @classmethod
+    def of(cls, description: Mapping) -> "Preprocessing":
+        """What `dataclasses.asdict` made of one, from a file."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in description.items()})
 
     def prepare(self, image: Tensor) -> Tensor:
         """One picture (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalised."""
-        if self.resize is None:
+        if self.squash:
+            image = stretch(image, (self.crop, self.crop), self.interpolation)
+        elif self.resize is None:
             image = images.fit(image, self.crop)
         else:
             image = centre_crop(resize(shorten(image), self.resize, self.interpolation), self.crop)
@@ -38,7 +48,9 @@ class Preprocessing:
 
         Rounded outwards to whole pixels. The pixels around it from which antialiasing takes a share do not count.
         """
-        if self.resize is None:
+        if self.squash:
+            rows, columns = _Axis(0, height, self.crop, 0), _Axis(0, width, self.crop, 0)
+        elif self.resize is None:
             top, left, side = images.central_square(height, width)
             rows, columns = _Axis(top, side, self.crop, 0), _Axis(left, side, self.crop, 0)
         else:
@@ -90,7 +102,11 @@ def _ends(height: int, width: int, ratio: int = 32) -> tuple[int, int]:
 
 def resize(image: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
     """(C, H, W) with its short side resized to `size`, antialiased, the ratio kept; the very values of torchvision."""
-    target = _resized(*image.shape[1:], size)
+    return stretch(image, _resized(*image.shape[1:], size), interpolation)
+
+
+def stretch(image: Tensor, target: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+    """(C, H, W) resized to `target`, (height, width), antialiased."""
     if target == image.shape[1:]:
         return image
     # Bytes through floats, as torchvision does: torch's own arithmetic in bytes rounds twice.

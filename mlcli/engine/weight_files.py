@@ -86,3 +86,13 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) ->
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise WeightsError(f"{file}: {problem} {', '.join(keys[:3])}{more}; it was made for another architecture")
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()}, strict=False)
+
+
+def fitted(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], file: str | Path) -> dict[str, Tensor]:
+    """The tensors under the names that a network has for its own."""
+    return dict(tensors)
+
+
+def classes_of(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes: int) -> int | None:
+    """How many classes the head of the tensors has where that is another number than the network's; else None."""
+    return None

@@ -20,7 +20,7 @@ def main() -> None:
     rows = {}
     for precision in ("fp32", "auto"):
         runtime = Runtime.choose("auto", precision)
-        answers = probabilities(models.load().to(runtime), paths, runtime, batch_size=250)
+        answers = probabilities(models.load("cifarnet").to(runtime), paths, runtime, batch_size=250)
         rows[precision] = torch.stack([row for _, row in answers])
     same = (rows["fp32"].argmax(1) == rows["auto"].argmax(1)).float().mean().item()
     difference = (rows["fp32"] - rows["auto"]).abs().max().item()

@@ -28,7 +28,7 @@ METRICS = ("cosine", "euclidean")
 
 
 def speed(count: int, queries: list[int], rounds: int) -> None:
-    (width,) = features.hidden(models.load()).shape
+    (width,) = features.hidden(models.load("cifarnet")).shape
     random = torch.Generator().manual_seed(0)
 
     def compute(paths):
@@ -68,7 +68,7 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
 def agreement(root: str) -> None:
     folder = ClassFolder.open(root)
     runtime = Runtime.choose()
-    model = models.load().to(runtime)
+    model = models.load("cifarnet").to(runtime)
     layer = features.hidden(model)
     with tempfile.TemporaryDirectory() as place:
         index = Index(Path(place) / "index", made_with(model, layer, runtime))

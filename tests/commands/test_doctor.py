@@ -16,7 +16,7 @@ def test_json(monkeypatch, tmp_path):
     assert found["device"] == "cpu" and found["precision"] == "fp32" and found["threads"] == torch.get_num_threads()
     assert found["weights_folder"] == str(tmp_path / "hub" / "checkpoints")
     assert f"TORCH_HOME={tmp_path}" in found["environment"]
-    assert found["cifarnet_hash"] == models.load().hash[:16]
+    assert found["cifarnet_hash"] == models.load("cifarnet").hash[:16]
     assert 0 < found["cifarnet_ms_per_image"] < 1000
     assert all(found[name] != "not installed" for name in diagnosis.PACKAGES)
 

@@ -54,7 +54,7 @@ def test_a_network_tells_the_colours_that_it_was_trained_on(model, exponent):
 
 
 def test_the_embedded_network_was_trained_on_photographs():
-    found = colours.of_training_data(models.load())
+    found = colours.of_training_data(models.load("cifarnet"))
     assert found.mean == pytest.approx([0.49, 0.48, 0.44], abs=0.03)  # of CIFAR-10, measured
     near = torch.tensor([[1.0, 0.92, 0.81], [0.92, 1.0, 0.91], [0.81, 0.91, 1.0]])
     assert torch.allclose(correlation(found.mixing), near, atol=0.12)

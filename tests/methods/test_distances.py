@@ -76,7 +76,7 @@ def test_features_are_those_of_the_last_hidden_layer(channels):
 
 
 def test_gray_pictures_of_another_size_are_brought_to_what_the_model_sees():
-    model = models.load()
+    model = models.load("cifarnet")
     pictures = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     prepared = torch.stack([model.preprocessing.prepare(p.expand(3, -1, -1)) for p in pictures])
     torch.testing.assert_close(Features(model, PLAIN)(pictures), Features(model, PLAIN)(prepared))

@@ -119,7 +119,7 @@ def test_the_objective_against_plain_autograd():
     picture = random(3, 40, 32, seed=3)
     losses, gradient = objective(content, styles)(picture)
 
-    model = models.load()
+    model = models.load("cifarnet")
     see = features.Activations(model, ["conv1", "conv2", "conv3"])
     leaf = picture.clone().requires_grad_()
     found = see(leaf[None])
