@@ -259,7 +259,9 @@ def pruned(network: nn.Module, addresses: Sequence[str]) -> fx.GraphModule:
 
 def _tracing() -> dict:
     """What the tracer is told: a norm that asks how many pictures there are is one node, and not looked into."""
-    return {"leaf_modules": [InstanceNorm2d]}  # made anew, since torchvision adds to it
+    from timm.models import get_notrace_modules
+
+    return {"leaf_modules": [InstanceNorm2d, *get_notrace_modules()]}  # made anew, since torchvision adds to it
 
 
 def _slide(reach: Reach, kernel, step, padding, dilation) -> Reach:
