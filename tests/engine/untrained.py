@@ -10,12 +10,12 @@ from mlcli.methods.adapt.seuda import behind
 def untrained(name: str) -> models.Model:
     """A torchvision classifier at its own input size, its weights of no account."""
     if name == "cifarnet":
-        model = models.create(name, range(10), 32)
+        model = models.create(name, [str(n) for n in range(10)], 32)
     elif name.startswith("regnet"):  # copies its weights while it is built
-        model = models._torchvision(name)
+        model = models._of_source(name, name)
     else:
         with torch.device("meta"):
-            model = models._torchvision(name)
+            model = models._of_source(name, name)
     model.network.eval()
     return model
 
