@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mlcli.engine import images
+from mlcli.engine import images, lookalikes
 from mlcli.engine.class_names import ClassNames, read_class_file
+from mlcli.engine.fitting import Misfit, advice, classes_of, fitted
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
 from mlcli.engine.sources import Entry, builtin, lite, timm_models, torchvision_models
 from mlcli.engine.sources.builtin import EMBEDDED, SEGMENTER, SMALL, SMALLNET, SOBEL
-from mlcli.engine.weight_files import classes_of, fill, fitted, read_tensors
+from mlcli.engine.weight_files import fill, read_tensors
 from mlcli.errors import ImageError, UsageError, WeightsError
 from mlcli.networks.translated import Translated
 
@@ -310,28 +311,45 @@ def described(
 def _with_weights(model: Model, file: str | Path, classes: str | Path | None) -> Model:
     """The model with the weights of a file: a classifier of its architecture that this tool wrote, or plain tensors.
 
-    Of plain tensors the number of classes is read from the head. Their names are those of the file `classes`; without
-    one, the model's own where there are as many, else numbers.
+    Of plain tensors the number of classes is read from the last layer. Their names are those of the file `classes`;
+    without one, the model's own where there are as many, else numbers. Tensors without a last layer make a model
+    without classes, to be finetuned or looked at, whose last layer is zero.
     """
     tensors, description = read_tensors(file)
     if description:
         model = _described_weights(model, tensors, description, file)
         return model if classes is None else _named(model, read_class_file(classes), classes)
-    names = None if classes is None else read_class_file(classes)
-    tensors = fitted(tensors, model.network.state_dict(), file)
-    count = classes_of(tensors, model.network.state_dict(), len(model.classes))
+    tensors = fitted(tensors, model.network, file)
+    outputs = model.options.get("num_classes", len(model.classes))
+    count = classes_of(tensors, model.network.state_dict(), outputs)
+    if count == 1:
+        raise WeightsError(f"{file}: its last layer has one output, as of a yes or no; a classifier has one a class")
     if count is not None:
-        model = untrained(model, [str(number) for number in range(count)])
-    if names is not None:
-        model = _named(model, names, classes)
+        model, outputs = untrained(model, [str(number) for number in range(count)]), count
+    own = model.network.state_dict()
+    misfit = Misfit.between(tensors, own)
+    if misfit:
+        wider = untrained(model, [str(number) for number in range(outputs + 1)]).network.state_dict()
+        head = [key for key in own if own[key].shape != wider[key].shape]
+        if misfit.unknown or misfit.shapes or set(misfit.missing) != set(head):
+            reason = advice(tensors, misfit, head) or lookalikes.advice(tensors, model.architecture)
+            raise WeightsError(f"{file}: does not fit {model.name}: {misfit}{reason}")
+        tensors |= {key: torch.zeros_like(own[key]) for key in head}
+        model = replace(model, classes=(), wnids=())
+    if classes is not None:
+        model = _named(model, read_class_file(classes), classes)
     fill(model.network, tensors, file)
     return replace(model, weights_file=Path(file))
 
 
 def _described_weights(model: Model, tensors: Mapping, description: Mapping, file: str | Path) -> Model:
+    """The model of a file that this tool wrote. Raises WeightsError where its network is built otherwise."""
     other = described(tensors, description, file, model.name)
-    if other.architecture != model.architecture:
-        raise WeightsError(f"{file}: weights of {other.architecture}, not of {model.architecture}")
+    # Names that differ may stand for one architecture: timm/resnet50, and timm/resnet50.a1_in1k
+    misfit = Misfit.between(other.network.state_dict(), model.network.state_dict())
+    if other.architecture != model.architecture and not misfit.fits_but_for_classes():
+        known = f"; take --model {other.architecture}" if resolved(other.architecture) else ""
+        raise WeightsError(f"{file}: weights of {other.architecture}, not of {model.architecture}{known}")
     return other
 
 
