@@ -104,7 +104,8 @@ class ClassNames:
         found: dict[str, list[int]] = defaultdict(list)
         every = [(label,) for label in self.labels] if not self.wnids else map(synonyms, self.wnids)
         for index, names in enumerate(every):
-            for name in dict.fromkeys(map(loosely, names)):
+            # All names of a synset in a row are how ImageNet's own lists write a class: "maillot, tank suit"
+            for name in dict.fromkeys(map(loosely, (*names, ", ".join(names)))):
                 found[name].append(index)
         return dict(found)
 

@@ -9,7 +9,9 @@
     conv4:12@center      a neuron: its value in the middle of the map; @2,5 in column 2, row 5 of the map
     negative(conv4:12)   the negative part of a channel: the mean of max(0, -x), x its value before the ReLU
     conv3                a whole layer: its mean square (DeepDream)
-    logit:cat, logit:3   a class before the softmax, by name or number; a name of odd characters stands in quotes
+    logit:cat, logit:3, logit:n02129604
+                         a class before the softmax: its label, a synonym, its WordNet id or its number. What follows
+                         the colon is read as the longest name of a class; quotes around it set its end
     conv4:0-15, conv4:3,9, conv4:all, logit:all
                          several units: an objective for each of them
     tv, l1, l2, blur     of the picture itself
@@ -33,7 +35,10 @@ NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAME = re.compile(r"[A-Za-z_][\w.]*(-\d[\w.]*)*")
 # 12, 0-15, 3,9, all; but in 12-2*tv the 2 is a factor
 UNITS = re.compile(r"all\b|\d+(-\d+(?!\s*[.*\d]))?(,\d+(-\d+(?!\s*[.*\d]))?)*")
+# What was meant for a class, where no name of one is found: in quotes, or words
 CLASS = re.compile(r"\"[^\"]+\"|'[^']+'|\w[\w'./,]*([ -]\w[\w'./,]*)*")
+CLASS_END = r"(?<=\S)(?=\s*(?:[-+*)]|$))"  # where the name of a class may end
+NUMBERS_OF_CLASSES = re.compile(UNITS.pattern + CLASS_END)
 PLACE = re.compile(r"center|centre|(\d+),(\d+)")
 
 
@@ -154,16 +159,31 @@ class _Parser:
 
     def classes(self) -> tuple[Term, ...]:
         at, classes = self.at, self.model.classes
-        text = self.match(CLASS) or self.fail("the name or number of a class is expected")
-        layer = features.layers(self.model)[-1]
+        text = self.class_name() or self.match(NUMBERS_OF_CLASSES) or self.match(CLASS)
+        if not text:
+            self.fail("the name or number of a class is expected")
         if text not in classes and UNITS.fullmatch(text):
             indices = self.numbers(text, len(classes), f"{self.model.name} has the classes", at)
         else:
             try:
-                indices = [self.model.class_index(text if text in classes else text.strip("'\""))]
+                indices = [self.model.class_index(_unquoted(text))]
             except UsageError as error:
                 self.fail(str(error), at=at)
+        layer = features.layers(self.model)[-1]
         return tuple(Term(f"logit:{classes[index]}", "unit", layer, index) for index in indices)
+
+    def class_name(self) -> str:
+        """The longest text that is next and names a class, passed over; empty where none does.
+
+        Labels hold what elsewhere ends a name: `crane (n02012849)`, `maillot, tank suit`, `jack-o'-lantern`.
+        """
+        rest, names = self.rest(), self.model.names
+        for end in reversed([found.start() for found in re.finditer(CLASS_END, rest)]):
+            text = rest[:end]
+            if text in names.labels or (not UNITS.fullmatch(text) and names.matches(_unquoted(text))):
+                self.at += end
+                return text
+        return ""
 
     def place(self, layer: Layer) -> tuple[int, ...]:
         at = self.at
@@ -210,6 +230,11 @@ class _Parser:
         at = self.at if at is None else at
         here = f"at {self.text[at : at + 20]!r}" if self.text[at:].strip() else "at its end"
         raise UsageError(f"objective {self.text!r}, {here} (character {at + 1}): {problem}")
+
+
+def _unquoted(text: str) -> str:
+    """What stands between quotes that are equal, or the text as it is."""
+    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _times(factor: float, value: float | list[Weighted]) -> float | list[Weighted]:

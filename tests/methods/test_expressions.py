@@ -48,6 +48,44 @@ def test_one_objective(model, text, expected):
     assert [factor for factor, _ in found] == pytest.approx([factor for factor, _ in expected])
 
 
+@pytest.fixture(scope="module")
+def synsets():
+    torch.manual_seed(0)
+    wnids = ["n02129604", "n02012849", "n03126707", "n03710637", "n03710721", "n03590841", "n07742313", "n01843065"]
+    return models.create("cifarnet", wnids, 32)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("tiger", 0),
+        ("n02129604", 0),
+        ("0", 0),
+        ("Panthera tigris", 0),
+        ("panthera_tigris", 0),
+        ("crane (n02012849)", 1),
+        ("n03126707", 2),
+        ("maillot (n03710637)", 3),
+        ("maillot, tank suit", 4),
+        ("tank suit", 4),
+        ("jack-o'-lantern", 5),
+        ("Granny Smith", 6),
+        ("granny smith", 6),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", '"{}"', "'{}'", "  {}  "])
+def test_a_class_by_each_of_its_names(synsets, name, expected, form):
+    text = f"(2*logit:{form.format(name)} - tv)*1 - logit:{form.format(name)}-logit:jacamar"
+    (objective,) = parse(text, synsets)
+    assert [(factor, term.unit) for factor, term in objective.terms] == [(2, expected), (-1, 0), (-1, expected), (-1, 7)]
+    assert parse(str(objective), synsets) == [objective]
+
+
+def test_a_name_of_two_classes_is_asked_for_by_id(synsets):
+    with pytest.raises(UsageError, match=r"'crane - tv' .*crane: stands for 2 classes.*n02012849.*n03126707"):
+        parse("logit:crane - tv", synsets)
+
+
 def test_several_units(model):
     assert read("conv4:3-5,9", model) == [[(1, f"conv4:{unit}")] for unit in (3, 4, 5, 9)]
     assert read("-2*conv4:3-4@center + tv", model) == [[(-2, f"conv4:{u}@center"), (1, "tv")] for u in (3, 4)]
