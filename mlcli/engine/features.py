@@ -7,6 +7,7 @@ ResNet), the alias is meant. With `@signed` behind it an address means the value
 which tell how strongly a unit is against something.
 """
 
+import copy
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -111,6 +112,13 @@ def _without_rectifiers(extractor: fx.GraphModule, signed: Sequence[str]) -> Non
         module = extractor.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(module, RECTIFIERS) or operation(node) in ("relu", "relu_"):
             return node.all_input_nodes[0]
+        if isinstance(getattr(module, "act", None), RECTIFIERS):  # a norm of timm's that rectifies as well
+            name = f"{node.name}_unrectified"
+            unrectified = copy.deepcopy(module)
+            unrectified.act = nn.Identity()
+            extractor.add_submodule(name, unrectified)
+            with graph.inserting_before(output):
+                return graph.call_module(name, node.args)
         if isinstance(module, nn.Sequential) and isinstance(module[-1], RECTIFIERS):
             name = f"{node.name}_unrectified"
             extractor.add_submodule(name, nn.Sequential(*list(module)[:-1]))
