@@ -221,7 +221,7 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
         network = _network(known, len(classes), options)
     except (ValueError, AssertionError, TypeError) as error:
         raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
-    _try(network, architecture, size, channels)
+    check_size(network, architecture, size, channels)
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     names = ClassNames.of(classes)
@@ -246,7 +246,7 @@ def with_classes(model: Model, classes: Sequence[str]) -> Model:
     return result
 
 
-def _try(network: nn.Module, architecture: str, size: int, channels: int) -> None:
+def check_size(network: nn.Module, architecture: str, size: int, channels: int) -> None:
     """Raise UsageError where pictures of this size do not pass through the network. Shapes alone are computed."""
     weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     try:
@@ -267,14 +267,17 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
     """The side to train at when none is given: the short side of the first readable picture, at most what suits."""
-    if architecture not in (EMBEDDED, *SMALL):
-        return 224
+    return first_side(paths, 16, 64) if architecture in (EMBEDDED, *SMALL) else 224
+
+
+def first_side(paths: Sequence[Path], least: int, most: int) -> int:
+    """The short side of the first readable image, within these bounds; 32 or `least` where there is none."""
     for path in paths:
         try:
-            return max(16, min(64, *images.read(path).shape[1:]))
+            return max(least, min(most, *images.read(path).shape[1:]))
         except ImageError:
             continue
-    return 32
+    return max(least, 32)
 
 
 def from_file(file: str | Path, name: str | None = None, kind: str = CLASSIFIER) -> Model:
