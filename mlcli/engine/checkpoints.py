@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import re
 import types
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def _admitted() -> list:
         (_plain_dict, "collections.defaultdict"),
         *((vars(__import__("builtins"))[name], f"builtins.{name}") for name in TEMPLATES),
         *((collections.OrderedDict, name) for name in CONFIGURATIONS),
+        (str, "torch.torch_version.TorchVersion"),
         *paths,
         numpy.dtype,
         numpy.ndarray,
@@ -69,7 +71,8 @@ def _admitted() -> list:
 def read(file: str | Path) -> dict[str, Tensor]:
     """The tensors of the network in a file that torch.save wrote, by name, on the CPU. Raises WeightsError."""
     try:
-        with torch.serialization.safe_globals(_admitted()):
+        with torch.serialization.safe_globals(_admitted()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of files that are refused or read all the same
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))

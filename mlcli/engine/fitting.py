@@ -46,8 +46,8 @@ class Misfit:
             },
         )
 
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unknown or self.shapes)
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.unknown) + len(self.shapes)
 
     def __str__(self) -> str:
         shapes = [f"{key} {size(theirs)} for {size(own)}" for key, (theirs, own) in self.shapes.items()]
@@ -90,30 +90,37 @@ def fitted(tensors: Mapping[str, Tensor], network: nn.Module, file: object) -> d
     says that it is an average (`ema`) is taken. Raises WeightsError where that does not decide.
     """
     own = network.state_dict()
-    segments = {segment for key in own for segment in key.split(".")}
-    kept = {_without(key, WRAPPERS - segments): tensor for key, tensor in tensors.items()}
-    if len(kept) < len(tensors):  # two networks, one of them wrapped
-        kept = dict(tensors)
     computed = {name for name, _ in network.named_buffers()} - own.keys()
-    found = {prefix: _useful(_group(kept, prefix), own, computed) for prefix in _prefixes(kept, own)}
-    misfits = {prefix: Misfit.between(group, own) for prefix, group in found.items()}
-    fitting = [prefix for prefix, misfit in misfits.items() if misfit.fits_but_for_classes()]
+    groups = [
+        (prefix, _useful(_group(named, prefix), own, computed))
+        for named in (tensors, _unwrapped(tensors, own))
+        for prefix in _prefixes(named, own)
+    ]
+    candidates = [(prefix, group, Misfit.between(group, own)) for prefix, group in groups]
+    fitting = [(prefix, group) for prefix, group, misfit in candidates if misfit.fits_but_for_classes()]
     if not fitting:
-        # Nothing fits: of the prefixes, which begin with the one with most names, what fits best is spoken of
-        return min(found.items(), key=lambda item: _distance(misfits[item[0]]))[1]
-    averages = [prefix for prefix in fitting if AVERAGE.search(prefix)]
-    chosen, *others = averages or fitting
-    for other in others:
-        if any(not torch.equal(found[chosen][key], tensor) for key, tensor in found[other].items()):
+        return min(candidates, key=lambda candidate: len(candidate[2]))[1]  # what is nearest is what is spoken of
+    averages = [(prefix, group) for prefix, group in fitting if AVERAGE.search(prefix)]
+    (name, chosen), *others = averages or fitting
+    for other, group in others:
+        if not _equal(chosen, group):
             raise WeightsError(
-                f"{file}: holds several networks that fit, {chosen or 'one without a prefix'} and {other}; "
+                f"{file}: holds several networks that fit, {name or 'one without a prefix'} and {other}; "
                 "save the one to use in a file of its own"
             )
-    return found[chosen]
+    return chosen
 
 
-def _without(key: str, wrappers: Collection[str]) -> str:
-    return ".".join(part for part in key.split(".") if part not in wrappers)
+def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether what both have has the same values."""
+    return all(a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a.keys() & b.keys())
+
+
+def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without wrappers anywhere in their names; empty where names would meet."""
+    wrappers = WRAPPERS - {segment for key in own for segment in key.split(".")}
+    result = {".".join(part for part in key.split(".") if part not in wrappers): t for key, t in tensors.items()}
+    return result if len(result) == len(tensors) else {}
 
 
 def _prefixes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
@@ -145,10 +152,6 @@ def _useful(tensors: dict[str, Tensor], own: Mapping[str, Tensor], computed: Col
         for key, tensor in tensors.items()
         if key in own or not (key.startswith(auxiliary) or key in computed or key.endswith(COUNTER))
     }
-
-
-def _distance(misfit: Misfit) -> int:
-    return len(misfit.missing) + len(misfit.unknown) + len(misfit.shapes)
 
 
 # -- classes ---------------------------------------------------------------------------------------------------------

@@ -10,23 +10,29 @@ from mlcli.engine.fitting import Misfit
 from mlcli.engine.sources import timm_models, torchvision_models
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms, which are no parameters
-NEAREST = 8  # architectures of timm that are tried, by name
+NEAREST = 5  # architectures of timm that are tried, by name
 MOST = 3  # that are named
 
 
 def advice(tensors: Mapping[str, Tensor], architecture: str) -> str:
-    """'; it looks like --model resnet34', as the end of a message; empty where nothing known is like it."""
-    found = [name for name in _candidates(tensors, architecture) if _fits(tensors, name)]
-    return f"; it looks like --model {' or '.join(found[:MOST])}" if found else ""
+    """'; it looks like --model resnet34', as the end of a message; empty where nothing known is like it.
+
+    torchvision's architectures of as many parameters are tried, then timm's whose names are near the one given.
+    """
+    for names in (_of_as_many_parameters(tensors), _near(architecture)):
+        if found := [name for name in names if name != architecture and _fits(tensors, name)]:
+            return f"; it looks like --model {' or '.join(found[:MOST])}"
+    return ""
 
 
-def _candidates(tensors: Mapping[str, Tensor], architecture: str) -> list[str]:
-    """torchvision's architectures of as many parameters, and timm's whose names are near."""
+def _of_as_many_parameters(tensors: Mapping[str, Tensor]) -> list[str]:
     count = _parameters(tensors, 1000)
-    alike = [name for name in torchvision_models.names() if abs(_published(name) - count) <= 0.001 * count]
+    return [name for name in torchvision_models.names() if abs(_published(name) - count) <= 0.001 * count]
+
+
+def _near(architecture: str) -> list[str]:
     bare = architecture.removeprefix(timm_models.PREFIX).partition(".")[0]
-    near = difflib.get_close_matches(timm_models.PREFIX + bare, timm_models.names(), n=NEAREST)
-    return [name for name in (*alike, *near) if name != architecture]
+    return difflib.get_close_matches(timm_models.PREFIX + bare, timm_models.names(), n=NEAREST)
 
 
 def _parameters(tensors: Mapping[str, Tensor], classes: int) -> int:

@@ -1,0 +1,25 @@
+import torch
+import torchvision
+
+from mlcli.engine import lookalikes, models
+
+
+def state(name, classes):
+    with torch.device("meta"):
+        return torchvision.models.get_model(name, num_classes=classes).state_dict()
+
+
+def test_torchvisions_architectures_are_known_whatever_their_classes():
+    assert lookalikes.advice(state("resnet34", 37), "resnet18") == "; it looks like --model resnet34"
+    assert lookalikes.advice(state("squeezenet1_0", 1000), "squeezenet1_1") == "; it looks like --model squeezenet1_0"
+    assert lookalikes.advice(state("vgg11_bn", 2), "cifarnet") == "; it looks like --model vgg11_bn"
+
+
+def test_timms_are_known_where_their_names_are_near():
+    tensors = models.create("timm/test_vit2", ["a", "b"], 160).network.state_dict()
+    assert "--model timm/test_vit2" in lookalikes.advice(tensors, "timm/test_vit")
+
+
+def test_nothing_is_said_of_what_nobody_knows():
+    assert lookalikes.advice({"a.weight": torch.ones(2, 2)}, "resnet18") == ""
+    assert lookalikes.advice({"a": torch.ones(2)}, "resnet18") == ""
