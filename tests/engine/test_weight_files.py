@@ -1,33 +1,16 @@
-"""Fetching and reading files of weights; more of reading is in test_models."""
+"""Fetching files of weights, and filling networks; reading is in test_checkpoints and test_models."""
 
 import http.client
 import io
-import pickle
 import urllib.error
 
 import pytest
 import torch
 
-from mlcli.engine.weight_files import download, read_tensors, weights_path
+from mlcli.engine.weight_files import download, fill, weights_path
 from mlcli.errors import WeightsError
 
 LIGHT = "squeezenet1_1"  # a torchvision classifier
-HARMED = "harmed"
-
-
-class Harm:
-    def __reduce__(self):
-        return open, (HARMED, "w")
-
-
-def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"conv1.conv.weight": Harm()}, "evil.pth")
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Harm(), protocol=2))
-    for file in ("evil.pth", "evil.pt"):
-        with pytest.raises(WeightsError, match=f"{file}: .*code in it, which is never run"):
-            read_tensors(file)
-    assert not (tmp_path / HARMED).exists()
 
 
 @pytest.mark.parametrize(
@@ -65,3 +48,20 @@ def test_a_wrong_download_leaves_nothing(monkeypatch, tmp_path):
 class Answer(io.BytesIO):
     def info(self):
         return http.client.HTTPMessage()
+
+
+def test_a_network_is_filled_in_its_own_precision():
+    network, other = torch.nn.BatchNorm2d(2).half(), torch.nn.BatchNorm2d(2)
+    other.weight.data.fill_(3)
+    tensors = {key: tensor for key, tensor in other.state_dict().items() if key != "num_batches_tracked"}
+    fill(network, tensors, "a")
+    assert network.weight.dtype == torch.float16 and network.weight.tolist() == [3, 3]
+
+
+def test_what_does_not_fit_is_named():
+    tensors = {"weight": torch.ones(3), "bias": torch.ones(2), "running_mean": torch.ones(2), "scale": torch.ones(1)}
+    with pytest.raises(WeightsError) as raised:
+        fill(torch.nn.BatchNorm2d(2), tensors, "a.pth")
+    assert str(raised.value) == (
+        "a.pth: does not fit the network: lacks running_var; has the unknown scale; has other shapes: weight 3 for 2"
+    )
