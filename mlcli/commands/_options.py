@@ -37,6 +37,10 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="auto takes bf16 where the hardware has it natively.")
 ]
+ExactPrecision = Annotated[  # of commands that rank or measure, whose default is fp32
+    Precision,
+    typer.Option("--precision", help="auto takes bf16 where the hardware has it natively, which changes some ranks."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the result to this file.")]
 Picture = Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")]

@@ -53,7 +53,7 @@ def run(
     format: option.FormatOption = option.Format.table,
     batch_size: option.BatchSize = 32,
     device: option.Device = "auto",
-    precision: option.PrecisionOption = option.Precision.auto,
+    precision: option.ExactPrecision = option.Precision.fp32,
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
@@ -85,7 +85,7 @@ def run(
     compute = partial(feature_vectors, chosen, target, runtime=runtime, batch_size=batch_size, workers=workers)
 
     vectors, entries = _query_vectors(asked, compute, quiet)
-    file, source = (index, None) if index else place(among, pictures, chosen, target)
+    file, source = (index, None) if index else place(among, pictures, chosen, target, runtime, weights)
     kept = Index(file, made_with(chosen, target, runtime), source)
     failures = _update(kept, pictures, compute, refresh, quiet)
     good = [entry for entry in entries if "error" not in entry]

@@ -215,14 +215,21 @@ def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict:
     }
 
 
-def place(inputs: Sequence[str | Path], paths: Sequence[Path], model: Model, layer: Layer) -> tuple[Path, Path | None]:
+def place(
+    inputs: Sequence[str | Path],
+    paths: Sequence[Path],
+    model: Model,
+    layer: Layer,
+    runtime: Runtime,
+    weights: str | Path | None = None,
+) -> tuple[Path, Path | None]:
     """(the file for an index, the file to begin with) where the user names none.
 
-    inputs: what was given; paths: the pictures in it.  Of one folder it lies in the folder. Of a folder that may not
-    be written to, and of several inputs, it lies in the user's cache, and begins with one that lies in the folder.
+    inputs: what was given; paths: the pictures in it.  weights: the file that took the place of the model's own.
+    Of one folder it lies in the folder. Of a folder that may not be written to, and of several inputs, it lies in the
+    user's cache, and begins with one that lies in the folder.
     """
-    slug = re.sub(r"[^\w.-]+", "_", f"{Path(model.name).name[:80]}-{layer.address[:80]}")
-    name = f".vectors-{slug}.safetensors"
+    name = f".vectors-{_slug(model, layer, runtime, weights)}.safetensors"
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     beside = None
     if len(inputs) == 1 and os.path.isdir(inputs[0]):
@@ -234,3 +241,19 @@ def place(inputs: Sequence[str | Path], paths: Sequence[Path], model: Model, lay
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mlcli"
     file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
     return file, beside if beside is not None and beside.exists() and not file.exists() else None
+
+
+def _slug(model: Model, layer: Layer, runtime: Runtime, weights: str | Path | None) -> str:
+    """What tells the indexes of a folder apart: model, layer, an arithmetic other than fp32, files of weights by path.
+
+    A run that was trained anew keeps the name of its index, whose vectors `made_with` then calls outdated.
+    """
+    run = os.path.isfile(os.path.join(model.name, "model.safetensors"))
+    parts = [os.path.basename(os.path.abspath(model.name)) if run else model.name, layer.address]
+    parts = [part[:80] for part in parts]
+    if runtime.precision != "fp32":
+        parts.append(runtime.precision)
+    files = [os.path.abspath(file) for file in (model.name if run else None, weights) if file]
+    if files:
+        parts.append(hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()[:8])
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))

@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,10 @@ def test_a_place_that_cannot_be_written_is_said_before_any_work(pictures):
 # -- where it lies ---------------------------------------------------------------------------------------------------
 
 
+CPU = torch.device("cpu")
+FP32 = Runtime(CPU, "fp32")
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)
@@ -234,14 +239,14 @@ def model():
 
 
 def test_what_vectors_depend_on(model):
-    runtime, layer = Runtime.choose("cpu", "fp32"), features.hidden(model)
-    first = made_with(model, layer, runtime)
-    assert made_with(model, features.resolve(model, "conv2"), runtime) != first
-    assert made_with(model, layer, Runtime(torch.device("cpu"), "bf16")) != first
+    layer = features.hidden(model)
+    first = made_with(model, layer, FP32)
+    assert made_with(model, features.resolve(model, "conv2"), FP32) != first
+    assert made_with(model, layer, Runtime(CPU, "bf16")) != first
     with torch.no_grad():
         model.network.conv1.conv.weight[0, 0, 0, 0] += 1
     del model.hash
-    assert made_with(model, layer, runtime) != first
+    assert made_with(model, layer, FP32) != first
 
 
 def test_in_the_folder_or_in_the_cache_of_the_user(pictures, tmp_path, model, monkeypatch):
@@ -249,24 +254,41 @@ def test_in_the_folder_or_in_the_cache_of_the_user(pictures, tmp_path, model, mo
     layer = features.hidden(model)
     beside = pictures / ".vectors-cifarnet-features.safetensors"
     paths = listed(pictures)
-    assert place([str(pictures)], paths, model, layer) == (beside, None)
-    several, none = place([str(path) for path in paths], paths, model, layer)
+    assert place([str(pictures)], paths, model, layer, FP32) == (beside, None)
+    several, none = place([str(path) for path in paths], paths, model, layer, FP32)
     assert several.parent == tmp_path / "cache" / "mlcli" and none is None
-    assert place(["-"], paths, model, layer) == (several, None)
-    assert place([str(pictures), "x.png"], [*paths, Path("x.png")], model, layer)[0] != several
+    assert place(["-"], paths, model, layer, FP32) == (several, None)
+    assert place([str(pictures), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
 
     def read_only(path):
         if Path(path).parent == pictures:
             raise MlcliError("read-only")
 
     monkeypatch.setattr(index, "check_writable", read_only)
-    assert place([str(pictures)], paths, model, layer) == (several, None)
+    assert place([str(pictures)], paths, model, layer, FP32) == (several, None)
     kept = Index(beside, MADE)
     kept._write([], {str(path): torch.ones(3) for path in paths}, [index._mark(str(path)) for path in paths])
-    assert place([str(pictures)], paths, model, layer) == (several, beside)
+    assert place([str(pictures)], paths, model, layer, FP32) == (several, beside)
     kept = Index(several, MADE, beside)
     (pictures / "5.png").write_bytes(b"new")
     compute = Counting()
     kept.update(listed(pictures), compute)
     assert compute.asked == ["5.png"] and len(Index(several, MADE)) == 6 and len(Index(beside, MADE)) == 5
-    assert place([str(pictures)], listed(pictures), model, layer) == (several, None)
+    assert place([str(pictures)], listed(pictures), model, layer, FP32) == (several, None)
+
+
+def test_no_two_models_or_precisions_share_a_file(pictures, tmp_path, model):
+    layer, paths = features.hidden(model), listed(pictures)
+
+    def name(runtime=FP32, weights=None, **changed):
+        return place([str(pictures)], paths, replace(model, **changed), layer, runtime, weights)[0].name
+
+    runs = [tmp_path / parent / "run" for parent in "ab"]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "model.safetensors").touch()
+    names = [name(), name(Runtime(CPU, "bf16")), name(weights="w.pth"), name(weights="v.pth")]
+    names += [name(name="timm/resnet50"), name(name="resnet50"), *(name(name=str(run)) for run in runs)]
+    assert len(set(names)) == len(names)
+    assert name(name=str(runs[0])).startswith(".vectors-run-features-") and name(name=f"{runs[0]}/") == names[-2]
+    assert name(name="timm/resnet50") == ".vectors-timm_resnet50-features.safetensors"
