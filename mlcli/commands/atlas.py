@@ -1,6 +1,6 @@
 """`mlcli atlas`"""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -44,7 +44,13 @@ def run(
         typer.Option("--batch-size", min=1, help="Pictures at a time; default 64, to make large ones fewer."),
     ] = None,
     device: option.Device = "auto",
-    precision: option.PrecisionOption = option.Precision.auto,
+    precision: Annotated[
+        option.Precision,
+        typer.Option(
+            "--precision",
+            help="Of the optimization; auto takes bf16 where the hardware has it natively. Patches are found in fp32.",
+        ),
+    ] = option.Precision.auto,
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     resume: option.Resume = False,
@@ -88,8 +94,9 @@ def run(
     patches = None
     if paths and not (begun and atlas.patches_file.is_file()):
         at_once = batch_size or AT_ONCE
+        exact = replace(runtime, precision="fp32")  # bf16 changes the order of patches
         patches, count, unreadable = _patches.search(
-            chosen, {name: wanted}, paths, runtime, top=top, batch_size=at_once, workers=workers, quiet=quiet
+            chosen, {name: wanted}, paths, exact, top=top, batch_size=at_once, workers=workers, quiet=quiet
         )
         failures += unreadable
     if not begun:

@@ -103,7 +103,8 @@ def run(
     data = {"training": _training.summary(training, pictures)}
     features, count = None, min(recipe.compared, len(pictures))
     if count:
-        features = Features(models.load(options["model"], options["weights"]).to(runtime), runtime)
+        exact = replace(runtime, precision="fp32")  # bf16 changes the distances
+        features = Features(models.load(options["model"], options["weights"]).to(exact), exact)
         data["distances"] = {
             "measured_in": f"{options['model']}, {features.layer}",
             "count": count,

@@ -25,7 +25,7 @@ def run(
     size: Annotated[int, typer.Option("--size", min=16, max=512, help="Side of a tile in pixels.")] = 56,
     batch_size: option.BatchSize = 64,
     device: option.Device = "auto",
-    precision: option.PrecisionOption = option.Precision.auto,
+    precision: option.ExactPrecision = option.Precision.fp32,
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,

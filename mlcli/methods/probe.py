@@ -5,7 +5,7 @@ The network stays as it is. What it has learned shows beside the same probe on a
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +86,12 @@ def probe(
     seed: int,
     report: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Probe]:
-    """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones."""
+    """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones.
+
+    The layers are read in fp32 whatever the precision of the runtime: accuracies are to be compared with each other.
+    """
     model.network.eval()
+    runtime = replace(runtime, precision="fp32")
     chosen = probed(model)
     x, test = (read(model, pictures, chosen, runtime) for pictures in (learned, tested))
     fold = logistic.folds(learned.labels, PARTS, seed)
