@@ -87,7 +87,8 @@ class Model:
     def require_classes(self) -> None:
         """Raise UsageError where the model is no classifier."""
         if not self.classes:
-            raise UsageError(f"--model {self.name}: knows no classes; take a classifier (see `mlcli models`)")
+            lacking = f" by the weights of {self.weights_file}; finetune it, or" if self.weights_file else ";"
+            raise UsageError(f"--model {self.name}: knows no classes{lacking} take a classifier (see `mlcli models`)")
 
     @property
     def names(self) -> ClassNames:
