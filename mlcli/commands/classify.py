@@ -10,6 +10,8 @@ from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, table
 from mlcli.engine.files import json_text
 
+FEW = 20  # classes, up to which it is said how many the model knows, and their confusions are a table
+
 
 def run(
     images: option.Images,
@@ -33,10 +35,12 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Name what pictures show.
+    """Name what images show.
 
-    Prints the most probable classes of each picture. Pictures that cannot be read are named and the rest goes on;
-    the exit status is then 1.
+    Prints the most probable classes of each image. The default model knows the 1,000 classes of ImageNet, whose WordNet
+    ids JSON and CSV give beside their names. With --evaluate the folders of IMAGES may be named by label, WordNet id,
+    synonym or number of a class. Images that cannot be read are named, the others are classified, and the exit status
+    is 1.
     """
     from mlcli.commands._result import Result
     from mlcli.engine import models
@@ -46,6 +50,7 @@ def run(
     result = Result(output, overwrite)
     runtime = Runtime.choose(device, precision)
     chosen = models.load(model, weights, classes=classes).to(runtime)
+    chosen.require_classes()
     answer = partial(probabilities, chosen, runtime=runtime, mirrored=mirror, batch_size=batch_size, workers=workers)
     if evaluate:
         failures = _evaluate(images, chosen, answer, mirror, result, format, quiet)
@@ -69,7 +74,12 @@ def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
             else:
                 best = row.topk(min(top_k, len(row)))
                 predictions = [
-                    {"label": model.classes[index], "index": index, "probability": probability}
+                    {
+                        "label": model.classes[index],
+                        **({"wnid": model.wnids[index]} if model.wnids else {}),
+                        "index": index,
+                        "probability": probability,
+                    }
                     for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
                 ]
                 entries.append({"image": str(path), "predictions": predictions})
@@ -78,9 +88,14 @@ def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
     if format == "json":
         result.write(json_text(entries))
     elif format == "csv":
-        header = ("image", "rank", "label", "index", "probability", "error")
-        rows = [(e["image"], r, *p.values(), "") for e in good for r, p in enumerate(e["predictions"], 1)]
-        rows += [(e["image"], "", "", "", "", e["error"]) for e in entries if "error" in e]
+        answer = ("label", "wnid", "index", "probability")
+        header = ("image", "rank", *answer, "error")
+        rows = [
+            (e["image"], rank, *(p.get(name, "") for name in answer), "")
+            for e in good
+            for rank, p in enumerate(e["predictions"], 1)
+        ]
+        rows += [(e["image"], "", *("" for _ in answer), e["error"]) for e in entries if "error" in e]
         result.write(csv_text(header, rows))
     else:
         rows = [
@@ -88,7 +103,9 @@ def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
             for e in good
             for rank, p in enumerate(e["predictions"])
         ]
-        result.write(table(("image", "class", "probability"), rows, right=(2,)) if rows else "")
+        few = len(model.classes) <= FEW  # a model of few classes gives one of their names to all that there is
+        title = f"class, of the {len(model.classes)} that the model knows" if few else "class"
+        result.write(table(("image", title, "probability"), rows, right=(2,)) if rows else "")
     return len(entries) - len(good)
 
 
@@ -100,7 +117,7 @@ def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
 
     if len(images) != 1:
         raise UsageError("--evaluate takes one folder, with one folder of pictures for each class")
-    folder = ClassFolder.open(images[0], model.classes)
+    folder = ClassFolder.open(images[0], model.names)
     failures = 0
 
     def answers(bar: Progress):
@@ -118,18 +135,22 @@ def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
     if not evaluation.count:
         raise DataError(f"{folder.root}: no readable picture in it")
     report = {"model": model.name, "mirrored": mirrored, **evaluation.as_json()}
+    for label, wnid in zip(model.classes, model.wnids, strict=False):
+        if label in report["per_class"]:
+            report["per_class"][label] = {"wnid": wnid, **report["per_class"][label]}
     if format == "json":
         result.write(json_text(report))
     elif format == "csv":
-        rows = [(name, *entry.values()) for name, entry in report["per_class"].items()]
-        result.write(csv_text(("class", "accuracy", "count"), rows))
+        columns = ("wnid", "accuracy", "count")
+        rows = [(name, *(entry.get(c, "") for c in columns)) for name, entry in report["per_class"].items()]
+        result.write(csv_text(("class", *columns), rows))
     else:
         result.write(evaluation_text(report, evaluation))
     return failures
 
 
 def evaluation_text(report: dict, evaluation) -> str:
-    """Accuracy, the per-class table and, for up to 20 classes, the confusion matrix."""
+    """Accuracy, the per-class table and, for up to FEW classes, the confusion matrix."""
     low, high = report["interval"]
     text = (
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
@@ -137,8 +158,8 @@ def evaluation_text(report: dict, evaluation) -> str:
     )
     rows = [(name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()]
     text += table(("class", "accuracy", "pictures"), rows, right=(1, 2))
-    if len(evaluation.classes) <= 20:
-        header = ("is \\ called", *evaluation.classes)
+    if len(evaluation.classes) <= FEW:
+        header = ("true \\ predicted", *evaluation.classes)
         rows = [(name, *row) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]
         text += "\n" + table(header, rows, right=range(1, len(header)))
     return text

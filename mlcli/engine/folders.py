@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import images
+from mlcli.engine.class_names import ClassNames, normalized
 from mlcli.errors import DataError, ImageError, UsageError
 
 
@@ -128,12 +129,13 @@ class ClassFolder:
     labels: list[int]
 
     @classmethod
-    def open(cls, root: str | Path, classes: Sequence[str] | None = None) -> "ClassFolder":
+    def open(cls, root: str | Path, classes: Sequence[str] | ClassNames | None = None) -> "ClassFolder":
         """List root/CLASS/**. The classes are the folder names, sorted.
 
-        With `classes`, those of a trained model, folders are matched to them by name, and some may be absent.
+        With `classes`, those of a trained model, folders are matched to them by label, WordNet id, synonym or number,
+        and some may be absent. Names compare after Unicode normalization; folders that stand for one class are one.
         Raises DataError if there is no such folder, no class in it, a class without pictures, a folder that
-        cannot be listed, or one that is none of `classes`.
+        cannot be listed, or one that is none of `classes` or could be several.
         """
         root = Path(root)
         if not os.path.isdir(root):
@@ -144,10 +146,16 @@ class ClassFolder:
             raise DataError(f"{root}: cannot be listed: {error.strerror or error}") from error
         if not folders:
             raise DataError(f"{root}: no class folders in it; put the pictures of each class into one")
-        known = {name: index for index, name in enumerate(folders if classes is None else classes)}
-        unknown = [name for name in folders if name not in known]
+        if classes is None:
+            classes = list({normalized(name): name for name in reversed(folders)}.values())[::-1]
+        known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
+        found = {name: known.matches(name) for name in folders}
+        unknown = [name for name in folders if not found[name]]
         if unknown:
-            raise DataError(f"{root}: {_nearest(unknown, list(known))}")
+            raise DataError(f"{root}: {_nearest(unknown, known)}")
+        for name, numbers in found.items():
+            if len(numbers) > 1:
+                raise DataError(f"{root}: {known.ambiguity(name, numbers)}")
 
         paths: list[Path] = []
         labels: list[int] = []
@@ -158,12 +166,12 @@ class ClassFolder:
             if not inside:
                 empty.append(name)
             paths += inside
-            labels += [known[name]] * len(inside)
+            labels += found[name] * len(inside)
         if problems:
             raise DataError(str(problems[0]))
         if empty:
             raise DataError(f"{root}: no pictures for {_listed(empty)}; add some or remove the folder")
-        return cls(root, tuple(known), paths, labels)
+        return cls(root, known.labels, paths, labels)
 
     @classmethod
     def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
@@ -232,9 +240,9 @@ def digest(paths: Iterable[Path], root: Path | None = None) -> str:
     return total.hexdigest()
 
 
-def _nearest(unknown: list[str], known: list[str]) -> str:
-    near = difflib.get_close_matches(unknown[0], known, n=3, cutoff=0.0)
-    return f"{_listed(unknown)}: none of the model's {len(known)} classes; nearest to it: {', '.join(near)}"
+def _nearest(unknown: list[str], known: ClassNames) -> str:
+    near = difflib.get_close_matches(unknown[0], known.labels, n=3, cutoff=0.0)
+    return f"{_listed(unknown)}: none of the model's {len(known.labels)} classes; nearest to it: {', '.join(near)}"
 
 
 def _listed(names: list[str], limit: int = 5) -> str:

@@ -255,17 +255,66 @@ def test_the_embedded_network_needs_neither_torchvision_nor_rich():
     code = (
         "import sys; from mlcli.cli import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code\n"
-        "print([name for name in ('torchvision', 'rich', 'accelerate', 'torchmetrics') if name in sys.modules])"
+        "print([name for name in ('torchvision', 'timm', 'rich', 'accelerate', 'torchmetrics') if name in sys.modules])"
     )
     photograph = os.path.join(SAMPLES, "cat.jpg")
-    command = [sys.executable, "-c", code, "classify", photograph, "--format", "json"]
+    command = [sys.executable, "-c", code, "classify", photograph, "--model", "cifarnet", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_embedded_network_knows_a_cat():
-    (entry,) = entries(os.path.join(SAMPLES, "cat.jpg"))
-    assert entry["predictions"][0]["label"] == "cat"
+    (entry,) = entries(os.path.join(SAMPLES, "cat.jpg"), "--model", "cifarnet")
+    assert entry["predictions"][0]["label"] == "cat" and "wnid" not in entry["predictions"][0]
+
+
+def test_the_default_model_knows_the_classes_of_imagenet():
+    files = [os.path.join(SAMPLES, f"{name}.jpg") for name in ("coffee", "cameraman", "cat")]
+    best = [entry["predictions"][0] for entry in entries(*files)]
+    assert [(p["label"], p["wnid"], p["index"]) for p in best[:2]] == [
+        ("espresso", "n07920052", 967),
+        ("tripod", "n04485082", 872),
+    ]
+    assert best[2]["index"] in range(281, 286)  # cats
+    assert all(p["probability"] > 0.9 for p in best[:2])
+
+
+def test_csv_names_the_wordnet_id():
+    text = mlcli("classify", os.path.join(SAMPLES, "coffee.jpg"), "--format", "csv", "--top-k", 1).stdout
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["label"], row["wnid"], row["error"]) == ("espresso", "n07920052", "")
+
+
+def test_a_model_of_few_classes_claims_no_more_than_it_knows(pictures, colours):
+    header = mlcli("classify", pictures / "red.png", "--model", colours).stdout.splitlines()[1]
+    assert "class, of the 3 that the model knows" in header
+    header = mlcli("classify", os.path.join(SAMPLES, "cat.jpg")).stdout.splitlines()[1]
+    assert header.split() == ["image", "class", "probability"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("n07920052", "n04485082"),
+        ("espresso", "tripod"),
+        ("967", "872"),
+        ("Espresso", "tripod"),
+    ],
+)
+def test_class_folders_of_imagenet_are_named_by_id_name_or_number(tmp_path, names):
+    for name, file in zip(names, ("coffee", "cameraman"), strict=True):
+        (tmp_path / name).mkdir()
+        os.symlink(os.path.abspath(os.path.join(SAMPLES, f"{file}.jpg")), tmp_path / name / "1.jpg")
+    report = json.loads(mlcli("classify", tmp_path, "--evaluate", "--format", "json").stdout)
+    assert report["accuracy"] == 1 and report["count"] == 2
+    assert report["per_class"]["espresso"] == {"wnid": "n07920052", "accuracy": 1.0, "count": 1}
+
+
+def test_a_folder_whose_name_is_two_classes_is_asked_for_by_id(tmp_path):
+    (tmp_path / "crane").mkdir()
+    os.symlink(os.path.abspath(os.path.join(SAMPLES, "cat.jpg")), tmp_path / "crane" / "1.jpg")
+    error = mlcli("classify", tmp_path, "--evaluate", status=1).stderr
+    assert "n02012849" in error and "n03126707" in error and "wading bird" in error
 
 
 def test_with_its_mirror_image_a_picture_is_answered_as_its_mirror_image_is(tmp_path):
@@ -277,7 +326,7 @@ def test_with_its_mirror_image_a_picture_is_answered_as_its_mirror_image_is(tmp_
     def probability(*options) -> list[dict]:
         return [
             {p["label"]: p["probability"] for p in entry["predictions"]}
-            for entry in entries(*files, "--top-k", 10, "--precision", "fp32", *options)
+            for entry in entries(*files, "--model", "cifarnet", "--top-k", 10, "--precision", "fp32", *options)
         ]
 
     one, other = probability("--mirror")

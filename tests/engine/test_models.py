@@ -71,9 +71,10 @@ def test_no_name_at_all(name, tmp_path, monkeypatch):
 
 
 def test_every_torchvision_classifier_can_be_named():
-    names = models.names()
-    assert names[0] == "cifarnet" and {"resnet50", "vit_h_14", "maxvit_t"} < set(names)
+    names = models.nameable()
+    assert names[0] == "efficientnet_lite0" and {"cifarnet", "resnet50", "vit_h_14", "maxvit_t"} < set(names)
     assert "fcn_resnet50" not in names and "raft_large" not in names
+    assert len(names) == len(set(names))
 
 
 def test_class_by_name_or_number(small):
@@ -248,7 +249,7 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     torch.save(state, file)
     model = models.load(name)
     assert model.weights_file == file and len(model.classes) == 1000
-    assert next(entry for entry in models.catalogue() if entry["name"] == name)["weights_on_disk"]
+    assert next(entry for entry in models.catalogue() if entry.name == name).weights_on_disk
     picture = torch.randint(0, 256, (3, 240, 250), dtype=torch.uint8)
     normal = torchvision.models.get_model_weights(name).DEFAULT.transforms()(picture)[None]
     network.transform_input = name == "googlenet"  # as get_model sets it when it loads these weights itself
@@ -274,11 +275,15 @@ def test_the_edge_detector_is_looked_at_and_not_asked():
 
 def test_the_catalogue_names_everything():
     entries = models.catalogue()
-    assert [entry["name"] for entry in entries] == models.names()
-    assert [entry["name"] for entry in entries if entry["weights_on_disk"]] == ["cifarnet", "sobel"]
-    resnet = next(entry for entry in entries if entry["name"] == "resnet50")
-    assert (resnet["million_parameters"], resnet["size"], resnet["classes"]) == (25.6, 224, 1000)
-    assert 76 < resnet["imagenet_top1"] < 82
+    assert [entry.name for entry in entries] == [name for name in models.nameable() if not name.startswith("timm/")]
+    lites = [f"efficientnet_lite{number}" for number in range(3)]
+    assert [entry.name for entry in entries if entry.weights_on_disk] == [*lites, "cifarnet", "sobel"]
+    resnet = next(entry for entry in entries if entry.name == "resnet50")
+    assert (resnet.million_parameters, resnet.size, resnet.classes) == (25.6, 224, 1000)
+    assert 76 < resnet.imagenet_top1 < 82
+    embedded = next(entry for entry in entries if entry.name == "cifarnet")
+    assert (embedded.million_parameters, embedded.size, embedded.classes, embedded.license) == (3.3, 32, 10, "MIT")
+    assert len(models.catalogue("timm/test_vit*")) > 2 and models.catalogue("nonet*") == []
 
 
 # -- the object ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 import resource
 
 import pytest
+import timm
 import torch
 import torchvision
+from PIL import Image
 
-from mlcli.engine import images, models
+from mlcli.engine import images
 from mlcli.engine.preprocessing import Preprocessing, shorten
+from mlcli.engine.sources import timm_models, torchvision_models
 
 SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 256), (257, 300), (640, 480), (5, 5)]
 
@@ -16,13 +19,43 @@ SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 25
 def test_prepare_and_normalise_are_torchvisions_transforms(name):
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     with torch.device("meta"):
-        preprocessing = models._torchvision(name).preprocessing
+        preprocessing = torchvision_models.blueprint(name).preprocessing
     torch.manual_seed(0)
     for shape in SHAPES:
         image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
         prepared = preprocessing.prepare(image)
         assert prepared.dtype == torch.uint8
         torch.testing.assert_close(preprocessing.normalise(prepared[None])[0], transforms(image), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50.a1_in1k", "test_vit", "vit_base_patch16_clip_224"])
+def test_prepare_and_normalise_are_timms_transforms(name):
+    """timm resizes with Pillow, which rounds to bytes between its two passes: a level of 255 apart, rarely two."""
+    configuration = timm.get_pretrained_cfg(name).to_dict()
+    settings = timm.data.resolve_data_config(pretrained_cfg=configuration)
+    transform = timm.data.create_transform(**settings, is_training=False)
+    preprocessing = timm_models.blueprint(f"timm/{name}").preprocessing
+    level = 1 / 255 / min(settings["std"])
+    for seed, shape in enumerate([(300, 400), (401, 263), (640, 480), (257, 300)]):
+        torch.manual_seed(seed)
+        smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), shape, mode="bicubic")[0]
+        image = (smooth.clamp(0, 1) * 255).round().to(torch.uint8)
+        expected = transform(Image.fromarray(image.permute(1, 2, 0).numpy()))
+        found = preprocessing.normalise(preprocessing.prepare(image)[None])[0]
+        assert found.shape == expected.shape
+        difference = (found - expected).abs() / level
+        assert difference.max() < 2.5 and difference.mean() < 0.5
+
+
+def test_a_squashed_image_is_whole():
+    preprocessing = Preprocessing(resize=8, crop=8, squash=True)
+    image = torch.zeros(3, 40, 80, dtype=torch.uint8)
+    image[:, :, :40] = 200
+    prepared = preprocessing.prepare(image)
+    assert prepared.shape == (3, 8, 8)
+    assert (prepared[:, :, :3] == 200).all() and (prepared[:, :, 5:] == 0).all()
+    assert preprocessing.source_box((0, 0, 8, 8), 40, 80) == (0, 0, 80, 40)
+    assert preprocessing.source_box((2, 4, 4, 8), 40, 80) == (20, 20, 40, 40)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

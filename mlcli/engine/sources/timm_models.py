@@ -44,7 +44,7 @@ def has(name: str) -> bool:
     if not name.startswith(PREFIX):
         return False
     architecture, _, tag = name.removeprefix(PREFIX).partition(".")
-    return architecture in _known() and (not tag or _configuration(name) is not None)
+    return architecture in _known() and (not tag or name.removeprefix(PREFIX) in tags(name))
 
 
 def full_name(name: str) -> str | None:
