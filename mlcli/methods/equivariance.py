@@ -19,11 +19,14 @@ resized. Units that see the whole picture, such as logits, see it alone, in MIRR
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mlcli.engine import features, images
 from mlcli.engine.features import SIGNED, Activations
@@ -81,7 +84,10 @@ class Sight(NamedTuple):
 
 
 def circular(network: nn.Module) -> nn.Module:
-    """A copy of the network in which every padded convolution and pooling wraps around. Raises UsageError."""
+    """A copy of the network in which every padded convolution and pooling wraps around. Raises UsageError.
+
+    Of layers that pad by themselves, as those of TensorFlow's "same" padding, `Wrapping` takes care.
+    """
     network = copy.deepcopy(network)
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv2d):
@@ -95,6 +101,26 @@ def circular(network: nn.Module) -> nn.Module:
             parent, _, own = name.rpartition(".")
             setattr(network.get_submodule(parent), own, wrapped)
     return network
+
+
+class Wrapping(TorchFunctionMode):
+    """While it is entered, `torch.nn.functional.pad` goes on with maps as if they were repeated, whatever it is told.
+
+    timm's Conv2dSame, among others, decides its padding by the size of the map that it is given.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.pad:
+            return func(*args, **(kwargs or {}))
+        values, pad = _pad_arguments(*args, **(kwargs or {}))
+        if values.ndim != 4 or len(pad) != 4 or max(pad) <= 0 or min(pad) < 0:  # of channels, or it crops
+            return func(*args, **(kwargs or {}))
+        return F.pad(values, pad, mode="circular")
+
+
+def _pad_arguments(input, pad, mode="constant", value=None) -> tuple[Tensor, Sequence[int]]:
+    """What `torch.nn.functional.pad` is given, by its own names."""
+    return input, pad
 
 
 # -- the measure ---------------------------------------------------------------------------------------------
@@ -267,7 +293,8 @@ class Measure:
         for activations, given in ((self.of_maps, shown), (self.of_others, _inner(shown, margin))):
             if activations is not None:
                 try:
-                    values |= activations(given)
+                    with Wrapping() if self.border == CIRCULAR else nullcontext():
+                        values |= activations(given)
                 except (RuntimeError, AssertionError) as error:
                     if not margin or out_of_memory(error):
                         raise

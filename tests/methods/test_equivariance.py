@@ -1,4 +1,5 @@
 import pytest
+import timm.layers
 import torch
 from torch import nn
 
@@ -152,3 +153,12 @@ def test_what_cannot_be_repeated_is_said(name, transform, text):
     model = models.load(name, untrained=True)
     with pytest.raises(UsageError, match=text):
         Measure(model, named_layers(model, []), transform, [], CPU, CIRCULAR)
+
+
+def test_padding_that_a_layer_decides_by_itself_wraps_around():
+    torch.manual_seed(0)
+    network = nn.Sequential(timm.layers.Conv2dSame(3, 4, 5, stride=2), timm.layers.Conv2dSame(4, 4, 3, stride=2))
+    model = models.Model("same", network.eval(), (), Preprocessing(crop=16), "same")
+    for border in (CIRCULAR, MIRROR):
+        found = measured(model, "translate", [4, 8], border, ["1"], pictures(16))["1"]
+        assert max(found.equivariance.mean()) < 1e-5 and found.exact == [True, True]
