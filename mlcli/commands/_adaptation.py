@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 from mlcli.commands import _pictures, _training
 from mlcli.commands._report import Progress, complain, table
 from mlcli.methods.adapt import METHODS
-from mlcli.methods.adapt.recipes import Adaptation
+from mlcli.methods.adapt.recipes import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mlcli.engine.domains import Domain
+    from mlcli.engine.models import Model
     from mlcli.engine.processes import Processes
+
+SMALLEST = 64  # pixels a side that pretrained networks are given by default
 
 TITLES = {
     "source_only": "source only",
@@ -37,8 +42,13 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
             words = name.replace("_", "-")
             raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
+    values["pretrained"] = bool(options.get("pretrained") or options.get("weights"))
     if options["task"] == "segment":  # a picture has thousands of labels, and classes need not be as frequent in it
+        if values["pretrained"]:
+            raise UsageError("--pretrained: --task segment takes unet, which comes without weights")
         values = {"model": "unet", "source_batch_size": 16, "select": "last"} | values
+    if values["pretrained"]:
+        values = PRETRAINED | (PRETRAINED_FEATURES if issubclass(kind, Adda) else {}) | values
     return kind(**values)
 
 
@@ -70,15 +80,22 @@ def _summary(domain: "Domain") -> dict[str, Any]:
     }
 
 
-def read(options: Mapping[str, Any], recipe: Adaptation, *, workers, processes: "Processes", quiet: bool) -> Data:
-    """Read the domains. Raises UsageError, DataError."""
-    from mlcli.engine import images, models
+def read(
+    options: Mapping[str, Any],
+    recipe: Adaptation,
+    model: "Model | None",
+    *,
+    workers,
+    processes: "Processes",
+    quiet: bool,
+) -> Data:
+    """Read the domains. model: what networks begin from, if they do not from scratch. Raises UsageError, DataError."""
     from mlcli.errors import UsageError
 
     segment = options["task"] == "segment"
     load = _segmented if segment else _classified
     reading = {"workers": workers, "processes": processes, "quiet": quiet}
-    size = options["size"] or _size(options, 8 if recipe.translates else 4)
+    size = options["size"] or _size(options, recipe, model)
     source, classes = load(options["source"], size, None, labelled=True, **reading)
     target, _ = load(options["target"], size, classes, labelled=False, **reading)
     # Read apart: what has no label is part of the target all the same
@@ -88,21 +105,47 @@ def read(options: Mapping[str, Any], recipe: Adaptation, *, workers, processes: 
         raise UsageError(f"{options['source']}: one class, two are needed")
     native = source.pictures, target.pictures
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
-    if gray and recipe.model not in (models.EMBEDDED, models.SEGMENTER, *models.SMALL):
-        gray = False  # torchvision's networks take three channels, of gray pictures too
+    if model:
+        channels = model.preprocessing.channels
+    else:  # networks of torchvision and timm take three channels, of gray images too
+        channels = 1 if gray and recipe.model in _own_networks() else 3
+    colorless = options["gray"] or channels == 1
     source, target, known, test = (
-        each and (each.with_pictures(images.to_gray(each.pictures)) if gray else each)
+        each and (each.with_pictures(_colorless(each.pictures, channels)) if colorless else each)
         for each in (source.in_order(), target.in_order(), known and known.in_order(), test)
     )
     return Data(source, target, classes, known, test, native)
 
 
-def _size(options: Mapping[str, Any], multiple: int) -> int:
-    """The larger of the first pictures' sides of both domains, at most 64, as a multiple of what generators need."""
+def _own_networks() -> tuple[str, ...]:
+    """Those that are made for small images, of one channel or three."""
     from mlcli.engine import models
 
+    return (models.EMBEDDED, models.SEGMENTER, *models.SMALL)
+
+
+def _colorless(pictures: "Tensor", channels: int) -> "Tensor":
+    """Gray images (N, C, S, S), with one channel or with three equal ones."""
+    from mlcli.engine import images
+
+    return images.to_gray(pictures).expand(-1, channels, -1, -1).contiguous()
+
+
+def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None") -> int:
+    """The larger of the first images' sides of both domains, at most what suits, as a multiple of what generators need.
+
+    Pretrained networks know little of images that are much smaller than those that they have learned on.
+    """
+    from mlcli.engine import models
+
+    if model:
+        own = model.preprocessing.crop
+        least, most = min(SMALLEST, own), own
+    else:
+        least, most = 16, 64 if recipe.model in _own_networks() else 224
+    multiple = 8 if recipe.translates else 4
     paths = [_paths(options[name], options["task"]) for name in ("source", "target")]
-    return -(-max(models.default_size(models.EMBEDDED, each) for each in paths) // multiple) * multiple
+    return -(-max(models.first_side(each, least, most) for each in paths) // multiple) * multiple
 
 
 def _paths(root: str, task: str) -> list[Path]:
@@ -223,6 +266,7 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     def fit(run: Run, method, plan) -> None:
         if processes.main:
             config = {"method": options["method"], "stage": run.folder.name, "seed": seed}
+            config |= {name: getattr(recipe, name) for name in ("model", "pretrained", "weights")}
             _training.start(run, "adapt (a stage of the run in ../..)", config, {}, resume=True)
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)

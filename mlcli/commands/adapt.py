@@ -37,10 +37,28 @@ def run(
         typer.Option("--target-labels", help="TARGET is labelled as SOURCE: train on that too, to compare with."),
     ] = False,
     model: Annotated[
-        str | None, typer.Option("--model", help="lenet, digits, cifarnet or any torchvision classifier.")
+        str | None,
+        typer.Option(
+            "--model",
+            help="lenet (default), digits, cifarnet, or an architecture of torchvision or timm, from scratch; with "
+            "--pretrained a model or the folder of a run, default efficientnet_lite0.",
+        ),
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Networks begin from the weights of --model, with a new last layer."),
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Begin from this file of weights of --model; as --pretrained.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", min=16, help="Side in pixels; default that of the larger domain's pictures.")
+        int | None,
+        typer.Option(
+            "--size",
+            min=16,
+            help="Side in pixels; default that of the larger domain's images, at most 64, 224 for networks of "
+            "torchvision and timm; with --pretrained from 64 to what the model has learned on.",
+        ),
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="One channel, also where pictures have colours.")] = False,
     max_source: Annotated[
@@ -138,6 +156,7 @@ def run(
     from mlcli.commands import _training
     from mlcli.engine import report
     from mlcli.engine.files import json_text
+    from mlcli.engine.pretrained import known as known_model
     from mlcli.errors import UsageError
     from mlcli.methods.adapt import appearance, trial
     from mlcli.methods.adapt import source as supervised_stage
@@ -151,14 +170,16 @@ def run(
     for name in ("generator", "pixel_steps", "pixel_lr") if options["stage"] == "feature" else ():
         if context.get_parameter_source(name).name != "DEFAULT":
             raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
-    data = shared.read(options, recipe, workers=workers, processes=processes, quiet=quiet)
+    model = known_model(recipe.model, recipe.weights) if recipe.pretrained else None
+    data = shared.read(options, recipe, model, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):
         return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
 
     setting(0).require_networks()
     if processes.main:
-        _training.start(folder, "adapt", options | asdict(recipe), data.summary(), resume=resume)
+        began = {"model": {"count": 1, "hash": model.hash}} if model else {}
+        _training.start(folder, "adapt", options | asdict(recipe), data.summary() | began, resume=resume)
     processes.wait()
     disagreements = appearance.disagreements(*data.native)
     for words in disagreements if processes.main else ():

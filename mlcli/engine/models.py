@@ -241,8 +241,11 @@ def untrained(model: Model, classes: Sequence[str]) -> Model:
 def with_classes(model: Model, classes: Sequence[str]) -> Model:
     """The model with a last layer for these classes, of random weights; below it the model's own."""
     result = untrained(model, classes)
-    fresh = result.network.state_dict()
-    kept = {name: t for name, t in model.network.state_dict().items() if name in fresh and t.shape == fresh[name].shape}
+    fresh = shapes = result.network.state_dict()
+    if len(classes) == len(model.classes):  # which may be others all the same: shapes alone do not tell the last layer
+        shapes = untrained(model, [*classes, "one more"]).network.state_dict()
+    known = model.network.state_dict()
+    kept = {name: t for name, t in known.items() if name in shapes and t.shape == shapes[name].shape}
     result.network.load_state_dict(fresh | kept)
     return result
 

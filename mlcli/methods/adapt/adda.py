@@ -30,9 +30,9 @@ from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything
 from mlcli.methods import translation
 from mlcli.methods.adapt import source
-from mlcli.methods.adapt.encoder import last_linear, penultimate
+from mlcli.methods.adapt.encoder import head_and_body, penultimate
 from mlcli.methods.adapt.selection import Candidates
-from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers, frozen
+from mlcli.methods.adapt.setting import REMEDY, Adapted, Setting, answers, at_once, frozen
 from mlcli.methods.adversarial import LOSSES
 
 PARTNERS, DISCRIMINATOR, MOVES = 13, 14, 23  # purposes of the random streams
@@ -61,15 +61,17 @@ class ADDA:
         self.setting, self.recipe, self.runtime = setting, setting.recipe, setting.runtime
         self.processes, self.source = setting.processes, domain
         self.model = replace(f, network=self._prepared(copy.deepcopy(f.network)))
-        self.fixed = torch.cat([self.seen(f, part).cpu() for part in domain.pictures.split(500)])  # d's view of X_s
+        self.fixed = torch.cat(
+            [self.seen(f, part).cpu() for part in domain.pictures.split(at_once(domain.pictures))]
+        )  # d's view of X_s
         seed_everything(setting.seed, DISCRIMINATOR)
         self.d = self._prepared(discriminator(self.fixed.shape[1], self.recipe.hidden))
-        head = {id(p) for p in last_linear(self.model.network).parameters()}
-        self.encoder = [p for p in self.model.network.parameters() if id(p) not in head]
+        _, self.encoder = head_and_body(self.model.network)
         for p in self.encoder:
             p.requires_grad_(True)
         betas = (self.recipe.beta1, self.recipe.beta2)
-        self.encoder_adam = FusedAdam(self.encoder, self.recipe.lr, betas)
+        rate = self.recipe.lr * (self.recipe.backbone if self.recipe.pretrained else 1)
+        self.encoder_adam = FusedAdam(self.encoder, rate, betas)
         self.d_adam = FusedAdam(list(self.d.parameters()), self.recipe.lr, betas)
         self.candidates, self.balance = setting.candidates(run, self.model.network), translation.Balance(REMEDY)
         self.state = {"network": self.model.network, "discriminator": self.d, "candidates": self.candidates}

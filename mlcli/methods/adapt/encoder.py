@@ -16,6 +16,20 @@ def last_linear(network: nn.Module) -> nn.Linear:
     return found
 
 
+def head_and_body(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """(weights of the last linear layer, all others); the first are none where there is no such layer."""
+    last = _last(network, nn.Linear)
+    head = [] if last is None else list(last.parameters())
+    return head, [p for p in network.parameters() if not any(p is other for other in head)]
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Batch norms use the statistics that they have, which come of more images than a batch holds."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+            module.eval()
+
+
 def _last(network: nn.Module, *kinds: type[nn.Module]) -> nn.Module | None:
     found = [module for module in network.modules() if isinstance(module, kinds)]
     return found[-1] if found else None

@@ -11,9 +11,15 @@ class Adaptation:
     on translations), Adam with a cosine schedule; shift: pixels that its pictures are moved by at random, and those
     of the target where an encoder learns against a discriminator. steps, batch_size, lr: of the adaptation.
     candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
+
+    pretrained: networks begin from the weights of `model`, or from the file `weights`, with a new last layer; what
+    is pretrained learns at `backbone` times the learning rates.
     """
 
     model: str = "lenet"
+    pretrained: bool = False
+    weights: str | None = None
+    backbone: float = 0.1
     source_steps: int = 2000
     source_batch_size: int = 128
     source_lr: float = 1e-3
@@ -110,3 +116,8 @@ class Seuda(Adaptation):
     @property
     def translates(self) -> bool:
         return True
+
+
+# Defaults of networks that begin from pretrained weights: photographs are large, and little is left to be learned
+PRETRAINED = {"model": "efficientnet_lite0", "source_steps": 300, "source_batch_size": 32, "shift": 4}
+PRETRAINED_FEATURES = {"steps": 300, "batch_size": 32}  # of the stage in which an encoder learns from a discriminator

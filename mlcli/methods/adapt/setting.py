@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import images, models, translators
+from mlcli.engine import images, models, pretrained, translators
 from mlcli.engine.domains import Domain
 from mlcli.engine.models import Model
 from mlcli.engine.pairs import Kind
@@ -50,9 +50,13 @@ class Setting:
     held_out: Domain | None = None
 
     def new_model(self) -> Model:
-        """A model with random weights, the same at each call. Raises UsageError where the network cannot serve."""
+        """A model to begin from, the same at each call, random or pretrained. UsageError where it cannot serve."""
         seed_everything(self.seed)
-        model = models.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
+        if self.recipe.pretrained:
+            known = pretrained.known(self.recipe.model, self.recipe.weights)
+            model = pretrained.learner(known, self.classes, self.source.size)
+        else:
+            model = models.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
         if self.source.labels.ndim == 1:
             last_linear(model.network)
         elif self.recipe.model != models.SEGMENTER:
@@ -144,15 +148,20 @@ def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor
     """The generator as a function of stored pictures: uint8 (N, C, S, S) -> the same."""
 
     def apply(pictures: Tensor) -> Tensor:
-        return images.to_bytes(translate(translator, pictures, runtime, batch_size=100))
+        return images.to_bytes(translate(translator, pictures, runtime, batch_size=at_once(pictures, 100)))
 
     return apply
+
+
+def at_once(pictures: Tensor, most: int = 500) -> int:
+    """How many of the images (N, C, S, S) go through a network together: as many pixels as `most` of 64 x 64 have."""
+    return max(1, min(most, most * 64**2 // pictures.shape[-1] ** 2))
 
 
 def answers(model: Model, pictures: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
     """(N, C, S, S) -> probabilities (N, K), or (N, K, S, S) of a segmenter, float32 on the CPU, in evaluation mode."""
     training = model.network.training
     model.network.eval()
-    parts = [predict(model, part, runtime) for part in pictures.split(batch_size)]
+    parts = [predict(model, part, runtime) for part in pictures.split(at_once(pictures, batch_size))]
     model.network.train(training)
     return torch.cat(parts)

@@ -14,6 +14,7 @@ from mlcli.engine.optimizers import FusedAdam
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator
 from mlcli.engine.training import SCHEDULES, Plan
+from mlcli.methods.adapt.encoder import head_and_body, keep_statistics
 from mlcli.methods.adapt.selection import Candidates
 from mlcli.methods.adapt.setting import Setting, answers, frozen
 from mlcli.methods.supervised import reflect
@@ -32,8 +33,15 @@ class Labelled:
         self.runtime, self.processes, self.model = setting.runtime, setting.processes, model
         network = model.network.to(self.runtime.device, memory_format=self.runtime.memory_format)
         self.network = model.network = self.processes.prepare(network)
-        self.adam = FusedAdam(list(self.network.parameters()), self.recipe.source_lr, (0.9, 0.999))
-        self.state = {"network": self.network, "adam": self.adam}
+        head, body = head_and_body(self.network)
+        parts = {"adam": (body, self.recipe.backbone), "adam_of_head": (head, 1.0)}
+        if not self.recipe.pretrained:
+            parts = {"adam": (list(self.network.parameters()), 1.0)}
+        self.rates = {name: factor * self.recipe.source_lr for name, (_, factor) in parts.items()}
+        self.optimizers = {
+            name: FusedAdam(weights, self.rates[name], (0.9, 0.999)) for name, (weights, _) in parts.items()
+        }
+        self.state = {"network": self.network, **self.optimizers}
         if candidates:
             candidates.network = self.network
             self.state["candidates"] = candidates
@@ -48,16 +56,21 @@ class Labelled:
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         pictures, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)
-        for group in self.adam.param_groups:
-            group["lr"] = self.recipe.source_lr * SCHEDULES["cosine"](step, self.recipe.source_steps)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[name] * SCHEDULES["cosine"](step, self.recipe.source_steps)
         self.network.train()
+        if self.recipe.pretrained:
+            keep_statistics(self.network)
         with self.runtime.autocast():
             logits = self.model(pictures)  # (B, K) or (B, K, S, S)
         loss = F.cross_entropy(logits.float(), labels)
-        self.adam.zero_grad()
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
         loss.backward()
         self.processes.average_gradients(self.network.parameters())
-        self.adam.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.done = step + 1
         return {"loss": loss, "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 

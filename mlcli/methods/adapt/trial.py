@@ -14,10 +14,10 @@ from mlcli.engine.models import Model
 from mlcli.methods import translation
 from mlcli.methods.adapt import evidence, projection
 from mlcli.methods.adapt.encoder import penultimate
-from mlcli.methods.adapt.setting import REMEDIES, REMEDY, Adapted, Setting, answers
+from mlcli.methods.adapt.setting import REMEDIES, REMEDY, Adapted, Setting, answers, at_once
 
 POINTS, SHOWN, JUDGED = 400, 10, 2000
-PART = 100  # pictures at a time
+PART = 100  # pictures at a time, at most
 ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 
 
@@ -155,7 +155,7 @@ def _features(setting: Setting, model: Model, pictures: Tensor) -> Tensor:
     """What comes into the last layer: (N, F), of a segmenter the mean over all places."""
     means = []
     with penultimate(model.network) as caught:
-        for part in pictures.split(PART):
+        for part in pictures.split(at_once(pictures, PART)):
             model(part.to(setting.runtime.device))
             values = caught.pop()
             means.append((values.flatten(2).mean(2) if values.ndim == 4 else values).float().cpu())
