@@ -38,7 +38,18 @@ def run(
     permutations: Annotated[
         int, typer.Option("--permutations", min=2, max=1000, help="Orders of the tiles of the jigsaw.")
     ] = DEFAULT.permutations,
-    model: learning.Model = "cifarnet",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="cifarnet, or an architecture of torchvision or timm, from scratch; with --pretrained a model or the "
+            "folder of a run.",
+        ),
+    ] = "cifarnet",
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Begin from the weights of --model, at a tenth of the learning rate."),
+    ] = False,
     probe: Annotated[
         Path | None,
         typer.Option("--probe", help="A labelled folder: measure in the end what each layer says of its classes."),
@@ -47,7 +58,15 @@ def run(
     val: Annotated[
         Path | None, typer.Option("--val", help="A labelled folder to test probes on; default others of --probe.")
     ] = None,
-    size: learning.Size = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            min=8,
+            help="Side in pixels; default that of the first image for cifarnet, at most 64, else 224; with "
+            "--pretrained what the model has learned on.",
+        ),
+    ] = None,
     gray: learning.Gray = False,
     epochs: learning.Epochs = DEFAULT.epochs,
     steps: learning.Steps = None,
@@ -71,23 +90,32 @@ def run(
     """Train a network on pictures without labels.
 
     Classes are made by a transformation: the network learns by how much a picture is turned, or how its tiles are
-    shuffled, and to tell it must learn what pictures show. `mlcli finetune --model RUN` goes on from there with few
-    labels. --probe says how good the layers are, beside those of a network that has learned nothing; of a run that is
-    done, with --resume.
+    shuffled, and to tell it must learn what pictures show. It begins from scratch or, with --pretrained, from what a
+    model knows already. `mlcli finetune --model RUN` goes on from there with few labels. --probe says how good the
+    layers are, beside those of a network that has learned nothing; of a run that is done, with --resume.
     """
     from mlcli.commands import _training
     from mlcli.engine import models
     from mlcli.engine.folders import ClassFolder
+    from mlcli.engine.pretrained import known as known_model
+    from mlcli.engine.pretrained import learner
     from mlcli.engine.runtime import seed_everything
     from mlcli.engine.training import Plan
+    from mlcli.errors import UsageError
     from mlcli.methods import pretext
 
     processes, runtime, folder, options = _training.begin("pretext", context)
 
     training = ClassFolder.of_one(_pictures.named(options["images"], says=processes.main)[0])
     labelled = _labelled(options, says=processes.main)
-    side = options["size"] or models.default_size(options["model"], training.paths)
-    channels = 1 if options["gray"] else 3
+    begun = known_model(options["model"]) if options.get("pretrained") else None
+    if begun:
+        if options["gray"]:
+            raise UsageError("--gray: a pretrained network takes the channels that it has learned on; leave it out")
+        side, channels = options["size"] or begun.preprocessing.crop, begun.preprocessing.channels
+    else:
+        side = options["size"] or models.default_size(options["model"], training.paths)
+        channels = 1 if options["gray"] else 3
     pictures = _training.read_pictures(training, side, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, pictures)}
     sets = {}
@@ -96,8 +124,14 @@ def run(
         data[name] = _training.summary(part, sets[name])
     chosen = pretext.task(options["task"], options["permutations"], options["seed"])
     seed_everything(options["seed"])
-    model = models.create(options["model"], chosen.classes, side, channels)
+    if begun:
+        data["model"] = {"count": 1, "hash": begun.hash}
+        model = learner(begun, chosen.classes, side)
+    else:
+        model = models.create(options["model"], chosen.classes, side, channels)
     recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
+    if begun:
+        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm)
     plan = Plan(
         len(pictures),
         recipe.batch_size,

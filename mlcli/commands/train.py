@@ -71,6 +71,8 @@ def run(
 ) -> None:
     """Train a classifier from scratch on class folders.
 
+    `mlcli finetune` begins from the weights of a model instead: --freeze none trains all its layers further.
+
     Pictures are mirrored, shifted, cut out and mixed at random, which teaches the invariances of the task. The run
     folder holds the model, the options, the metrics and a report; `--resume` goes on after an interruption to the
     same numbers, and does nothing when the run is done.

@@ -42,6 +42,15 @@ def supervised(
     return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
 
 
+def gentler(recipe: Supervised, lr: float | None, batch_norm: bool) -> Supervised:
+    """The hyperparameters for a network that begins from known weights: SGD at a tenth of the learning rate.
+
+    Muon would whiten the first kernels anew. lr: what was asked for, if anything.
+    """
+    sgd = (0.1 if batch_norm else 0.01) * recipe.batch_size / 256
+    return replace(recipe, optimizer="sgd", lr=0.1 * sgd if lr is None else lr)
+
+
 SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
 
 
@@ -222,15 +231,36 @@ def stylize(architecture: str) -> Stylize:
 
 @dataclass(frozen=True)
 class Maximization:
-    """`mlcli maximize`; jitter and scale are shares, rotation is in degrees (see engine.pixels.Transforms)."""
+    """`mlcli maximize`, of networks for photographs.
 
-    steps: int = 128
-    lr: float = 0.05
+    decay: the fraction of the learning rate that is left at the end. exponent: of the scale of the frequencies (see
+    engine.pixels.Fourier). jitter and scale are fractions, rotation is in degrees (see engine.pixels.Transforms).
+    octaves: sizes at which the image is optimized one after the other; steps are those of all of them. None is one,
+    and more for a class at a size above the model's own, which begins near that.
+    """
+
+    steps: int = 160
+    lr: float = 0.1
+    decay: float = 0.1
     param: str = "fourier"
+    exponent: float = 1.25
     jitter: float = 0.1
     scale: float = 0.1
     rotation: float = 10.0
+    octaves: int | None = None
     seed: int = 0
+
+
+SMALL = 64  # pixels, the side of images up to which a network is one of small images
+# A network of small images: few frequencies, of which the finest are those of things as well
+SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0)
+# From an image of one's own (DeepDream, Mordvintsev et al. 2015)
+DREAM = Maximization(steps=80, lr=0.05, octaves=4, scale=0.0, rotation=0.0)
+
+
+def maximization(side: int, *, dream: bool = False) -> Maximization:
+    """The hyperparameters for a network of images of this side. dream: for starting from an image instead of noise."""
+    return DREAM if dream else SMALL_IMAGES if side <= SMALL else Maximization()
 
 
 @dataclass(frozen=True)
