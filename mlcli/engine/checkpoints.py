@@ -79,8 +79,8 @@ def read(file: str | Path) -> dict[str, Tensor]:
         if found is None:
             raise WeightsError(f"{file}: not a file of weights, or one with code in it, which is never run") from None
         raise WeightsError(
-            f"{file}: holds {found[1]}, which is opened by code in it, which is never run. Where the file was made, "
-            "save the tensors alone: torch.save(network.state_dict(), FILE)"
+            f"{file}: holds {found[1]}, which is opened by running code in it, which is never run. Where the file was "
+            "made, save the tensors alone: torch.save(network.state_dict(), FILE)"
         ) from None
     except RuntimeError as error:
         if "TorchScript" not in str(error):

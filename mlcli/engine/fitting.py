@@ -115,7 +115,9 @@ def fitted(tensors: Mapping[str, Tensor], network: nn.Module, file: object) -> d
 
 def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     """Whether what both have has the same values."""
-    return all(a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a.keys() & b.keys())
+    return all(
+        a[key] is b[key] or a[key].dtype == b[key].dtype and torch.equal(a[key], b[key]) for key in a.keys() & b.keys()
+    )
 
 
 def _unwrapped(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mlcli.engine.fitting import Misfit
+from mlcli.engine.fitting import Misfit, fitted
 from mlcli.engine.sources import timm_models, torchvision_models
+from mlcli.errors import WeightsError
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms, which are no parameters
 NEAREST = 5  # architectures of timm that are tried, by name
@@ -56,7 +57,7 @@ def _fits(tensors: Mapping[str, Tensor], name: str) -> bool:
     module = torchvision_models if torchvision_models.has(name) else timm_models
     try:
         with torch.device("meta"):
-            own = module.build(name, 1000, {}).state_dict()
-    except (RuntimeError, NotImplementedError):  # its builder computes with numbers, which meta tensors lack
-        return False
-    return Misfit.between(tensors, own).fits_but_for_classes()
+            network = module.build(name, 1000, {})
+        return Misfit.between(fitted(tensors, network, name), network.state_dict()).fits_but_for_classes()
+    except (RuntimeError, NotImplementedError, WeightsError):
+        return False  # its builder computes with numbers, which meta tensors lack; or there are several networks

@@ -12,7 +12,8 @@ def state(name, classes):
 def test_torchvisions_architectures_are_known_whatever_their_classes():
     assert lookalikes.advice(state("resnet34", 37), "resnet18") == "; it looks like --model resnet34"
     assert lookalikes.advice(state("squeezenet1_0", 1000), "squeezenet1_1") == "; it looks like --model squeezenet1_0"
-    assert lookalikes.advice(state("vgg11_bn", 2), "cifarnet") == "; it looks like --model vgg11_bn"
+    wrapped = {f"module.{key}": tensor for key, tensor in state("vgg11_bn", 2).items()}
+    assert lookalikes.advice(wrapped, "cifarnet") == "; it looks like --model vgg11_bn"
 
 
 def test_timms_are_known_where_their_names_are_near():
