@@ -4,23 +4,29 @@ An address is a node of the network's graph: a module (`features.10`, `layer1.0.
 last node) or an operation between modules (`layer1.0.add`). The aliases conv1, conv2, ... stand on every model for
 the end of its first to last convolutional stage. Where a network has a module of such a name too (`conv1` of a
 ResNet), the alias is meant. With `@signed` behind it an address means the values before the ReLU that ends the layer,
-which tell how strongly a unit is against something.
+which tell how strongly a unit is against something; timm's norms may end with an activation, which is left out as well.
 """
 
 import copy
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, fx, nn
 
-from mlcli.engine.graph import Graph, Layer, operation, pruned, steps
+from mlcli.engine.graph import Graph, Layer, operation
 from mlcli.engine.models import Model
+from mlcli.engine.receptive_fields import steps
+from mlcli.engine.tracing import out_of_place
 from mlcli.errors import UsageError
 
 SIGNED = "@signed"
-# What ends a layer and forgets the sign; torch.nn.functional's relu is traced under its own name.
-RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
+# What ends a layer and forgets the sign, or nearly so: modules (by class) and operations
+RECTIFIERS = frozenset(
+    "ReLU ReLU6 LeakyReLU PReLU ELU CELU SELU GELU SiLU Mish Hardswish Hardtanh Softplus Sigmoid Hardsigmoid "
+    "relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardtanh softplus sigmoid hardsigmoid".split()
+)
+PASSED = frozenset("Dropout Dropout2d dropout contiguous drop_path".split())  # of no account outside training
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def layers(model: Model) -> list[Layer]:
@@ -88,14 +94,15 @@ class Activations:
     def __init__(self, model: Model, addresses: Sequence[str]):
         graph = Graph(model)
         self.model = model
-        # Several addresses may mean one node (an alias beside its address); the extractor takes each node once.
+        # Several addresses may mean one node (an alias beside its address); it is computed once.
         self.nodes = {
             a: graph.resolve(a.removesuffix(SIGNED)).address + (SIGNED if a.endswith(SIGNED) else "") for a in addresses
         }
-        plain = dict.fromkeys(node.removesuffix(SIGNED) for node in self.nodes.values())
-        self.extractor = pruned(model.network, plain)
-        _without_rectifiers(self.extractor, [node for node in set(self.nodes.values()) if node.endswith(SIGNED)])
-        _out_of_place(self.extractor)
+        node_of = {layer.address: node for node, layer in graph.layer_of.items()}
+        plain = {address: node_of[address.removesuffix(SIGNED)] for address in self.nodes.values()}
+        self.extractor = graph.trace.module(plain)
+        _without_rectifiers(self.extractor)
+        out_of_place(self.extractor)
 
     def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
         """(N, C, H, W), uint8 or float in [0, 1] -> address: activations (N, ...)."""
@@ -103,49 +110,40 @@ class Activations:
         return {address: values[node] for address, node in self.nodes.items()}
 
 
-def _without_rectifiers(extractor: fx.GraphModule, signed: Sequence[str]) -> None:
-    """Add to the extractor's values those of `signed` nodes (with the suffix), read before their rectifier."""
+def _without_rectifiers(extractor: fx.GraphModule) -> None:
+    """Give the values that are called `signed` (by the suffix) as they are before their rectifier."""
     graph, output = extractor.graph, extractor.graph.output_node()
-    values = dict(output.args[0])
+
+    def replaced(node: fx.Node, module: nn.Module) -> fx.Node:
+        name = f"{node.name}_unrectified"
+        extractor.add_submodule(name, module)
+        with graph.inserting_before(output):
+            return graph.call_module(name, node.args, node.kwargs)
 
     def before(node: fx.Node) -> fx.Node:
         module = extractor.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(module, RECTIFIERS) or operation(node) in ("relu", "relu_"):
+        kind = (type(module).__name__ if module is not None else operation(node)).rstrip("_")
+        if kind in RECTIFIERS:
             return node.all_input_nodes[0]
-        if isinstance(getattr(module, "act", None), RECTIFIERS):  # a norm of timm's that rectifies as well
-            name = f"{node.name}_unrectified"
-            unrectified = copy.deepcopy(module)
-            unrectified.act = nn.Identity()
-            extractor.add_submodule(name, unrectified)
-            with graph.inserting_before(output):
-                return graph.call_module(name, node.args)
-        if isinstance(module, nn.Sequential) and isinstance(module[-1], RECTIFIERS):
-            name = f"{node.name}_unrectified"
-            extractor.add_submodule(name, nn.Sequential(*list(module)[:-1]))
-            with graph.inserting_before(output):
-                return graph.call_module(name, node.args)
-        if operation(node) == "cat":  # an Inception block's end: its branches, each before its own
+        if kind in PASSED:
+            return before(node.all_input_nodes[0])
+        if isinstance(module, nn.Sequential) and type(module[-1]).__name__ in RECTIFIERS:
+            return replaced(node, nn.Sequential(*list(module)[:-1]))
+        if isinstance(module, NORMS) and isinstance(getattr(module, "act", None), nn.Module):
+            return replaced(node, _without_activation(module))
+        if kind == "cat":  # an Inception block's end: its branches, each before its own
             with graph.inserting_before(output):
                 return graph.node_copy(node, before)
         return node
 
-    for name in signed:
-        values[name] = before(values[name.removesuffix(SIGNED)])
-    output.args = (values,)
+    output.args = ({name: before(n) if name.endswith(SIGNED) else n for name, n in output.args[0].items()},)
     graph.eliminate_dead_code()
     extractor.recompile()
 
 
-def _out_of_place(extractor: fx.GraphModule) -> None:
-    """Have no operation overwrite a value that may be asked for as well."""
-    for module in extractor.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
-    for node in extractor.graph.nodes:
-        if node.kwargs.get("inplace"):
-            node.update_kwarg("inplace", False)
-        elif node.target is operator.iadd:
-            node.target = operator.add
-        elif node.op == "call_method" and node.target == "relu_":
-            node.target = "relu"
-    extractor.recompile()
+def _without_activation(norm: nn.Module) -> nn.Module:
+    """One of timm's norms that end with an activation, without it; its weights are shared."""
+    shared = {id(tensor): tensor for tensor in (*norm.parameters(), *norm.buffers())}
+    result = copy.deepcopy(norm, shared)
+    result.act = nn.Identity()
+    return result

@@ -74,7 +74,7 @@ def smooth(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, module in parent.named_children():
             if isinstance(module, nn.ReLU):
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, nn.Dropout())  # an identity that is a layer
             elif isinstance(module, nn.MaxPool2d):
                 kernel, stride, padding, ceil = module.kernel_size, module.stride, module.padding, module.ceil_mode
                 setattr(parent, name, nn.AvgPool2d(kernel, stride, padding, ceil))

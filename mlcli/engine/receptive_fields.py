@@ -1,0 +1,344 @@
+"""What the values of each node of a graph see of the image (Araujo et al. 2019).
+
+Only an operation that is known to look at one position alone, or through a window, keeps a receptive field that is
+smaller than the image; what is not known may look anywhere.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, fx, nn
+
+WHOLE = math.inf  # the receptive field of what sees the whole image
+
+
+class Reach(NamedTuple):
+    """Of the input, what the units of a map see, in pixels.
+
+    height, width: of one unit's receptive field. top, left: where that of unit (0, 0) begins, negative in the padding.
+    stride: to the next unit's. planes: whether height and width are the last two dimensions (else the last is the
+    channels).
+    """
+
+    height: float
+    width: float
+    top: float
+    left: float
+    stride: float
+    planes: bool = True
+
+    def everywhere(self) -> "Reach":
+        """Positions as before, each of which sees everything."""
+        return self._replace(height=WHOLE, width=WHOLE)
+
+
+PIXEL = Reach(1, 1, 0, 0, 1)
+ALL = Reach(WHOLE, WHOLE, 0, 0, WHOLE)
+
+# Modules (by class) and operations that work on each position alone
+POINTWISE = frozenset(
+    "ReLU ReLU6 LeakyReLU PReLU ELU CELU SELU GELU SiLU Mish Hardswish Hardsigmoid Hardtanh Sigmoid Tanh Softplus "
+    "LogSigmoid Softsign Threshold Dropout Dropout1d Dropout2d Dropout3d AlphaDropout Identity "
+    "BatchNorm2d SyncBatchNorm BatchNormAct2d SyncBatchNormAct FrozenBatchNorm2d StochasticDepth "
+    "relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus "
+    "dropout dropout2d batch_norm stochastic_depth add sub mul div truediv neg pow exp log sqrt rsqrt square abs erf "
+    "reciprocal iadd isub imul itruediv clamp clamp_min clamp_max minimum maximum lerp addcmul masked_fill where "
+    "contiguous clone detach to type type_as float half bfloat16 cat concat chunk split unbind getitem "
+    "stack unsqueeze squeeze expand expand_as repeat_interleave mean sum amax amin max min var std".split()
+)
+# Operations along one dimension, which have to be told apart by it
+ALONG = frozenset("softmax log_softmax normalize cumsum sort argsort topk norm".split())
+MIXES = frozenset("matmul bmm baddbmm einsum roll flip scaled_dot_product_attention MultiheadAttention".split())
+
+
+@dataclass
+class Step:
+    """A node with what it is computed from.
+
+    kind: the class of its module or the name of its operation. source, value: the first input that depends on the
+    image, and the result. before: what its inputs see. argument(position, name, default): an argument of the operation,
+    numbers in place of nodes.
+    """
+
+    node: fx.Node
+    module: nn.Module | None
+    kind: str
+    before: Reach
+    sources: list[Tensor]
+    value: Tensor
+    argument: Callable
+    crop: int
+
+    @property
+    def source(self) -> Tensor:
+        return self.sources[0]
+
+
+def seen(step: Step) -> Reach:
+    """What the values of a node see."""
+    if step.kind in MIXES or "attention" in step.kind:
+        return ALL._replace(planes=step.before.planes)
+    ran = steps(step.module)
+    if len(ran) > 1 and all(isinstance(m, SLIDING) or type(m).__name__ in POINTWISE for _, m in ran):
+        reach = step.before  # a block of torchvision's: convolution, norm, activation
+        for _, module in ran:
+            if isinstance(module, SLIDING):
+                reach = _window(module, reach, None, None)
+        return _placed(reach, step) if isinstance(ran[0][1], nn.Conv2d) else reach
+    if isinstance(step.module, SLIDING):
+        reach = _window(step.module, step.before, step.source, step.value)
+        return _placed(reach, step) if isinstance(step.module, nn.Conv2d) else reach
+    if (rule := RULES.get(step.kind.rstrip("_"))) is not None:
+        return rule(step)
+    if step.kind.rstrip("_") in POINTWISE and _keeps_sides(step):
+        return step.before
+    return _unknown(step)
+
+
+def union(before: Sequence[Reach]) -> Reach:
+    """A sum or concatenation sees what any of its terms sees.
+
+    One that has no positions (the weights of a squeeze-and-excitation, which scale whole maps) leaves the stride of the
+    others.
+    """
+    top, left = min(b.top for b in before), min(b.left for b in before)
+    return Reach(
+        max(b.top + b.height for b in before) - top,
+        max(b.left + b.width for b in before) - left,
+        top,
+        left,
+        min(b.stride for b in before),
+        all(b.planes for b in before),
+    )
+
+
+def steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module]]:
+    """(name inside, module) of what a node runs one after the other: torchvision's blocks of convolution, norm and
+    activation are one node."""
+    if not isinstance(module, nn.Sequential):
+        return [] if module is None else [(name, module)]
+    return [s for key, m in module.named_children() for s in steps(m, f"{name}.{key}" if name else key)]
+
+
+# -- windows -------------------------------------------------------------------------------------------------
+
+SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+
+
+def slide(reach: Reach, kernel, step, padding, dilation=1) -> Reach:
+    """A window moved over a map: the first begins p j earlier; r += (k - 1) d j; j *= s."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(_pair, (kernel, step, padding, dilation))
+    if reach.stride == WHOLE:
+        return reach
+    return Reach(
+        reach.height + (kh - 1) * dh * reach.stride,
+        reach.width + (kw - 1) * dw * reach.stride,
+        reach.top - ph * reach.stride,
+        reach.left - pw * reach.stride,
+        reach.stride * max(sh, sw),
+    )
+
+
+def _window(module: nn.Module, reach: Reach, source: Tensor | None, value: Tensor | None) -> Reach:
+    kernel, stride, dilation = module.kernel_size, module.stride, getattr(module, "dilation", 1)
+    own = type(module) in SLIDING
+    padding = _padding(module.padding, kernel, stride, dilation, source, value, own)
+    return slide(reach, kernel, stride, padding, dilation)
+
+
+def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tuple[int, int]:
+    """(top, left). Layers that pad as TensorFlow does have no fixed padding: it is read from what they did."""
+    k, s, d = map(_pair, (kernel, stride, dilation))
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        return tuple(d[i] * (k[i] - 1) // 2 for i in (0, 1))
+    if own or source is None:
+        return _pair(padding)
+    found = list(_pair(padding))
+    for axis in (0, 1):
+        side, result = source.shape[axis - 2], value.shape[axis - 2]
+        reached = (k[axis] - 1) * d[axis] + 1
+        if (side + 2 * found[axis] - reached) // s[axis] + 1 != result == math.ceil(side / s[axis]):
+            found[axis] = max(0, (result - 1) * s[axis] + reached - side) // 2
+    return tuple(found)
+
+
+def _placed(reach: Reach, step: Step) -> Reach:
+    """Of a convolution: after windows or tokens its values have positions again, but for a single one."""
+    if reach.stride == WHOLE and step.value.ndim == 4 and step.value.shape[-1] > 1:
+        return ALL._replace(stride=step.crop / step.value.shape[-1])
+    return reach
+
+
+def _convolution(step: Step) -> Reach:
+    weight = step.argument(1, "weight", None)
+    if not step.before.planes or not isinstance(weight, Tensor) or step.source.ndim != 4:
+        return _unknown(step)
+    padding, stride = step.argument(4, "padding", 0), step.argument(3, "stride", 1)
+    dilation, kernel = step.argument(5, "dilation", 1), tuple(weight.shape[2:])
+    padding = _padding(padding, kernel, stride, dilation, step.source, step.value, True)
+    reach = slide(step.before, kernel, stride, padding, dilation)
+    if len(step.sources) > 1:
+        reach = reach.everywhere()  # its kernels are made of the image
+    return _placed(reach, step)
+
+
+def _pool(step: Step) -> Reach:
+    kernel = step.argument(1, "kernel_size", 1)
+    stride, padding = step.argument(2, "stride", None) or kernel, step.argument(3, "padding", 0)
+    dilation = step.argument(4, "dilation", 1) if "max" in step.kind or step.kind == "boolean_dispatch" else 1
+    reach = slide(step.before, kernel, stride, padding, dilation)
+    k, s, p, d = (_pair(value)[1] for value in (kernel, stride, padding, dilation))
+    steps_right = (step.source.shape[-1] + 2 * p - (k - 1) * d - 1) / s
+    # Adaptive pooling goes under the same name
+    known = step.value.shape[-1] - 1 in (math.floor(steps_right), math.ceil(steps_right))
+    return reach if known and step.before.planes else _unknown(step)
+
+
+def _unshuffle(step: Step) -> Reach:
+    """Blocks of pixels to channels."""
+    block = step.source.shape[-1] // step.value.shape[-1]
+    return slide(step.before, block, block, 0)
+
+
+def _upsample(step: Step) -> Reach:
+    """Nearest neighbor by whole factors: within a block the units see the same; the box of each holds it."""
+    if step.value.shape == step.source.shape:
+        return step.before
+    mode = getattr(step.module, "mode", None) or step.argument(3, "mode", "nearest")
+    factors = [after / before for after, before in zip(step.value.shape[-2:], step.source.shape[-2:], strict=True)]
+    reach, factor = step.before, factors[0]
+    if mode != "nearest" or factors[0] != factors[1] or factor % 1 or not reach.planes or reach.stride == WHOLE:
+        return _unknown(step)
+    more = (factor - 1) * reach.stride / factor
+    return Reach(
+        reach.height + more, reach.width + more, reach.top - more, reach.left - more, reach.stride / factor, True
+    )
+
+
+# -- shapes --------------------------------------------------------------------------------------------------
+
+
+def _pad(step: Step) -> Reach:
+    sides = list(getattr(step.module, "padding", None) or step.argument(1, "pad", ()))
+    if not step.before.planes:
+        sides = sides[2:]  # the channels come first
+    if step.before.stride == WHOLE:
+        return _unknown(step)
+    left, _, top, _ = (sides + [0] * 4)[:4]
+    return _shifted(step.before, top=-top, left=-left)
+
+
+def _getitem(step: Step) -> Reach:
+    """A part of several values, or a slice of one."""
+    reach, index = step.before, step.argument(1, "", None)
+    if _keeps_sides(step):
+        return reach
+    if reach.stride == WHOLE or not isinstance(index, tuple) or step.value.ndim != step.source.ndim:
+        return _unknown(step)
+    if ... in index:
+        gap = step.source.ndim - len(index) + 1
+        place = index.index(...)
+        index = index[:place] + (slice(None),) * gap + index[place + 1 :]
+    index = index + (slice(None),) * (step.source.ndim - len(index))
+    rows, columns = index[-2:] if reach.planes else index[-3:-1]
+    if not all(isinstance(i, slice) and (i.start or 0) >= 0 and (i.step or 1) > 0 for i in (rows, columns)):
+        return _unknown(step)
+    if (rows.step or 1) != (columns.step or 1):
+        return _unknown(step)
+    moved = _shifted(reach, top=rows.start or 0, left=columns.start or 0)
+    return moved._replace(stride=reach.stride * (rows.step or 1))
+
+
+def _shifted(reach: Reach, top: int, left: int) -> Reach:
+    """Unit (0, 0) is the one that was at (top, left)."""
+    return reach._replace(top=reach.top + top * reach.stride, left=reach.left + left * reach.stride)
+
+
+def _permute(step: Step) -> Reach:
+    """Where height and width are behind it."""
+    count = step.source.ndim
+    if step.kind == "transpose":
+        order = list(range(count))
+        a, b = step.argument(1, "dim0", 0), step.argument(2, "dim1", 0)
+        order[a], order[b] = order[b], order[a]
+    else:
+        order = getattr(step.module, "dims", None) or step.argument(1, "dims", ())
+        if isinstance(order, int):
+            order = [step.argument(1 + place, "", 0) for place in range(count)]
+    order = [dimension % count for dimension in order]
+    sides = [count - 2, count - 1] if step.before.planes else [count - 3, count - 2]
+    if len(order) != count or count < 3:
+        return _unknown(step)
+    if order[-2:] == sides:
+        return step.before._replace(planes=True)
+    if order[-3:-1] == sides:
+        return step.before._replace(planes=False)
+    return _unknown(step)
+
+
+def _reshape(step: Step) -> Reach:
+    """Positions stay where the dimensions from height on do, for what is before them does not move them."""
+    kept = 2 if step.before.planes else 3
+    same = step.value.ndim > kept and step.value.shape[-kept:] == step.source.shape[-kept:]
+    return step.before if same else _unknown(step)
+
+
+def _along(step: Step) -> Reach:
+    default = {"normalize": 1, "norm": None}.get(step.kind, -1)
+    dimension = step.argument({"normalize": 2, "norm": 2, "topk": 2}.get(step.kind, 1), "dim", default)
+    channels = step.source.ndim - (3 if step.before.planes else 1)
+    alone = isinstance(dimension, int) and dimension % step.source.ndim == channels
+    return step.before if alone and _keeps_sides(step) else _unknown(step)
+
+
+def _channels_last(step: Step) -> Reach:
+    """What works on the last dimension."""
+    shape = getattr(step.module, "normalized_shape", None) or step.argument(1, "normalized_shape", (0,))
+    one = step.kind.lower() == "linear" or isinstance(shape, int) or len(shape) == 1
+    return step.before if one and not step.before.planes and _keeps_sides(step) else _unknown(step)
+
+
+def _unknown(step: Step) -> Reach:
+    """It may look anywhere; where height and width stay, it has positions all the same."""
+    before, after = _sides(step.source, step.before.planes), _sides(step.value, step.before.planes)
+    if step.before.stride != WHOLE and before and before == after and step.kind not in RULES:
+        return step.before.everywhere()
+    return ALL._replace(planes=step.before.planes)
+
+
+def _everywhere(step: Step) -> Reach:
+    return step.before.everywhere()
+
+
+RULES: dict[str, Callable[[Step], Reach]] = {
+    "conv2d": _convolution,
+    **dict.fromkeys(("max_pool2d", "avg_pool2d", "boolean_dispatch"), _pool),
+    **dict.fromkeys(("PixelUnshuffle", "pixel_unshuffle", "SpaceToDepth"), _unshuffle),
+    **dict.fromkeys(("Upsample", "interpolate"), _upsample),
+    **dict.fromkeys(("pad", "ZeroPad2d", "ReflectionPad2d", "ReplicationPad2d", "ConstantPad2d"), _pad),
+    "getitem": _getitem,
+    **dict.fromkeys(("permute", "transpose", "Permute"), _permute),
+    **dict.fromkeys(("view", "reshape"), _reshape),
+    **dict.fromkeys(ALONG, _along),
+    **dict.fromkeys(("LayerNorm", "layer_norm", "RMSNorm", "rms_norm", "Linear", "linear"), _channels_last),
+    **dict.fromkeys(("GroupNorm", "group_norm", "InstanceNorm2d", "instance_norm"), _everywhere),
+}
+
+
+def _keeps_sides(step: Step) -> bool:
+    return _sides(step.value, step.before.planes) in [_sides(source, step.before.planes) for source in step.sources]
+
+
+def _sides(value: Tensor, planes: bool) -> tuple[int, ...] | None:
+    """Height and width; None for what has neither."""
+    if value.ndim < (3 if planes else 4):
+        return None
+    return tuple(value.shape[-2:] if planes else value.shape[-3:-1])
+
+
+def _pair(value) -> tuple[int, int]:
+    return tuple(value) * (2 // len(value)) if isinstance(value, (tuple, list)) else (value, value)

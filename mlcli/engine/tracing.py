@@ -1,0 +1,171 @@
+"""From a network to the graph of its operations, by torch.fx.
+
+A module that cannot be looked into, since its code asks for values, is one node. Nothing of torchvision or timm is
+imported for a network that is not theirs.
+"""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import fx, nn
+
+from mlcli.errors import UsageError
+from mlcli.networks.norms import InstanceNorm2d
+
+# Looked at as a whole, since they are what other commands ask for: kernels, and the last layer
+KERNELS = (nn.Conv2d, nn.Linear)
+# Of timm's modules that need not be looked into, those that are one layer; the others are blocks
+SINGLE = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.AvgPool2d, nn.MaxPool2d)
+
+
+class Trace:
+    """The graph of network(images), and what its nodes need of the network.
+
+    addresses: of its nodes, in the order of computation: the module that a node is, or the module that runs it and the
+    operation. They are those of torchvision.models.feature_extraction; what is repeated gets _1, _2, ...
+    Raises UsageError with the reason where nothing can be followed.
+    """
+
+    def __init__(self, network: nn.Module, name: str):
+        tracer = _Tracer(network)
+        # Behind a module of our own its arguments besides the images are what they are by default, no unknowns
+        root = _OfImages(network)
+        self.graph = tracer.trace(root)
+        self.addresses = tracer.addresses
+        if _OfImages.INSIDE in tracer.opaque:
+            raise UsageError(
+                f"--model {name}: its layers cannot be told apart, for its code asks for values of the image "
+                f"({tracer.opaque[_OfImages.INSIDE]}); take another model to look into"
+            )
+        prefix = _OfImages.INSIDE + "."
+        self.parts: dict[str, object] = {}
+        for node in self.graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                part = root.get_submodule(node.target) if node.op == "call_module" else _attribute(root, node.target)
+                node.target = node.target.removeprefix(prefix)
+                self.parts[node.target] = part
+
+    def module(self, values: Mapping[str, fx.Node]) -> fx.GraphModule:
+        """A module that computes the values of these nodes and nothing else; images -> name: value.
+
+        It shares its parameters with the network.
+        """
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        graph.graph_copy(self.graph, copies)
+        graph.output({name: copies[node] for name, node in values.items()})
+        whole = fx.GraphModule(self.parts, graph)
+        whole.graph.eliminate_dead_code()
+        needed = {node.target for node in whole.graph.nodes if node.op in ("call_module", "get_attr")}
+        return fx.GraphModule({name: self.parts[name] for name in needed}, whole.graph).eval()
+
+
+class _OfImages(nn.Module):
+    INSIDE = "network"
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def _attribute(root: nn.Module, path: str):
+    outer, _, name = path.rpartition(".")
+    return getattr(root.get_submodule(outer), name)
+
+
+class _Tracer(fx.Tracer):
+    """opaque: address (with the prefix of `_OfImages`) of a module that could not be looked into: the reason."""
+
+    def __init__(self, network: nn.Module):
+        origins = {type(module).__module__.partition(".")[0] for module in network.modules()}
+        leaves: list[type[nn.Module]] = [*KERNELS, InstanceNorm2d]  # the norm asks how many images there are
+        modules, functions = [math], []
+        if "torchvision" in origins:
+            from torchvision import ops
+
+            modules.append(ops)
+            leaves += [c for c in vars(ops).values() if isinstance(c, type) and issubclass(c, nn.Module)]
+        if "timm" in origins:
+            from timm.layers import SpaceToDepth
+            from timm.models import get_notrace_functions, get_notrace_modules
+
+            leaves += [SpaceToDepth, *(c for c in get_notrace_modules() if issubclass(c, SINGLE))]
+            functions = get_notrace_functions()
+        super().__init__(autowrap_modules=tuple(modules), autowrap_functions=tuple(functions))
+        self.leaves = tuple(leaves)
+        self.addresses: dict[fx.Node, str] = {}
+        self.opaque: dict[str, str] = {}
+        self._inside = ""
+        self._uses: dict[str, int] = {}
+        self._taken: set[str] = set()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable, args, kwargs):
+        outer, self._inside = self._inside, self.path_of_module(m)
+        try:
+            if not self.is_leaf_module(m, self._inside):
+                before = len(self.addresses)
+                try:
+                    return forward(*args, **kwargs)
+                except Exception as error:  # whatever its code does with what is no tensor
+                    self._forget(before)
+                    self.opaque[self._inside] = (str(error).splitlines() or [type(error).__name__])[0]
+            elif type(m) is nn.Identity:
+                return args[0]
+            return self.create_proxy("call_module", self._inside, args, kwargs)
+        finally:
+            self._inside = outer
+
+    def create_proxy(self, kind, target, args, kwargs, *others, **more) -> fx.Proxy:
+        proxy = super().create_proxy(kind, target, args, kwargs, *others, **more)
+        self.addresses[proxy.node] = self._address(proxy.node)
+        return proxy
+
+    def _address(self, node: fx.Node) -> str:
+        base = self._inside.removeprefix(_OfImages.INSIDE).removeprefix(".")
+        if node.op != "call_module":
+            base = ".".join(filter(None, (base, re.sub(r"_[0-9]+$", "", node.name))))
+        while True:
+            used = self._uses[base] = self._uses.get(base, -1) + 1
+            address = f"{base}_{used}" if used else base
+            if address not in self._taken:
+                self._taken.add(address)
+                return address
+
+    def _forget(self, count: int) -> None:
+        """Take back all nodes but the first `count`."""
+        for node in reversed(list(self.addresses)[count:]):
+            self.graph.erase_node(node)
+            self._taken.remove(self.addresses.pop(node))
+
+
+def out_of_place(extractor: fx.GraphModule) -> None:
+    """Have no operation overwrite a value that may be asked for as well."""
+    for module in extractor.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    for node in extractor.graph.nodes:
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+        elif node.op == "call_function" and node.target in IN_PLACE:
+            node.target = IN_PLACE[node.target]
+        elif node.op == "call_method" and re.fullmatch(r"[a-z]\w*[a-z0-9]_", node.target):
+            if hasattr(torch.Tensor, node.target[:-1]):
+                node.target = node.target[:-1]
+    extractor.recompile()
+
+
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
