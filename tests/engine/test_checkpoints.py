@@ -164,6 +164,12 @@ def test_an_average_of_the_parameters_alone_does_not_hide_the_network(opened, ne
     assert same(opened(tmp_path / "a.ckpt"), network)
 
 
+def test_an_average_without_counters_is_taken_all_the_same(opened, network, other, tmp_path):
+    average = {key: t for key, t in prefixed(other, "ema.").items() if not key.endswith("num_batches_tracked")}
+    torch.save(prefixed(network, "model.") | average, tmp_path / "a.ckpt")
+    assert same(opened(tmp_path / "a.ckpt"), other)
+
+
 @pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt", "tar", "pth.tar", "model", ""])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_the_ending_says_nothing(opened, ending, legacy, network, tmp_path):
