@@ -63,7 +63,10 @@ def run(
     model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
     format: option.FormatOption = option.Format.table,
-    batch_size: option.BatchSize = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images at a time; default 16, fewer where they need wide borders."),
+    ] = None,
     device: option.Device = "auto",
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
@@ -99,9 +102,10 @@ def run(
     first, count = None, 0
     with signals.noted() as caught, Progress(len(paths), "equivariance", quiet=quiet) as bar:
         prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]
-        good = _pictures.Readable(shuffled, prepare, bar, window=2 * batch_size, workers=workers)
+        at_once = batch_size or measure.batch_size
+        good = _pictures.Readable(shuffled, prepare, bar, window=2 * at_once, workers=workers)
         coming = iter(good)
-        while batch := [(order[place], picture) for place, picture in islice(coming, batch_size)]:
+        while batch := [(order[place], picture) for place, picture in islice(coming, at_once)]:
             count += len(batch)
             first = min([*batch, *([first] if first else [])], key=lambda pair: pair[0])
             measure.add(pictures.stack([picture for _, picture in batch]))
@@ -111,7 +115,7 @@ def run(
         raise DataError(f"no readable picture among the {len(paths)} that were named")
 
     options = {"images": images, "model": model, "weights": weights, "layer": layer, "transform": transform.value}
-    options |= {"range": most, "points": points, "padding": padding.value, "batch_size": batch_size}
+    options |= {"range": most, "points": points, "padding": padding.value, "batch_size": at_once}
     entries = [_entry(found, amounts) for found in measure.findings]
     document = record("equivariance", options, chosen, pictures=count, example=paths[first[0]], layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]

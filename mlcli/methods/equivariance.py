@@ -37,6 +37,7 @@ from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError, out_of_memory
 
 LOGITS = "logits"  # the last layer of a classifier
+BATCH, SIDE = 16, 224  # pictures at a time at most, as large as this; fewer that are larger
 ROUNDING = 1e-6  # values below it, by their root mean square, are those of an empty picture
 
 
@@ -235,6 +236,11 @@ class Measure:
         self.of_maps = Activations(model, maps) if maps else None
         self.of_others = Activations(model, others) if others else None
         self.last: dict[str, Tensor] = {}  # f(x) of the last picture of the batch before
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures to `add` at a time, so that memory does not grow with the margins that a mirror needs."""
+        return max(1, min(BATCH, BATCH * SIDE**2 // (self.side + 2 * self.wide_margin) ** 2))
 
     def add(self, pictures: Tensor) -> None:
         """Count a batch (N, C, side, side), uint8 or float in [0, 1]."""

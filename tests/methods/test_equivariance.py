@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import timm.layers
 import torch
@@ -81,6 +83,14 @@ def test_a_mirror_reaches_as_far_as_the_units_see(cifarnet):
     measure = Measure(cifarnet, layer, "translate", [8], CPU)
     field = layer["conv4"].receptive_field
     assert measure.margin >= field - 8 * 4 and measure.margin % 8 == 0 and measure.wide_margin >= measure.margin + 8
+
+
+def test_wide_borders_leave_room_for_fewer_pictures_at_a_time(cifarnet):
+    layers = named_layers(cifarnet, ["conv1"])
+    assert Measure(cifarnet, layers, "translate", [8], CPU).batch_size == 16
+    wide = replace(cifarnet, preprocessing=Preprocessing(crop=448))
+    assert Measure(wide, layers, "translate", [8], CPU, CIRCULAR).batch_size == 4
+    assert Measure(wide, layers, "translate", [448], CPU).batch_size == 1
 
 
 def test_the_measure_by_hand():
