@@ -47,7 +47,7 @@ def test_a_unit_of_a_deeper_layer_in_gray(run, tmp_path, layer, kernels):
 @pytest.mark.parametrize("layer", ["conv1", "conv2:1", "features.1:3"])
 def test_kernels_of_one_pixel_and_groups(tmp_path, monkeypatch, layer):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    network = models.create("mobilenet_v2", range(1000), 224)
+    network = models.create("mobilenet_v2", [str(number) for number in range(1000)], 224)
     torch.save(network.network.state_dict(), tmp_path / "mobile.pth")
     arguments = ("--model", "mobilenet_v2", "--weights", tmp_path / "mobile.pth", "--layer", layer)
     mlcli("filters", *arguments, "-o", tmp_path / "out.png")
