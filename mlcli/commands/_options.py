@@ -27,7 +27,7 @@ MODEL_HELP = "efficientnet_lite0, cifarnet, a model of torchvision or timm, or t
 Model = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="A .safetensors or .pth file in place of the model's own weights."),
+    typer.Option("--weights", help="A .safetensors file or a checkpoint in place of the model's own weights."),
 ]
 Classes = Annotated[
     Path | None,

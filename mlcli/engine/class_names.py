@@ -50,6 +50,7 @@ def definition(wnid: str) -> str:
     return _tables().label_name_to_description(wnid, detailed=True)
 
 
+@cache
 def imagenet(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """The WordNet ids of ImageNet's classes in their order. subset: a name that timm's ImageNetInfo takes."""
     from timm.data import ImageNetInfo
@@ -118,8 +119,9 @@ class ClassNames:
 def read_class_file(file: str | Path) -> list[str]:
     """The names of classes in a file: one a line, or a JSON list, or a JSON map from number to name or name to number.
 
-    A value of a JSON map may be a list, as in ImageNet's class index (["n01440764", "tench"]), whose first is taken.
-    Raises DataError that names the file.
+    A value of a JSON map may be a list, as in ImageNet's class index (["n01440764", "tench"]), whose first is taken; of
+    lines that begin with a WordNet id each, as in its `synset_words.txt`, the ids are. Names that occur several times
+    get their number behind them. Raises DataError that names the file.
     """
     try:
         text = Path(file).read_text("utf-8-sig")
@@ -129,16 +131,16 @@ def read_class_file(file: str | Path) -> list[str]:
         names = _names(json.loads(text))
     except json.JSONDecodeError:
         names = [line.strip() for line in text.splitlines() if line.strip()]
+        if all(WNID.fullmatch(line.split()[0]) for line in names):
+            names = [line.split()[0] for line in names]
     if names is None:
         raise DataError(
             f"{file}: its JSON is neither a list of names nor a map between names and the numbers from 0 on"
         )
-    repeated = [name for name, count in Counter(map(normalized, names)).items() if count > 1]
-    if repeated:
-        raise DataError(f"{file}: the class {repeated[0]!r} is in it twice")
     if not names:
         raise DataError(f"{file}: no classes in it")
-    return names
+    count = Counter(map(normalized, names))
+    return [name if count[normalized(name)] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
 
 
 def _names(content: object) -> list[str] | None:
