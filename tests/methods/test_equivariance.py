@@ -86,9 +86,9 @@ def test_a_mirror_reaches_as_far_as_the_units_see(cifarnet):
 
 
 def test_wide_borders_leave_room_for_fewer_pictures_at_a_time(cifarnet):
-    layers = named_layers(cifarnet, ["conv1"])
-    assert Measure(cifarnet, layers, "translate", [8], CPU).batch_size == 16
+    assert Measure(cifarnet, named_layers(cifarnet, ["conv1"]), "translate", [8], CPU).batch_size == 16
     wide = replace(cifarnet, preprocessing=Preprocessing(crop=448))
+    layers = named_layers(wide, ["conv1"])
     assert Measure(wide, layers, "translate", [8], CPU, CIRCULAR).batch_size == 4
     assert Measure(wide, layers, "translate", [448], CPU).batch_size == 1
 
