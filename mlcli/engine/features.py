@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from torch import Tensor, fx, nn
 
-from mlcli.engine.graph import Graph, Layer, operation
+from mlcli.engine import models
+from mlcli.engine.graph import Graph, Layer, on_shapes, operation
 from mlcli.engine.models import Model
-from mlcli.engine.receptive_fields import steps
+from mlcli.engine.receptive_fields import ALL, steps
 from mlcli.engine.tracing import out_of_place
 from mlcli.errors import UsageError
 
@@ -88,11 +89,79 @@ def vectors(values: Tensor, layer: Layer) -> Tensor:
     )
 
 
+class HeadInputs:
+    """What the last linear layer is given, of any network that ends with it, whether or not it can be traced.
+
+    hidden: what it is given, as a layer.  head: the layer itself.
+    """
+
+    def __init__(self, model: Model):
+        """Raises UsageError where the values of the classes do not come from one linear layer."""
+        self.model = model
+        try:
+            graph = Graph(model)
+            self.hidden, self.head = graph.ends()
+            alone = graph.alone(self.head)
+        except UsageError:
+            self.hidden, self.head = _heard_ends(model)
+            self.compute, alone = self._heard, True
+        else:
+            self.activations = Activations(model, [self.hidden.address], graph)
+            self.compute = lambda pictures: self.activations(pictures)[self.hidden.address]
+        linear = isinstance(self.head.module, nn.Linear) and self.head.module.bias is not None
+        if not linear or not alone or len(self.hidden.shape) != 1:
+            raise UsageError(
+                f"--model {model.name}: its last layer, {self.head.address}, is no linear one with a bias, of one "
+                "vector for each picture; take another model"
+            )
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> (N, D)."""
+        return self.compute(pictures)
+
+    def _heard(self, pictures: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        handle = self.head.module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            self.model.network(self.model.normalised(pictures))
+        finally:
+            handle.remove()
+        return given[-1]
+
+
+def _heard_ends(model: Model) -> tuple[Layer, Layer]:
+    """(the last hidden layer, the last layer) of a network that cannot be traced, heard while it runs on shapes alone.
+
+    The last layer is the linear one whose result is that of the network. Raises UsageError where there is none.
+    """
+    network, heard = model.network, []
+    linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    handles = [
+        module.register_forward_hook(lambda _, inputs, result, name=name: heard.append((name, inputs[0], result)))
+        for name, module in linear.items()
+    ]
+    try:
+        result = models.logits(on_shapes(network, model))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, given, told in heard:
+        if told is result:
+            head = linear[name]
+            size = sum(parameter.numel() for parameter in head.parameters())
+            return (
+                Layer(f"{name} (input)", "input", tuple(given.shape[1:]), ALL, 0, False),
+                Layer(name, type(head).__name__, tuple(told.shape[1:]), ALL, size, False, module=head),
+            )
+    raise UsageError(f"--model {model.name}: its classes do not come from one linear layer; take another model")
+
+
 class Activations:
     """The activations of some layers of a model; nothing past the last of them is computed."""
 
-    def __init__(self, model: Model, addresses: Sequence[str]):
-        graph = Graph(model)
+    def __init__(self, model: Model, addresses: Sequence[str], graph: Graph | None = None):
+        """graph: that of the model, where it is known already."""
+        graph = graph or Graph(model)
         self.model = model
         # Several addresses may mean one node (an alias beside its address); it is computed once.
         self.nodes = {

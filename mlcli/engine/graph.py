@@ -107,21 +107,8 @@ class Graph:
 
     def _values(self) -> dict[fx.Node, object]:
         """Of every node the value for one picture of the model's size, tensors without their numbers."""
-        preprocessing, network = self.model.preprocessing, self.model.network
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
-        module = self.trace.module(nodes)
-        weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-        dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
-        crop = preprocessing.crop
-        picture = torch.empty(1, preprocessing.channels, crop, crop, device="meta", dtype=dtype)
-        try:
-            with torch.inference_mode():
-                values = functional_call(module, weights, picture)
-        except (RuntimeError, ValueError, AssertionError, TypeError, NotImplementedError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(
-                f"--model {self.model.name}: its layers cannot be told apart ({reason}); take another to look into"
-            ) from None
+        values = on_shapes(self.trace.module(nodes), self.model)
         return {node: values[number] for number, node in nodes.items()}
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
@@ -243,6 +230,23 @@ class Graph:
                 found.add(layer_of[node])
             open_until = max([open_until, *(order[user] for user in node.users if user in order)])
         return found
+
+
+def on_shapes(module: nn.Module, model: Model):
+    """What a module gives for one picture of the model's size, of tensors their shapes alone.
+
+    Raises UsageError where it needs more.
+    """
+    weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    dtype = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), torch.float32)
+    channels, crop = model.preprocessing.channels, model.preprocessing.crop
+    picture = torch.empty(1, channels, crop, crop, device="meta", dtype=dtype)
+    try:
+        with torch.inference_mode():
+            return functional_call(module, weights, picture)
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--model {model.name}: its layers cannot be told apart ({reason}); take another") from None
 
 
 def _first_tensor(value) -> Tensor | None:

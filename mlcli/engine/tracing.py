@@ -47,6 +47,23 @@ class Trace:
                 part = root.get_submodule(node.target) if node.op == "call_module" else _attribute(root, node.target)
                 node.target = node.target.removeprefix(prefix)
                 self.parts[node.target] = part
+        self._follow_overwritten()
+
+    def _follow_overwritten(self) -> None:
+        """What is overwritten is used as it is afterwards, whether or not the code uses the result of doing so."""
+        order = {node: number for number, node in enumerate(self.graph.nodes)}
+        for node, number in order.items():
+            if self._overwrites(node):
+                for user in [user for user in node.args[0].users if order[user] > number]:
+                    user.replace_input_with(node.args[0], node)
+
+    def _overwrites(self, node: fx.Node) -> bool:
+        if not node.args or not isinstance(node.args[0], fx.Node):
+            return False
+        if node.op == "call_module":
+            return getattr(self.parts[node.target], "inplace", False)
+        in_place = node.op == "call_function" and node.target in IN_PLACE or node.kwargs.get("inplace", False)
+        return in_place or node.op == "call_method" and _plain(node.target) is not None
 
     def module(self, values: Mapping[str, fx.Node]) -> fx.GraphModule:
         """A module that computes the values of these nodes and nothing else; images -> name: value.
@@ -157,10 +174,15 @@ def out_of_place(extractor: fx.GraphModule) -> None:
             node.update_kwarg("inplace", False)
         elif node.op == "call_function" and node.target in IN_PLACE:
             node.target = IN_PLACE[node.target]
-        elif node.op == "call_method" and re.fullmatch(r"[a-z]\w*[a-z0-9]_", node.target):
-            if hasattr(torch.Tensor, node.target[:-1]):
-                node.target = node.target[:-1]
+        elif node.op == "call_method":
+            node.target = _plain(node.target) or node.target
     extractor.recompile()
+
+
+def _plain(method: str) -> str | None:
+    """The method that gives what this one overwrites its tensor with; None for one that overwrites nothing."""
+    overwrites = method.endswith("_") and not method.endswith("__") and hasattr(torch.Tensor, method[:-1])
+    return method[:-1] if overwrites else None
 
 
 IN_PLACE = {

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import blocks, features, models, stages
-from mlcli.engine.features import Activations
+from mlcli.engine import blocks, models, stages
+from mlcli.engine.features import HeadInputs
 from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.picture_set import PictureSet
@@ -38,21 +38,15 @@ class Features:
 
     def __init__(self, model: Model, runtime: Runtime):
         """Raises UsageError for a model whose last layer is not linear in one vector a picture."""
-        self.layer, self.head = features.hidden(model), features.head(model)
-        linear = isinstance(self.head.module, nn.Linear) and self.head.module.bias is not None
-        if not linear or len(self.layer.shape) != 1:
-            raise UsageError(
-                f"--model {model.name}: its last layer, {self.head.address}, is no linear one with a bias, of one "
-                "vector for each picture; take another model"
-            )
+        self.inputs = HeadInputs(model)
+        self.layer, self.head = self.inputs.hidden, self.inputs.head
         self.model, self.runtime = model, runtime
-        self.activations = Activations(model, [self.layer.address])
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, S, S) uint8 -> (N, D) float32 on the CPU. Raises WeightsError where one is no number."""
         with self.runtime.autocast():
-            vectors = self.activations(images.to(self.runtime.device))[self.layer.address]
+            vectors = self.inputs(images.to(self.runtime.device))
         return self.model.finite(vectors.float().cpu(), self.runtime)
 
     def of(

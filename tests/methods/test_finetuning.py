@@ -37,7 +37,8 @@ def model() -> models.Model:
 def test_each_view_of_a_picture_goes_through_the_network_once(model, tmp_path):
     data, seen = pictures(), []
     features = Features(model, FP32)
-    handle = features.activations.extractor.conv1.conv.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
+    conv = features.inputs.activations.extractor.conv1.conv
+    handle = conv.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
     arguments = data, RECIPE, tmp_path, "training", Processes(CPU)
     first = features.of(*arguments, copies=2)
     assert first.shape == (24, 3, 384) and sum(seen) == 72
