@@ -286,3 +286,9 @@ def test_errors(colours, tmp_path, arguments, status, text, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     result = mlcli("atlas", "--model", colours, "-o", "out", "--steps", 1, *arguments, status=status)
     assert text in result.stderr and sorted(tmp_path.rglob("*")) == before
+
+
+def test_patches_are_those_of_fp32_whatever_the_optimization_takes(finished, pictures, colours, tmp_path):
+    mlcli(*command(colours, pictures), "--units", BLUE, "--precision", "bf16", "--steps", 1, "-o", tmp_path / "out")
+    patches = json.loads((tmp_path / "out" / "patches.json").read_text())
+    assert patches["units"][0] == json.loads((finished / "patches.json").read_text())["units"][0]

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mlcli.engine import runtime
+from mlcli.methods import distances
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import COLOURS, class_folders
@@ -205,3 +206,15 @@ def test_what_is_no_generator_is_refused(colours, finished, tmp_path):
     (tmp_path / "out.png").write_bytes(b"mine")
     assert "--overwrite" in mlcli("sample", finished, "-o", tmp_path / "out.png", status=2).stderr
     assert (tmp_path / "out.png").read_bytes() == b"mine"
+
+
+def test_distances_are_measured_in_fp32_whatever_the_training_takes(data, tmp_path, monkeypatch):
+    seen, begin = [], distances.Features.__init__
+
+    def watched(self, model, runtime):
+        seen.append(runtime.precision)
+        begin(self, model, runtime)
+
+    monkeypatch.setattr(distances.Features, "__init__", watched)
+    mlcli("gan", data, "-o", tmp_path / "run", *SMALL, "--precision", "bf16", "--steps", 1, "--compared", 12)
+    assert seen == ["fp32"]

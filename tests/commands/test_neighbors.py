@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mlcli.commands._many import repeated
-from mlcli.engine import images
+from mlcli.engine import images, runtime
 from mlcli.engine.images import read
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS, class_folders
@@ -57,6 +57,17 @@ def test_each_colour_finds_its_own(pictures, queries, colours, tmp_path, metric)
         assert distances == sorted(distances) and distances[0] > 0
     record = json.loads((tmp_path / "out.png.json").read_text())
     assert record["results"] == found and record["address"] == "features" and record["options"]["metric"] == metric
+
+
+def test_vectors_are_those_of_fp32_and_kept_apart_from_others(pictures, queries, colours, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "native_bf16", lambda device: True)
+    kept = []
+    for given, used in (((), "fp32"), (("--precision", "auto"), "bf16")):
+        neighbors(*queries, "--among", pictures, "--model", colours, *given, "-o", tmp_path / f"{used}.png")
+        record = json.loads((tmp_path / f"{used}.png.json").read_text())
+        assert record["options"]["precision"] == used
+        kept.append(record["index"])
+    assert len(set(kept)) == 2 and all(map(os.path.exists, kept))
 
 
 def test_the_picture_shows_query_and_neighbours(pictures, queries, colours, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs
+from mlcli.engine import models, runs, runtime
 from mlcli.methods import patches as method
 from tests import odd_images
 from tests.cli import mlcli
@@ -65,6 +65,14 @@ def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
     first = [(out / name).read_bytes() for name in sorted(os.listdir(out))]
     mlcli(*arguments, "--precision", "fp32", "-o", out, "--size", 32, "--overwrite", "-q", "--batch-size", 64)
     assert [(out / name).read_bytes() for name in sorted(os.listdir(out))] == first
+
+
+def test_ranks_are_those_of_fp32_unless_the_user_says_otherwise(pictures, colours, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "native_bf16", lambda device: True)
+    arguments = ("patches", pictures, "--model", colours, "--layer", "conv1", "--units", BLUE, "-q", "-o")
+    for given, used in (((), "fp32"), (("--precision", "auto"), "bf16")):
+        mlcli(*arguments, tmp_path / used, *given)
+        assert read(tmp_path / used)["options"]["precision"] == used
 
 
 def test_boxes_are_those_of_the_upright_picture(pictures, colours, tmp_path):

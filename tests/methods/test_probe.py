@@ -10,7 +10,7 @@ from mlcli.engine.runtime import Runtime
 from mlcli.methods.probe import NUMBERS, Probe, best, draw, numbers, probe, probed, read
 from tests.methods.test_finetuning import pictures
 
-FP32 = Runtime(torch.device("cpu"), "fp32")
+FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 
 
 def test_labelled_pictures_are_drawn_evenly_and_are_not_tested_on():
@@ -54,12 +54,18 @@ def test_a_probe_reads_what_a_layer_knows():
 
 
 def test_the_best_layer_is_not_chosen_on_the_tested_pictures():
-    """Tested pictures whose labels are wrong change the accuracy of each layer, and not which is called the best."""
+    """Tested pictures whose labels are wrong change the accuracy of each layer, and not which is called the best.
+
+    Nor does the precision that the network was trained in: layers are read in fp32.
+    """
     torch.manual_seed(0)
     model = models.create("cifarnet", ("x", "y"), 16)
     right, wrong = pictures(24), pictures(24)
     wrong.labels = 1 - wrong.labels
-    found, misled = (probe(model, ("dark", "bright"), pictures(24), tested, FP32, 0) for tested in (right, wrong))
+    found, misled = (
+        probe(model, ("dark", "bright"), pictures(24), tested, runtime, 0)
+        for tested, runtime in ((right, FP32), (wrong, BF16))
+    )
     assert {name: each.held_out_loss for name, each in found.items()} == {
         name: each.held_out_loss for name, each in misled.items()
     }
