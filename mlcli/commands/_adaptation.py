@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlcli.engine.models import Model
     from mlcli.engine.processes import Processes
 
-SMALLEST = 64  # pixels a side that pretrained networks are given by default
-
 TITLES = {
     "source_only": "source only",
     "adapted": "adapted",
@@ -132,20 +130,16 @@ def _colorless(pictures: "Tensor", channels: int) -> "Tensor":
 
 
 def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None") -> int:
-    """The larger of the first images' sides of both domains, at most what suits, as a multiple of what generators need.
+    """The larger of the first images' sides of both domains, at most what suits, as a multiple that generators take."""
+    from mlcli.engine import models, pretrained
 
-    Pretrained networks know little of images that are much smaller than those that they have learned on.
-    """
-    from mlcli.engine import models
-
-    if model:
-        own = model.preprocessing.crop
-        least, most = min(SMALLEST, own), own
-    else:
-        least, most = 16, 64 if recipe.model in _own_networks() else 224
+    largest = 64 if recipe.model in _own_networks() else 224
+    sides = [
+        pretrained.default_size(model, paths) if model else models.first_side(paths, 16, largest)
+        for paths in (_paths(options[name], options["task"]) for name in ("source", "target"))
+    ]
     multiple = 8 if recipe.translates else 4
-    paths = [_paths(options[name], options["task"]) for name in ("source", "target")]
-    return -(-max(models.first_side(each, least, most) for each in paths) // multiple) * multiple
+    return -(-max(sides) // multiple) * multiple
 
 
 def _paths(root: str, task: str) -> list[Path]:

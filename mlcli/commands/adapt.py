@@ -171,6 +171,8 @@ def run(
         if context.get_parameter_source(name).name != "DEFAULT":
             raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
     model = known_model(recipe.model, recipe.weights) if recipe.pretrained else None
+    if model:
+        runtime = runtime.for_training_of(model.network, options["precision"])
     data = shared.read(options, recipe, model, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):

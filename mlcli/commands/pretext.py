@@ -129,6 +129,7 @@ def run(
         model = learner(begun, chosen.classes, side)
     else:
         model = models.create(options["model"], chosen.classes, side, channels)
+    trained_in = runtime.for_training_of(model.network, options["precision"])
     recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
     if begun:
         recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm)
@@ -141,7 +142,7 @@ def run(
         save_every=options["save_every"],
     )
     processes.check_batch(plan.batch_size)
-    method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, runtime, processes)
+    method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, trained_in, processes)
     known = folder.load_config()["data"] if resume and folder.exists() else {}
     processes.wait()
     if processes.main:

@@ -75,7 +75,12 @@ def run(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=16, help="Side in pixels; default the first picture's, at most 48, of fisher 64."),
+        typer.Option(
+            "--size",
+            min=16,
+            help="Side in pixels; default the first picture's, at most 48, of fisher 64, of other models from 64 to "
+            "what they have learned on.",
+        ),
     ] = None,
     gray: Annotated[
         bool | None, typer.Option("--gray/--color", help="One channel or three; default by the first picture.")
@@ -137,6 +142,7 @@ def run(
     solved for on its maps; each identity is then held out once for the threshold, and the result is of all.
     """
     from mlcli.commands import _training
+    from mlcli.engine import pretrained
     from mlcli.engine.runtime import seed_everything
     from mlcli.methods import embedding
     from mlcli.methods.verification import require_pairs
@@ -153,8 +159,9 @@ def run(
         own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
         encoder = embedding.up_to(given, options.get("layer") or FISHER.layer, own)
     else:
-        size_and_channels = options["size"] or _size(training, SMALL), _channels(options["gray"], training)
-        encoder = embedding.encoder(given, options["dimension"], *size_and_channels)
+        side = options["size"] or (pretrained.default_size(given, training.paths) if given else _size(training, SMALL))
+        encoder = embedding.encoder(given, options["dimension"], side, _channels(options["gray"], training))
+        runtime = runtime.for_training_of(encoder.network, options["precision"])
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
     prepare = embedding.preparation(encoder, options["content"])
     sets, data = {}, {}
@@ -201,8 +208,8 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
                 f"--{name.replace('_', '-')}: is of --loss {' or '.join(OF_LOSSES[name])}; {options['loss']} has no "
                 "use for it"
             )
-    for name in sorted(given & {"size", "gray"}) if options["model"] != SMALL and not solves else ():
-        raise UsageError(f"--{name}: {options['model']} takes pictures as it has learned to; leave the option out")
+    if "gray" in given and options["model"] != SMALL and not solves:
+        raise UsageError(f"--gray: {options['model']} takes the channels that it has learned on; leave the option out")
 
 
 def _warn_of_few(asked: float | None, different: int) -> None:

@@ -94,6 +94,7 @@ def run(
     channels = 1 if options["gray"] else 3
     seed_everything(options["seed"])
     model = models.create(options["model"], training.classes, size, channels)
+    runtime = runtime.for_training_of(model.network, options["precision"])
     pictures = _training.read_pictures(training, size, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, pictures)}
     if validation:

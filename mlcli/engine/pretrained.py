@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from mlcli.engine import models
 from mlcli.engine.models import Model
 from mlcli.errors import UsageError
 
 WITHOUT_WEIGHTS = (*models.SMALL, models.SEGMENTER, models.SOBEL)
+SMALLEST = 64  # pixels a side
 
 
 def known(name: str, weights: str | Path | None = None) -> Model:
@@ -21,11 +24,30 @@ def known(name: str, weights: str | Path | None = None) -> Model:
     return models.load(name, weights)
 
 
-def learner(model: Model, classes: Sequence[str], size: int) -> Model:
+def learner(model: Model, classes: Sequence[str], size: int | None) -> Model:
     """A model with the weights of another, but a new last layer for these classes, for images of (size, size).
 
-    Images are normalized as the other model wants them. Raises UsageError where the network takes no such size.
+    Images are normalized as the other model wants them; of size None they are also cut and resized as it wants them.
+    Raises UsageError where the network takes no such size.
     """
     result = models.with_classes(model, classes)
+    heads = [
+        module
+        for module in result.network.modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and len(module.weight) == len(classes)
+    ]
+    if heads:  # some of timm's begin with logits of 20, by which all that is known would be unlearned first
+        heads[-1].reset_parameters()
+    if size is None:
+        return result
     models.check_size(result.network, model.name, size, model.preprocessing.channels)
     return replace(result, preprocessing=replace(model.preprocessing, resize=None, crop=size, squash=False))
+
+
+def default_size(model: Model, paths: Sequence[Path]) -> int:
+    """The side that training takes where none is asked for: the first image's, at most what the model has learned on.
+
+    Of images that are much smaller than those it learned on a model knows little: they are enlarged to `SMALLEST`.
+    """
+    own = model.preprocessing.crop
+    return models.first_side(paths, min(SMALLEST, own), own)

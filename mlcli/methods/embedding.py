@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlcli.engine import models
+from mlcli.engine import models, pretrained
 from mlcli.engine.content import cut_to_content
 from mlcli.engine.decoding import map_pictures
 from mlcli.engine.distortions import Distortion
@@ -153,15 +153,15 @@ def learned(name: str, weights: Path | None) -> Model:
 
 
 def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Model:
-    """An encoder with `dimension` outputs.
+    """An encoder with `dimension` outputs, for pictures of (channels, size, size).
 
-    It keeps what `model` has learned, its preprocessing included, and has a new last layer; without a model it is a new
-    `smallnet`, for pictures of (channels, size, size).
+    It keeps what `model` has learned, its preprocessing included where the size is the model's own, and has a new last
+    layer; without a model it is a new `smallnet`. Raises UsageError where the network takes no such size.
     """
     outputs = [str(number) for number in range(dimension)]
     if model is None:
         return models.create(models.SMALLNET, outputs, size, channels)
-    result = models.with_classes(model, outputs)
+    result = pretrained.learner(model, outputs, None if size == model.preprocessing.crop else size)
     result.network.requires_grad_(True)
     return result
 

@@ -233,6 +233,8 @@ class Transfer:
 
     def _train(self, method: type[Supervised], model: Model, recipe: recipes.Supervised, run: Run) -> None:
         plan = Plan(len(self.training), recipe.batch_size, recipe.epochs, recipe.seed)
+        if self.validation:  # of many images the figures would take longer than the training
+            plan.evaluate_every = plan.steps_per_epoch * -(-len(self.validation) // len(self.training))
         self.processes.check_batch(plan.batch_size)
         runtime = self.features.runtime
         trained = method(model, self.training, recipe, plan.steps, runtime, self.processes, self.figures)

@@ -7,6 +7,7 @@
 faces: the forty people of the AT&T faces (a folder each, below any folders) in four folds of ten; trained on the other
 thirty, all pairs of the ten compared. characters: each alphabet (a folder of folders) in turn by a network of the
 others. What follows `--` goes to siamese-train. A run that is there already is gone on with, or measured once more.
+With --choose only the people of the first two folds are used, by which options can be chosen; the others are for tests.
 
 Beside the stored threshold, those that the stored ROC gives for other false accept rates are tried: how many of the
 unseen pairs do they accept?
@@ -93,6 +94,19 @@ def measure(kind: str, data: Path, output: Path, seed: int, only: list[int], opt
     print(f"mean of {len(results)}: EER {mean['eer']:.2%}, AUC {mean['auc']:.4f}, one-shot error {error:.2%}")
 
 
+def choose(data: Path, output: Path, seed: int, options: list[str]) -> None:
+    """The equal error that siamese-train itself finds on the people of the first two folds, each left out in turn."""
+    from mlcli.engine.weight_files import read_tensors
+
+    held_out = folds("faces", data, seed)
+    people = linked(output / "choosing" / "people", held_out[0] + held_out[1])
+    run = output / "choosing" / "-".join(option.strip("-") for option in options)
+    began = time.monotonic()
+    mlcli("siamese-train", people, "-o", run, "--seed", seed, "--resume", "-q", *options)
+    found = read_tensors(run / "model.safetensors")[1]["calibration"]["equal_error"]
+    print(f"{' '.join(options)}: EER {found:.2%} of twenty people; {time.monotonic() - began:.0f} s", flush=True)
+
+
 def symmetry(run: Path, pictures: Path) -> None:
     """d(a, b) and d(b, a), each by a call of its own."""
     files = sorted(path for path in pictures.rglob("*") if path.suffix in (".pgm", ".png", ".jpg"))[::7][:12]
@@ -113,13 +127,17 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs"))
     parser.add_argument("--folds", type=int, nargs="*", default=[], help="only these")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--choose", action="store_true", help="of faces: use the people of the first two folds alone")
     given = sys.argv[1:]
     own, more = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     options = parser.parse_args(own)
     if options.what == "symmetry":
         symmetry(options.data, options.pictures)
+        return
+    more = more or OPTIONS[options.what]
+    if options.choose:
+        choose(options.data, options.output, options.seed, more)
     else:
-        more = more or OPTIONS[options.what]
         measure(options.what, options.data, options.output, options.seed, options.folds, more)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from mlcli.engine import models
 from mlcli.methods.supervised import Supervised
@@ -137,6 +138,26 @@ def test_labels_are_never_read(finished, photos, tmp_path):
     paths = sorted((tmp_path / "data").rglob("*.png"), key=lambda path: path.name)
     mlcli("pretext", *paths, "-o", tmp_path / "run", *SHORT)
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
+
+
+def test_begins_from_known_weights(photos, colours, tmp_path):
+    """At a learning rate of nothing the convolutions are the known ones, the first of which is not whitened."""
+    words = ["pretext", photos, "-o", tmp_path / "run", "--model", colours, "--pretrained", "--batch-size", 12]
+    mlcli(*words, "--steps", 1, "--lr", 0)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["options"]["pretrained"] and config["options"]["optimizer"] == "sgd"
+    assert config["data"]["model"]["hash"] == models.load(str(colours)).hash
+    known, made = (load_file(run / "model.safetensors") for run in (colours, tmp_path / "run"))
+    assert all(tensor.equal(known[name]) for name, tensor in made.items() if name.endswith("conv.weight"))
+    assert made["classifier.weight"].shape[0] == 4
+
+    words[3] = tmp_path / "tenth"
+    mlcli(*words, "--steps", 1)
+    rates = [json.loads((tmp_path / run / "config.json").read_text())["options"]["lr"] for run in ("run", "tenth")]
+    assert rates == [0, pytest.approx(0.1 * 0.1 * 12 / 256)]
+    for options, message in ((["--model", "lenet"], "lenet comes without weights"), (["--gray"], "leave it out")):
+        said = mlcli("pretext", photos, "-o", tmp_path / "none", "--pretrained", *options, status=2).stderr
+        assert message in said and not (tmp_path / "none").exists()
 
 
 def test_mistakes_and_bad_pictures_are_said(photos, tmp_path):

@@ -213,6 +213,17 @@ def test_other_identities_to_validate_on_and_a_backbone(data, colours, tmp_path)
     assert (kernels - own).norm() < 0.1 * own.norm()  # it goes on from there
 
 
+@pytest.mark.parametrize("options", [["--steps", 1], ["--loss", "fisher", "--layer", "conv1", "--size", 64]])
+def test_the_packaged_network_serves(options, data, tmp_path):
+    """Of images of 16 pixels it sees 64, normalized as it learned."""
+    mlcli("siamese-train", data, "-o", tmp_path / "run", "--model", "efficientnet_lite0", "--views", 1, *options)
+    found = description(tmp_path / "run")
+    assert found["architecture"] == "efficientnet_lite0" and found["preprocessing"]["crop"] == 64
+    assert found["preprocessing"]["mean"] == [0.5] * 3
+    pair = sorted((data / "greek/a").glob("*.png"))[:2]
+    assert 0 <= json.loads(mlcli("siamese-verify", tmp_path / "run", *pair, "--format", "json").stdout)["distance"]
+
+
 def test_colour_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_path):
     root = shutil.copytree(data, tmp_path / "data")
     late = sorted(root.rglob("*.png"))[-8:]  # of two identities, so that one at least is learned from
@@ -264,7 +275,8 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--loss", "weighted-l1", "--softmax-scale", "8"], 2, "--softmax-scale: is of --loss softmax;"),
         (["many", "--loss", "triplet", "--softmax-scale", "8"], 2, "triplet has no use for it"),
         (["many", "--layer", "conv2"], 2, "is of --loss fisher"),
-        (["many", "--model", "cifarnet", "--size", "24"], 2, "--size: cifarnet takes pictures as it has learned to"),
+        (["many", "--model", "cifarnet", "--gray"], 2, "--gray: cifarnet takes the channels that it has learned on"),
+        (["many", "--model", "timm/test_vit", "--weights", "w.safetensors"], 1, "no such file of weights"),
         (["twice", "--loss", "fisher", "--views", "1"], 1, "do not differ from each other"),
         (["one", "--loss", "fisher"], 1, "pictures of 1 identity"),
         (["few", "--loss", "fisher"], 1, "too few to hold some out"),

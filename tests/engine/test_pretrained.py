@@ -33,9 +33,16 @@ def test_images_are_normalized_as_the_model_learned_and_brought_to_the_size(mode
     assert made.prepare(torch.rand(3, 50, 70)).shape == (3, 24, 24) and made.resize is None and not made.squash
 
 
+@pytest.mark.parametrize("name", ["timm/test_efficientnet", "squeezenet1_1"])
+def test_the_new_layer_begins_without_an_opinion(name):
+    """timm would draw weights of up to 1 / sqrt(classes), whose logits are of the order of 20."""
+    head = list(pretrained.learner(models.create(name, ("a", "b"), 64), ("x", "y", "z"), 64).network.parameters())[-2]
+    assert len(head) == 3 and head.abs().max() <= head[0].numel() ** -0.5
+
+
 def test_a_size_that_does_not_suit_is_refused():
-    fixed = models.create("timm/test_vit", ("a", "b"), 32)
-    with pytest.raises(UsageError, match="--size 48: does not suit timm/test_vit"):
+    fixed = models.create("timm/vit_tiny_patch16_224", ("a", "b"), 32)
+    with pytest.raises(UsageError, match="--size 48: does not suit timm/vit_tiny_patch16_224"):
         pretrained.learner(fixed, ("x", "y"), 48)
 
 

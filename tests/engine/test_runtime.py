@@ -34,6 +34,17 @@ def test_what_cannot_be_had_is_said(device, precision):
         Runtime.choose(device, precision)
 
 
+def test_depthwise_convolutions_learn_in_fp32_on_a_cpu_unless_another_precision_is_asked_for():
+    depthwise = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=4))
+    bf16 = Runtime(CPU, "bf16")
+    assert bf16.for_training_of(depthwise, "auto").precision == "fp32"
+    assert bf16.for_training_of(depthwise, "bf16") == bf16
+    assert bf16.for_training_of(torch.nn.Conv2d(4, 4, 3, groups=2), "auto") == bf16
+    assert bf16.for_training_of(torch.nn.Conv2d(1, 4, 3), "auto") == bf16
+    cuda = Runtime(torch.device("cuda"), "bf16")
+    assert cuda.for_training_of(depthwise, "auto") == cuda
+
+
 def test_training_refuses_half_precision():
     with pytest.raises(UsageError, match="fp16 loses small gradients"):
         Runtime(CPU, "fp16").for_training()

@@ -8,7 +8,7 @@ from mlcli.engine.processes import Processes
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import UsageError
 from mlcli.methods import recipes
-from mlcli.methods.finetuning import Features, FineTuning, draw_copies, most_copies, with_last_layer
+from mlcli.methods.finetuning import Features, FineTuning, Transfer, draw_copies, most_copies, with_last_layer
 from mlcli.methods.logistic_regression import Problem, solve
 from tests.engine.untrained import translated
 from tests.methods.test_supervised import Pictures
@@ -112,6 +112,30 @@ def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
     changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {"classifier.weight", "conv5.conv.weight", "conv3.0.conv.weight"} <= changed
     assert not any(name.startswith(("conv1", "conv2")) or "running" in name for name in changed)
+
+
+def test_a_network_of_tensorflow_keeps_its_lower_stages_and_all_statistics():
+    model = models.create("efficientnet_lite0", ("dark", "bright"), 32)
+    recipe = recipes.Finetune(freeze="conv4", batch_size=8)
+    data = pictures(8)
+    data.pixels, data.size = data.pixels.repeat(1, 1, 2, 2), 32
+    method = FineTuning(model, data, recipe, 6, FP32, Processes(CPU))
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    method.step(method.load(torch.arange(8), 0), 0)
+    changed = {name for name, tensor in model.network.state_dict().items() if not tensor.equal(before[name])}
+    assert {"classifier.weight", "conv_head.weight", "bn2.weight"} <= changed
+    assert not any("running" in name or name.startswith(("conv_stem", "blocks.0", "blocks.4")) for name in changed)
+
+
+@pytest.mark.parametrize("tested, every", [(8, 2), (16, 2), (17, 4), (40, 6)])
+def test_figures_take_no_longer_than_the_training(tested, every, model):
+    """A pass over the training pictures is two steps; of more pictures to test on there are figures more rarely."""
+    seen = []
+    data, recipe = pictures(16), recipes.Finetune(freeze="conv4", batch_size=8)
+    transfer = Transfer(Features(model, FP32), ("dark", "bright"), data, pictures(tested), recipe, Processes(CPU),
+                        lambda run, method, plan: seen.append(plan))  # fmt: skip
+    transfer._train(FineTuning, models.with_classes(model, ("dark", "bright")), recipe, None)
+    assert seen[0].evaluate_every == every
 
 
 def test_an_end_that_leaves_nothing_free_is_refused(model):
