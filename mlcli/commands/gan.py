@@ -85,7 +85,8 @@ def run(
     A generator learns to make pictures of noise that a discriminator cannot tell from the given ones. With
     --conditional it learns the classes of a folder of class folders, and makes pictures of the class asked for. The
     report shows the pictures over time, all of one fixed noise, and their Frechet and kernel distances to the data,
-    which are measured in the last hidden layer of a classifier. `mlcli sample` draws pictures from the run.
+    which are measured in fp32 in the last hidden layer of a classifier: by default cifarnet, made for small images and
+    five times as fast as efficientnet_lite0. `mlcli sample` draws pictures from the run.
     """
     from mlcli.commands import _training
     from mlcli.engine import models

@@ -1,6 +1,6 @@
-"""Whether what must be equivariant to translation is: the Sobel detector, and the convolutions of the embedded network.
+"""Whether what must be equivariant to translation is: the Sobel detector, and the convolutions of both default models.
 
-    python tests/benchmarks/equivariance.py PICTURES... [--count 20]
+    python tests/benchmarks/equivariance.py PICTURES... [--count 20] [--models sobel cifarnet efficientnet_lite0]
 
 For each layer and both ways with the border the greatest error over all shifts that need no interpolation, each picture
 by itself; it should be under 1e-5.
@@ -20,10 +20,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--count", type=int, default=20, help="pictures at most")
+    parser.add_argument("--models", nargs="+", default=["sobel", "cifarnet", "efficientnet_lite0"])
     arguments = parser.parse_args()
     paths = find_images(arguments.pictures).paths[: arguments.count]
     runtime = Runtime.choose("cpu", "fp32")
-    for name in ("sobel", "cifarnet"):
+    for name in arguments.models:
         model = models.load(name).to(runtime)
         x = torch.stack([model.preprocessing.prepare(images.read(path)) for path in paths])
         layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
