@@ -17,6 +17,7 @@ has these classes, and cifarnet on CIFAR-10, of which one class in ten is dogs.
 import argparse
 import json
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -51,11 +52,12 @@ def divided(found: dict[str, list[Path]], count: int, seed: int, folder: Path) -
     return folder / "train", folder / "test"
 
 
-def finetune(*words) -> float:
-    """The seconds that `mlcli finetune` takes."""
-    began = time.monotonic()
+def finetune(*words) -> tuple[float, float]:
+    """The seconds that `mlcli finetune` takes, and those of a processor, which other work changes less."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "mlcli.cli", "finetune", *map(str, words), "--quiet"], check=True)
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -71,22 +73,28 @@ def main() -> None:
     found = dogs_and_others(arguments.photos)
     print({name: len(files) for name, files in found.items()}, f"{arguments.count} of each to learn from")
     for model in arguments.models:
-        figures: dict[str, list[float]] = {"accuracy": [], "balanced_accuracy": [], "seconds": []}
+        figures: dict[str, list[float]] = {
+            "accuracy": [],
+            "balanced_accuracy": [],
+            "seconds": [],
+            "processor seconds": [],
+        }
         for draw in range(arguments.draws):
             train, test = divided(found, arguments.count, draw, arguments.output / f"data-{draw}")
             run = arguments.output / "-".join([model.replace("/", "-"), str(draw), *(o.strip("-") for o in options)])
             if not (run / "results.json").is_file():
                 words = [train, "--model", model, "--val", test, "--seed", draw, "-o", run, "--resume", *options]
-                figures["seconds"].append(finetune(*words))
+                for name, value in zip(("seconds", "processor seconds"), finetune(*words), strict=True):
+                    figures[name].append(value)
             said = json.loads((run / "results.json").read_text())["validation"]
             for name in ("accuracy", "balanced_accuracy"):
                 figures[name].append(said[name])
-            seconds = f"; {figures['seconds'][-1]:.1f} s" if figures["seconds"] else ""
+            times = [f"; {figures[name][-1]:.1f} {name}" for name in figures if "seconds" in name and figures[name]]
             print(f"{model}, draw {draw}: {said['accuracy']:.1%} of {said['count']}, balanced "
-                  f"{said['balanced_accuracy']:.1%}{seconds}", flush=True)  # fmt: skip
+                  f"{said['balanced_accuracy']:.1%}{''.join(times)}", flush=True)  # fmt: skip
         for name, values in figures.items():
             if values:
-                unit, factor = (" s", 1) if name == "seconds" else (" %", 100)
+                unit, factor = ("", 1) if "seconds" in name else (" %", 100)
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 print(f"  {model}, {name}: {factor * statistics.mean(values):.1f}{unit} ± {factor * spread:.1f}")
 
