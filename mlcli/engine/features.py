@@ -14,7 +14,7 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 
 from mlcli.engine import models
-from mlcli.engine.graph import Graph, Layer, on_shapes, operation
+from mlcli.engine.graph import Layer, graph_of, on_shapes, operation
 from mlcli.engine.models import Model
 from mlcli.engine.receptive_fields import ALL, steps
 from mlcli.engine.tracing import out_of_place
@@ -32,12 +32,12 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 def layers(model: Model) -> list[Layer]:
     """Every layer of the model in the order of computation, with the aliases of the stages."""
-    return Graph(model).layers
+    return list(graph_of(model).layers)
 
 
 def resolve(model: Model, address: str) -> Layer:
     """The layer of an address or alias; a block is its last node. Raises UsageError with the nearest names."""
-    return Graph(model).resolve(address.removesuffix(SIGNED))
+    return graph_of(model).resolve(address.removesuffix(SIGNED))
 
 
 def convolution(model: Model, address: str) -> Layer:
@@ -45,7 +45,7 @@ def convolution(model: Model, address: str) -> Layer:
 
     Raises UsageError where there is none.
     """
-    graph = Graph(model)
+    graph = graph_of(model)
     target = graph.resolve(address.removesuffix(SIGNED))
     inside = [layer for layer in graph.layers if layer.address == address or layer.address.startswith(address + ".")]
     if target.alias == address:
@@ -64,12 +64,12 @@ def hidden(model: Model) -> Layer:
 
     Dropout, which does nothing outside training, is passed over. Raises UsageError where there is none.
     """
-    return Graph(model).ends()[0]
+    return graph_of(model).ends()[0]
 
 
 def head(model: Model) -> Layer:
     """The last layer: linear, or a convolution, it gives the values of the classes. Raises UsageError where none is."""
-    return Graph(model).ends()[1]
+    return graph_of(model).ends()[1]
 
 
 def vectors(values: Tensor, layer: Layer) -> Tensor:
@@ -99,14 +99,14 @@ class HeadInputs:
         """Raises UsageError where the values of the classes do not come from one linear layer."""
         self.model = model
         try:
-            graph = Graph(model)
+            graph = graph_of(model)
             self.hidden, self.head = graph.ends()
             alone = graph.alone(self.head)
         except UsageError:
             self.hidden, self.head = _heard_ends(model)
             self.compute, alone = self._heard, True
         else:
-            self.activations = Activations(model, [self.hidden.address], graph)
+            self.activations = Activations(model, [self.hidden.address])
             self.compute = lambda pictures: self.activations(pictures)[self.hidden.address]
         linear = isinstance(self.head.module, nn.Linear) and self.head.module.bias is not None
         if not linear or not alone or len(self.hidden.shape) != 1:
@@ -159,9 +159,8 @@ def _heard_ends(model: Model) -> tuple[Layer, Layer]:
 class Activations:
     """The activations of some layers of a model; nothing past the last of them is computed."""
 
-    def __init__(self, model: Model, addresses: Sequence[str], graph: Graph | None = None):
-        """graph: that of the model, where it is known already."""
-        graph = graph or Graph(model)
+    def __init__(self, model: Model, addresses: Sequence[str]):
+        graph = graph_of(model)
         self.model = model
         # Several addresses may mean one node (an alias beside its address); it is computed once.
         self.nodes = {

@@ -1,6 +1,7 @@
 """The graph of a network: its nodes as layers, their shapes, what they see of the picture, and the stages they make."""
 
 import math
+import weakref
 from dataclasses import dataclass, field
 
 import torch
@@ -70,9 +71,9 @@ class Graph:
     """
 
     def __init__(self, model: Model):
-        self.model = model
+        self.name, self.crop = model.name, model.preprocessing.crop
         self.trace = trace = Trace(model.network, model.name)
-        self.values = self._values()
+        self.values = self._values(model)
         self.reaches: dict[fx.Node, Reach] = {}
         self.layers: list[Layer] = []
         self.nodes: list[fx.Node] = []
@@ -102,13 +103,13 @@ class Graph:
             )
             self.nodes.append(node)
         self.layer_of = dict(zip(self.nodes, self.layers, strict=True))
-        for number, layer in enumerate(self._stages(), 1):
+        for number, layer in enumerate(self._stages(model.network), 1):
             layer.alias = f"conv{number}"
 
-    def _values(self) -> dict[fx.Node, object]:
+    def _values(self, model: Model) -> dict[fx.Node, object]:
         """Of every node the value for one picture of the model's size, tensors without their numbers."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
-        values = on_shapes(self.trace.module(nodes), self.model)
+        values = on_shapes(self.trace.module(nodes), model)
         return {node: values[number] for number, node in nodes.items()}
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
@@ -144,7 +145,7 @@ class Graph:
                 return found[-1]
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
         near = nearest(address, list(known))
-        raise UsageError(f"{address}: no layer of {self.model.name}{near}; `mlcli layers` lists them")
+        raise UsageError(f"{address}: no layer of {self.name}{near}; `mlcli layers` lists them")
 
     def ends(self) -> tuple[Layer, Layer]:
         """(the last hidden layer, the last layer)."""
@@ -155,7 +156,7 @@ class Graph:
                     before = before.all_input_nodes[0]
                 if before in self.layer_of:
                     return self.layer_of[before], layer
-        raise UsageError(f"{self.model.name}: has no hidden layer before its last linear one; name one with --layer")
+        raise UsageError(f"{self.name}: has no hidden layer before its last linear one; name one with --layer")
 
     def alone(self, layer: Layer) -> bool:
         """Whether the values of a layer are all that the classes are computed from, as they are not of two heads."""
@@ -186,11 +187,11 @@ class Graph:
                 [_first_tensor(self.values[source]) for source in inputs],
                 value,
                 argument,
-                self.model.preprocessing.crop,
+                self.crop,
             )
         )
 
-    def _stages(self) -> list[Layer]:
+    def _stages(self, network: nn.Module) -> list[Layer]:
         """The last layer of each convolutional stage.
 
         A network may name the blocks that are its stages, in `stages`. Else a stage is the convolutions at one
@@ -199,7 +200,7 @@ class Graph:
         and never a branch beside a shortcut. Heads that are convolutions themselves (SqueezeNet) do not count, nor
         does the generator before a network.
         """
-        network, before = self.model.network, ""
+        before = ""
         if isinstance(network, Translated):
             network, before = network.network, "network."
         if isinstance(stages := getattr(network, "stages", None), tuple):
@@ -230,6 +231,28 @@ class Graph:
                 found.add(layer_of[node])
             open_until = max([open_until, *(order[user] for user in node.users if user in order)])
         return found
+
+
+_latest: tuple[weakref.ref, list[int], Graph] | None = None
+
+
+def graph_of(model: Model) -> Graph:
+    """The graph of a model: the latest one again where neither the model nor a part of its network is another."""
+    global _latest
+    network, preprocessing = model.network, model.preprocessing
+    parts = [*network.modules(), *network.parameters(), *network.buffers()]
+    state = [preprocessing.crop, preprocessing.channels, *map(id, parts)]
+    if _latest is None or _latest[0]() is not model or _latest[1] != state:
+        _latest = None  # before there are two
+        _latest = weakref.ref(model, _forget), state, Graph(model)
+    return _latest[2]
+
+
+def _forget(of: weakref.ref) -> None:
+    """A graph keeps the network alive: no longer than its model."""
+    global _latest
+    if _latest is not None and _latest[0] is of:
+        _latest = None
 
 
 def on_shapes(module: nn.Module, model: Model):

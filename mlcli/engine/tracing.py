@@ -33,7 +33,13 @@ class Trace:
         tracer = _Tracer(network)
         # Behind a module of our own its arguments besides the images are what they are by default, no unknowns
         root = _OfImages(network)
-        self.graph = tracer.trace(root)
+        training = [module for module in network.modules() if module.training]
+        network.eval()
+        try:
+            self.graph = tracer.trace(root)
+        finally:
+            for module in training:
+                module.training = True
         self.addresses = tracer.addresses
         if _OfImages.INSIDE in tracer.opaque:
             raise UsageError(
