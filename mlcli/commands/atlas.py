@@ -9,9 +9,8 @@ from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, say
-from mlcli.methods.recipes import Maximization as Recipe
+from mlcli.methods import recipes
 
-DEFAULT = Recipe()
 Parser = taking_many("--images")
 MADE, PATCH = 128, 96  # pixels, the sides of pictures in a row; what is made for a larger network is larger
 RISING = 3  # patches of each group in a spectrum
@@ -37,8 +36,16 @@ def run(
     size: Annotated[
         int | None, typer.Option("--size", min=1, help="Side of the pictures made, in pixels; default the model's own.")
     ] = None,
-    steps: option.Steps = DEFAULT.steps,
-    seed: option.Seed = DEFAULT.seed,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            min=1,
+            help=f"Number of optimization steps; default {recipes.Maximization.steps}, for a network of small images "
+            f"{recipes.SMALL_IMAGES.steps}.",
+        ),
+    ] = None,
+    seed: option.Seed = recipes.Maximization.seed,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="Pictures at a time; default 64, to make large ones fewer."),
@@ -76,7 +83,8 @@ def run(
     chosen = models.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
-    recipe = Recipe(steps=steps, seed=seed)
+    recipe = recipes.maximization(chosen.preprocessing.crop)
+    recipe = replace(recipe, steps=steps or recipe.steps, seed=seed)
     method.check(chosen, target, recipe, runtime, side)
     paths, failures = _pictures.named(images) if images else ([], 0)
 
@@ -107,7 +115,7 @@ def run(
 
     count, entries = atlas.patches()
     batches = method.batches(wanted, side, batch_size)
-    each = method.CALLS * steps
+    each = method.CALLS * recipe.steps
     title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.places(target) > 1, count)
     classes = [f" {label}" for label in chosen.classes] if target.shape == (len(chosen.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * each, f"atlas of {name}", quiet=quiet) as bar:

@@ -1,6 +1,6 @@
 """`mlcli maximize`"""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,10 +8,12 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, say
-from mlcli.methods.recipes import Maximization as Recipe
+from mlcli.methods import recipes
 
-DEFAULT = Recipe()
-TILE = 96  # pixels, about the side of a picture in a grid
+DEFAULT = recipes.Maximization()
+SMALL, DREAM = recipes.SMALL_IMAGES, recipes.DREAM
+SINGLE, TILE = 256, 96  # pixels, the least side of a single image, and about that of one in a grid
+MOST = 512  # images of one command
 
 
 class Param(StrEnum):
@@ -20,6 +22,16 @@ class Param(StrEnum):
 
 
 DEFAULT_PARAM = Param(DEFAULT.param)
+
+
+def _help(text: str, field: str) -> str:
+    """The text and the default, which depends on the network and on what is started from."""
+    own, small, dream = (f"{getattr(each, field):g}" for each in (DEFAULT, SMALL, DREAM))
+    if own == small == dream:
+        return f"{text}; default {own}."
+    of_small = f", for a network of small images {small}" if small != own else ""
+    of_dream = f", with --init FILE {dream}" if dream != own else ""
+    return f"{text}; default {own}{of_small}{of_dream}."
 
 
 def run(
@@ -44,40 +56,76 @@ def run(
     size: Annotated[
         int | None,
         typer.Option(
-            "--size", min=1, help="Side in pixels; default the model's own. With --init FILE, its short side."
+            "--size",
+            min=1,
+            help="Side in pixels; default what the model resizes images to. With --init FILE, the short side, default "
+            "that of the file, at most 512.",
         ),
     ] = None,
-    steps: option.Steps = DEFAULT.steps,
-    lr: Annotated[float, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = DEFAULT.lr,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help=_help("Number of optimization steps", "steps"))
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", min=0, max=1000, help=_help("Learning rate of Adam", "lr"))
+    ] = None,
+    octaves: Annotated[
+        int | None,
+        typer.Option(
+            "--octaves",
+            min=1,
+            max=12,
+            help="Number of sizes, each 1.4 times the one before, at which the image is optimized in turn; default 4 "
+            "with --init FILE, and for a class as many as lie between the model's own size and --size, otherwise 1.",
+        ),
+    ] = None,
     param: Annotated[Param, typer.Option("--param", help="What is changed: frequencies or pixels.")] = DEFAULT_PARAM,
-    init: Annotated[str, typer.Option("--init", help="noise, or a picture to start from.")] = "noise",
+    init: Annotated[str, typer.Option("--init", help="noise, or the file of an image to start from (DeepDream).")] = (
+        "noise"
+    ),
     jitter: Annotated[
-        float, typer.Option("--jitter", min=0, max=1, help="Random shift at each step, a share of the side.")
-    ] = DEFAULT.jitter,
+        float | None,
+        typer.Option(
+            "--jitter", min=0, max=1, help=_help("Random shift at each step, a fraction of the side", "jitter")
+        ),
+    ] = None,
     scale: Annotated[
-        float, typer.Option("--scale", min=0, max=0.9, help="Random change of size, a share.")
-    ] = DEFAULT.scale,
-    rotate: Annotated[float, typer.Option("--rotate", min=0, help="Random turn in degrees.")] = DEFAULT.rotation,
+        float | None,
+        typer.Option("--scale", min=0, max=0.9, help=_help("Random change of size, a fraction", "scale")),
+    ] = None,
+    rotate: Annotated[
+        float | None, typer.Option("--rotate", min=0, help=_help("Random rotation in degrees", "rotation"))
+    ] = None,
     snapshots: Annotated[
         str | None, typer.Option("--snapshots", help="Steps to show as well, such as 0,4,32.", show_default=False)
     ] = None,
     zoom: Annotated[
         int | None,
-        typer.Option("--zoom", min=1, help=f"Side of a pixel; default 1, in a grid up to tiles of {TILE}."),
+        typer.Option(
+            "--zoom",
+            min=1,
+            help=f"Side of a pixel in the file; default what makes a single image at least {SINGLE} pixels large, in a "
+            f"grid what makes tiles of up to {TILE}.",
+        ),
     ] = None,
     seed: option.Seed = DEFAULT.seed,
-    batch_size: option.BatchSize = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images at a time; default 64, to make large ones fewer."),
+    ] = None,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Make the picture that a unit, a layer or a class answers to most strongly.
+    """Make the image that a unit, a layer or a class answers to most strongly.
 
     An objective is a sum of addresses with weights: a channel (conv4:12), a neuron (conv4:12@center, conv4:12@2,5), a
-    whole layer (conv3, DeepDream), a class (logit:cat), penalties (tv, l1, l2, blur) and the likeness of the pictures
-    of a --batch, as in "conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)". Several units (conv4:0-15, conv4:all,
-    logit:all) make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
+    whole layer (conv3, DeepDream), a class (logit:tiger), penalties (tv, l1, l2, blur) and the likeness of the images
+    of a --batch, as in "conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)". Several units (conv4:0-15, logit:0-9,
+    conv2:all) make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
+
+    An image larger than the model's own size is seen whole by a channel. A class sees it through windows of the model's
+    own size at random positions, and it grows to its size in octaves, so that the class fills it.
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.engine import canvas, images, models
@@ -93,13 +141,16 @@ def run(
         raise UsageError("one OBJECTIVE, or --interpolate with two, is needed")
     if interpolate and batch > 1:
         raise UsageError("--batch: an interpolation is made of --frames")
-    shown = _steps(snapshots, steps)
-    start = None
-    if init != "noise":
-        start = _start(init, size)
+    start = None if init == "noise" else _start(init, size)
     runtime = Runtime.choose(device, precision).for_training()
     chosen = models.load(model, weights, classes=classes).to(runtime)
     chosen.require_classes()  # what it makes is classified at the end
+    if precision == "auto":
+        runtime = maximization.suited(runtime, chosen)
+    recipe = recipes.maximization(chosen.preprocessing.crop, dream=start is not None)
+    given = {"steps": steps, "lr": lr, "octaves": octaves, "jitter": jitter, "scale": scale, "rotation": rotate}
+    recipe = replace(recipe, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
+    shown = _steps(snapshots, recipe.steps)
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
         if max(map(len, ends)) > 1:
@@ -107,19 +158,25 @@ def run(
         objectives = interpolation(ends[0][0], ends[1][0], frames)
     else:
         objectives = [each for each in parse(objective, chosen) for _ in range(batch)]
-    side = size or chosen.preprocessing.crop
+        if len(objectives) > MOST:
+            raise UsageError(
+                f"{objective}: makes {len(objectives)} images, and one command makes at most {MOST}; name a range of "
+                f"units, such as {objective.replace(':all', ':0-15') if ':all' in objective else 'conv4:0-15'}"
+            )
+    side = size or chosen.preprocessing.resize or chosen.preprocessing.crop
     sides = (side, side) if start is None else tuple(start.shape[1:])
-    grid = _grid(objectives, [*shown, steps], max(sides), frames if interpolate else 0, batch, zoom)
+    grid = _grid(objectives, [*shown, recipe.steps], max(sides), frames if interpolate else 0, batch, zoom)
+    enlarged = zoom or max(1, -(-SINGLE // min(sides)))
     if grid is None:
-        images.require_room(output, *sides)
+        images.require_room(output, *(side * enlarged for side in sides))
     else:
         lines = int(grid["labels"] is not None)
         count, columns = len(objectives) * (len(shown) + 1), grid["columns"]
         images.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
     group = frames if interpolate else batch
-    recipe = Recipe(steps, lr, param.value, jitter, scale, rotate, seed)
-    batches = -(-len(objectives) // (max(1, batch_size // group) * group))
-    with Progress(batches * steps, "maximize", quiet=quiet) as bar:
+    at_once = max(1, (batch_size or maximization.at_once(*sides)) // group) * group
+    batches = -(-len(objectives) // at_once)
+    with Progress(batches * recipe.steps, "maximize", quiet=quiet) as bar:
         made = maximization.maximise(
             chosen,
             objectives,
@@ -130,10 +187,11 @@ def run(
             aligned=interpolate is not None,
             start=start,
             snapshots=shown,
-            batch_size=batch_size,
+            batch_size=at_once,
             on_step=lambda done, value: bar.to(done, f"objective {value:.4g}"),
         )
-    images.write(made.pictures[0] if grid is None else canvas.grid(_tiles(made), **grid), output)
+    drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.pictures[0], enlarged)
+    images.write(drawn, output)
     called = maximization.called(chosen, made.pictures, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
@@ -151,7 +209,7 @@ def run(
         "init": init,
         "snapshots": shown,
         "zoom": zoom,
-        "batch_size": batch_size,
+        "batch_size": at_once,
         "precision": runtime.precision,
         **asdict(recipe),
     }
@@ -185,7 +243,7 @@ def _grid(objectives, states: list[int], side: int, frames: int, batch: int, zoo
 
     states: the steps after which pictures are shown. side: the longer one of a picture.
     """
-    if len(objectives) * len(states) == 1 and zoom in (None, 1):
+    if len(objectives) * len(states) == 1:
         return None
     names = _labels(objectives, frames)
     if len(states) > 1:

@@ -188,6 +188,11 @@ def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Imag
     return grid(torch.stack(tiles), labels, columns=columns, side=side, apart=side // 4)
 
 
+def enlarged(image: Tensor, factor: int) -> Tensor:
+    """(C, H, W) -> (C, H * factor, W * factor), its pixels kept square."""
+    return image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
 def square(image: Tensor, side: int) -> Tensor:
     """The central square of a picture (C, H, W) as (C, side, side); a small one is enlarged with its pixels square."""
     if 2 * min(image.shape[1:]) > side:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlcli.engine.features import SIGNED
-from mlcli.engine.graph import Layer
+from mlcli.engine.graph import Layer, steps
 from mlcli.errors import UsageError
 
 WARM_UP = 16  # steps in which gradient is let through the ReLU of a unit that is silent everywhere (as in Lucid)
@@ -62,7 +62,8 @@ class Term:
     """One thing to maximise.
 
     kind: 'unit', 'negative' (what of a unit is below zero), 'layer', 'diversity', or the name of a penalty. place:
-    (column, row) of the map, () for its middle; None for the mean over all.
+    (column, row) of the map, () for its middle; None for the mean over all. The values of a unit or layer are those
+    behind its activation function; of a ReLU6, before it and cut at zero, as those of a ReLU would be.
     """
 
     text: str
@@ -158,7 +159,10 @@ def _activation(values: Mapping[str, Tensor], term: Term, units: Tensor, negativ
     """(N,): what a unit or layer answers to each picture, of the unit of each."""
 
     def answer(address: str) -> Tensor:
-        maps = _maps(values[address], term.layer, term.place)
+        # Past the end of a ReLU6 there is no gradient, and all values are alike: what it is given tells more.
+        beyond = address == plain and _ends(term.layer)
+        value = values[plain + SIGNED].clamp_min(0) if beyond else values[address]
+        maps = _maps(value, term.layer, term.place)
         chosen = maps if term.kind == "layer" else maps[torch.arange(len(maps), device=maps.device), units]
         return chosen.float().flatten(1)
 
@@ -179,6 +183,12 @@ def _activation(values: Mapping[str, Tensor], term: Term, units: Tensor, negativ
         signed = mean(plain + SIGNED)
         value = value + (value == 0) * (signed - signed.detach())
     return value
+
+
+def _ends(layer: Layer) -> bool:
+    """Whether the values of a layer end at 6, by a module or a function that is a ReLU6."""
+    *_, (_, last) = steps(layer.module) or [("", None)]
+    return isinstance(getattr(last, "act", last), nn.ReLU6) or layer.kind == "relu6"
 
 
 def _maps(value: Tensor, layer: Layer, place: tuple[int, ...] | None = None) -> Tensor:

@@ -236,7 +236,8 @@ class Maximization:
     decay: the fraction of the learning rate that is left at the end. exponent: of the scale of the frequencies (see
     engine.pixels.Fourier). jitter and scale are fractions, rotation is in degrees (see engine.pixels.Transforms).
     octaves: sizes at which the image is optimized one after the other; steps are those of all of them. None is one,
-    and more for a class at a size above the model's own, which begins near that.
+    but for a class so many that the first is about the fraction `first` of the model's own size: what is large there
+    fills the image.
     """
 
     steps: int = 160
@@ -245,15 +246,16 @@ class Maximization:
     param: str = "fourier"
     exponent: float = 1.25
     jitter: float = 0.1
-    scale: float = 0.1
+    scale: float = 0.25
     rotation: float = 10.0
     octaves: int | None = None
+    first: float = 0.7
     seed: int = 0
 
 
 SMALL = 64  # pixels, the side of images up to which a network is one of small images
 # A network of small images: few frequencies, of which the finest are those of things as well
-SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0)
+SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0, scale=0.1, first=1.0)
 # From an image of one's own (DeepDream, Mordvintsev et al. 2015)
 DREAM = Maximization(steps=80, lr=0.05, octaves=4, scale=0.0, rotation=0.0)
 

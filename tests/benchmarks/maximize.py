@@ -1,20 +1,26 @@
 """The figures of `mlcli maximize`, each by a subcommand.
 
-    python tests/benchmarks/maximize.py classes
-    python tests/benchmarks/maximize.py channels cifar10/test [--every 8]
-    python tests/benchmarks/maximize.py interpolation
+    python tests/benchmarks/maximize.py classes [--model cifarnet] [--other MODEL] [--keep FOLDER]
+    python tests/benchmarks/maximize.py channels photos [--every conv2=12 ...]
+    python tests/benchmarks/maximize.py channels cifar10/test --model cifarnet --layers conv3 conv4 conv5
+    python tests/benchmarks/maximize.py interpolation [--pairs "logit:a logit:b"]
     python tests/benchmarks/maximize.py diversity
+    python tests/benchmarks/maximize.py dream samples/photos [--keep FOLDER]
     python tests/benchmarks/maximize.py speed [--rounds 3]
 
-classes: the picture of each class, written by the command, read back and classified by `mlcli classify`.
-channels: the strongest answer, over all places, of each channel of conv3 to conv5 to its own picture (8 bits, the
-objective is the channel) and to 2,000 test pictures, a fifth of each class.
-interpolation: objectives a and b of each frame. diversity: Gram-matrix cosine and objective of four pictures, with and
-without the term. Both by the finished pictures of 8 bits, without transforms.
+classes: the image of each class, written by the command with its defaults, read back and classified by `mlcli classify`
+with the model that it was made for, and with another one that did not make it. Of a model of ImageNet's classes twenty:
+TEN, and MORE, which were chosen before any image of theirs was seen. --size, as of the command.
+channels: the strongest answer, over all positions and before a rectifier, of each channel of conv2 to conv5 to its own
+image (8 bits, the objective is the channel) and to up to 2,000 images of a folder. --every: of a layer, one in so many
+channels, the first being 0.
+interpolation: objectives a and b of each frame. diversity: Gram-matrix cosine and objective of four images, with and
+without the term. Both by the finished images of 8 bits, without transforms.
+dream: how far `maximize LAYER --init FILE` changes images, in levels of 255, and their correlation with the originals.
 speed: channels a minute of GoogLeNet's conv2 (random weights), 128 px, 64 steps, against Lucent's recipe written
 plainly: one channel at a time, resized to 224, the whole network run, in fp32; alternating, the plain loop for two
 channels.
-Each takes --model (default cifarnet) but speed.
+Each takes --model but speed.
 """
 
 import argparse
@@ -30,15 +36,26 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mlcli.engine import models
-from mlcli.engine.features import Activations
-from mlcli.engine.folders import ClassFolder
-from mlcli.engine.picture_set import PictureSet
+from mlcli.engine import images, models
+from mlcli.engine.decoding import decode
+from mlcli.engine.features import SIGNED, Activations
+from mlcli.engine.folders import find_images
 from mlcli.engine.runtime import Runtime
 from mlcli.methods import maximization
 from mlcli.methods.expressions import parse
 from mlcli.methods.objectives import Batch, interpolation
 from mlcli.methods.recipes import Maximization
+from mlcli.methods.recipes import maximization as suited
+
+TEN = ("castle", "daisy", "goldfish", "pirate", "sports car", "strawberry", "tiger", "violin", "volcano", "zebra")
+MORE = (
+    "African elephant", "balloon", "broccoli", "flamingo", "grand piano", "ladybug", "monarch", "peacock", "school bus",
+    "steam locomotive",
+)  # fmt: skip
+IMAGES = 2000
+OF_CIFARNET = ("logit:cat logit:automobile", "logit:horse logit:ship")
+OF_IMAGENET = ("logit:tiger logit:zebra", "logit:castle logit:volcano")
+PAIRS = ("conv5:1 conv5:9", "conv4:3 conv4:40", "conv3:5 conv3:77", "conv4:12 conv5:7")
 
 
 def mlcli(*words: str) -> str:
@@ -47,62 +64,85 @@ def mlcli(*words: str) -> str:
 
 
 def classes(arguments) -> None:
-    names = models.load(arguments.model).classes
+    model = models.load(arguments.model)
+    names = arguments.names or (model.classes if len(model.classes) < 100 else (*TEN, *MORE))
+    own = ["--model", arguments.model]
     with tempfile.TemporaryDirectory() as folder:
+        folder = arguments.keep or folder
         for name in names:
-            mlcli("maximize", f"logit:'{name}'", "--model", arguments.model, "-o", f"{folder}/{name}.png", "-q")
-        answers = json.loads(mlcli("classify", folder, "--model", arguments.model, "--format", "json", "-q"))
-    right = 0
-    for answer in answers:
-        best, name = answer["predictions"][0], Path(answer["image"]).stem
-        right += best["label"] == name and best["probability"] >= 0.99
-        print(f"{name}: {best['label']} {best['probability']:.5f}")
-    print(f"{right} of {len(names)} are of their class with a probability of at least 0.99")
+            began = time.perf_counter()
+            size = ["--size", str(arguments.size)] if arguments.size else []
+            mlcli("maximize", f"logit:{name}", *own, *size, "-o", f"{folder}/{name}.png", "--overwrite", "-q")
+            print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+        paths = [f"{folder}/{name}.png" for name in names]
+        ranks(paths, names, arguments.model)
+        if arguments.other:
+            ranks(paths, names, arguments.other)
 
 
-def open_model(name: str) -> tuple[models.Model, Runtime]:
+def ranks(paths: list[str], names: list[str], model: str) -> None:
+    """Print what the command `classify` says of the image of each class."""
+    answers = json.loads(mlcli("classify", *paths, "--model", model, "--top", "5", "--format", "json", "-q"))
+    labels = [[each["label"] for each in answer["predictions"]] for answer in answers]
+    best = [answer["predictions"][0]["probability"] for answer in answers]
+    for name, found, probability in zip(names, labels, best, strict=True):
+        print(f"{model}, {name}: {found[0]} {probability:.5f}" + ("" if found[0] == name else f", then {found[1:]}"))
+    first = [found[0] == name for name, found in zip(names, labels, strict=True)]
+    sure = sum(right and p >= 0.99 for right, p in zip(first, best, strict=True))
+    five = sum(name in found for name, found in zip(names, labels, strict=True))
+    print(f"{model}: of {len(names)} images {sure} are of their class with a probability of at least 0.99, "
+          f"{sum(first)} first, {five} among the first five", flush=True)  # fmt: skip
+
+
+def open_model(name: str) -> tuple[models.Model, Runtime, Maximization]:
+    """The model, and what the command takes for it by default."""
     runtime = Runtime.choose()
-    return models.load(name).to(runtime), runtime
+    model = models.load(name).to(runtime)
+    return model, maximization.suited(runtime, model), suited(model.preprocessing.crop)
 
 
 @torch.inference_mode()
-def answers(model, address: str, pictures: torch.Tensor, runtime: Runtime) -> torch.Tensor:
-    """(N, units, places) of pictures (N, C, H, W) uint8."""
-    activations = Activations(model, [address])
-    with runtime.autocast():
-        return torch.cat([activations(part)[address].flatten(2).float() for part in pictures.split(250)])
+def answers(model, address: str, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(greatest, mean) over the positions, each (N, units), of pictures (N, C, H, W) uint8, before a rectifier."""
+    activations = Activations(model, [address + SIGNED])
+    maps = [activations(part)[address + SIGNED].flatten(2).float() for part in pictures.split(50)]
+    greatest = torch.cat([part.amax(2) for part in maps])
+    return greatest, torch.cat([part.clamp_min(0).mean(2) for part in maps])
 
 
 def channels(arguments) -> None:
-    model, runtime = open_model(arguments.model)
-    folder = ClassFolder.open(arguments.data, model.classes)
-    data = PictureSet.load(folder.paths[::5], size=model.preprocessing.crop).pixels
+    model, runtime, recipe = open_model(arguments.model)
+    every = {layer: int(number) for layer, number in (pair.split("=") for pair in arguments.every)}
+    paths = find_images([arguments.data]).paths
+    paths = paths[:: max(1, len(paths) // IMAGES)]
+    data = torch.stack([images.to_bytes(p) for _, p in sorted(decode(paths, model.preprocessing.prepare))])
     for address in arguments.layers:
         began = time.perf_counter()
-        objectives = parse(f"{address}:all", model)[:: arguments.every]
+        objectives = parse(f"{address}:all", model)[:: every.get(address, 1)]
         units = torch.tensor([objective.terms[0][1].unit for objective in objectives])
-        made = maximization.maximise(model, objectives, Maximization(), runtime).pictures
-        own = answers(model, address, made, runtime)[torch.arange(len(units)), units]
-        known = answers(model, address, data, runtime)[:, units]
-        ratio, mean = own.amax(1) / known.amax((0, 2)), own.mean(1) / known.mean(2).amax(0)
+        made = maximization.maximise(model, objectives, recipe, runtime).pictures
+        own, own_mean = (each[torch.arange(len(units)), units] for each in answers(model, address, made))
+        peaks = [[each[:, units].amax(0) for each in answers(model, address, part)] for part in data.split(50)]
+        known, known_mean = (torch.stack(each).amax(0) for each in zip(*peaks, strict=True))
+        ratio, mean = own / known, own_mean / known_mean
+        above = own > known
         print(
-            f"{address}: the own picture is stronger for {(ratio > 1).sum()} of {len(units)} channels "
-            f"({(ratio > 1).float().mean():.1%}), median {ratio.median():.2f} times, least {ratio.min():.2f}; "
-            f"by the mean over places for {(mean > 1).float().mean():.1%}, median {mean.median():.2f} times; "
-            f"{len(data)} pictures; {time.perf_counter() - began:.0f} s; channels that fail: "
-            f"{units[ratio <= 1].tolist()}",
+            f"{address}: the own image is stronger for {above.sum()} of {len(units)} channels "
+            f"({above.float().mean():.1%}), median {ratio.median():.2f} times; by the mean over positions for "
+            f"{(mean > 1).float().mean():.1%}, median {mean.median():.2f} times; {len(data)} images; one in "
+            f"{every.get(address, 1)} channels; {time.perf_counter() - began:.0f} s; channels that fail: "
+            f"{units[~above].tolist()}",
             flush=True,
         )
 
 
 def interpolations(arguments) -> None:
-    model, runtime = open_model(arguments.model)
-    for pair in arguments.pairs:
+    model, runtime, recipe = open_model(arguments.model)
+    ours = OF_CIFARNET if arguments.model == "cifarnet" else OF_IMAGENET
+    for pair in arguments.pairs or (*ours, *PAIRS):
         a, b = (parse(text, model)[0] for text in pair.split())
         objectives = interpolation(a, b, arguments.frames)
-        made = maximization.maximise(
-            model, objectives, Maximization(), runtime, group=arguments.frames, aligned=True
-        ).pictures
+        made = maximization.maximise(model, objectives, recipe, runtime, group=arguments.frames, aligned=True).pictures
         rows = []
         for objective in (a, b):
             batch = Batch([objective] * len(made), [0] * len(made), runtime.device)
@@ -118,14 +158,14 @@ def interpolations(arguments) -> None:
 
 
 def diversities(arguments) -> None:
-    model, runtime = open_model(arguments.model)
+    model, runtime, recipe = open_model(arguments.model)
     layer, weight = arguments.layer, arguments.weight
     units = parse(f"{layer}:all", model)[:: arguments.every]
     batch = Batch(parse(f"diversity({layer})", model) * 4 * len(units), [i // 4 for i in range(4 * len(units))], "cpu")
     found = {}
     for kind, term in (("without", ""), ("with", f" - {weight}*diversity({layer})")):
         objectives = [parse(f"{unit}{term}", model)[0] for unit in units for _ in range(4)]
-        made = maximization.maximise(model, objectives, Maximization(), runtime, group=4).pictures
+        made = maximization.maximise(model, objectives, recipe, runtime, group=4).pictures
         plain = Batch([unit for unit in units for _ in range(4)], [0] * 4 * len(units), runtime.device)
         values = maximization.values(Activations(model, plain.addresses), plain, made, runtime.device)
         cosines = maximization.values(Activations(model, batch.addresses), batch, made, runtime.device)
@@ -135,6 +175,21 @@ def diversities(arguments) -> None:
         print(f"{unit}: cosine {c0:.3f} to {c1:.3f}, objective {v0:.2f} to {v1:.2f} ({v1 / v0 - 1:+.1%})")
     (v0, v1), (c0, c1) = ([statistics.mean(found[kind][row]) for kind in ("without", "with")] for row in (0, 1))
     print(f"mean of {len(units)} units, weight {weight}: cosine {c0:.3f} to {c1:.3f}, objective {v1 / v0 - 1:+.1%}")
+
+
+def dream(arguments) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        folder = arguments.keep or folder
+        for path in find_images([arguments.data]).paths:
+            began, target = time.perf_counter(), Path(folder) / f"{path.stem}.png"
+            mlcli("maximize", arguments.layer, "--model", arguments.model, "--init", str(path), "-o", str(target),
+                  "--overwrite", "-q")  # fmt: skip
+            seconds = time.perf_counter() - began
+            made = images.read(target)
+            before, after = (images.to_unit(i) for i in (images.fit(images.read(path), 256), images.fit(made, 256)))
+            change = 255 * (after - before).abs().mean()
+            like = torch.corrcoef(torch.stack([before.mean(0).flatten(), after.mean(0).flatten()]))[0, 1]
+            print(f"{path.name}: {change:.1f} levels, correlation {like:.2f}, {seconds:.0f} s", flush=True)
 
 
 def plain(network: torch.nn.Module, channel: int, steps: int, size: int = 128) -> None:
@@ -177,7 +232,7 @@ def speed(arguments) -> None:
     ours = models.load("googlenet", untrained=True).to(runtime)
     network = models.load("googlenet", untrained=True).network
     objectives = parse("conv2.relu:all", ours)
-    recipe = Maximization(steps=arguments.steps)
+    recipe = Maximization(steps=arguments.steps, octaves=1)
     rates = []
     for _ in range(arguments.rounds):
         began = time.perf_counter()
@@ -198,22 +253,29 @@ def main() -> None:
     def kind(name: str, function) -> argparse.ArgumentParser:
         sub = kinds.add_parser(name)
         sub.set_defaults(function=function)
-        sub.add_argument("--model", default="cifarnet")
+        sub.add_argument("--model", default="efficientnet_lite0")
         return sub
 
-    kind("classes", classes)
+    sub = kind("classes", classes)
+    sub.add_argument("--names", nargs="+")
+    sub.add_argument("--other", help="a model that did not make the images, such as efficientnet_lite2")
+    sub.add_argument("--size", type=int)
+    sub.add_argument("--keep", help="a folder for the images")
     sub = kind("channels", channels)
-    sub.add_argument("data", help="a labelled folder of pictures, such as cifar10/test")
-    sub.add_argument("--layers", nargs="+", default=["conv3", "conv4", "conv5"])
-    sub.add_argument("--every", type=int, default=1)
+    sub.add_argument("data", help="a folder of images")
+    sub.add_argument("--layers", nargs="+", default=["conv2", "conv3", "conv4", "conv5"])
+    sub.add_argument("--every", nargs="+", default=[], metavar="LAYER=N")
     sub = kind("interpolation", interpolations)
-    pairs = ["logit:cat logit:automobile", "logit:horse logit:ship", "conv5:1 conv5:9", "conv4:3 conv4:40"]
-    sub.add_argument("--pairs", nargs="+", default=[*pairs, "conv3:5 conv3:77", "conv4:12 conv5:7"])
+    sub.add_argument("--pairs", nargs="+")
     sub.add_argument("--frames", type=int, default=7)
     sub = kind("diversity", diversities)
     sub.add_argument("--layer", default="conv4")
     sub.add_argument("--weight", type=float, default=1)
     sub.add_argument("--every", type=int, default=48)
+    sub = kind("dream", dream)
+    sub.add_argument("data", help="a folder of photographs")
+    sub.add_argument("--layer", default="conv4")
+    sub.add_argument("--keep", help="a folder for the images")
     sub = kind("speed", speed)
     sub.add_argument("--rounds", type=int, default=3)
     sub.add_argument("--steps", type=int, default=64)

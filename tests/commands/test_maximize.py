@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -6,7 +7,8 @@ import torch
 from PIL import Image
 
 from mlcli.engine import models, runs
-from mlcli.methods import maximization
+from mlcli.errors import UsageError
+from mlcli.methods import maximization, recipes
 from tests.cli import mlcli
 
 
@@ -27,7 +29,8 @@ def quick(colours, tmp_path):
 def test_the_picture_of_a_class_is_of_that_class(colours, quick, tmp_path):
     objective = "logit:red - logit:green - logit:blue"
     pixels, record = quick(objective, steps=40)
-    assert pixels.shape == (16, 16, 3) and record["command"] == "maximize"
+    assert pixels.shape == (256, 256, 3) and record["command"] == "maximize"
+    assert (pixels == pixels[::16, ::16].repeat(16, 0).repeat(16, 1)).all() and record["options"]["size"] == [16, 16]
     assert record["options"]["objective"] == objective and record["options"]["steps"] == 40
     assert record["model_hash"] == models.load(str(colours)).hash
     (answer,) = json.loads(mlcli("classify", tmp_path / "out.png", "--model", colours, "--format", "json").stdout)
@@ -40,9 +43,23 @@ def test_the_picture_of_a_class_is_of_that_class(colours, quick, tmp_path):
 
 
 def test_size_and_zoom(quick):
-    assert quick("conv2:1", "--size", 24, steps=2)[0].shape == (24, 24, 3)
-    small, large = quick("conv2:1", steps=2, name="1.png")[0], quick("conv2:1", "--zoom", 3, steps=2, name="3.png")[0]
-    assert np.array_equal(large[6:54, 6:54], small.repeat(3, 0).repeat(3, 1))
+    assert quick("conv2:1", "--size", 24, "--zoom", 1, steps=2)[0].shape == (24, 24, 3)
+    large, record = quick("conv2:1", "--size", 100, steps=1, name="100.png")
+    assert large.shape == (300, 300, 3) and record["options"]["size"] == [100, 100]
+    assert quick("conv2:1", "--size", 256, steps=1, name="256.png")[0].shape == (256, 256, 3)
+    zooms = ((), ("--zoom", 1), ("--zoom", 3))
+    default, small, large = (quick("conv2:1", *zoom, steps=2, name=f"{len(zoom)}{zoom[-1:]}.png")[0] for zoom in zooms)
+    assert small.shape == (16, 16, 3) and np.array_equal(large, small.repeat(3, 0).repeat(3, 1))
+    assert np.array_equal(default, small.repeat(16, 0).repeat(16, 1))
+
+
+def test_a_class_fills_a_large_image(quick):
+    """The network answers for its middle pixel: in an image of three windows a side each of them has to be blue."""
+    pixels, record = quick("logit:blue", "--size", 48, "--zoom", 1, steps=48)
+    assert pixels.shape == (48, 48, 3) and record["pictures"][0]["class"] == "blue"
+    for top, left in itertools.product((0, 16, 32), repeat=2):
+        red, green, blue = pixels[top : top + 16, left : left + 16].mean((0, 1))
+        assert blue > red + 20 and blue > green + 20, (top, left)
 
 
 def test_a_grid_of_units(quick):
@@ -75,9 +92,26 @@ def test_from_a_photograph(quick, tmp_path):
     photo = np.full((40, 60, 3), 128)
     photo[:, 30:] = (200, 60, 60)
     Image.fromarray(photo.astype(np.uint8)).save(tmp_path / "photo.png")
-    pixels, _ = quick("logit:blue", "--init", tmp_path / "photo.png", "--lr", 0.001, steps=1)
+    start = ("--init", tmp_path / "photo.png", "--zoom", 1)
+    pixels, record = quick("logit:blue", *start, "--lr", 0.001, steps=1)
     assert pixels.shape == (40, 60, 3) and np.abs(pixels - photo).max() < 12
-    assert quick("conv2", "--init", tmp_path / "photo.png", "--size", 20, steps=1, name="2.png")[0].shape == (20, 30, 3)
+    assert quick("conv2", *start, "--size", 20, steps=1, name="2.png")[0].shape == (20, 30, 3)
+    assert quick("conv2", "--init", tmp_path / "photo.png", steps=1, name="3.png")[0].shape == (280, 420, 3)
+
+
+def test_what_is_not_said_is_chosen_for_the_network_and_the_start(colours, tmp_path, monkeypatch):
+    chosen = []
+
+    def made(model, objectives, recipe, *arguments, **options):
+        chosen.append(recipe)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(maximization, "maximise", made)
+    Image.fromarray(np.full((20, 20, 3), 128, np.uint8)).save(tmp_path / "photo.png")
+    for options in ((), ("--init", tmp_path / "photo.png"), ("--steps", 7, "--lr", 0.3, "--octaves", 3)):
+        mlcli("maximize", "conv2:1", "--model", colours, "-o", tmp_path / "out.png", *options, status=2)
+    assert chosen[:2] == [recipes.SMALL_IMAGES, recipes.DREAM]
+    assert (chosen[2].steps, chosen[2].lr, chosen[2].octaves) == (7, 0.3, 3)
 
 
 def test_a_gray_model_makes_gray_pictures(tmp_path):
@@ -98,6 +132,7 @@ def test_a_gray_model_makes_gray_pictures(tmp_path):
         (["--interpolate", "conv2:1-2", "conv2:2"], "name one unit on each side", 2),
         (["--interpolate", "conv2:1", "conv2:2", "--batch", "2"], "--batch", 2),
         (["conv9:1"], "did you mean conv", 2),
+        (["conv5:all", "--batch", "9"], "one command makes at most 512; name a range of units, such as conv5:0-15", 2),
         (["logit:rad"], "did you mean red", 2),
         (["conv2:1 +"], "at its end", 2),
         (["conv5:1", "--size", "4"], "--size 4: does not suit", 2),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlcli.engine.colours import Colours
-from mlcli.engine.pixels import PARAMETRISATIONS, TRANSFORM, Fourier, Pictures, Pixels, Transforms, ascend
+from mlcli.engine.pixels import PARAMETRISATIONS, TRANSFORM, Fourier, Pictures, Pixels, Transforms, ascend, windows
 from mlcli.engine.runtime import Runtime, generator
 from mlcli.errors import MlcliError
 
@@ -60,6 +60,53 @@ def test_a_picture_of_two_sides_is_moved_resized_and_turned():
             assert picture[:, row, column].tolist() == pytest.approx([source_x, source_y], abs=1e-3)
 
 
+def test_windows_of_a_large_image_lie_in_the_cells_of_a_grid():
+    height, width = 40, 90  # of windows of 20 x 30: two rows, three columns
+    rows, columns = (torch.arange(n, dtype=torch.float32) + 0.5 for n in (height, width))
+    ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])[None]
+    transforms = Transforms(window=(20, 30))
+    assert transforms.grid(height, width) == (2, 3) and transforms.seen(10, 90) == (10, 30)
+    assert transforms.grid(10, 10) == (1, 1)
+    for number in range(6):
+        row, column = divmod(number, 3)
+        first, second = (transforms(ramps, 0, step, number=number) for step in (0, 1))
+        assert first.shape == (1, 2, 20, 30) and not torch.allclose(first, second)
+        (left, top), (right, bottom) = first[0, :, 0, 0].tolist(), first[0, :, -1, -1].tolist()
+        assert (right - left, bottom - top) == pytest.approx((29, 19), abs=1e-3)  # neither resized nor rotated
+        assert 20 * column <= left - 0.5 + 1e-3 and left - 0.5 <= 20 * (column + 1) + 1e-3  # 60 pixels of room
+        assert 10 * row <= top - 0.5 + 1e-3 and top - 0.5 <= 10 * (row + 1) + 1e-3  # 20 pixels of room
+    seen = windows(ramps, transforms)
+    assert [(part[0, 0, 0, 0].item(), part[0, 1, 0, 0].item()) for part in seen] == [
+        (left + 0.5, top + 0.5) for top in (0, 20) for left in (0, 30, 60)
+    ]
+    assert windows(ramps, Transforms())[0] is not None and len(windows(ramps, Transforms())) == 1
+
+
+def test_jitter_moves_a_window_past_the_border():
+    ramp = torch.arange(64, dtype=torch.float32).expand(1, 1, 64, 64)
+    jittered = Transforms(jitter=0.25, window=(32, 32))
+    starts = [[jittered(ramp, 0, step, number=n)[0, 0, 0, 16].item() for step in range(60)] for n in (0, 1)]
+    assert min(starts[0]) < 16 - 4 and max(starts[1]) > 48 + 4
+
+
+def test_images_are_enlarged_between_octaves():
+    start = torch.randn(2, 3, 10, 14, generator=generator(2))
+    for part in (Pixels.of(start), Fourier.of(start, exponent=1.5)):
+        pictures = Pictures(part, PLAIN, CPU, alike=2)
+        more = torch.randn(1, 3, 20, 28, generator=generator(3))
+        expected = torch.nn.functional.interpolate(start, (20, 28), mode="bicubic", antialias=True) + more
+        pictures.enlarge((20, 28), more)
+        torch.testing.assert_close(pictures.parts[0](), expected, atol=1e-4, rtol=1e-4)
+        assert type(pictures.parts[0]) is type(part) and pictures.parts[1].highest == 1 / 8
+        assert pictures().shape == (2, 3, 20, 28) and pictures.parts[0].unknown.requires_grad
+
+
+def test_a_larger_exponent_changes_large_shapes_more():
+    one, more = (Fourier.noise((1, 1, 16, 16), 0, exponent=exponent).scale[..., 0] for exponent in (1.0, 1.5))
+    assert one.square().mean().item() == pytest.approx(more.square().mean().item(), rel=1e-5)
+    assert more[0, 0] > 1.3 * one[0, 0] and more[8, 8] < 0.8 * one[8, 8]
+
+
 def test_each_picture_and_step_draws_anew_by_its_number():
     pictures = torch.rand(1, 3, 12, 12).expand(4, -1, -1, -1)
     transforms = Transforms(0.2, 0.1, 10)
@@ -86,7 +133,7 @@ def test_ascend_reaches_the_maximum(kind):
         pictures,
         near,
         steps=range(150),
-        lr=0.05,
+        lr=lambda step: 0.05,
         transforms=Transforms(),
         seed=0,
         runtime=RUNTIME,
@@ -104,7 +151,7 @@ def test_frames_share_low_frequencies():
         pictures,
         lambda seen, drawn, step: only_the_first * drawn.mean((1, 2, 3)),
         steps=range(3),
-        lr=0.05,
+        lr=lambda step: 0.05,
         transforms=Transforms(),
         seed=0,
         runtime=RUNTIME,
@@ -115,6 +162,29 @@ def test_frames_share_low_frequencies():
     assert (shared.scale[torch.hypot(torch.fft.fftfreq(16)[:, None], torch.fft.rfftfreq(16)) > 1 / 8] == 0).all()
 
 
+def test_ascend_takes_the_mean_over_the_windows():
+    """Where a window is seen it grows bright, and all of the image is."""
+    pictures = Pictures(Pixels(torch.zeros(1, 3, 8, 16)), PLAIN, CPU)
+    seen_values = []
+
+    def objective(seen, drawn, step):
+        assert seen.shape == (1, 3, 8, 8) and drawn.shape == (1, 3, 8, 16)
+        return seen.mean((1, 2, 3))
+
+    ascend(
+        pictures,
+        objective,
+        steps=range(30),
+        lr=lambda step: 0.3 * (step < 20),
+        transforms=Transforms(window=(8, 8)),
+        seed=0,
+        runtime=RUNTIME,
+        on_step=lambda step, value, drawn: seen_values.append((value, drawn)),
+    )
+    assert seen_values[0][0] == pytest.approx(0.5) and pictures().mean() > 0.9 and pictures().min() > 0.6
+    assert torch.equal(seen_values[20][1], pictures())  # a learning rate of nothing
+
+
 def test_an_objective_that_is_no_number_is_said():
     pictures = Pictures(Pixels(torch.zeros(1, 3, 8, 8)), PLAIN, CPU)
     with pytest.raises(MlcliError, match="no number at step 0"):
@@ -122,7 +192,7 @@ def test_an_objective_that_is_no_number_is_said():
             pictures,
             lambda seen, drawn, step: drawn.mean((1, 2, 3)) * math.nan,
             steps=range(2),
-            lr=0.1,
+            lr=lambda step: 0.1,
             transforms=Transforms(),
             seed=0,
             runtime=RUNTIME,

@@ -1,0 +1,33 @@
+"""Batch norms folded into the convolutions before them: the same values by fewer operations.
+
+In evaluation a batch norm scales and shifts each channel by constants, and so does a convolution whose weights and
+bias are scaled and shifted alike. What is left of it is its rectifier, where it has one (timm's fused norms).
+"""
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_norms(extractor: fx.GraphModule) -> None:
+    """Fold what can be folded, in place; the modules of the network that it was made of stay as they are.
+
+    A convolution whose own values are asked for, or go elsewhere too, keeps its norm.
+    """
+    modules = dict(extractor.named_modules())
+    uses = [node.target for node in extractor.graph.nodes if node.op == "call_module"]
+    for node in extractor.graph.nodes:
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        if not isinstance(norm, nn.BatchNorm2d) or norm.training or norm.running_mean is None:
+            continue
+        source = node.args[0]
+        convolution = modules.get(source.target) if source.op == "call_module" else None
+        if (
+            isinstance(convolution, nn.Conv2d)
+            and len(source.users) == 1
+            and uses.count(source.target) == uses.count(node.target) == 1
+        ):
+            folded, rest = f"{source.name}_folded", f"{node.name}_rest"
+            extractor.add_submodule(folded, fuse_conv_bn_eval(convolution.eval(), norm))
+            extractor.add_submodule(rest, getattr(norm, "act", nn.Identity()))
+            source.target, node.target = folded, rest
+    extractor.recompile()
