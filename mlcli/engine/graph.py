@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from mlcli.engine.models import Model, nearest
-from mlcli.engine.receptive_fields import PIXEL, WHOLE, Reach, Step, seen, steps, union
+from mlcli.engine.receptive_fields import PIXEL, WHOLE, Reach, Step, mirrors, seen, steps, union
 from mlcli.engine.tracing import Trace
 from mlcli.errors import UsageError
 from mlcli.networks.translated import Translated
@@ -80,18 +80,22 @@ class Graph:
         known = {id(parameter): name for name, parameter in model.network.named_parameters()}
         for node, address in trace.addresses.items():
             module = trace.parts[node.target] if node.op == "call_module" else None
-            reach = self._reach(node, module)
-            if reach is None:
+            if node.op == "placeholder":
+                self.reaches[node] = PIXEL
+            step = self._step(node, module)
+            if step is None:
                 continue
-            self.reaches[node] = reach
+            self.reaches[node] = reach = seen(step)
             value = self.values[node]
-            if node.op == "placeholder" or not isinstance(value, Tensor):
+            if not isinstance(value, Tensor):
                 continue
+            if mirrors(step):
+                reach = reach.everywhere()
             new = [known.pop(id(p)) for p in self._parameters(node, module) if id(p) in known]
             self.layers.append(
                 Layer(
                     address,
-                    type(module).__name__ if module is not None else operation(node),
+                    step.kind,
                     tuple(value.shape[1:]),
                     reach,
                     sum(model.network.get_parameter(name).numel() for name in new),
@@ -165,10 +169,8 @@ class Graph:
         past = set(nodes[:start])
         return not any(source in past for node in nodes[start + 1 :] for source in node.all_input_nodes)
 
-    def _reach(self, node: fx.Node, module: nn.Module | None) -> Reach | None:
-        """What the values of a node see; None where they do not depend on the picture."""
-        if node.op == "placeholder":
-            return PIXEL
+    def _step(self, node: fx.Node, module: nn.Module | None) -> Step | None:
+        """What a node computes and from what; None where its values do not depend on the picture."""
         inputs = [source for source in node.all_input_nodes if source in self.reaches]
         value = _first_tensor(self.values[node])
         if not inputs or value is None:
@@ -178,17 +180,15 @@ class Graph:
             given = node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
             return fx.node.map_arg(given, self.values.get)
 
-        return seen(
-            Step(
-                node,
-                module,
-                type(module).__name__ if module is not None else operation(node),
-                union([self.reaches[source] for source in inputs]),
-                [_first_tensor(self.values[source]) for source in inputs],
-                value,
-                argument,
-                self.crop,
-            )
+        return Step(
+            node,
+            module,
+            type(module).__name__ if module is not None else operation(node),
+            union([self.reaches[source] for source in inputs]),
+            [_first_tensor(self.values[source]) for source in inputs],
+            value,
+            argument,
+            self.crop,
         )
 
     def _stages(self, network: nn.Module) -> list[Layer]:

@@ -97,6 +97,12 @@ def seen(step: Step) -> Reach:
     return _unknown(step)
 
 
+def mirrors(step: Step) -> bool:
+    """Whether the border that a node adds shows what is elsewhere in the image; a window that holds it is none."""
+    mode = step.argument(2, "mode", "constant")
+    return step.kind in ("ReflectionPad2d", "ReplicationPad2d") or (step.kind == "pad" and mode != "constant")
+
+
 def union(before: Sequence[Reach]) -> Reach:
     """A sum or concatenation sees what any of its terms sees.
 

@@ -9,7 +9,8 @@ that are not square, gets 10 classes as `mlcli train` would give it. Above 400 m
 and the arithmetic bf16, and traced values are not compared. On the first `--fields` with maps that see a part of the
 image, of at most 60 million parameters and 300 pixels, receptive fields are compared with what gradients reach.
 
-RESULTS is a file of JSON lines, written as they are done, the small architectures first; what is in it is not done again.
+RESULTS is a file of JSON lines, written as they are done, the small architectures first; what is in it is not done
+again.
 The rates count all that were drawn.
 """
 
@@ -165,19 +166,25 @@ def compare_fields(name: str) -> collections.Counter:
     """How many units see what their box says, a part of it ('less'), or more ('outside')."""
     torch.manual_seed(0)
     model = built(name)
+    for parameter in model.network.parameters():
+        if not parameter.any():  # branches that begin silent
+            nn.init.normal_(parameter)
     graph, counts = graph_of(model), collections.Counter()
     maps = finite(graph)
     chosen = [layer for layer in maps if layer.alias] + random.Random(0).sample(maps, min(4, len(maps)))
-    chosen = {layer.address: layer for layer in chosen}
+    # An alias may be the address of another layer
+    chosen = {layer.address: layer for layer in chosen if graph.resolve(layer.address) is layer}
     activations = Activations(model, list(chosen))
     linear(activations)
     side = model.preprocessing.crop
     image = torch.rand(1, model.preprocessing.channels, side, side, dtype=torch.float64, requires_grad=True)
     values = activations.extractor(image)
+    weights = {address: torch.rand(layer.units, dtype=torch.float64) for address, layer in chosen.items()}
     for address, layer in chosen.items():
         rows, columns = layer.shape[1:]
         for row, column in ((0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)):
-            (gradient,) = torch.autograd.grad(values[address][0, :, row, column].sum(), image, retain_graph=True)
+            value = values[address][0, :, row, column] @ weights[address]  # the sum of normed channels is fixed
+            (gradient,) = torch.autograd.grad(value, image, retain_graph=True)
             seen = gradient[0].abs().amax(0).nonzero()
             if not len(seen):
                 counts["no gradient"] += 1
