@@ -256,17 +256,20 @@ def _forget(of: weakref.ref) -> None:
 
 
 def on_shapes(module: nn.Module, model: Model):
-    """What a module gives for one picture of the model's size, of tensors their shapes alone.
+    """What a module gives for one picture of the model's size, of tensors their shapes alone where that will do.
 
-    Raises UsageError where it needs more.
+    Raises UsageError where it takes no such picture.
     """
     weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-    dtype = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), torch.float32)
-    channels, crop = model.preprocessing.channels, model.preprocessing.crop
-    picture = torch.empty(1, channels, crop, crop, device="meta", dtype=dtype)
+    kinds = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
+    (dtype, device), size = next(iter(kinds)), model.preprocessing.crop
+    picture = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
-            return functional_call(module, weights, picture)
+            try:
+                return functional_call(module, weights, picture.to("meta"))
+            except (RuntimeError, NotImplementedError):
+                return module(picture)  # some part of it asks for values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"--model {model.name}: its layers cannot be told apart ({reason}); take another") from None

@@ -22,12 +22,6 @@ def up_to(model: Model, address: str) -> set[str]:
 
 
 def _places(model: Model, order: list[Layer]) -> dict[str, int]:
-    """Name of each parameter: the place of its layer in the order; 0 for what is of no layer, as tokens are."""
-    place_of = {layer.address: place for place, layer in reversed(list(enumerate(order)))}
-    result = {}
-    for name, _ in model.network.named_parameters():
-        module = name
-        while module not in place_of and module:
-            module = module.rpartition(".")[0]
-        result[name] = place_of.get(module, 0)
-    return result
+    """Name of each parameter: the place of the layer that uses it first in the order; 0 for what none is seen to."""
+    place_of = {name: place for place, layer in enumerate(order) for name in layer.weights}
+    return {name: place_of.get(name, 0) for name, _ in model.network.named_parameters()}

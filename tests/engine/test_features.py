@@ -207,3 +207,95 @@ def test_no_operation_overwrites_a_value_that_is_asked_for():
     for name in names:
         torch.testing.assert_close(together[name], Activations(model, [name])(picture)[name])
     assert together["layer1.0.add"].min() < 0 and together["layer1.0.bn1"].min() < 0
+
+
+# -- architectures of timm -------------------------------------------------------------------------------------------
+
+
+def kept(modules: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
+    """What these modules are given, filled when the network runs."""
+    given: dict[str, torch.Tensor] = {}
+    for name, module in modules.items():
+        module.register_forward_pre_hook(lambda _, inputs, name=name: given.update({name: inputs[0].clone()}))
+    return given
+
+
+@pytest.mark.parametrize(
+    "name, address, act",
+    [
+        ("timm/test_efficientnet", "blocks.1.0.bn1", "blocks.1.0.bn1.act"),  # one module, norm and activation
+        ("timm/test_efficientnet_gn", "blocks.1.0.bn1.act", "blocks.1.0.bn1.act"),
+        ("timm/test_efficientnet_ln", "blocks.1.0.bn1.act", "blocks.1.0.bn1.act"),
+        ("timm/test_byobnet", "stem", "stem.bn.act"),
+        ("timm/test_resnet", "layer1", "layer1.0.act2"),
+        ("timm/test_convnext", "stages.0.blocks.0.mlp.act", "stages.0.blocks.0.mlp.act"),
+        ("timm/test_vit", "blocks.0.mlp.act", "blocks.0.mlp.act"),
+        ("timm/test_nfnet", "stem.act4", "stem.act4"),
+        ("efficientnet_lite0", "conv1", "blocks.1.0.bn1.act"),
+    ],
+)
+def test_signed_values_of_timm_are_those_before_the_activation(name, address, act):
+    torch.manual_seed(0)
+    model = models.create(name, ["a", "b"], 64 if "test" not in name else 160)
+    model.network.eval()
+    for parameter in model.network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter)  # branches that begin silent
+    pictures = torch.rand(1, 3, *[model.preprocessing.crop] * 2)
+    with torch.inference_mode():
+        values = Activations(model, [address, address + features.SIGNED])(pictures)
+        given = kept({act: model.network.get_submodule(act)})
+        model(pictures)
+        plain, signed = values[address], values[address + features.SIGNED]
+        torch.testing.assert_close(signed, given[act])
+        torch.testing.assert_close(plain, model.network.get_submodule(act)(given[act].clone()))
+    assert signed.min() < 0 and not torch.equal(plain, signed)
+
+
+def test_the_network_keeps_the_activation_of_its_norms():
+    model = models.create("timm/test_efficientnet", ["a", "b"], 32)
+    act = model.network.bn2.act
+    Activations(model, ["bn2" + features.SIGNED])
+    assert model.network.bn2.act is act and type(act) is not nn.Identity
+
+
+def test_layers_of_the_default_model():
+    model = models.create("efficientnet_lite0", ["a", "b"], 224)
+    found = {layer.alias: layer for layer in features.layers(model) if layer.alias}
+    assert [layer.address for layer in found.values()] == [
+        "blocks.1.0.bn1", "blocks.2.0.bn1", "blocks.3.0.bn1", "blocks.5.0.bn1", "bn2",
+    ]  # fmt: skip
+    assert [layer.stride for layer in found.values()] == [2, 4, 8, 16, 32]
+    assert features.hidden(model).address == "global_pool.flatten" and features.head(model).address == "classifier"
+    assert features.convolution(model, "conv1").address == "conv_stem"
+    assert features.convolution(model, "blocks.2.0").address == "blocks.2.0.conv_pw"
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit3", "timm/test_convnext", "timm/test_nfnet", "timm/test_maxvit"])
+def test_every_parameter_is_of_one_layer(name):
+    """Also those of norms and scales that are operations."""
+    model = models.create(name, ["a", "b"], 160)
+    found = features.layers(model)
+    names = [name for layer in found for name in layer.weights]
+    assert sorted(names) == sorted(name for name, _ in model.network.named_parameters())
+    assert sum(layer.parameters for layer in found) == sum(p.numel() for p in model.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_vit_relpos", "timm/test_maxvit", "timm/test_mambaout"])
+def test_the_last_layer_gives_the_values_of_the_network(name):
+    model = models.create(name, ["a", "b"], 160)
+    model.network.eval()
+    pictures = torch.rand(3, 3, 160, 160)
+    last = features.layers(model)[-1].address
+    with torch.inference_mode():
+        torch.testing.assert_close(Activations(model, [last])(pictures)[last], model(pictures))
+
+
+def test_the_graph_follows_the_network():
+    model = models.create("cifarnet", ["a", "b"], 32)
+    first = features.layers(model)
+    assert first[0] is features.layers(model)[0], "nothing has changed"
+    model.network.conv1.conv = nn.Conv2d(3, 64, 5, padding=2, bias=False)
+    assert features.layers(model)[0].receptive_field == 5 != first[0].receptive_field
+    model.preprocessing = models.Preprocessing(crop=64)
+    assert features.layers(model)[0].shape == (64, 64, 64)

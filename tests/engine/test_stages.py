@@ -28,3 +28,12 @@ def test_up_to_and_including():
     assert {name.split(".")[0] for name in names} == {"conv1", "conv2", "conv3"} and "conv3.1.norm.bias" in names
     with pytest.raises(UsageError, match="conv9: no layer"):
         up_to(model, "conv9")
+
+
+def test_the_stages_of_norms_and_scales_that_are_operations():
+    model = models.create("timm/test_convnext", ("a", "b"), 64)
+    found = stages(model)
+    assert set(found) == {name for name, _ in model.network.named_parameters()}
+    assert found["stem.1.weight"] == 0 and found["stages.0.blocks.0.gamma"] == 0
+    assert found["stages.2.blocks.0.norm.weight"] == found["stages.2.blocks.0.conv_dw.weight"] == 2
+    assert found["head.norm.weight"] == found["head.fc.weight"] == max(found.values())

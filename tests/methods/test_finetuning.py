@@ -155,3 +155,30 @@ def test_a_rare_class_weighs_as_much_as_a_common_one(model):
         each = torch.nn.functional.cross_entropy(network(batch.images), batch.labels, reduction="none")
     expected = (each[:12].mean() + each[12:].mean()) / 2
     assert method.step(batch, 0)["loss"].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+class Asks(torch.nn.Module):
+    """Cannot be traced: it goes one way or another by the values of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 2)
+
+    def forward(self, x):
+        maps = self.conv(x)
+        return self.head((maps if maps.sum() > 0 else -maps).amax((2, 3)))
+
+
+def test_a_network_that_cannot_be_traced_is_finetuned_by_what_its_last_layer_is_given():
+    torch.manual_seed(0)
+    model = models.Model("asks", Asks().eval(), ("a", "b"), models.Preprocessing(crop=16), "asks")
+    features, data = Features(model, FP32), pictures(4)
+    assert (features.head.address, features.layer.shape) == ("head", (8,))
+    with torch.inference_mode():
+        assert torch.allclose(model.network.head(features(data.pixels)), model(data.pixels), atol=1e-6)
+    assert not model.network.head._forward_pre_hooks and not model.network.head._forward_hooks
+
+
+def test_two_heads_are_refused():
+    with pytest.raises(UsageError, match="head_dist"):
+        Features(models.create("timm/levit_128s", ("a", "b"), 224), FP32)
