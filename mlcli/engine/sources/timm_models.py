@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlcli.engine.class_names import ClassNames, imagenet
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
+from mlcli.engine.weight_files import weights_folder
 from mlcli.errors import UsageError, WeightsError
 
 PREFIX = "timm/"
@@ -118,7 +119,7 @@ def stored(name: str) -> Path | None:
             if isinstance(path, str):
                 return Path(path)
     elif found.url:
-        path = Path(_timm().models.get_cache_dir()) / found.url.rsplit("/", 1)[-1]
+        path = weights_folder() / found.url.rsplit("/", 1)[-1]  # where timm puts them, as torchvision does
         return path if path.is_file() else None
     return None
 
