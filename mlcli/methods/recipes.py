@@ -257,7 +257,7 @@ SMALL = 64  # pixels, the side of images up to which a network is one of small i
 # A network of small images: few frequencies, of which the finest are those of things as well
 SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0, scale=0.1, first=1.0)
 # From an image of one's own (DeepDream, Mordvintsev et al. 2015)
-DREAM = Maximization(steps=80, lr=0.05, octaves=4, scale=0.0, rotation=0.0)
+DREAM = Maximization(steps=96, octaves=4, scale=0.0, rotation=0.0)
 
 
 def maximization(side: int, *, dream: bool = False) -> Maximization:

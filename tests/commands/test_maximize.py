@@ -46,11 +46,8 @@ def test_size_and_zoom(quick):
     assert quick("conv2:1", "--size", 24, "--zoom", 1, steps=2)[0].shape == (24, 24, 3)
     large, record = quick("conv2:1", "--size", 100, steps=1, name="100.png")
     assert large.shape == (300, 300, 3) and record["options"]["size"] == [100, 100]
-    assert quick("conv2:1", "--size", 256, steps=1, name="256.png")[0].shape == (256, 256, 3)
-    zooms = ((), ("--zoom", 1), ("--zoom", 3))
-    default, small, large = (quick("conv2:1", *zoom, steps=2, name=f"{len(zoom)}{zoom[-1:]}.png")[0] for zoom in zooms)
+    small, large = (quick("conv2:1", "--zoom", n, steps=2, name=f"zoom{n}.png")[0] for n in (1, 3))
     assert small.shape == (16, 16, 3) and np.array_equal(large, small.repeat(3, 0).repeat(3, 1))
-    assert np.array_equal(default, small.repeat(16, 0).repeat(16, 1))
 
 
 def test_a_class_fills_a_large_image(quick):
@@ -96,7 +93,6 @@ def test_from_a_photograph(quick, tmp_path):
     pixels, record = quick("logit:blue", *start, "--lr", 0.001, steps=1)
     assert pixels.shape == (40, 60, 3) and np.abs(pixels - photo).max() < 12
     assert quick("conv2", *start, "--size", 20, steps=1, name="2.png")[0].shape == (20, 30, 3)
-    assert quick("conv2", "--init", tmp_path / "photo.png", steps=1, name="3.png")[0].shape == (280, 420, 3)
 
 
 def test_what_is_not_said_is_chosen_for_the_network_and_the_start(colours, tmp_path, monkeypatch):

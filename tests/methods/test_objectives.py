@@ -1,5 +1,7 @@
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
 
 from mlcli.engine import models
 from mlcli.engine.features import Activations
@@ -89,6 +91,23 @@ def test_what_is_to_fall_is_read_before_the_relu(model, pictures):
     signed = Activations(model, ["conv4@signed"])(pictures)["conv4@signed"][:, 3].mean((1, 2))
     assert torch.allclose(value(model, ["-conv4:3"] * 3, pictures), -signed, atol=1e-6)
     assert torch.allclose(value(model, ["tv - 2*conv4:3"] * 3, pictures), PENALTIES["tv"](pictures) - 2 * signed)
+
+
+@pytest.mark.parametrize("module", [nn.ReLU6(), nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU6()), BatchNormAct2d(6)])
+def test_a_relu6_is_read_past_its_end(module):
+    if isinstance(module, BatchNormAct2d):
+        module.act = nn.ReLU6()
+    signed = (20 * torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    layer = Layer("x", "any", (6, 4, 4), Reach(1, 1, 0, 0, 1), 0, True, module=module)
+    terms = [Term("x:2", "unit", layer, 2), Term("x:2@1,3", "unit", layer, 2, (1, 3))]
+    batch = Batch([Objective(((1.0, term),)) for term in terms], [0, 0], CPU)
+    values = batch({"x": signed.clamp(0, 6), "x@signed": signed}, torch.rand(2, 3, 8, 8))
+    assert values.tolist() == pytest.approx([signed[0, 2].relu().mean().item(), signed[1, 2, 3, 1].relu().item()])
+    values[0].backward()
+    assert (signed.grad[0, 2] > 0).equal(signed[0, 2] > 0) and (signed[0, 2] > 6).any()
+    energy = Batch([Objective(((1.0, Term("x", "layer", layer)),))] * 2, [0, 0], CPU)
+    found = energy({"x": signed.clamp(0, 6), "x@signed": signed}, torch.rand(2, 3, 8, 8))
+    assert torch.allclose(found, signed.relu().square().mean((1, 2, 3)))
 
 
 def test_the_negative_part(model, pictures):
