@@ -30,7 +30,7 @@ def run(
     output: option.Output = None,
     batch_size: option.BatchSize = 32,
     device: option.Device = "auto",
-    precision: option.PrecisionOption = option.Precision.auto,
+    precision: option.ExactPrecision = option.Precision.fp32,
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
