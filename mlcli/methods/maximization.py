@@ -10,6 +10,7 @@ jitter, scaling, rotation and jitter; colours are those of the model's own train
 instead of 512. Gradient is let through a silent unit's own ReLU during the first steps, not through all ReLUs.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -83,8 +84,11 @@ def maximise(
         batch = Batch(chosen, [index // group for index in range(len(chosen))], runtime.device)
         activations = _activations(model, batch)
         if not first:
-            for each in dict.fromkeys((sizes[0], sizes[-1])):
+
+            def check(each: tuple[int, int], batch=batch, activations=activations) -> None:
                 _check(activations, batch, model, transforms.seen(*each), runtime)
+
+            sizes = _suited(sizes, recipe, check)
         shape = (len(chosen), model.preprocessing.channels, *sizes[0])
         parametrisation = PARAMETRISATIONS[recipe.param]
         given = None
@@ -225,6 +229,25 @@ def _sizes(
         larger = 1 if window is None or dream else max(map(truediv, size, window)) / recipe.first
         octaves = 1 + round(math.log(larger, OCTAVE))
     return [tuple(max(1, round(side / OCTAVE**power)) for side in size) for power in reversed(range(octaves))]
+
+
+def _suited(
+    sizes: list[tuple[int, int]], recipe: Maximization, check: Callable[[tuple[int, int]], None]
+) -> list[tuple[int, int]]:
+    """The sizes that the network takes: many a transformer takes its own alone. Raises UsageError without the last.
+
+    check(size) raises UsageError. Octaves that were asked for are all wanted.
+    """
+    check(sizes[-1])
+    if recipe.octaves is not None:
+        check(sizes[0])
+        return sizes
+    kept = []
+    for size in sizes[:-1]:
+        with contextlib.suppress(UsageError):
+            check(size)
+            kept.append(size)
+    return [*kept, sizes[-1]]
 
 
 def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
