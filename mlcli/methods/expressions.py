@@ -5,7 +5,8 @@
     factor  = ["-"] (number | "(" sum ")" | penalty | "diversity(" layer ")" | unit | "negative(" unit ")" | layer)
     unit    = "logit:" class | layer ":" units ["@" place]
 
-    conv4:12             a channel: its mean over all places (of a vector, its value)
+    conv4:12             a channel: its mean over all positions (of a vector, its value); that of a ReLU6 is read
+                         before it and cut at zero, as that of a ReLU, since past 6 it would tell nothing
     conv4:12@center      a neuron: its value in the middle of the map; @2,5 in column 2, row 5 of the map
     negative(conv4:12)   the negative part of a channel: the mean of max(0, -x), x its value before the ReLU
     conv3                a whole layer: its mean square (DeepDream)

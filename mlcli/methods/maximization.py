@@ -4,10 +4,16 @@ Erhan, Bengio, Courville, Vincent 2009, Visualizing Higher-Layer Features of a D
 2017, Feature Visualization. The picture is the unknown: x* = argmax a(x), by gradient ascent, with a parametrisation,
 colours and random transforms that keep it from the noise which networks answer to as well.
 
-Deviations from Olah et al. (their program Lucid): pictures are optimised at the size at which the network sees them,
-never resized to the size of ImageNet's; the transforms are one affine map with mirrored borders in place of padding,
-jitter, scaling, rotation and jitter; colours are those of the model's own training data; 128 steps of Adam
-instead of 512. Gradient is let through a silent unit's own ReLU during the first steps, not through all ReLUs.
+Deviations from Olah et al. (their program Lucid): images are never resized to the size of ImageNet's. The transforms are
+one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
+quarter. Colors are those of the model's own training data. The scale of the frequencies falls faster than 1/f, and the
+learning rate falls, both against fine noise; 160 steps of Adam instead of 512. Gradient is let through a silent unit's
+own ReLU during the first steps, not through all ReLUs, and a ReLU6 is read past its end.
+
+A map is as large as the image, so a channel sees an image of any size as it is. A class was learned on images of one
+size: of a larger image the network sees windows of that size, at random positions, whose mean counts, and the image
+grows to its size in octaves (after DeepDream, Mordvintsev et al. 2015). So one large thing fills the image, and
+windows give it detail. From an image of one's own, octaves put back what the smaller one could not hold.
 """
 
 import contextlib
