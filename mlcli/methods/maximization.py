@@ -4,8 +4,8 @@ Erhan, Bengio, Courville, Vincent 2009, Visualizing Higher-Layer Features of a D
 2017, Feature Visualization. The picture is the unknown: x* = argmax a(x), by gradient ascent, with a parametrisation,
 colours and random transforms that keep it from the noise which networks answer to as well.
 
-Deviations from Olah et al. (their program Lucid): images are never resized to the size of ImageNet's. The transforms are
-one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
+Deviations from Olah et al. (their program Lucid): images are never resized to the size of ImageNet's. The transforms
+are one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
 quarter. Colors are those of the model's own training data. The scale of the frequencies falls faster than 1/f, and the
 learning rate falls, both against fine noise; 160 steps of Adam instead of 512. Gradient is let through a silent unit's
 own ReLU during the first steps, not through all ReLUs, and a ReLU6 is read past its end.
