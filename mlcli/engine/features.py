@@ -174,7 +174,7 @@ class Activations:
 
     def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
         """(N, C, H, W), uint8 or float in [0, 1] -> address: activations (N, ...)."""
-        values = self.extractor(self.model.normalised(pictures))
+        values = self.extractor.forward(self.model.normalised(pictures))
         return {address: values[node] for address, node in self.nodes.items()}
 
 

@@ -260,6 +260,7 @@ def on_shapes(module: nn.Module, model: Model):
 
     Raises UsageError where it takes no such picture.
     """
+    module = _Called(module)
     weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
     kinds = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
     (dtype, device), size = next(iter(kinds)), model.preprocessing.crop
@@ -273,6 +274,17 @@ def on_shapes(module: nn.Module, model: Model):
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"--model {model.name}: its layers cannot be told apart ({reason}); take another") from None
+
+
+class _Called(nn.Module):
+    """Calls the `forward` of a module, for one of torch.fx prints what goes wrong when it is called itself."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module.forward(x)
 
 
 def _first_tensor(value) -> Tensor | None:

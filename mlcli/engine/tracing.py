@@ -53,6 +53,8 @@ class Trace:
                 part = root.get_submodule(node.target) if node.op == "call_module" else _attribute(root, node.target)
                 node.target = node.target.removeprefix(prefix)
                 self.parts[node.target] = part
+            elif node.target is torch._assert:  # what it says of sizes, without the names of nodes
+                node.args = (node.args[0], re.sub(r" ?\(?Proxy\(\w+\)\)?", "", str(node.args[1])))
         self._follow_overwritten()
 
     def _follow_overwritten(self) -> None:
@@ -74,7 +76,7 @@ class Trace:
     def module(self, values: Mapping[str, fx.Node]) -> fx.GraphModule:
         """A module that computes the values of these nodes and nothing else; images -> name: value.
 
-        It shares its parameters with the network.
+        It shares its parameters with the network. Call its `forward`: as a module it prints what goes wrong.
         """
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}

@@ -122,3 +122,10 @@ def test_timm_is_imported_for_its_own_networks_alone(monkeypatch):
     features.layers(model)
     with pytest.raises(ImportError):
         features.layers(own)
+
+
+def test_a_size_that_does_not_suit_is_said_once_and_without_the_names_of_nodes(capfd):
+    model = models.create("timm/vit_tiny_patch16_224", ("a", "b"), 224)
+    with pytest.raises(AssertionError, match=r"^Input height doesn't match model \(224\).$"):
+        Activations(model, ["head"])(torch.rand(1, 3, 128, 128))
+    assert capfd.readouterr() == ("", "")

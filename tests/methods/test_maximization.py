@@ -112,3 +112,14 @@ def test_sizes_and_places_that_do_not_suit(model):
         maximise(model, parse("conv5:1", model), QUICK, RUNTIME, size=4)
     with pytest.raises(UsageError, match="conv4:1@2,0: the map of conv4.* has the columns 0 to 1"):
         maximise(model, parse("conv4:1@2,0", model), QUICK, RUNTIME)
+
+
+def test_a_network_of_one_size_alone_is_given_no_smaller_ones():
+    model = models.create("timm/vit_tiny_patch16_224", ["cat", "dog"], 224)
+    model.network.eval().requires_grad_(False)
+    made = maximise(model, parse("logit:cat", model), Maximization(steps=2), RUNTIME)
+    assert made.pictures.shape == (1, 3, 224, 224)
+    with pytest.raises(UsageError, match="does not suit"):
+        maximise(model, parse("logit:cat", model), Maximization(steps=2, octaves=2), RUNTIME)
+    with pytest.raises(UsageError, match="--size 128: does not suit"):
+        maximise(model, parse("logit:cat", model), Maximization(steps=2), RUNTIME, size=128)
