@@ -222,7 +222,10 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
         network = _network(known, len(classes), options)
     except (ValueError, AssertionError, TypeError) as error:
         raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
-    check_size(network, architecture, size, channels)
+    shape = check_size(network, architecture, size, channels)
+    if shape[:2] != (1, len(classes)):
+        values = " x ".join(map(str, shape[1:]))
+        raise UsageError(f"--model {architecture}: is no classifier, it gives {values} values; take another model")
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     names = ClassNames.of(classes)
@@ -250,13 +253,17 @@ def with_classes(model: Model, classes: Sequence[str]) -> Model:
     return result
 
 
-def check_size(network: nn.Module, architecture: str, size: int, channels: int) -> None:
-    """Raise UsageError where pictures of this size do not pass through the network. Shapes alone are computed."""
+def check_size(network: nn.Module, architecture: str, size: int, channels: int) -> tuple[int, ...]:
+    """The shape of what the network gives for one picture of this size. Shapes alone are computed.
+
+    Raises UsageError where such a picture does not pass through it.
+    """
     weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     try:
-        functional_call(network.eval(), weights, torch.empty(1, channels, size, size, device="meta"))
+        result = functional_call(network.eval(), weights, torch.empty(1, channels, size, size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(f"--size {size}: does not suit {architecture} ({str(error).splitlines()[0]})") from None
+    return tuple(logits(result).shape)
 
 
 def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:

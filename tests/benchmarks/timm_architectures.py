@@ -242,7 +242,9 @@ def main() -> None:
         print(f"{what}: {works} of {len(kept)} = {works / len(kept):.1%}, {seconds:.0f} s")
         for record in kept:
             if record.get(what) != "works":
-                left_out = "left out, too large" if what == "same values" and record.get("giant") else "not run"
+                left_out = record.get("build", "not run")  # where it could not be built, nothing was run
+                if what == "same values" and record.get("giant"):
+                    left_out = "left out, too large"
                 print(f"  {record['name']}: {record.get(what, left_out)}")
     suited = [
         record["name"]

@@ -304,3 +304,9 @@ def test_pictures_go_in_as_the_weights_lie(small):
     small.to(Runtime(torch.device("cpu"), "fp32"))
     assert small.normalised(pictures).is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(small(pictures), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_that_gives_no_classes_is_refused(monkeypatch):
+    monkeypatch.setattr(models, "_network", lambda *architecture: torch.nn.Conv2d(3, 8, 1))
+    with pytest.raises(UsageError, match="cifarnet: is no classifier, it gives 8 x 16 x 16 values"):
+        models.create("cifarnet", ["a", "b"], 16)
