@@ -51,12 +51,12 @@ def test_size_and_zoom(quick):
 
 
 def test_a_class_fills_a_large_image(quick):
-    """The network takes the greatest answer of all positions: each quarter, as large as the model, has to be blue."""
-    pixels, record = quick("logit:blue", "--size", 32, "--zoom", 1, steps=24)
+    """The network takes the greatest answer of all positions: each quarter, as large as the model, gets a blue spot."""
+    pixels, record = quick("logit:blue - logit:red - logit:green", "--size", 32, "--zoom", 1, steps=24)
     assert pixels.shape == (32, 32, 3) and record["pictures"][0]["class"] == "blue"
+    blue = pixels[..., 2] - pixels[..., :2].max(2)
     for top, left in itertools.product((0, 16), repeat=2):
-        red, green, blue = pixels[top : top + 16, left : left + 16].mean((0, 1))
-        assert blue > red + 20 and blue > green + 20, (top, left)
+        assert blue[top : top + 16, left : left + 16].max() > 100, (top, left)
 
 
 def test_a_grid_of_units(quick):
