@@ -82,7 +82,7 @@ def classes(arguments) -> None:
 
 def ranks(paths: list[str], names: list[str], model: str) -> None:
     """Print what the command `classify` says of the image of each class."""
-    answers = json.loads(mlcli("classify", *paths, "--model", model, "--top", "5", "--format", "json", "-q"))
+    answers = json.loads(mlcli("classify", *paths, "--model", model, "--top-k", "5", "--format", "json", "-q"))
     labels = [[each["label"] for each in answer["predictions"]] for answer in answers]
     best = [answer["predictions"][0]["probability"] for answer in answers]
     for name, found, probability in zip(names, labels, best, strict=True):
