@@ -42,6 +42,11 @@ class Interrupted(MlcliError):
         self.exit_status = 128 + signal_number
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of Python or of torch on any device, says that the memory does not suffice."""
     told = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from mlcli.engine.models import Model, nearest
 from mlcli.engine.receptive_fields import PIXEL, WHOLE, Reach, Step, mirrors, seen, steps, union
 from mlcli.engine.tracing import Trace
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, reason
 from mlcli.networks.translated import Translated
 
 __all__ = ["WHOLE"]  # as others here name it
@@ -272,8 +272,9 @@ def on_shapes(module: nn.Module, model: Model):
             except (RuntimeError, NotImplementedError):
                 return module(picture)  # some part of it asks for values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"--model {model.name}: its layers cannot be told apart ({reason}); take another") from None
+        raise UsageError(
+            f"--model {model.name}: its layers cannot be told apart ({reason(error)}); take another"
+        ) from None
 
 
 class _Called(nn.Module):

@@ -27,7 +27,7 @@ from mlcli.engine.runtime import Runtime
 from mlcli.engine.sources import Entry, builtin, lite, timm_models, torchvision_models
 from mlcli.engine.sources.builtin import EMBEDDED, SEGMENTER, SMALL, SMALLNET, SOBEL
 from mlcli.engine.weight_files import fill, read_tensors
-from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.errors import ImageError, UsageError, WeightsError, reason
 from mlcli.networks.translated import Translated
 
 __all__ = ["EMBEDDED", "SEGMENTER", "SMALL", "SMALLNET", "SOBEL"]  # as others here name them
@@ -221,7 +221,7 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     try:
         network = _network(known, len(classes), options)
     except (ValueError, AssertionError, TypeError) as error:
-        raise UsageError(f"--size {size}: {architecture} cannot be built for it ({error})") from None
+        raise UsageError(f"--size {size}: {architecture} cannot be built for it ({reason(error)})") from None
     shape = check_size(network, architecture, size, channels)
     if shape[:2] != (1, len(classes)):
         values = " x ".join(map(str, shape[1:]))
@@ -262,7 +262,7 @@ def check_size(network: nn.Module, architecture: str, size: int, channels: int) 
     try:
         result = functional_call(network.eval(), weights, torch.empty(1, channels, size, size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise UsageError(f"--size {size}: does not suit {architecture} ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"--size {size}: does not suit {architecture} ({reason(error)})") from None
     return tuple(logits(result).shape)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import fx, nn
 
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, reason
 from mlcli.networks.norms import InstanceNorm2d
 
 # Looked at as a whole, since they are what other commands ask for: kernels, and the last layer
@@ -142,7 +142,7 @@ class _Tracer(fx.Tracer):
                     return forward(*args, **kwargs)
                 except Exception as error:  # whatever its code does with what is no tensor
                     self._forget(before)
-                    self.opaque[self._inside] = (str(error).splitlines() or [type(error).__name__])[0]
+                    self.opaque[self._inside] = reason(error)
             elif type(m) is nn.Identity:
                 return args[0]
             return self.create_proxy("call_module", self._inside, args, kwargs)

@@ -33,7 +33,7 @@ from mlcli.engine.folding import fold_norms
 from mlcli.engine.models import Model
 from mlcli.engine.pixels import PARAMETRISATIONS, Pictures, Transforms, ascend, windows
 from mlcli.engine.runtime import Runtime
-from mlcli.errors import UsageError, out_of_memory
+from mlcli.errors import UsageError, out_of_memory, reason
 from mlcli.methods.classification import predict
 from mlcli.methods.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.recipes import Maximization
@@ -330,7 +330,7 @@ def _check(activations, batch: Batch, model: Model, size: tuple[int, int], runti
         if out_of_memory(error):
             raise
         raise UsageError(
-            f"--size {min(size)}: does not suit these layers of {model.name} ({str(error).splitlines()[0]}); "
+            f"--size {min(size)}: does not suit these layers of {model.name} ({reason(error)}); "
             f"its own size is {model.preprocessing.crop}"
         ) from None
     batch.check_places(values)

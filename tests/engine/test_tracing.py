@@ -129,3 +129,20 @@ def test_a_size_that_does_not_suit_is_said_once_and_without_the_names_of_nodes(c
     with pytest.raises(AssertionError, match=r"^Input height doesn't match model \(224\).$"):
         Activations(model, ["head"])(torch.rand(1, 3, 128, 128))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_fails_without_a_word_is_named_by_its_kind():
+    class Checks(Head):
+        def forward(self, x):
+            assert x.shape[-1] == 16
+            return super().forward(x)
+
+    with pytest.raises(UsageError, match=r"own: its layers cannot be told apart.*control flow"):
+        features.layers(model_of(Checks()))
+
+    class Refuses(Head):
+        def forward(self, x):
+            raise ValueError
+
+    with pytest.raises(UsageError, match=r"\(ValueError\)"):
+        features.layers(model_of(Refuses()))

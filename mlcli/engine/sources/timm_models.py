@@ -16,7 +16,7 @@ from mlcli.engine.class_names import ClassNames, imagenet
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
 from mlcli.engine.weight_files import weights_folder
-from mlcli.errors import UsageError, WeightsError
+from mlcli.errors import UsageError, WeightsError, reason
 
 PREFIX = "timm/"
 FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for in a repository of weights, in this order
@@ -141,9 +141,9 @@ def fetch(name: str, network: nn.Module) -> Path | None:
                 name.removeprefix(PREFIX), pretrained=True, num_classes=network.num_classes
             )  # which converts weights that their authors keep in another form
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = "no connection" if isinstance(error, LocalEntryNotFoundError) else _first_line(error)
+        cause = "no connection" if isinstance(error, LocalEntryNotFoundError) else reason(error)
         raise WeightsError(
-            f"{name}: its weights are not on this disk and could not be downloaded ({reason}). "
+            f"{name}: its weights are not on this disk and could not be downloaded ({cause}). "
             f"Fetch {_address(found)} where there is a network, and give the file with --weights"
         ) from None
     network.load_state_dict(ready.state_dict(), assign=True)
@@ -165,10 +165,6 @@ def _download(found) -> None:
         except EntryNotFoundError:
             pass
     hf_hub_download(found.hf_hub_id, last)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _address(found) -> str:
