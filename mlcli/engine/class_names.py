@@ -71,7 +71,7 @@ class ClassNames:
     @classmethod
     def of(cls, names: Sequence[str]) -> "ClassNames":
         """The classes of these names: synsets where each of them is the id of one, as in ImageNet's own folders."""
-        names = tuple(names)
+        names = tuple(map(str, names))
         if not (names and all(map(WNID.fullmatch, names)) and all(map(synonyms, names))):
             return cls(names)
         first = [synonyms(wnid)[0] for wnid in names]

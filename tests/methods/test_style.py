@@ -156,7 +156,8 @@ def test_the_tiled_gradient_is_the_untiled_one(style_loss, name):
     )
     assert tiled == pytest.approx(whole, rel=1e-4)
     assert (gradient - other).norm() < 1e-4 * gradient.norm()
-    assert (gradient - other).abs().max() < 1e-4 * gradient.abs().max()
+    # A single pixel: float32 sums in another order, by 1.2e-4 with torch 2.14 and by less with 2.15
+    assert (gradient - other).abs().max() < 3e-4 * gradient.abs().max()
 
 
 def test_the_content_itself_has_no_content_loss_and_the_style_no_style_loss():

@@ -160,7 +160,7 @@ def test_layers_of_a_model_without_a_recipe():
     assert work.seer.style_layers == {f"conv{n}": 1.0 for n in (1, 2, 3, 4, 5)}
     assert work.seer.content_layers == {"conv4": 1.0}
     assert len(run(work)) == 2
-    model = models.load(untrained=True)
+    model = models.load("cifarnet", untrained=True)
     with pytest.raises(UsageError, match="have no place"):
         stylization.open_layers(model, replace(recipe, style_layers=(("classifier", 1.0),)), CPU)
     with pytest.raises(UsageError, match="did you mean conv"):
