@@ -10,10 +10,10 @@ from mlcli.errors import UsageError
 from mlcli.methods.expressions import parse
 from mlcli.methods.maximization import called, maximise
 from mlcli.methods.objectives import Batch, interpolation
-from mlcli.methods.recipes import Maximization
+from mlcli.methods.recipes import SMALL_IMAGES, Maximization
 
 RUNTIME = Runtime(torch.device("cpu"), "fp32")
-QUICK = Maximization(steps=30, lr=0.1)
+QUICK = replace(SMALL_IMAGES, steps=30, lr=0.1)
 
 
 @pytest.fixture(scope="module")
