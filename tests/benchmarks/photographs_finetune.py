@@ -1,7 +1,7 @@
 """Dogs against other animals from twenty photographs of each: `mlcli finetune` on two networks.
 
     python tests/benchmarks/photographs_finetune.py PHOTOS [--draws 5] [--models efficientnet_lite0 cifarnet]
-        [-o RUNS] [-- ...]
+        [-o RUNS] [--fresh] [-- ...]
 
 PHOTOS holds photographs whose names begin with the WordNet id of what they show, such as n01440764_tench.jpg, one of a
 class or more. ImageNet orders its classes by WordNet's tree: 0 to 397 are animals, 151 to 268 of these dogs. Each draw
@@ -9,6 +9,9 @@ takes `count` dogs and `count` other animals to learn from, by its seed; the res
 mlcli finetune. Prints for each model and draw the accuracy and its balanced form, the seconds of the whole command in a
 process of its own (start, network, features, last layer, test, report); then means and standard deviations. A draw that
 is there already is not run again, and has no seconds.
+
+--fresh: also makes an image of the new class, `mlcli maximize logit:dog --model RUN`, and reports what two networks of
+ImageNet's 1,000 classes call it: how many of their first five answers are breeds of dogs.
 
 Not a measure of what a network can do with things it has never seen: efficientnet_lite0 was trained on ImageNet, which
 has these classes, and cifarnet on CIFAR-10, of which one class in ten is dogs.
@@ -60,6 +63,22 @@ def finetune(*words) -> tuple[float, float]:
     return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def fresh(run: Path) -> None:
+    """Make the image of the new class and print what networks that know breeds of dogs call it."""
+    image = run / "dog.png"
+    if not image.is_file():
+        command = ["maximize", "logit:dog", "--model", str(run), "-o", str(image), "--quiet"]
+        subprocess.run([sys.executable, "-m", "mlcli.cli", *command], check=True)
+    for model in ("efficientnet_lite0", "efficientnet_lite2"):
+        command = [sys.executable, "-m", "mlcli.cli", "classify", str(image), "--model", model, "--format", "json"]
+        (answer,) = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        best = answer["predictions"]
+        dogs = sum(p["index"] in DOGS for p in best)
+        print(
+            f"  {image}: {model} says {best[0]['label']} {best[0]['probability']:.1%}; {dogs} of 5 are dogs", flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
@@ -67,6 +86,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/dogs"))
+    parser.add_argument("--fresh", action="store_true")
     given = sys.argv[1:]
     own, options = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     arguments = parser.parse_args(own)
@@ -92,6 +112,8 @@ def main() -> None:
             times = [f"; {figures[name][-1]:.1f} {name}" for name in figures if "seconds" in name and figures[name]]
             print(f"{model}, draw {draw}: {said['accuracy']:.1%} of {said['count']}, balanced "
                   f"{said['balanced_accuracy']:.1%}{''.join(times)}", flush=True)  # fmt: skip
+            if arguments.fresh:
+                fresh(run)
         for name, values in figures.items():
             if values:
                 unit, factor = ("", 1) if "seconds" in name else (" %", 100)
