@@ -111,7 +111,7 @@ def _footnote(model) -> str:
     """That a model of few classes gives one of their names to whatever an image shows."""
     if len(model.classes) > FEW:
         return ""
-    return f"\n{model.name} knows {len(model.classes)} classes and no others: {', '.join(model.classes)}.\n"
+    return f"{model.name} knows {len(model.classes)} classes and no others: {', '.join(model.classes)}.\n"
 
 
 def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:

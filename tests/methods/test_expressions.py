@@ -77,7 +77,12 @@ def synsets():
 def test_a_class_by_each_of_its_names(synsets, name, expected, form):
     text = f"(2*logit:{form.format(name)} - tv)*1 - logit:{form.format(name)}-logit:jacamar"
     (objective,) = parse(text, synsets)
-    assert [(factor, term.unit) for factor, term in objective.terms] == [(2, expected), (-1, 0), (-1, expected), (-1, 7)]
+    assert [(factor, term.unit) for factor, term in objective.terms] == [
+        (2, expected),
+        (-1, 0),
+        (-1, expected),
+        (-1, 7),
+    ]
     assert parse(str(objective), synsets) == [objective]
 
 
