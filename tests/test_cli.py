@@ -71,12 +71,22 @@ def test_threads_without_work_sleep_unless_the_user_says_otherwise(given, expect
 
 
 def test_help_is_quick():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """0.35 s of a processor, or, where it is slower or shared, 2.6 times what Typer and Rich alone take beside it.
+
+    Other work on the machine lengthens the time of a processor too, for two threads share a core.
+    """
+    seconds = {"help": 0.0, "reference": 0.0}
+    reference = [sys.executable, "-c", "import typer, typer.rich_utils, rich.markdown, rich.table"]
     for _ in range(3):
-        assert mlcli_process("--help").returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # The time of the processor, which other work on this machine does not lengthen
-    assert (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 3 < 0.35
+        for name in seconds:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if name == "help":
+                assert mlcli_process("--help").returncode == 0
+            else:
+                subprocess.run(reference, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds[name] += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds["help"] / 3 < max(0.35, 2.6 * seconds["reference"] / 3), seconds
 
 
 def test_completion():
