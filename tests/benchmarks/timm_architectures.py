@@ -49,6 +49,7 @@ def built(name: str) -> Model:
         model = None
     if model is None or not model.classes:
         side = model.preprocessing.crop if model else timm_models.entry(name).size
+        model = None  # before there are two
         model = models.create(name, [f"class {number}" for number in range(10)], side)
     model.network.eval().requires_grad_(False)
     return model
