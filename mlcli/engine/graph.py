@@ -113,7 +113,11 @@ class Graph:
     def _values(self, model: Model) -> dict[fx.Node, object]:
         """Of every node the value for one picture of the model's size, tensors without their numbers."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
-        values = on_shapes(self.trace.module(nodes), model)
+        module = self.trace.module(nodes)
+        for node in module.graph.nodes:  # tensors that the code makes are to have no numbers either
+            node.args, node.kwargs = (fx.node.map_aggregate(given, _on_meta) for given in (node.args, node.kwargs))
+        module.recompile()
+        values = on_shapes(module, model)
         return {node: values[number] for number, node in nodes.items()}
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
@@ -233,7 +237,7 @@ class Graph:
         return found
 
 
-_latest: tuple[weakref.ref, list[int], Graph] | None = None
+_latest: tuple[weakref.ref, list, Graph] | None = None
 
 
 def graph_of(model: Model) -> Graph:
@@ -241,7 +245,9 @@ def graph_of(model: Model) -> Graph:
     global _latest
     network, preprocessing = model.network, model.preprocessing
     parts = [*network.modules(), *network.parameters(), *network.buffers()]
-    state = [preprocessing.crop, preprocessing.channels, *map(id, parts)]
+    # Tensors that the code makes are made on the device that the network was traced on
+    device = next((parameter.device for parameter in network.parameters()), None)
+    state = [preprocessing.crop, preprocessing.channels, device, *map(id, parts)]
     if _latest is None or _latest[0]() is not model or _latest[1] != state:
         _latest = None  # before there are two
         _latest = weakref.ref(model, _forget), state, Graph(model)
@@ -253,6 +259,10 @@ def _forget(of: weakref.ref) -> None:
     global _latest
     if _latest is not None and _latest[0] is of:
         _latest = None
+
+
+def _on_meta(argument):
+    return torch.device("meta") if isinstance(argument, torch.device) else argument
 
 
 def on_shapes(module: nn.Module, model: Model):

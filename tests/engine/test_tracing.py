@@ -146,3 +146,16 @@ def test_what_fails_without_a_word_is_named_by_its_kind():
 
     with pytest.raises(UsageError, match=r"\(ValueError\)"):
         features.layers(model_of(Refuses()))
+
+
+def test_tensors_that_the_code_makes_have_no_numbers_in_the_layers(monkeypatch):
+    class Makes(Head):
+        def forward(self, x):
+            grid = torch.arange(x.shape[-1], device=self.head.weight.device, dtype=torch.float32)
+            return super().forward(x + grid)
+
+    model, ran = model_of(Makes()), []
+    model.network.head.register_forward_pre_hook(lambda _, inputs: ran.append(inputs[0].device.type))
+    assert [layer.kind for layer in features.layers(model)] == ["add", "mean", "Linear"]
+    assert ran == ["meta"]
+    assert torch.equal(Activations(model, ["head"])(image := torch.rand(1, 3, 8, 8))["head"], model(image))
