@@ -132,7 +132,9 @@ def maximise(
             final = images.to_bytes(pictures().cpu())
         if aligned:
             final = final[_order(activations, chosen, final, group, runtime.device, transforms)]
-        parts.append(Maximised(final, values(activations, batch, final, runtime.device, transforms), kept))
+        # What is reported is of the network itself, to the last digit
+        plain = Activations(model, batch.addresses) if batch.addresses else activations
+        parts.append(Maximised(final, values(plain, batch, final, runtime.device, transforms), kept))
     return Maximised(
         torch.cat([part.pictures for part in parts]),
         [value for part in parts for value in part.values],
