@@ -3,7 +3,6 @@
 import functools
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 import mlcli.commands
-from mlcli.commands import COMMANDS, Command
+from mlcli.commands import COMMANDS, Command, _streams
 from mlcli.commands._report import complain
-from mlcli.errors import MlcliError, out_of_memory
+from mlcli.engine import signals
+from mlcli.errors import Interrupted, MlcliError, out_of_memory
 
 
 def version(show: bool) -> None:
@@ -87,6 +87,8 @@ def guarded(run: Callable) -> Callable:
         try:
             return run(*args, **kwargs)
         except MlcliError as error:
+            if signals.arrived and not isinstance(error, Interrupted):
+                raise typer.Exit(128 + signals.arrived[0]) from None  # the rest comes of breaking off what ran
             if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
                 complain(error)
             raise typer.Exit(error.exit_status) from None
@@ -113,31 +115,24 @@ def wait_briefly() -> None:
 
 def main() -> None:
     """Entry point of `mlcli`."""
+    _streams.secure()
     wait_briefly()
-    interrupted = False
-
-    def terminate(number, frame):
-        # As an exception, so that half-written temporary files are removed on the way out.
-        raise SystemExit(128 + number)
-
-    def interrupt(number, frame):
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # a job in the background ignores it
-        signal.signal(signal.SIGINT, interrupt)
+    signals.listen()
     try:
-        build(named(sys.argv[1:]))(prog_name="mlcli")
+        try:
+            build(named(sys.argv[1:]))(prog_name="mlcli")
+        finally:
+            sys.stdout.flush()  # while there is somebody to say that it failed
+    except MlcliError as error:
+        complain(error)
+        raise SystemExit(error.exit_status) from None
     except (Exception, KeyboardInterrupt):
-        if not interrupted:
+        if not signals.arrived:
             raise
         # Before Typer is in charge; or a library was being imported, and half imported fails in a way of its own
-        raise SystemExit(130) from None
+        raise SystemExit(128 + signals.arrived[0]) from None
     finally:
-        if signal.getsignal(signal.SIGINT) == interrupt:  # on the way out there is nobody left to catch an exception
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signals.stop_listening()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class TrainingError(MlcliError):
 
 
 class Interrupted(MlcliError):
-    """SIGINT or SIGTERM arrived; everything there was is saved. Exit status 128 + signal number."""
+    """SIGINT, SIGTERM or SIGHUP arrived; everything there was is saved. Exit status 128 + signal number."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)

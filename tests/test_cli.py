@@ -1,3 +1,4 @@
+import contextlib
 import importlib
 import os
 import re
@@ -5,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 import mlcli as package
 from mlcli import cli
 from mlcli.commands import COMMANDS
-from mlcli.errors import Interrupted, MlcliError, UsageError
+from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process
 
 ROOT = Path(package.__file__).parents[1]
@@ -151,31 +153,67 @@ def test_memory_that_does_not_suffice_is_said(shape, capsys):
         cli.guarded(lambda: torch.zeros(2) @ torch.zeros(3))()
 
 
-def test_an_interrupt_that_a_library_makes_another_error_of(monkeypatch):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
-    def app(prog_name):
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            raise RecursionError from None
 
-    monkeypatch.setattr(cli, "build", lambda wanted: app)
+def status_of_main(command, monkeypatch) -> int:
+    """The exit status of the process whose command this is, run here."""
+    handlers = {number: signal.getsignal(number) for number, _ in SIGNALS}
+    monkeypatch.setattr(cli, "build", lambda wanted: command)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(SystemExit) as left:
             cli.main()
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        assert all(signal.getsignal(number) == signal.SIG_DFL for number in handlers)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    assert left.value.code == 130
+    return left.value.code
 
 
-def test_help_into_a_closed_pipe():
-    command = f"{sys.executable} -m mlcli.cli --help | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, env=ENVIRONMENT)
-    assert done.stderr == b""
+@pytest.mark.parametrize("number, status", SIGNALS)
+@pytest.mark.parametrize("kind", [RecursionError, ImportError, TypeError, WeightsError])
+def test_a_signal_that_a_library_makes_another_error_of(number, status, kind, monkeypatch, capsys):
+    @cli.guarded
+    def run():
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            raise kind("this is not so") from None
+
+    def app(prog_name):
+        try:
+            run()
+        except typer.Exit as end:
+            raise SystemExit(end.exit_code) from None
+
+    assert status_of_main(app, monkeypatch) == status
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_error_without_a_signal_gets_out(monkeypatch):
+    def app(prog_name):
+        raise RecursionError
+
+    with pytest.raises(RecursionError):
+        status_of_main(app, monkeypatch)
+
+
+@pytest.mark.parametrize("number, status", SIGNALS)
+def test_weights_whose_reading_a_signal_broke_off_are_not_called_damaged(number, status, monkeypatch, tmp_path, capsys):
+    """safetensors makes a TypeError of it, in one of three readings that a signal meets."""
+
+    def broken_off(*_):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+        raise TypeError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
+
+    (tmp_path / "some.safetensors").write_bytes(b"")
+    build = cli.build
+    monkeypatch.setattr("safetensors.safe_open", broken_off)
+    arguments = ["layers", "--model", "cifarnet", "--weights", str(tmp_path / "some.safetensors")]
+    assert status_of_main(partial(build(), arguments), monkeypatch) == status
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_module_runs_from_anywhere(tmp_path):

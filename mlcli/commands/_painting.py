@@ -81,7 +81,7 @@ class Painting:
     ) -> None:
         """Do the work, from the saved state where there is one and `resume` is on; write the picture.
 
-        Raises Interrupted after SIGINT or SIGTERM, when the picture so far and the state are written.
+        Raises Interrupted after SIGINT, SIGTERM or SIGHUP, when the picture so far and the state are written.
         """
         origin = {
             **{key: str(value) for key, value in options.items()},

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -30,14 +29,11 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
 def out(text: str) -> None:
     """A finished document on stdout, as UTF-8 whatever the locale; undecodable file names come out as they were.
 
-    A reader that has read enough (`mlcli … | head`) is no error.
+    Raises MlcliError where it cannot be written; a reader that has read enough (`mlcli … | head`) is no error.
     """
-    try:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes once more on its way out; what is left goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence], *, right: Sequence[int] = ()) -> str:

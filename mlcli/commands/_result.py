@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mlcli.commands._report import out
+from mlcli.engine.descriptors import descriptor_behind
 from mlcli.engine.files import check_writable, write_json, write_text
 from mlcli.engine.runs import versions
 from mlcli.errors import UsageError
@@ -27,7 +28,9 @@ class Result:
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
-    """Raise UsageError where something stands at `output` that may not be replaced. Devices (/dev/stdout) may be.
+    """Raise UsageError where something stands at `output` that may not be replaced.
+
+    Devices and open descriptors (/dev/stdout) are written to, and nothing in them is replaced.
 
     And MlcliError where no file can be written there, so that no work is done in vain.
     """
@@ -35,7 +38,7 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
         return
     if os.path.isdir(output):
         raise UsageError(f"{output}: a folder; give the name of a file")
-    if os.path.isfile(output) and not overwrite:
+    if os.path.isfile(output) and not overwrite and descriptor_behind(output) is None:
         raise UsageError(f"{output}: exists already; --overwrite replaces it")
     check_writable(output)
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: atomic writes, JSON, hashes."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mlcli.engine.descriptors import Descriptor, descriptor_behind
 from mlcli.errors import MlcliError
 
 ADVICE = {
@@ -25,6 +27,7 @@ ADVICE = {
     errno.EISDIR: "give the name of a file, not of a folder",
     errno.ENOTDIR: "a part of the path is a file; choose another",
     errno.EEXIST: "a part of the path is a file; choose another",
+    errno.EBADF: "it is not open for writing",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
@@ -38,17 +41,20 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
 
     What stood at `path` stays whole until the new content is on the disk, also when the process is killed.
     Parent folders are made. The temporary name keeps the ending of `path`, so that a writer can guess the
-    format from it. A symbolic link is followed; a device or a pipe (/dev/stdout) is written straight through.
+    format from it. A symbolic link is followed; a device or a pipe is written straight through, and an open descriptor
+    (/dev/stdout, /dev/fd/3) where it stands. That a pipe's reader has read enough is no error.
     flush: wait for the disk, ten milliseconds or so; False for one of thousands of files that are soon made again.
     Raises MlcliError, naming the path and the reason, for every OSError inside the block.
     """
     path = Path(path)
     temporary = None
     try:
-        mode = _mode(path)
+        descriptor = descriptor_behind(path)
+        mode = _mode(path) if descriptor is None else os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        through = bool(mode) and not stat.S_ISREG(mode)  # renaming over /dev/null would destroy the device
+        # Renaming over /dev/null would destroy the device
+        through = descriptor is not None or (bool(mode) and not stat.S_ISREG(mode))
         target = Path(os.path.realpath(path)) if path.is_symlink() and not through else path
         folder = Path(tempfile.gettempdir()) if through else target.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +65,8 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
         yield temporary
 
         if through:
-            with open(temporary, "rb") as source, open(path, "wb") as sink:
+            opened = os.open(path, os.O_WRONLY) if descriptor is None else os.dup(descriptor)
+            with open(temporary, "rb") as source, Descriptor(opened, closefd=True) as sink, suppress(BrokenPipeError):
                 shutil.copyfileobj(source, sink)
         else:
             if flush:
@@ -69,7 +76,7 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
                 with suppress(OSError):  # the rename is done; some file systems cannot sync a folder
                     _flush_to_disk(folder)
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise cannot_be_written(path, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -83,6 +90,10 @@ def check_writable(path: str | Path) -> None:
     to the superuser. No folder is made.
     """
     try:
+        if (descriptor := descriptor_behind(path)) is not None:
+            if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            return
         if (mode := _mode(Path(path))) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             return  # a device, which is written straight through
         folder = Path(os.path.realpath(path)).parent
@@ -91,10 +102,11 @@ def check_writable(path: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        raise cannot_be_written(path, error) from error
 
 
-def _cannot_be_written(path: str | Path, error: OSError) -> MlcliError:
+def cannot_be_written(path: str | Path, error: OSError) -> MlcliError:
+    """The error that says why nothing can be written to `path`, and what to do."""
     advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
     return MlcliError(f"{path}: cannot be written: {error.strerror or error}{advice}")
 

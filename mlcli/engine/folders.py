@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mlcli.engine import images
 from mlcli.engine.class_names import ClassNames, normalized
-from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.errors import DataError, ImageError, MlcliError, UsageError
 
 
 @dataclass
@@ -70,7 +70,10 @@ def places(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
 
 
 def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
-    data = (stdin or sys.stdin.buffer).read()
+    try:
+        data = (stdin or sys.stdin.buffer).read()
+    except OSError as error:  # open for writing alone, or a terminal that is gone
+        raise MlcliError(f"-: standard input cannot be read: {error.strerror or error}") from None
     names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
     return [Path(os.fsdecode(name)) for name in names if name]
 

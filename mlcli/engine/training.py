@@ -126,7 +126,7 @@ def fit(
 ) -> dict[str, float]:
     """Train to the end of the plan, or until a signal; returns the losses and figures of the last epoch.
 
-    Raises Interrupted after SIGINT or SIGTERM (state saved), TrainingError at a loss that is not finite
+    Raises Interrupted after SIGINT, SIGTERM or SIGHUP (state saved), TrainingError at a loss that is not finite
     (the state before it is kept).
     """
     window = Window()

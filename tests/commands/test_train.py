@@ -103,7 +103,7 @@ def test_killed_ten_times_and_resumed_equals_never_killed(short, finished, tmp_p
     assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number, status):
     run = tmp_path / "run"
     command = [*COMMAND, *map(str, short), "-o", str(run)]

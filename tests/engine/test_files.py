@@ -116,6 +116,44 @@ def test_devices_are_written_through_and_never_replaced(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT).stdout == b"through"
 
 
+@pytest.mark.parametrize("mode", ["wb", "ab", "r+b"])
+def test_an_open_descriptor_is_written_where_it_stands(tmp_path, mode):
+    """A log that a shell has opened keeps its other lines."""
+    (tmp_path / "log").write_bytes(b"old\n")
+    with open(tmp_path / "log", mode, buffering=0) as log:
+        log.write(b"before\n")
+        files.check_writable(f"/dev/fd/{log.fileno()}")
+        files.write_text(f"/dev/fd/{log.fileno()}", "here\n")
+        log.write(b"after\n")
+    text = (tmp_path / "log").read_text()
+    assert text == ("old\n" if mode == "ab" else "") + "before\nhere\nafter\n" and names(tmp_path) == ["log"]
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    files.write_text(f"/dev/fd/{write}", "x" * 100_000)
+    os.close(write)
+
+
+def test_descriptors_that_cannot_be_written(tmp_path):
+    with open(os.devnull, "rb") as reading, open(tmp_path / "closed", "wb") as file:
+        closed = f"/dev/fd/{file.fileno()}"
+        file.close()
+        for place in (f"/dev/fd/{reading.fileno()}", closed, "/dev/fd/999"):
+            for write in (files.check_writable, lambda path: files.write_text(path, "x")):
+                with pytest.raises(MlcliError, match=f"^{place}: cannot be written: .*; it is not open for writing"):
+                    write(place)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(MlcliError, match="not of a folder"):
+        files.write_text(f"/dev/fd/{folder}", "x")
+    os.close(folder)
+    full = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(MlcliError, match="No space left on device; make room"):
+        files.write_text(f"/dev/fd/{full}", "x")
+    os.close(full)
+
+
 def test_sigkill_in_the_middle_keeps_the_old_content(tmp_path):
     path = tmp_path / "a.bin"
     path.write_text("old")

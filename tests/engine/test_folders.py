@@ -2,12 +2,13 @@
 
 import io
 import os
+import pty
 from pathlib import Path
 
 import pytest
 
 from mlcli.engine.folders import ClassFolder, find_images, places, spread
-from mlcli.errors import DataError, UsageError
+from mlcli.errors import DataError, MlcliError, UsageError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -194,3 +195,12 @@ def test_digest_tells_lists_apart(tmp_path):
 @pytest.mark.parametrize("count, expected", [(3, [0, 3, 6]), (None, list(range(10))), (12, list(range(10))), (1, [0])])
 def test_spread(count, expected):
     assert spread(count, 10) == expected
+
+
+def test_stdin_that_cannot_be_read():
+    terminal, ours = pty.openpty()
+    os.close(terminal)  # a terminal that is gone, and a stream that is open for writing alone
+    for number, why in ((ours, "Input/output error"), (os.open(os.devnull, os.O_WRONLY), "Bad file descriptor")):
+        with os.fdopen(number, "rb", buffering=0) as stdin:
+            with pytest.raises(MlcliError, match=f"^-: standard input cannot be read: {why}"):
+                find_images(["-"], stdin=stdin)
