@@ -198,8 +198,8 @@ def test_spread(count, expected):
 
 
 def test_stdin_that_cannot_be_read():
-    terminal, ours = pty.openpty()
-    os.close(terminal)  # a terminal that is gone, and a stream that is open for writing alone
+    ours, theirs = pty.openpty()
+    os.close(theirs)  # one whose other end is gone, and one that is open for writing alone
     for number, why in ((ours, "Input/output error"), (os.open(os.devnull, os.O_WRONLY), "Bad file descriptor")):
         with os.fdopen(number, "rb", buffering=0) as stdin:
             with pytest.raises(MlcliError, match=f"^-: standard input cannot be read: {why}"):
