@@ -75,13 +75,23 @@ def run(
 
 
 def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
-    """The pictures as FOLDER/NNNNN.png, those of classes as FOLDER/CLASS/NNNNN.png."""
+    """The images as FOLDER/NNNNN.png, those of classes as FOLDER/CLASS/NNNNN.png."""
     from mlcli.engine import images
 
     digits = len(str(len(drawn.labels) - 1))
-    of_class = [sampler.classes[label] if sampler.classes else "" for label in drawn.labels.tolist()]
+    folders = _folders(sampler.classes)
+    of_class = [folders[label] if folders else "" for label in drawn.labels.tolist()]
     with Progress(len(of_class), str(folder), quiet=quiet) as bar:
         for pictures in sampler.batches(drawn.latent, drawn.labels):
             for picture in pictures:
                 images.write(picture, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
                 bar.to(bar.done + 1)
+
+
+def _folders(classes) -> list[str]:
+    """A folder's name for each class. The names of classes come out of a file, and may be no names of folders."""
+    from mlcli.engine.files import file_name
+
+    names = [file_name(name) for name in classes]
+    alike = {name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1}
+    return [f"{name} ({number})" if name in alike else name for number, name in enumerate(names)]

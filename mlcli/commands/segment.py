@@ -40,7 +40,6 @@ def run(
     import torch
 
     from mlcli.commands._folder import each_outdated
-    from mlcli.engine import models
     from mlcli.engine.images import with_palette, write
     from mlcli.engine.pairs import Kind
     from mlcli.engine.palette import class_colours
@@ -65,7 +64,7 @@ def run(
         images,
         output,
         {"precision": runtime.precision},
-        weights=models.file_of(trained),
+        weights=model.weights_file,
         name=lambda path: path.with_suffix(".png"),
         read=Kind(model.preprocessing.channels).read,
         make=make,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -32,6 +33,7 @@ ADVICE = {
 }
 
 
+LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and numbers need some
 TEMPORARY = ".mlcli-"  # how the names of unfinished files begin
 
 
@@ -139,6 +141,19 @@ def json_text(value) -> str:
     except UnicodeEncodeError:
         text = json.dumps(_plain(value), indent=2, allow_nan=False)
     return text + "\n"
+
+
+def file_name(text: str) -> str:
+    """A name of one file or folder for a text from anywhere, such as a class in a file of weights.
+
+    What would lead to another folder, or is no name at all, is replaced: separators, control characters, the dots of
+    `.` and `..` and of hidden files. What the file system would not take is shortened.
+    """
+    name = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in text.encode("utf-8", "replace").decode())
+    name = re.sub(r"^\.+", lambda dots: "_" * len(dots[0]), name.strip()) or "_"
+    while len(name.encode()) > LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 def file_hash(path: str | Path) -> str:

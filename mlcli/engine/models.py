@@ -24,9 +24,10 @@ from mlcli.engine.class_names import ClassNames, read_class_file
 from mlcli.engine.fitting import Misfit, advice, classes_of, fitted
 from mlcli.engine.preprocessing import Preprocessing
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.schema import Invalid, items, mapping, number, record, text
 from mlcli.engine.sources import Entry, builtin, lite, timm_models, torchvision_models
 from mlcli.engine.sources.builtin import EMBEDDED, SEGMENTER, SMALL, SMALLNET, SOBEL
-from mlcli.engine.weight_files import fill, read_tensors
+from mlcli.engine.weight_files import built, damaged, fill, read_tensors
 from mlcli.errors import ImageError, UsageError, WeightsError, reason
 from mlcli.networks.translated import Translated
 
@@ -35,6 +36,22 @@ __all__ = ["EMBEDDED", "SEGMENTER", "SMALL", "SMALLNET", "SOBEL"]  # as others h
 SOURCES: tuple[ModuleType, ...] = (lite, builtin, torchvision_models, timm_models)
 TRANSLATED = "translated"  # one of the others behind a generator
 CLASSIFIER, SEGMENTATION = "classifier", "segmenter"  # kinds of a file of weights
+CLASSES = items(text(500), 0, 1_000_000)
+# What a file of weights says of its model; the options are checked by the source of the architecture
+DESCRIPTION = record(
+    {"architecture": text(200), "options": mapping(), "classes": CLASSES, "preprocessing": mapping()},
+    {"wnids": CLASSES},
+)
+BEHIND = record(  # the options of a model behind a generator
+    {
+        "generator": mapping(),
+        "architecture": text(200),
+        "options": mapping(),
+        "mean": items(number(), 1, 3),
+        "std": items(number(1e-6), 1, 3),
+    },
+    closed=True,
+)
 
 
 @dataclass
@@ -266,6 +283,17 @@ def check_size(network: nn.Module, architecture: str, size: int, channels: int) 
     return tuple(logits(result).shape)
 
 
+def _check_options(architecture: str, options: Mapping, depth: int = 3) -> None:
+    """Raise Invalid, or ValueError for an unknown architecture, where a file names options that none of ours have."""
+    if architecture != TRANSLATED:
+        source(architecture).OPTIONS(options)
+        return
+    if not depth:
+        raise Invalid("stands behind too many generators", ("architecture",))
+    BEHIND(options)
+    _check_options(options["architecture"], options["options"], depth - 1)
+
+
 def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
     """The network of an architecture; `options` are what its constructor takes besides."""
     if architecture == TRANSLATED:
@@ -296,14 +324,6 @@ def from_file(file: str | Path, name: str | None = None, kind: str = CLASSIFIER)
     return described(*read_tensors(file), file, name or str(file), kind)
 
 
-def file_of(run: str | Path) -> Path:
-    """The file of weights of a run folder; a file as it is. Raises WeightsError where the run has none yet."""
-    file = Path(run) / "model.safetensors" if os.path.isdir(run) else Path(run)
-    if (file.parent / "config.json").is_file() and not file.exists():
-        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
-    return file
-
-
 def described(
     tensors: Mapping[str, Tensor], description: Mapping, file: str | Path, name: str, kind: str = CLASSIFIER
 ) -> Model:
@@ -312,13 +332,24 @@ def described(
         other = description.get("kind", "file without a description")
         raise WeightsError(f"{file}: holds a {other}, not a {kind} that this tool trained")
     try:
+        DESCRIPTION(description)
         architecture, classes = description["architecture"], tuple(description["classes"])
         wnids, options = tuple(description.get("wnids", ())), dict(description["options"])
+        if wnids and len(wnids) != len(classes):
+            raise Invalid(f"are {len(wnids)} for {len(classes)} classes", ("wnids",))
         preprocessing = Preprocessing.of(description["preprocessing"])
-        network = _network(architecture, len(classes), options)
+        _check_options(architecture, options)
+        network = built(lambda: _network(architecture, len(classes), options), tensors, file)
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    fill(network, tensors, file)
+        raise damaged(file, error) from None
+    if kind in (CLASSIFIER, SEGMENTATION):
+        try:
+            shape = check_size(network, architecture, preprocessing.crop, preprocessing.channels)
+        except UsageError as error:
+            raise damaged(file, f"crop {preprocessing.crop}, channels {preprocessing.channels}: {error}") from None
+        if classes and shape[:2] != (1, len(classes)):
+            values = " x ".join(map(str, shape[1:]))
+            raise damaged(file, f"crop {preprocessing.crop}: gives {values} values for {len(classes)} classes")
     return Model(name, network, classes, preprocessing, architecture, Path(file), options, wnids)
 
 

@@ -9,7 +9,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlcli.engine import images
+from mlcli.engine import images, schema
+
+LARGEST = 4096  # pixels a side that a network takes; no file may ask for images without end
+FIELDS = schema.record(
+    {},
+    {
+        "resize": schema.optional(schema.integer(1, 2 * LARGEST)),
+        "crop": schema.integer(1, LARGEST),
+        "mean": schema.items(schema.number(), 1, 3),
+        "std": schema.items(schema.number(1e-6), 1, 3),
+        "interpolation": schema.choice("bilinear", "bicubic"),
+        "channels": schema.choice(1, 3),
+        "squash": schema.boolean,
+        "resampling": schema.choice("torch", "pillow"),
+    },
+    closed=True,
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +52,17 @@ class Preprocessing:
 
     @classmethod
     def of(cls, description: Mapping) -> "Preprocessing":
-        """What `dataclasses.asdict` made of one, from a file."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in description.items()})
+        """What `dataclasses.asdict` made of one, from a file. Raises schema.Invalid for what is none."""
+        FIELDS(description)
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in description.items()}
+        channels = values.get("channels", 3)
+        for name in ("mean", "std"):
+            if len(values.get(name, (0.0,) * 3)) != channels:
+                raise schema.Invalid(f"should be of {channels} numbers, one a channel", (name,))
+        result = cls(**values)
+        if not result.squash and result.resize is not None and result.resize < result.crop:
+            raise schema.Invalid(f"should be at least {result.crop}, what is cut out, is {result.resize}", ("resize",))
+        return result
 
     def prepare(self, image: Tensor) -> Tensor:
         """One picture (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalised."""

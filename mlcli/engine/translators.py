@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from mlcli.engine.pairs import Kind
 from mlcli.engine.runs import Run, save_tensors
 from mlcli.engine.runtime import Runtime
-from mlcli.engine.weight_files import fill, read_tensors
+from mlcli.engine.schema import Invalid, boolean, choice, integer, items, mapping, number, record
+from mlcli.engine.weight_files import built, damaged, model_file, read_tensors
 from mlcli.errors import UsageError, WeightsError
 from mlcli.networks.luminance import KeepLuminance
+from mlcli.networks.norms import NORMS
 from mlcli.networks.refiner import Refiner
 from mlcli.networks.resnet_generator import ResNetGenerator
 from mlcli.networks.unet import UNet, fitting_depth
+from mlcli.networks.upsampling import UPSAMPLINGS
 
 DIRECTIONS = ("AtoB", "BtoA")
 ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator, "refiner": Refiner}
@@ -31,6 +34,32 @@ GENERATORS = {
     "pix2pixhd": ("resnet", {"blocks": 9, "downs": 4}),
     "refiner": ("refiner", {}),
 }
+
+# What a file says of a generator
+KIND = record({"channels": choice(1, 3), "labels": integer(0, 256)}, closed=True)
+GENERATOR = record(
+    {
+        "architecture": choice(*ARCHITECTURES),
+        "options": record(
+            {},
+            {
+                "depth": integer(1, 12),
+                "filters": integer(1, 4096),
+                "norm": choice(*NORMS),
+                "dropout": number(0, 0.99),
+                "upsampling": choice(*UPSAMPLINGS),
+                "blocks": integer(0, 100),
+                "downs": integer(0, 8),
+                "keep_luminance": boolean,
+            },
+            closed=True,
+        ),
+        "source": KIND,
+        "target": KIND,
+        "size": items(integer(1, 1 << 16), 2, 2),
+    },
+)
+GENERATORS_OF_FILE = record({}, dict.fromkeys(DIRECTIONS, mapping()), closed=True)
 
 
 @dataclass
@@ -132,10 +161,9 @@ def save_file(file: Path, translators: Mapping[str, Translator], networks: Mappi
     save_tensors(file, tensors, {"kind": "translator", "generators": described, **more})
 
 
-def file_of(path: Path) -> Path:
+def file_of(run: str | Path) -> Path:
     """The file of translators of a run folder, which may hold another model as its result; a file as it is."""
-    beside = path / "translator.safetensors"
-    return beside if beside.is_file() else path / "model.safetensors" if path.is_dir() else path
+    return model_file(run, "pix2pix, cyclegan or adapt", ("translator.safetensors", "model.safetensors"))
 
 
 def load(name: str | Path, direction: str | None = None) -> Translator:
@@ -143,35 +171,35 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
 
     direction: "AtoB" or "BtoA"; needed where there are both. Raises UsageError, WeightsError.
     """
-    path = Path(name)
-    file = file_of(path)
-    if path.is_dir() and not file.is_file():
-        hint = "this run has no model yet; let its training end (--resume)"
-        raise WeightsError(f"{name}: {hint if (path / 'config.json').is_file() else 'no run here'}")
+    file = file_of(name)
     tensors, description = read_tensors(file)
     if description.get("kind") != "translator":
         kind = description.get("kind", "file without a description")
         raise WeightsError(f"{file}: holds a {kind}, not a generator that translates pictures")
-    generators = description.get("generators", {})
+    try:
+        generators = GENERATORS_OF_FILE(description.get("generators"))
+    except Invalid as error:
+        raise damaged(file, error.inside("generators")) from None
     if direction is None and len(generators) > 1:
         raise UsageError(f"{name}: translates both ways; choose with --direction {' or '.join(generators)}")
     direction = direction or next(iter(generators), None)
     if direction not in generators:
         raise UsageError(f"{name}: translates {' and '.join(generators)}, not {direction}")
     described, prefix = generators[direction], f"{direction}."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     try:
-        architecture, options = described["architecture"], dict(described["options"])
+        made = built(lambda: network(described), own, file)
+        architecture, options, size = described["architecture"], dict(described["options"]), tuple(described["size"])
         source, target = Kind(**described["source"]), Kind(**described["target"])
-        made, size = network(described), tuple(described["size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
-    fill(made, {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, file)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise damaged(file, error) from None
     made.eval().requires_grad_(False)
     return Translator(made, architecture, source, target, size, options)
 
 
 def network(described: Mapping) -> nn.Module:
-    """A generator as `Translator.describe` has it, with random weights."""
+    """A generator as `Translator.describe` has it, with random weights. Raises schema.Invalid for what is none."""
+    GENERATOR(described)
     source, target = (Kind(**described[end]) for end in ("source", "target"))
     return _network(described["architecture"], source, target, **described["options"])
 

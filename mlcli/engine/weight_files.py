@@ -1,16 +1,18 @@
 """Files of weights: where torchvision's are, fetching them, reading any, and loading them into a network."""
 
 import http.client
-import json
+import os
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import checkpoints
+from mlcli.engine import checkpoints, schema
 from mlcli.engine.fitting import Misfit, some
+from mlcli.engine.schema import Invalid
 from mlcli.errors import WeightsError
 
 
@@ -59,8 +61,8 @@ def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict]:
             from safetensors import safe_open
 
             with safe_open(file, "pt") as opened:
-                description = dict(json.loads((opened.metadata() or {}).get("mlcli", "{}")))
-                return {key: opened.get_tensor(key) for key in opened.keys()}, description
+                description = schema.loads((opened.metadata() or {}).get("mlcli", "{}"), schema.mapping())
+                return {key: opened.get_tensor(key) for key in opened.keys()}, dict(description)
         return checkpoints.read(file), {}
     except WeightsError:
         raise
@@ -75,6 +77,54 @@ def _begins_as_safetensors(file: Path) -> bool:
     """Whether a length and the brace of a JSON header come first, as in no file of torch.save."""
     with file.open("rb") as opened:
         return opened.read(9)[8:] == b"{"
+
+
+def model_file(run: str | Path, made_by: str, names: Sequence[str] = ("model.safetensors",)) -> Path:
+    """The file of weights of a run folder, the first of `names` that it has; a file as it is.
+
+    made_by: the commands that train such a run. Raises WeightsError where there is no such run, or no model in it yet.
+    """
+    if os.path.isdir(run):
+        file = next((Path(run) / name for name in names if os.path.isfile(os.path.join(run, name))), None)
+        if file is not None:
+            return file
+        if os.path.isfile(os.path.join(run, "config.json")):
+            raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+        problem = "no run in this folder"
+    elif os.path.isfile(run):
+        return Path(run)
+    elif Path(run).name in names and os.path.isfile(Path(run).with_name("config.json")):
+        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    else:
+        problem = "no such run"
+    raise WeightsError(f"{run}: {problem}; name the folder of a run of mlcli {made_by}, or its {names[-1]}")
+
+
+def damaged(file: str | Path, problem: object) -> WeightsError:
+    """The error of a file whose description cannot be used."""
+    told = repr(problem) if isinstance(problem, Exception) and not isinstance(problem, Invalid) else problem
+    return WeightsError(f"{file}: its description is damaged or of another version ({told})")
+
+
+def built(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: str | Path) -> nn.Module:
+    """The network that a file describes, with the tensors of the file. build: makes it, with weights of any kind.
+
+    It is made of shapes alone first: a description that asks for more than the file holds takes no memory and no time.
+    Raises WeightsError where that does not fit, and what `build` raises.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without a value, as the last one of no classes is
+            shapes = build().state_dict()
+    except (NotImplementedError, RuntimeError):  # some of torchvision's compute with values as they are built
+        shapes = None
+    if shapes is not None and (misfit := Misfit.between(tensors, shapes)):
+        raise WeightsError(f"{file}: does not fit the network: {misfit}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = build()
+    fill(network, tensors, file)
+    return network
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -> None:

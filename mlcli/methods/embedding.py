@@ -18,8 +18,9 @@ from mlcli.engine.files import file_hash
 from mlcli.engine.images import to_unit
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
-from mlcli.engine.weight_files import read_tensors
-from mlcli.errors import ImageError, UsageError, WeightsError
+from mlcli.engine.schema import Invalid, boolean, choice, integer, items, mapping, number, optional, record, text
+from mlcli.engine.weight_files import damaged, model_file, read_tensors
+from mlcli.errors import ImageError, UsageError
 from mlcli.methods.metric_learning import Sphere, WeightedL1, Whitened
 from mlcli.methods.roc import Logistic, Roc, platt
 
@@ -28,6 +29,26 @@ SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
 PLACES = 3  # along each side, to which maps are averaged: fewer than they have, since no two faces lie alike
 VIEWS = Distortion(rotation=8.0, scale=0.1)  # of a picture, over which f is averaged
 SPACE = "space."  # how the names of the tensors of the space begin, in the file
+DESCRIPTION = record(  # what a file says besides what it says of its model
+    {
+        "layer": text(500),
+        "space": choice(*SPACES),
+        "views": integer(1, 100),
+        "mirrored": boolean,
+        "content": boolean,
+        "calibration": record(
+            {
+                "threshold": number(),
+                "asked": optional(number(0, 1)),
+                "equal_error": number(0, 1),
+                "auc": number(0, 1),
+                "probability": record({"slope": number(), "offset": number()}, closed=True),
+            },
+            {"pairs": mapping(integer(0, 1 << 62)), "curve": mapping(items(number()))},
+            closed=True,
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -180,18 +201,30 @@ def up_to(model: Model, layer: str, size: int | None) -> Model:
 
 def load(run: str | Path, runtime: Runtime) -> Siamese:
     """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
-    file = models.file_of(run)
+    file = model_file(run, "siamese-train")
     tensors, description = read_tensors(file)
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
+    if description.get("kind") == KIND:
+        try:
+            DESCRIPTION(description)
+        except Invalid as error:
+            raise damaged(file, error) from None
     model = models.described(tensors, description, file, str(run), KIND)
     try:
-        layer = str(description["layer"])
+        layer = description["layer"]
         space = SPACES[description["space"]](len(own["centre"]) if layer else len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
         seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{file}: its description is damaged or of another version ({error!r})") from None
+        raise damaged(file, error) from None
+    try:
+        if layer:
+            resolve(model, layer)
+        else:
+            models.check_size(model.network, model.architecture, model.preprocessing.crop, model.preprocessing.channels)
+    except UsageError as error:
+        raise damaged(file, str(error)) from None
     model.network.eval().requires_grad_(False)
     return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration, layer)
 

@@ -10,11 +10,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mlcli.engine import canvas, images
+from mlcli.engine import canvas, images, models
 from mlcli.engine.files import file_hash
-from mlcli.engine.models import nearest
 from mlcli.engine.runtime import Runtime
-from mlcli.engine.weight_files import read_tensors
+from mlcli.engine.schema import Invalid, choice, integer, record
+from mlcli.engine.weight_files import built, damaged, model_file, read_tensors
 from mlcli.errors import UsageError, WeightsError
 from mlcli.networks.dcgan import Generator
 
@@ -22,6 +22,21 @@ NOISE = 15  # purpose of the random stream
 KIND = "generator of a GAN"
 SIDE = 64  # pixels that a picture in a grid is enlarged to, about
 WAY = 8  # pictures from one point of the noise to another
+DESCRIPTION = record(  # what a file says of a generator
+    {
+        "options": record(
+            {
+                "size": integer(4, 1024),
+                "channels": choice(1, 3),
+                "latent": integer(1, 1 << 16),
+                "filters": integer(1, 4096),
+                "classes": integer(0, 1_000_000),
+            },
+            closed=True,
+        ),
+        "classes": models.CLASSES,
+    }
+)
 
 
 @dataclass
@@ -68,7 +83,7 @@ class Sampler:
             return self.classes.index(name)
         if not self.classes:
             raise UsageError(f"--class {name}: this generator was trained without classes (--conditional)")
-        raise UsageError(f"--class {name}: no class of this generator{nearest(name, self.classes)}")
+        raise UsageError(f"--class {name}: no class of this generator{models.nearest(name, self.classes)}")
 
     def describe(self) -> dict:
         """What a file of weights has to say of itself to be opened again."""
@@ -143,19 +158,18 @@ def draw(
 
 def load(run: str | Path, runtime: Runtime) -> Sampler:
     """The sampler of a run of `mlcli gan`, or of its model.safetensors. Raises WeightsError where that is none."""
-    file = Path(run) / "model.safetensors" if Path(run).is_dir() else Path(run)
-    if (file.parent / "config.json").is_file() and not file.exists():
-        raise WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")
+    file = model_file(run, "gan")
     tensors, description = read_tensors(file)
     if description.get("kind") != KIND:
         kind = description.get("kind", "file without a description")
         raise WeightsError(f"{file}: holds a {kind}, not a {KIND}, which `mlcli gan` trains")
     try:
-        network = Generator(**description["options"])
-        network.load_state_dict(tensors)
-        classes = tuple(description["classes"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{file}: its description is damaged or of another version ({reason})") from None
+        DESCRIPTION(description)
+        classes, options = tuple(description["classes"]), description["options"]
+        if len(classes) != options["classes"]:
+            raise Invalid(f"are {len(classes)}, of a generator of {options['classes']}", ("classes",))
+        network = built(lambda: Generator(**options), tensors, file)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(file, error) from None
     network.to(runtime.device, memory_format=runtime.memory_format).eval().requires_grad_(False)
     return Sampler(network, classes, runtime, file)

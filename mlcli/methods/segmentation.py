@@ -11,6 +11,7 @@ from mlcli.engine import images, models
 from mlcli.engine.models import Model
 from mlcli.engine.pairs import Kind
 from mlcli.engine.runtime import Runtime
+from mlcli.engine.weight_files import model_file
 from mlcli.errors import ImageError
 from mlcli.methods.adapt import evidence
 from mlcli.methods.classification import predict
@@ -21,7 +22,7 @@ def load(run: str | Path) -> Model:
 
     Raises WeightsError where there is none.
     """
-    model = models.from_file(models.file_of(run), str(run), models.SEGMENTATION)
+    model = models.from_file(model_file(run, "adapt --task segment"), str(run), models.SEGMENTATION)
     model.network.eval().requires_grad_(False)
     return model
 

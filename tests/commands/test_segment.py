@@ -140,7 +140,7 @@ def test_dice_by_hand():
 @pytest.mark.parametrize(
     "change, message, status",
     [
-        ({"run": "absent"}, "absent: no such file of weights", 1),
+        ({"run": "absent"}, "absent: no such run; name the folder of a run of mlcli adapt", 1),
         ({"run": "classifier"}, "holds a classifier, not a segmenter", 1),
         ({"images": "absent"}, "absent", 1),
         ({"masks": "absent"}, "--evaluate absent: no such folder", 2),

@@ -6,6 +6,8 @@ Every module answers the same questions about its architectures:
     has(name)                           whether one is among them
     blueprint(name)                     classes and preprocessing of its own weights
     build(name, classes, options)       the network, with random weights
+    OPTIONS                             the schema of the options that a file may name: those that `sized` and
+                                        `blueprint` give, none by which a builder would load or download anything
     sized(name, size, channels)         the options that build it for other images
     stored(name)                        the file of its weights if it is on this disk
     fetch(name, network)                loads its weights into the network; downloads them where need be

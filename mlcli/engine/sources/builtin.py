@@ -10,13 +10,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mlcli.engine import schema
 from mlcli.engine.class_names import ClassNames
-from mlcli.engine.preprocessing import Preprocessing
+from mlcli.engine.preprocessing import LARGEST, Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
 from mlcli.engine.weight_files import fill, read_tensors
 from mlcli.errors import UsageError
 from mlcli.networks.cifarnet import CifarNet
 from mlcli.networks.lenet import DigitsNet, LeNet
+from mlcli.networks.norms import NORMS
 from mlcli.networks.smallnet import SmallNet
 from mlcli.networks.sobel import Sobel
 from mlcli.networks.unet import Segmenter, fitting_depth
@@ -32,6 +34,18 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     SEGMENTER: Segmenter,
 }
 SMALLEST = 16  # pixels a side, for cifarnet
+OPTIONS = schema.record(
+    {},
+    {
+        "channels": schema.choice(1, 3),
+        "size": schema.integer(4, LARGEST),
+        "width": schema.integer(1, 1024),
+        "depth": schema.integer(1, 12),
+        "filters": schema.integer(1, 4096),
+        "norm": schema.choice(*NORMS),
+    },
+    closed=True,
+)
 
 
 def names() -> list[str]:
@@ -62,6 +76,7 @@ def blueprint(name: str) -> Blueprint:
 
 
 def build(name: str, classes: int, options: dict) -> nn.Module:
+    OPTIONS(options)
     return BUILDERS[name](classes, **options)
 
 

@@ -30,6 +30,7 @@ class Lite(NamedTuple):
     top1: float
 
 
+OPTIONS = timm_models.OPTIONS
 LITES = {
     "efficientnet_lite0": Lite("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 4.7, 75.1),
     "efficientnet_lite1": Lite("77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 5.4, 76.7),

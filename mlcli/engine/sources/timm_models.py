@@ -12,13 +12,23 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mlcli.engine import schema
 from mlcli.engine.class_names import ClassNames, imagenet
-from mlcli.engine.preprocessing import Preprocessing
+from mlcli.engine.preprocessing import LARGEST, Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
 from mlcli.engine.weight_files import weights_folder
 from mlcli.errors import UsageError, WeightsError, reason
 
 PREFIX = "timm/"
+OPTIONS = schema.record(
+    {},
+    {
+        "img_size": schema.integer(1, LARGEST),
+        "in_chans": schema.choice(1, 3),
+        "num_classes": schema.integer(0, 1_000_000),
+    },
+    closed=True,
+)
 FILES = ("model.safetensors", "pytorch_model.bin")  # what timm looks for in a repository of weights, in this order
 
 
@@ -94,8 +104,9 @@ def blueprint(name: str) -> Blueprint:
 def build(name: str, classes: int, options: dict) -> nn.Module:
     """The network with random weights. options: `img_size`, `in_chans`, or `num_classes` in place of `classes`."""
     architecture = name.removeprefix(PREFIX).partition(".")[0]
-    if architecture not in _known() or not options.keys() <= {"img_size", "in_chans", "num_classes"}:
-        raise ValueError(f"{name} {options}: not an architecture of timm, or not options of one")
+    if architecture not in _known():
+        raise ValueError(f"{name}: not an architecture of timm")
+    OPTIONS(options)
     return _timm().create_model(architecture, pretrained=False, **{"num_classes": classes, **options})
 
 

@@ -5,13 +5,25 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mlcli.engine import schema
 from mlcli.engine.class_names import ClassNames, imagenet
 from mlcli.engine.fitting import fitted
-from mlcli.engine.preprocessing import Preprocessing
+from mlcli.engine.preprocessing import LARGEST, Preprocessing
 from mlcli.engine.sources import Blueprint, Entry
 from mlcli.engine.weight_files import download, fill, read_tensors, weights_path
 from mlcli.errors import UsageError
 
+OPTIONS = schema.record(
+    {},
+    {
+        "image_size": schema.integer(1, LARGEST),
+        "input_size": schema.items(schema.integer(1, LARGEST), 2, 2),
+        "aux_logits": schema.boolean,
+        "init_weights": schema.boolean,
+        "transform_input": schema.boolean,
+    },
+    closed=True,
+)
 INCEPTIONS = ("googlenet", "inception_v3")  # with auxiliary heads, which serve training of days on ImageNet
 
 
@@ -47,6 +59,7 @@ def build(name: str, classes: int, options: dict) -> nn.Module:
 
     if not has(name):
         raise ValueError(f"{name}: not a classifier of torchvision")
+    OPTIONS(options)
     if name in INCEPTIONS:
         options = {"aux_logits": False, "init_weights": True, **options}  # stated, since torchvision warns of both
     return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
