@@ -12,8 +12,9 @@ from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.engine import files, images, signals
+from mlcli.engine.checkpoints import read_state
 from mlcli.engine.models import Model
-from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
+from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.methods.stylization import Stylization
 
 
@@ -141,14 +142,16 @@ class Painting:
     def _load(self, work: Stylization, origin: dict) -> int:
         """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""
         try:
-            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+            state = read_state(self.state_file, self.state_file)
             then = state["origin"]
             changed = [key for key in origin if then[key] != origin[key]]
             if not changed:
                 work.load_state_dict(state["work"])
                 return state["step"]
+        except RunError:
+            raise
         except Exception as error:  # a damaged file fails in many ways
-            raise RunError(f"{self.state_file}: cannot be read ({error}); --overwrite starts again") from None
+            raise RunError(f"{self.state_file}: cannot be read ({reason(error)}); --overwrite starts again") from None
         told = ", ".join(f"{key} {then[key]}" if isinstance(then[key], str) else key for key in changed)
         raise RunError(f"{self.target}: was begun with other {told}; bring them back, or start again with --overwrite")
 

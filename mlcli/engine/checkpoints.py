@@ -13,12 +13,13 @@ import types
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy
 import torch
 from torch import Tensor
 
-from mlcli.errors import WeightsError
+from mlcli.errors import RunError, WeightsError, reason
 
 # Where scripts keep the tensors of the network, the preferred first: an exponential moving average of the weights (EMA)
 # is kept in order to be used in place of the last step's.
@@ -93,6 +94,21 @@ def read(file: str | Path) -> dict[str, Tensor]:
     if tensors is None:
         raise WeightsError(f"{file}: holds no mapping of names to tensors; save the network's state_dict()")
     return tensors
+
+
+def read_state(source: str | Path | BinaryIO, file: str | Path) -> Any:
+    """What this tool itself has saved by torch.save, of plain values and tensors, on the CPU.
+
+    file: named in the error. No code is run. Raises RunError for what cannot be read so.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of pickles in another protocol
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose message tells how to run the code in a file
+        raise RunError(f"{file}: cannot be read, and is not of mlcli; --overwrite starts again") from None
+    except Exception as error:  # a damaged file fails in many ways
+        raise RunError(f"{file}: cannot be read ({reason(error)}); --overwrite starts again") from None
 
 
 def _network_of(content: object, file: str | Path, depth: int = DEPTH) -> dict[str, Tensor] | None:

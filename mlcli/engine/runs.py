@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 import mlcli
+from mlcli.engine.checkpoints import read_state
 from mlcli.engine.files import TEMPORARY, atomic_write, write_json
 from mlcli.errors import RunError
 
@@ -146,7 +147,7 @@ class Run:
             except OSError:
                 continue
             if hashlib.sha256(content).hexdigest()[:16] == file.name.split(".")[1]:
-                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return read_state(io.BytesIO(content), file)
         if states:
             raise RunError(f"{self.state_folder}: none of the saved states is whole; start again with --overwrite")
         return None

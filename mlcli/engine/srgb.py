@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
+TINY = float(np.finfo(np.float32).tiny)  # a range that is not divided by
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 
 
@@ -41,7 +42,8 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
         if low >= 0 and high <= full * slack:
             return np.clip(values.astype(np.float32) / np.float32(full), 0, 1)
     values = values.astype(np.float64)  # 32-bit integers have more digits than float32
-    return ((values - low) / max(high - low, np.finfo(np.float32).tiny)).astype(np.float32)
+    # Of halves, since the difference of the greatest numbers that there are is none
+    return ((values / 2 - low / 2) / max(high / 2 - low / 2, TINY)).astype(np.float32)
 
 
 def _deep_gray(picture: Image.Image) -> Tensor:

@@ -14,10 +14,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from mlcli.engine import models
+from mlcli.engine import checkpoints, models
 from mlcli.engine.fitting import fitted
 from mlcli.engine.weight_files import read_tensors
-from mlcli.errors import WeightsError
+from mlcli.errors import RunError, WeightsError
 
 NAME = "timm/test_resnet"
 CLASSES = 7
@@ -288,3 +288,30 @@ def test_vgg_of_the_imagenet_example(tmp_path):
     torch.save({"state_dict": network.state_dict()}, tmp_path / "a.pth.tar")
     model = models.load("squeezenet1_1", tmp_path / "a.pth.tar")
     assert torch.equal(model.network.features[0].weight, network.features.module[0].weight)
+
+
+def saved_by_torch(value, file):
+    torch.save(value, file)
+
+
+def pickled(protocol):
+    def save(value, file):
+        file.write_bytes(pickle.dumps(value, protocol))
+
+    return save
+
+
+@pytest.mark.parametrize("save", [saved_by_torch, *map(pickled, (0, 2, 4, 5)), lambda _, file: file.write_bytes(b"x")])
+def test_a_state_that_is_not_of_this_tool_is_refused_in_one_line(save, tmp_path, recwarn):
+    file = tmp_path / "state"
+    save({"work": argparse.Namespace(a=numpy.zeros(3))}, file)
+    with pytest.raises(RunError, match=f"^{file}: cannot be read.*; --overwrite starts again$") as refused:
+        checkpoints.read_state(file, file)
+    assert "\n" not in str(refused.value) and "weights_only" not in str(refused.value) and not recwarn.list
+
+
+def test_a_state_of_this_tool(tmp_path):
+    torch.save({"step": 3, "work": {"a": torch.ones(2)}}, tmp_path / "state")
+    with open(tmp_path / "state", "rb") as opened:
+        state = checkpoints.read_state(opened, "state")
+    assert state["step"] == 3 and state["work"]["a"].tolist() == [1, 1]

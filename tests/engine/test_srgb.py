@@ -1,5 +1,7 @@
 """Pixels of Pillow images of any mode; those of files are tested in test_images."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,3 +42,13 @@ def test_unit_scale():
         np.testing.assert_allclose(got, expected, atol=1e-6)
     with pytest.raises(ValueError):
         srgb.unit_scale(np.array([1.0, np.inf]))
+
+
+@pytest.mark.parametrize("kind, most", [("f4", 2e38), ("f4", 3.4e38), ("f8", 1e200), ("f8", 1.7e308), ("f4", 1e-44)])
+def test_the_greatest_and_least_numbers_make_no_warning(kind, most):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for sign in (1, -1):
+            got = srgb.unit_scale(np.array([-most, 0, most], kind) * sign)
+            expected = np.array([0, 0.5, 1])[::sign] if most > 1 else 0
+            np.testing.assert_allclose(got, expected, atol=1e-6)
