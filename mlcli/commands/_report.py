@@ -1,10 +1,11 @@
 """The only place that prints: results on stdout, progress and messages on stderr."""
 
 import csv
-import io
+import re
 import sys
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 
 def complain(problem: object) -> None:
@@ -18,12 +19,29 @@ def say(message: str, quiet: bool = False) -> None:
         print(printable(message), file=sys.stderr)
 
 
+# What a spreadsheet takes a cell for that begins so: a formula, which can run programs and fetch addresses. The last
+# four are the wide forms of the first, which some take for the same.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
 def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    """A CSV document. A name that a spreadsheet would take for a formula gets an apostrophe in front (as OWASP has it).
+
+    Numbers stay as they are, negative ones too.
+    """
+    lines: list[str] = []
+    # The writer quotes what its own line ends consist of, and a carriage return in a name is to be quoted too
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+    writer.writerows(map(_cell, row) for row in (header, *rows))
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
+
+
+def _cell(value: object) -> object:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
 
 
 def out(text: str) -> None:

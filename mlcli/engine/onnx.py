@@ -1,6 +1,7 @@
 """A translator as an ONNX file, which other programs run without torch."""
 
 import importlib.util
+import os
 import warnings
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def export(translator: Translator, file: Path) -> float:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"--onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it sends figures to its maker, and keeps files in the user's cache
     import onnxruntime
 
     # In plain fp32 and contiguous memory, which is what the file holds

@@ -135,11 +135,17 @@ def test_a_classifier_is_no_translator(photos, tmp_path):
     assert "holds a classifier" in mlcli("translate", embedded, photos, "-o", tmp_path / "out", status=1).stderr
 
 
-def test_onnx(tmp_path):
+def test_onnx(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CACHE_HOME", "CI", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
     run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
     said = mlcli("translate", run, "--onnx", file).stderr
     assert "differs from the generator's by at most" in said and file.stat().st_size > 10_000
     assert "exists already" in mlcli("translate", run, "--onnx", file, status=2).stderr
+    assert not list(home.rglob("*")), "ONNX Runtime keeps what it would send to its maker"
 
 
 def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
