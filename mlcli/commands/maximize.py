@@ -11,7 +11,7 @@ from mlcli.commands._report import Progress, say
 from mlcli.methods import recipes
 
 DEFAULT = recipes.Maximization()
-SMALL, DREAM = recipes.SMALL_IMAGES, recipes.DREAM
+SMALL, FINE, DREAM = recipes.SMALL_IMAGES, recipes.FINE, recipes.DREAM
 SINGLE, TILE = 256, 96  # pixels, the least side of a single image, and about that of one in a grid
 MOST = 512  # images of one command
 
@@ -25,13 +25,12 @@ DEFAULT_PARAM = Param(DEFAULT.param)
 
 
 def _help(text: str, field: str) -> str:
-    """The text and the default, which depends on the network and on what is started from."""
-    own, small, dream = (f"{getattr(each, field):g}" for each in (DEFAULT, SMALL, DREAM))
-    if own == small == dream:
-        return f"{text}; default {own}."
+    """The text and the default, which depends on the network, on the layer and on what is started from."""
+    own, fine, small, dream = (f"{getattr(each, field):g}" for each in (DEFAULT, FINE, SMALL, DREAM))
+    of_fine = f", for a layer that sees less than a third of the side {fine}" if fine != own else ""
     of_small = f", for a network of small images {small}" if small != own else ""
     of_dream = f", with --init FILE {dream}" if dream != own else ""
-    return f"{text}; default {own}{of_small}{of_dream}."
+    return f"{text}; default {own}{of_fine}{of_small}{of_dream}."
 
 
 def run(
@@ -147,10 +146,7 @@ def run(
     chosen.require_classes()  # what it makes is classified at the end
     if precision == "auto":
         runtime = maximization.suited(runtime, chosen)
-    recipe = recipes.maximization(chosen.preprocessing.crop, dream=start is not None)
     given = {"steps": steps, "lr": lr, "octaves": octaves, "jitter": jitter, "scale": scale, "rotation": rotate}
-    recipe = replace(recipe, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
-    shown = _steps(snapshots, recipe.steps)
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
         if max(map(len, ends)) > 1:
@@ -163,6 +159,11 @@ def run(
                 f"{objective}: makes {len(objectives)} images, and one command makes at most {MOST}; name a range of "
                 f"units, such as {objective.replace(':all', ':0-15') if ':all' in objective else 'conv4:0-15'}"
             )
+    recipe = recipes.maximization(
+        chosen.preprocessing.crop, field=maximization.receptive_field(objectives), dream=start is not None
+    )
+    recipe = replace(recipe, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
+    shown = _steps(snapshots, recipe.steps)
     side = size or chosen.preprocessing.resize or chosen.preprocessing.crop
     sides = (side, side) if start is None else tuple(start.shape[1:])
     grid = _grid(objectives, [*shown, recipe.steps], max(sides), frames if interpolate else 0, batch, zoom)

@@ -8,7 +8,8 @@ Deviations from Olah et al. (their program Lucid): images are never resized to t
 are one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
 quarter. Colors are those of the model's own training data. The scale of the frequencies falls faster than 1/f, and the
 learning rate falls, both against fine noise; 160 steps of Adam instead of 512. Gradient is let through a silent unit's
-own ReLU during the first steps, not through all ReLUs, and a ReLU6 is read past its end.
+own ReLU during the first steps, not through all ReLUs, and a ReLU6 is read past its end. Layers that see less than a
+third of a photograph's side are given no transforms, which would blur the fine patterns that they look for.
 
 A map is as large as the image, so a channel sees an image of any size as it is. A class was learned on images of one
 size: of a larger image the network sees windows of that size, at random positions, whose mean counts, and the image
@@ -209,6 +210,12 @@ def suited(runtime: Runtime, model: Model) -> Runtime:
     """
     depthwise = any(isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels for m in model.network.modules())
     return replace(runtime, precision="fp32") if depthwise and runtime.device.type == "cpu" else runtime
+
+
+def receptive_field(objectives: Sequence[Objective]) -> float:
+    """The greatest side of what a unit of these objectives sees, in pixels; infinite where no layer is known."""
+    layers = [term.layer for objective in objectives for _, term in objective.terms if term.layer]
+    return max((layer.receptive_field for layer in layers), default=math.inf)
 
 
 def at_once(height: int, width: int) -> int:

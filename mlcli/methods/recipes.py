@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -256,13 +257,24 @@ class Maximization:
 SMALL = 64  # pixels, the side of images up to which a network is one of small images
 # A network of small images: few frequencies, of which the finest are those of things as well
 SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0, scale=0.1, first=1.0)
+# Of layers that see little of a photograph: their patterns are fine, and transforms between the pixels blur them
+FINE = Maximization(lr=0.2, jitter=0.0, scale=0.0, rotation=0.0)
+LITTLE = 1 / 3  # of the side, what they see at most
 # From an image of one's own (DeepDream, Mordvintsev et al. 2015)
 DREAM = Maximization(steps=96, octaves=4, scale=0.0, rotation=0.0)
 
 
-def maximization(side: int, *, dream: bool = False) -> Maximization:
-    """The hyperparameters for a network of images of this side. dream: for starting from an image instead of noise."""
-    return DREAM if dream else SMALL_IMAGES if side <= SMALL else Maximization()
+def maximization(side: int, *, field: float = inf, dream: bool = False) -> Maximization:
+    """The hyperparameters for a network of images of this side.
+
+    field: the side of what the units of the objective see, in pixels. dream: for starting from an image instead of
+    noise.
+    """
+    if dream:
+        return DREAM
+    if side <= SMALL:
+        return SMALL_IMAGES
+    return FINE if field <= LITTLE * side else Maximization()
 
 
 @dataclass(frozen=True)

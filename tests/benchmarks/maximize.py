@@ -94,11 +94,16 @@ def ranks(paths: list[str], names: list[str], model: str) -> None:
           f"{sum(first)} first, {five} among the first five", flush=True)  # fmt: skip
 
 
-def open_model(name: str) -> tuple[models.Model, Runtime, Maximization]:
-    """The model, and what the command takes for it by default."""
+def open_model(name: str) -> tuple[models.Model, Runtime]:
     runtime = Runtime.choose()
     model = models.load(name).to(runtime)
-    return model, maximization.suited(runtime, model), suited(model.preprocessing.crop)
+    return model, maximization.suited(runtime, model)
+
+
+def made(model: models.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
+    """The images, (N, C, H, W) uint8, by the hyperparameters that the command takes for these objectives by default."""
+    recipe = suited(model.preprocessing.crop, field=maximization.receptive_field(objectives))
+    return maximization.maximise(model, objectives, recipe, runtime, **options).pictures
 
 
 @torch.inference_mode()
@@ -111,7 +116,7 @@ def answers(model, address: str, pictures: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def channels(arguments) -> None:
-    model, runtime, recipe = open_model(arguments.model)
+    model, runtime = open_model(arguments.model)
     every = {layer: int(number) for layer, number in (pair.split("=") for pair in arguments.every)}
     paths = find_images([arguments.data]).paths
     paths = paths[:: max(1, len(paths) // IMAGES)]
@@ -120,8 +125,8 @@ def channels(arguments) -> None:
         began = time.perf_counter()
         objectives = parse(f"{address}:all", model)[:: every.get(address, 1)]
         units = torch.tensor([objective.terms[0][1].unit for objective in objectives])
-        made = maximization.maximise(model, objectives, recipe, runtime).pictures
-        own, own_mean = (each[torch.arange(len(units)), units] for each in answers(model, address, made))
+        own_images = made(model, objectives, runtime)
+        own, own_mean = (each[torch.arange(len(units)), units] for each in answers(model, address, own_images))
         peaks = [[each[:, units].amax(0) for each in answers(model, address, part)] for part in data.split(50)]
         known, known_mean = (torch.stack(each).amax(0) for each in zip(*peaks, strict=True))
         ratio, mean = own / known, own_mean / known_mean
@@ -137,38 +142,38 @@ def channels(arguments) -> None:
 
 
 def interpolations(arguments) -> None:
-    model, runtime, recipe = open_model(arguments.model)
+    model, runtime = open_model(arguments.model)
     ours = OF_CIFARNET if arguments.model == "cifarnet" else OF_IMAGENET
     for pair in arguments.pairs or (*ours, *PAIRS):
         a, b = (parse(text, model)[0] for text in pair.split())
         objectives = interpolation(a, b, arguments.frames)
-        made = maximization.maximise(model, objectives, recipe, runtime, group=arguments.frames, aligned=True).pictures
+        frames = made(model, objectives, runtime, group=arguments.frames, aligned=True)
         rows = []
         for objective in (a, b):
-            batch = Batch([objective] * len(made), [0] * len(made), runtime.device)
-            rows.append(maximization.values(Activations(model, batch.addresses), batch, made, runtime.device))
+            batch = Batch([objective] * len(frames), [0] * len(frames), runtime.device)
+            rows.append(maximization.values(Activations(model, batch.addresses), batch, frames, runtime.device))
         falls = all(x >= y for x, y in zip(rows[0], rows[0][1:], strict=False)) and rows[0][0] > rows[0][-1]
         rises = all(x <= y for x, y in zip(rows[1], rows[1][1:], strict=False)) and rows[1][0] < rows[1][-1]
         different = len({tuple(pair) for pair in zip(*rows, strict=True)})
         print(
-            f"{pair}: a never rises {falls}, b never falls {rises}, {different} of {len(made)} frames differ",
+            f"{pair}: a never rises {falls}, b never falls {rises}, {different} of {len(frames)} frames differ",
             *([round(v, 2) for v in row] for row in rows),
             flush=True,
         )
 
 
 def diversities(arguments) -> None:
-    model, runtime, recipe = open_model(arguments.model)
+    model, runtime = open_model(arguments.model)
     layer, weight = arguments.layer, arguments.weight
     units = parse(f"{layer}:all", model)[:: arguments.every]
     batch = Batch(parse(f"diversity({layer})", model) * 4 * len(units), [i // 4 for i in range(4 * len(units))], "cpu")
     found = {}
     for kind, term in (("without", ""), ("with", f" - {weight}*diversity({layer})")):
         objectives = [parse(f"{unit}{term}", model)[0] for unit in units for _ in range(4)]
-        made = maximization.maximise(model, objectives, recipe, runtime, group=4).pictures
+        fours = made(model, objectives, runtime, group=4)
         plain = Batch([unit for unit in units for _ in range(4)], [0] * 4 * len(units), runtime.device)
-        values = maximization.values(Activations(model, plain.addresses), plain, made, runtime.device)
-        cosines = maximization.values(Activations(model, batch.addresses), batch, made, runtime.device)
+        values = maximization.values(Activations(model, plain.addresses), plain, fours, runtime.device)
+        cosines = maximization.values(Activations(model, batch.addresses), batch, fours, runtime.device)
         found[kind] = [[statistics.mean(row[i : i + 4]) for i in range(0, len(row), 4)] for row in (values, cosines)]
     for index, unit in enumerate(units):
         (v0, v1), (c0, c1) = ([found[kind][row][index] for kind in ("without", "with")] for row in (0, 1))
