@@ -15,7 +15,7 @@ import mlcli.commands
 from mlcli.commands import COMMANDS, Command, _streams
 from mlcli.commands._report import complain
 from mlcli.engine import signals
-from mlcli.errors import Interrupted, MlcliError, out_of_memory
+from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
 
 
 def version(show: bool) -> None:
@@ -84,20 +84,27 @@ def guarded(run: Callable) -> Callable:
 
     @functools.wraps(run)
     def wrapper(*args, **kwargs):
+        rank = int(os.environ.get("RANK", "0"))
         try:
             return run(*args, **kwargs)
         except MlcliError as error:
             if signals.arrived and not isinstance(error, Interrupted):
                 raise typer.Exit(128 + signals.arrived[0]) from None  # the rest comes of breaking off what ran
-            if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            if rank == 0:  # of several processes, one speaks
                 complain(error)
             raise typer.Exit(error.exit_status) from None
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if out_of_memory(error):
+                complain(
+                    "the memory does not suffice for this; take smaller images or fewer at a time, or another device"
+                )
+            elif not lost_peer(error):
                 raise
-            complain(
-                "the memory does not suffice for this; take smaller pictures or fewer at a time, or another device"
-            )
+            elif rank < 2:  # one of which is alive
+                complain(
+                    "another process of the group has ended, so this one cannot go on; what was saved is kept, and the "
+                    "same command with --resume goes on"
+                )
             raise typer.Exit(1) from None
 
     return wrapper

@@ -1,5 +1,7 @@
 """The errors a user can cause. Each message says what is wrong, where, and what to do."""
 
+import os
+
 
 class MlcliError(Exception):
     """Something the user can mend; printed as a message, never as a traceback. Exit status 1."""
@@ -51,3 +53,11 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of Python or of torch on any device, says that the memory does not suffice."""
     told = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(t in str(error) for t in told))
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an exception of torch says that another process of the group (torchrun) does not answer any more."""
+    if not isinstance(error, RuntimeError) or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return False
+    kinds = ("DistBackendError", "DistNetworkError", "DistStoreError")  # by name, so that torch need not be imported
+    return type(error).__name__ in kinds or any(library in str(error) for library in ("gloo", "NCCL"))

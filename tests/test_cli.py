@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import mlcli as package
 from mlcli import cli
 from mlcli.commands import COMMANDS
-from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError
+from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError, lost_peer
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process
 
 ROOT = Path(package.__file__).parents[1]
@@ -151,6 +151,63 @@ def test_memory_that_does_not_suffice_is_said(shape, capsys):
     assert left.value.exit_code == 1 and "the memory does not suffice" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="inconsistent|shape|size"):
         cli.guarded(lambda: torch.zeros(2) @ torch.zeros(3))()
+
+
+# Three processes of a group, of which one is killed when all have begun to work
+GROUP = """
+import os, signal, socket, sys, time
+import accelerate, torch, typer
+from mlcli import cli
+from mlcli.engine.processes import Processes
+
+@cli.guarded
+def run():
+    group = Processes(torch.device("cpu"))
+    while True:
+        group.mean(torch.ones(1))
+        if group.rank == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    os.environ |= {"WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+processes = []
+for rank in range(3):
+    if not (child := os.fork()):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        try:
+            run()
+        except typer.Exit as end:
+            os._exit(end.exit_code)
+        os._exit(99)
+    processes.append(child)
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in processes))
+"""
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_process_whose_peer_was_killed_says_so_without_a_traceback(killed):
+    command = [sys.executable, "-c", GROUP, str(killed)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    statuses = [1, 1, 1]
+    statuses[killed] = -signal.SIGKILL
+    assert done.stdout.split() == list(map(str, statuses)), done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("mlcli: another process of the group has")]
+    assert len(said) == (1 if killed == 1 else 2) and "--resume" in said[0] and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words, processes, told",
+    [
+        ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Connection closed by peer", "2", True),
+        ("NCCL communicator was aborted on rank 1", "8", True),
+        ("[enforce fail at gloo.cc] of one process alone", "1", False),
+        ("mat1 and mat2 shapes cannot be multiplied", "2", False),
+    ],
+)
+def test_what_says_that_a_peer_was_lost(words, processes, told, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    assert lost_peer(RuntimeError(words)) == told and not lost_peer(ValueError(words))
 
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]

@@ -18,7 +18,7 @@ def test_a_name_that_a_spreadsheet_would_run_is_text(first):
         assert csv_text((name,), []).lstrip('"').startswith("'")
 
 
-@pytest.mark.parametrize("name", ["a=b.png", "cat", "a\rb", "a\nb", 'a,"b', "a-1.png", "", "'quoted'", "photos/=1.png", " =1"])
+@pytest.mark.parametrize("name", ["a=b.png", "a\rb", "a\nb", 'a,"b', "a-1.png", "", "'quoted'", "photos/=1.png", " =1"])
 def test_other_names_stay(name):
     assert written(name) == name
 
