@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,7 +28,8 @@ from torch import Tensor
 
 import mlcli
 from mlcli.engine.checkpoints import read_state
-from mlcli.engine.files import TEMPORARY, atomic_write, write_json
+from mlcli.engine.descriptors import Descriptor
+from mlcli.engine.files import TEMPORARY, atomic_write, cannot_be_written, write_json
 from mlcli.errors import RunError
 
 KEPT_STATES = 2
@@ -158,9 +160,20 @@ class Run:
     # -- metrics -----------------------------------------------------------------------------------------
 
     def log(self, step: int, values: Mapping) -> None:
-        line = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}})
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        """Append the figures of a step. Raises MlcliError where they cannot be written; no part of them is then."""
+        text = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n"
+        try:
+            opened = os.open(self.metrics_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            with Descriptor(opened, closefd=True) as file:
+                before = os.fstat(opened).st_size
+                try:
+                    file.write(text.encode())
+                except OSError:
+                    with suppress(OSError):  # of a device
+                        os.ftruncate(opened, before)
+                    raise
+        except OSError as error:
+            raise cannot_be_written(self.metrics_file, error) from error
 
     def metrics(self) -> list[dict]:
         """All logged lines; a last line torn by a kill is left out."""

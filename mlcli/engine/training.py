@@ -23,7 +23,7 @@ from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything, trim_memory
-from mlcli.errors import Interrupted, RunError, TrainingError
+from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError
 
 ORDER, NOISE = 1, 2  # purposes of the random streams
 
@@ -127,17 +127,31 @@ def fit(
     """Train to the end of the plan, or until a signal; returns the losses and figures of the last epoch.
 
     Raises Interrupted after SIGINT, SIGTERM or SIGHUP (state saved), TrainingError at a loss that is not finite
-    (the state before it is kept).
+    (the state before it is kept). What cannot be written beside the state (metrics, samples, what `report` writes) ends
+    the training too, by the MlcliError of the write, after the state is saved; at the last step, after the result is.
     """
     window = Window()
     parts = {**method.state, "window": window}
     step = start = _resume(parts, run, processes)
+    for line in window.unlogged if processes.main else ():
+        run.log(*line)
+    window.unlogged = []
     figures = _last_figures(run, step)
     first_bad = torch.tensor(-1, device=processes.device)
     began = saved_at = time.monotonic()
+    failures: list[MlcliError] = []
+
+    def attempt(write: Callable[..., None], *arguments: Any) -> bool:
+        """Whether it could be written."""
+        try:
+            write(*arguments)
+            return True
+        except MlcliError as error:
+            failures.append(error)
+            return False
 
     def tell(event: str, values: Mapping[str, float] | None = None, note: str = "") -> None:
-        report(Progress(step, plan.steps, step // plan.steps_per_epoch, dict(values or {}), event, note))
+        attempt(report, Progress(step, plan.steps, step // plan.steps_per_epoch, dict(values or {}), event, note))
 
     if step:
         tell("resumed")
@@ -152,7 +166,7 @@ def fit(
             window.add(losses)
             evaluates = plan.evaluates_after(step)
             logs = evaluates or step % plan.log_every == 0
-            stops = processes.any(bool(caught))
+            stops = processes.any(bool(caught or failures))
             saves = stops or step == plan.steps or processes.any(time.monotonic() - saved_at > plan.save_every)
             draws = plan.samples_after(step)
             if logs or saves or draws:
@@ -166,11 +180,12 @@ def fit(
                 if evaluates:
                     values |= method.evaluate()
                     figures = values
-                if processes.main:
-                    run.log(step, values | {"seconds": round(time.monotonic() - began, 2)})
+                logged = values | {"seconds": round(time.monotonic() - began, 2)}
+                if processes.main and not attempt(run.log, step, logged):
+                    window.unlogged.append((step, logged))
             if draws and processes.main:
                 for name, image in method.samples().items():
-                    write(image, run.samples_folder / f"{name}-{step:08d}.png")
+                    attempt(write, image, run.samples_folder / f"{name}-{step:08d}.png")
             tell("epoch" if evaluates else "step", values)
             if saves:
                 _guard_state(method, step, run)
@@ -180,6 +195,8 @@ def fit(
                 trim_memory()
                 saved_at = time.monotonic()
                 tell("saved")
+            if stops and failures and not caught:
+                raise MlcliError(f"{failures[0]}. All is saved after step {step}; the same command goes on by --resume")
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
                 raise Interrupted(f"interrupted after step {step} of {plan.steps}; all is saved", number)
@@ -187,6 +204,8 @@ def fit(
         method.save_model(run)
     processes.wait()
     tell("done", figures)
+    if failures:
+        raise failures[0]
     return figures
 
 
@@ -199,6 +218,7 @@ class Window:
     def __init__(self):
         self.sums: dict[str, Tensor] = {}
         self.counts: Counter[str] = Counter()
+        self.unlogged: list[tuple[int, dict[str, float]]] = []  # what the run could not log, to be when it goes on
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         for name, value in losses.items():
@@ -216,10 +236,11 @@ class Window:
         self.sums = {name: processes.mean(total) for name, total in self.sums.items()}
 
     def state_dict(self) -> dict:
-        return {"sums": self.sums, "counts": dict(self.counts)}
+        return {"sums": self.sums, "counts": dict(self.counts), "unlogged": self.unlogged}
 
     def load_state_dict(self, state: Mapping) -> None:
         self.sums, self.counts = dict(state["sums"]), Counter(state["counts"])
+        self.unlogged = list(state.get("unlogged", ()))  # none in a state of former versions
 
 
 def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:

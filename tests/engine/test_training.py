@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import signal
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.training import SCHEDULES, Plan, fit
-from mlcli.errors import Interrupted, RunError, TrainingError
+from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError
 
 CPU = torch.device("cpu")
 
@@ -172,6 +174,84 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     again, figures = train(run)
     assert again.seen == [] and figures == first
     assert {file: file.stat().st_mtime_ns for file in run.folder.rglob("*")} == before, "make would do all that follows"
+
+
+@contextmanager
+def full_disk(free: int = 0):
+    """No file of this process can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def at(steps: int, act):
+    """A method that acts in the step of this number, counted from 1."""
+    return LinearFit(at_step=lambda step: act() if step == steps - 1 else None)
+
+
+@pytest.mark.parametrize("step, saved", [(1, 3), (2, 3), (10, 11), (28, 29), (29, 30), (30, 30)])
+def test_metrics_that_cannot_be_written_end_the_training_with_all_saved(tmp_path, step, saved):
+    whole = new_run(tmp_path / "whole")
+    unbroken, _ = train(whole)
+    run = new_run(tmp_path / "run")
+
+    def fill():
+        if run.metrics_file.exists():
+            run.metrics_file.rename(tmp_path / "metrics")
+        run.metrics_file.symlink_to("/dev/full")
+
+    with pytest.raises(MlcliError, match="metrics.jsonl: cannot be written: No space left on device; ") as ended:
+        train(run, at(step, fill))
+    assert run.load_state()["step"] == saved and run.model_file.exists() == (saved == 30)
+    assert "--resume" in str(ended.value) or saved == 30
+    run.metrics_file.unlink()
+    if (tmp_path / "metrics").exists():
+        (tmp_path / "metrics").rename(run.metrics_file)
+    resumed, figures = train(run)
+    assert lines(run) == lines(whole) and figures["slope"] == unbroken.network.weight.item()
+    assert run.model_file.read_bytes() == whole.model_file.read_bytes()
+
+
+@pytest.mark.parametrize("step", [3, 10, 30])
+def test_samples_that_cannot_be_written_end_it_with_all_saved(tmp_path, step):
+    run = new_run(tmp_path / "run")
+    run.samples_folder.write_text("in the way")
+    with pytest.raises(MlcliError, match="samples/fit-.*: cannot be written: .*"):
+        train(run, sample_every=step)
+    assert run.load_state()["step"] == min(step + 1, 30)
+    assert run.model_file.exists() == (step == 30)
+
+
+def test_a_report_that_cannot_be_written_ends_it_with_all_saved(tmp_path):
+    run = new_run(tmp_path / "run")
+
+    def report(progress):
+        if progress.event == "epoch":
+            raise MlcliError("report.html: cannot be written")
+
+    with pytest.raises(MlcliError, match="report.html: cannot be written. All is saved after step 6; "):
+        fit(LinearFit(), plan(), run, Processes(CPU), report=report)
+    train(run)
+    assert len([line for line in lines(run) if "slope" in line]) == 6
+
+
+@pytest.mark.parametrize("free", [0, 40, 200])
+def test_a_full_disk_keeps_the_last_state_and_no_half_lines(tmp_path, free):
+    whole = new_run(tmp_path / "whole")
+    train(whole, save_every=0)
+    run, stack = new_run(tmp_path / "run"), ExitStack()
+
+    def fill():
+        stack.enter_context(full_disk(run.metrics_file.stat().st_size + free))
+
+    with stack, pytest.raises(MlcliError, match="cannot be written: File too large"):
+        train(run, at(8, fill), save_every=0)
+    assert run.load_state()["step"] == 7 and run.metrics_file.read_text().endswith("}\n")
+    train(run, save_every=0)
+    assert lines(run) == lines(whole) and run.model_file.read_bytes() == whole.model_file.read_bytes()
 
 
 def test_figures_are_measured_when_the_plan_says(tmp_path):
