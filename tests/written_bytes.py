@@ -5,11 +5,11 @@ import zlib
 
 import numpy as np
 
-SAMPLES = {0: 1, 2: 3, 4: 2}  # of a pixel, by the colour type of PNG
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type of PNG
 
 
 def png(depth: int, colour: int, rows: np.ndarray, *chunks: tuple[bytes, bytes], size=None) -> bytes:
-    """A PNG. colour: 0 gray, 2 RGB, 4 gray and alpha. rows: bytes as they stand in each line.
+    """A PNG. colour: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA. rows: bytes as they stand in each line.
 
     size: (width, height) that it says it has, in place of that of its rows.
     """
@@ -17,7 +17,11 @@ def png(depth: int, colour: int, rows: np.ndarray, *chunks: tuple[bytes, bytes],
     width, height = size or (lines.shape[1] * 8 // (depth * SAMPLES[colour]), len(lines))
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b"")]
+    return png_chunks((b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b""))
+
+
+def png_chunks(*parts: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks, each (kind, body)."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
     )

@@ -3,13 +3,14 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
 from mlcli.engine import images
+from mlcli.engine.supervision import Job, Workers, budget
 from mlcli.errors import ImageError
 
 T = TypeVar("T")
@@ -27,12 +28,14 @@ def decode(
 
     transform runs in the worker, and may make whatever is wanted of the tensor. workers: default one for each
     processor; 0 decodes in the calling thread. window: at most so many pictures are in flight (default 4 for each
-    worker), however slow the consumer, so memory does not grow with the number of paths. Threads serve, since Pillow's
-    decoders release the GIL.
-    Any exception but an ImageError ends the iteration and propagates.
+    worker), however slow the consumer, so memory does not grow with the number of paths, and all of them together keep
+    to the memory budget of `supervision`, but for the one that is waited for. Threads serve, since Pillow's decoders
+    release the GIL. A file whose decoder exceeds the time limit gives an ImageError.
+    Raises Interrupted where a signal came and a decoder is stuck. Any exception but an ImageError ends the iteration
+    and propagates.
     """
 
-    def job(path: str | Path) -> T | ImageError:
+    def work(path: str | Path) -> T | ImageError:
         try:
             image = read(path)
             return image if transform is None else transform(image)
@@ -42,23 +45,34 @@ def decode(
     if workers is None:
         workers = available_processors()
     if workers <= 0:
-        yield from ((index, job(path)) for index, path in enumerate(paths))
+        yield from ((index, work(path)) for index, path in enumerate(paths))
         return
 
     window = max(window or 4 * workers, 1)
-    pending: deque[tuple[int, Future]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pending: deque[tuple[int, Job]] = deque()
+    pool = Workers(workers)
+
+    def take() -> tuple[int, T | ImageError]:
+        index, job = pending.popleft()
+        try:
+            return index, job.outcome()
+        except ImageError as error:  # the time limit
+            pool.add()
+            return index, error
+        finally:
+            job.let_go()
+
     try:
         for index, path in enumerate(paths):
-            pending.append((index, pool.submit(job, path)))
+            pending.append((index, pool.submit(Job(partial(work, path), path, budget))))
             if len(pending) >= window:
-                first, future = pending.popleft()
-                yield first, future.result()
+                yield take()
         while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
+            yield take()
     finally:  # also when the consumer stops early: drop what has not begun, and wait for nothing
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.close()
+        for _, job in pending:
+            job.let_go()
 
 
 def map_pictures(

@@ -1,27 +1,17 @@
 """Picture files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
 
-import ctypes
 import io
-import logging
 import math
-import os
-import stat
-import struct
-import threading
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from mlcli.engine import files, srgb
+from mlcli.engine import decoder, files, srgb, supervision
 from mlcli.errors import ImageError, MlcliError, UsageError
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
@@ -32,158 +22,53 @@ EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .pfm .tga "
     ".ico .jp2 .j2k .jpx .j2c .jpf .avif .qoi .pcx .sgi .ras .psd .dds .xbm .xpm".split()
 )
-# Pillow hands these to another program, or can read the header alone.
-NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
-
 SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side, at most
 
 WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-
-ORIENTATION = 274  # tag of EXIF
-_pillow_lock = threading.Lock()
 
 
 # ---------------------------------------------------------------------------------------------- reading
 
 
 def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Decode the first frame of a picture file to (3, H, W) in sRGB.
+    """Decode the first frame of an image file to (3, H, W) in sRGB.
 
-    uint8 where the source has at most 8 bits a channel, float32 in [0, 1] where it has more: gray of 16 or 32
-    bits or floating point. (Of 16-bit colour Pillow gives the upper 8 bits: uint8.) EXIF orientation is
+    uint8 where the source has at most 8 bits a channel, float32 in [0, 1] where it has more: gray of 16 bits, and
+    whatever has 32 bits or floating point. (Of 16-bit color the upper 8 bits: uint8.) EXIF orientation is
     applied, transparency laid over white, CMYK, palettes, YCbCr and Lab converted, an embedded ICC profile
     converted to sRGB unless it is sRGB or broken. Gray is repeated over the three channels.
 
     16-bit gray is divided by 65535 (12-bit by 4095). 32-bit integers and floats carry no scale of their own,
-    so `srgb.unit_scale` chooses one.
+    so `srgb.unit_scale` chooses one. `reading.using` says what else is allowed.
 
-    Raises ImageError, naming the file, for everything that is no whole picture of at most `max_pixels`.
+    Raises ImageError, naming the file, for everything that is no whole image of at most `max_pixels`, and for a
+    decoder that exceeds the time limit; Interrupted as `supervision.watched` does.
     """
-    return _decoded(path, max_pixels, lambda picture: _upright(picture, srgb.from_pillow(picture)))
+
+    def pixels() -> Tensor:
+        with decoder.opened(path, max_pixels) as (picture, orientation):
+            values = picture if isinstance(picture, Tensor) else srgb.from_pillow(picture, path)
+            return decoder.upright(values, orientation)
+
+    return supervision.watched(pixels, path)
 
 
 def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The class numbers (1, H, W) uint8 that a map holds: indices of a palette, or levels of 8-bit or 1-bit gray.
 
-    Raises ImageError as `read` does, and for pictures of other kinds.
+    Raises what `read` raises, and ImageError for images of other kinds.
     """
 
-    def numbers(picture: Image.Image) -> Tensor:
-        if picture.mode not in ("P", "L", "1"):
-            raise ImageError(
-                f"{path}: a picture of mode {picture.mode}, not a map of classes; these have a palette or 8-bit gray"
-            )
-        return _upright(picture, torch.from_numpy(np.array(picture).astype(np.uint8))[None])
-
-    return _decoded(path, max_pixels, numbers)
-
-
-def _decoded(path: str | Path, max_pixels: int, pixels: Callable[[Image.Image], Tensor]) -> Tensor:
-    """What `pixels` makes of the first frame of a file. Raises ImageError for all that is no whole picture."""
-    _prepare_pillow(max_pixels)
-    try:
-        with _open(path) as stream, Image.open(stream) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
+    def numbers() -> Tensor:
+        with decoder.opened(path, max_pixels) as (picture, orientation):
+            mode = "F" if isinstance(picture, Tensor) else picture.mode
+            if mode not in ("P", "L", "1"):
                 raise ImageError(
-                    f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; "
-                    "make the picture smaller"
+                    f"{path}: a picture of mode {mode}, not a map of classes; these have a palette or 8-bit gray"
                 )
-            if picture.format in NOT_PIXELS:
-                raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
-            if picture.format == "JPEG2000" and not _ends_whole(stream):
-                raise ImageError(f"{path}: cut off; replace the file")
-            picture.load()
-            return pixels(picture)
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture that Pillow can read, or cut off; replace the file") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
-    except MemoryError:
-        raise ImageError(f"{path}: does not fit into memory; make the picture smaller") from None
-    except Exception as error:  # decoders of broken files raise whatever they stumble over
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"{path}: broken or cut off ({reason}); replace the file") from error
+            return decoder.upright(torch.from_numpy(np.array(picture).astype(np.uint8))[None], orientation)
 
-
-def _open(path: str | Path) -> BinaryIO:
-    """Open a regular file or a pipe for reading, or say in an ImageError why not."""
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise ImageError(f"{path}: a folder, not a picture")
-        if stat.S_ISREG(mode) and os.stat(path).st_size == 0:
-            raise ImageError(f"{path}: empty file (0 bytes); replace it")
-        if stat.S_ISFIFO(mode):  # a shell's <(command); decoders need to seek
-            return io.BytesIO(Path(path).read_bytes())
-        if not stat.S_ISREG(mode):
-            raise ImageError(f"{path}: a device or socket, not a picture")
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; check the name") from None
-    except PermissionError:
-        raise ImageError(f"{path}: may not be read; change its permissions") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
-        raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _ends_whole(stream: BinaryIO) -> bool:
-    """Whether a JPEG 2000 file goes on to its end. Its decoder does not ask, and blurs what is missing."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    if stream.read(2) != b"\xff\x4f":  # no bare codestream, but a chain of boxes, each led by its length
-        at = 0
-        while at + 8 <= size:
-            stream.seek(at)
-            length = struct.unpack(">I", stream.read(4))[0]
-            if length == 1:  # too long for 32 bits
-                stream.seek(at + 8)
-                length = int.from_bytes(stream.read(8))
-            if length < 8:  # 0: the codestream, up to the end of the file
-                break
-            at += length
-        else:
-            return at <= size
-    stream.seek(max(0, size - 16))
-    return b"\xff\xd9" in stream.read()  # the mark of the codestream's end
-
-
-def _prepare_pillow(max_pixels: int) -> None:
-    """Pillow's global settings: no warnings, and our limit on pixels instead of its own."""
-    _load_plugins()
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and limit < max_pixels:  # Pillow raises above twice its limit
-        with _pillow_lock:
-            # Only ever raised, so threads with different limits cannot disturb each other. It stays on as
-            # the guard for pictures inside pictures (icons), whose size the outer header does not tell.
-            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
-
-
-@cache
-def _load_plugins() -> None:
-    with _pillow_lock:
-        Image.init()  # Image.open would load its plugins by and by, and two threads in there miss some
-    # Warnings about odd metadata are no use to the user: what matters is an ImageError. catch_warnings
-    # is not thread-safe, hence a filter; and unhandled log records would land on stderr.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    # libtiff writes to stderr by itself, and Pillow offers no way to tell it not to.
-    with suppress(AttributeError, OSError):  # where Pillow is built otherwise, messages are all that happens
-        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
-
-
-def _upright(picture: Image.Image, pixels: Tensor) -> Tensor:
-    """Apply the EXIF orientation of `picture` to `pixels` (3, H, W)."""
-    try:
-        orientation = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # broken metadata spoils no pixel
-        return pixels
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 2)
-    flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)
-    return (pixels.flip(flips) if flips else pixels).contiguous()
+    return supervision.watched(numbers, path)
 
 
 # ----------------------------------------------------------------------------------------------- tensors

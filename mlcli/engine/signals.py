@@ -36,6 +36,14 @@ def stop_listening() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+_noting: list[list[int]] = []  # what each `noted` that is in force has caught, the outermost first
+
+
+def pending() -> int | None:
+    """The number of a signal that `noted` has caught and nobody has acted on yet, or None."""
+    return next((caught[0] for caught in _noting if caught), None)
+
+
 @contextmanager
 def noted() -> Iterator[list[int]]:
     """Collects the signals; a second SIGINT breaks off at once. Only the main thread may listen."""
@@ -50,9 +58,11 @@ def noted() -> Iterator[list[int]]:
         caught.append(number)
 
     before = {number: signal.signal(number, note) for number in _heeded()}
+    _noting.append(caught)
     try:
         yield caught
     finally:
+        _noting.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -7,22 +7,49 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
+from mlcli.engine import reading
+
 TINY = float(np.finfo(np.float32).tiny)  # a range that is not divided by
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
+BAND_PIXELS = 4_000_000  # that are converted at a time, so that a large image is in memory twice and no more
+DEPTHS = (8, 10, 12, 14)  # bits of sensors, whose numbers are stored in 16
 
 
-def from_pillow(picture: Image.Image) -> Tensor:
+def from_pillow(picture: Image.Image, name: object = "") -> Tensor:
     """The pixels of a Pillow image of any mode as `images.read` gives them, EXIF orientation left alone.
 
+    name: of its file, for `reading`.
     Raises ValueError for floats that are not finite, and what Pillow raises for a broken picture.
     """
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return _deep_gray(picture)
-    picture = _over_white(_to_srgb(picture))
-    pixels = torch.from_numpy(np.array(picture))
-    if pixels.ndim == 2:
-        return pixels.expand(3, -1, -1).contiguous()
-    return pixels.permute(2, 0, 1).contiguous()
+        return _deep_gray(picture, name)
+    width, height = picture.size
+    pixels = torch.empty((3, height, width), dtype=torch.uint8)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = picture
+        if rows < height:
+            band = picture.crop((0, top, width, min(top + rows, height)))
+            band.format = picture.format
+        values = torch.from_numpy(np.array(_over_white(_to_srgb(band))))
+        pixels[:, top : top + rows] = values if values.ndim == 2 else values.permute(2, 0, 1)
+    return pixels
+
+
+def stretched(values: np.ndarray, name: object) -> np.ndarray:
+    """Numbers of 16 bits brought to their full range where they are of a sensor of fewer bits, if `reading` says so.
+
+    If not, the name of their file is noted there. The bits are the fewest of DEPTHS that hold all the numbers.
+    """
+    most = int(values.max()) if values.size else 0
+    bits = next((bits for bits in DEPTHS if most < 1 << bits), 16)
+    if bits == 16 or most == 0:
+        return values
+    if not reading.current().stretch:
+        reading.current().dark.append(str(name))
+        return values
+    full = (1 << bits) - 1
+    return ((values.astype(np.uint32) * 65535 + full // 2) // full).astype(np.uint16)
 
 
 def unit_scale(values: np.ndarray) -> np.ndarray:
@@ -46,12 +73,16 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
     return ((values / 2 - low / 2) / max(high / 2 - low / 2, TINY)).astype(np.float32)
 
 
-def _deep_gray(picture: Image.Image) -> Tensor:
+def _deep_gray(picture: Image.Image, name: object) -> Tensor:
     """Gray with more than 8 bits to float32 (3, H, W) in [0, 1]."""
     values = np.asarray(picture)
     tags = getattr(picture, "tag_v2", {})
     if picture.mode.startswith("I;16"):
         bits = tags.get(TIFF_BITS, (16,))[0]
+        if bits == 16:
+            given, values = values, stretched(values, name)
+            if values is not given:
+                picture = Image.fromarray(values)
         unit = np.minimum(values.astype(np.float32) / np.float32(2**bits - 1), 1)
         if profile := _foreign_profile(picture):
             # Colour management gives 8 bits, which is less than a curve of tones that is wrong costs.

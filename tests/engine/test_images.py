@@ -16,7 +16,7 @@ from mlcli.errors import ImageError, MlcliError, UsageError
 from tests import odd_images
 
 # `read` installs a filter for Pillow's warnings, which pytest replaces; test_nothing_reaches_stderr has it.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 
 
 @pytest.fixture(scope="module")

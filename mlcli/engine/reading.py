@@ -1,0 +1,42 @@
+"""How images are to be read: what the user allowed, and where the decoder tells what it met.
+
+It is the setting of a whole command rather than of one call, and reaches the decoder through a context variable, which
+the decoding threads inherit (`supervision.Job`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Reading:
+    """accept_truncated: take what decodes of a file that is cut off.
+
+    stretch: bring images of 16 bits that use 8, 10, 12 or 14 of them alone to the full range.
+    truncated, dark: the files that were cut off and taken, and those that would gain from `stretch`, as they come.
+    """
+
+    accept_truncated: bool = False
+    stretch: bool = False
+    truncated: list[str] = field(default_factory=list)
+    dark: list[str] = field(default_factory=list)
+
+
+_current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039  the lists of the default are never read
+
+
+def current() -> Reading:
+    """What holds in this thread."""
+    return _current.get()
+
+
+@contextmanager
+def using(reading: Reading) -> Iterator[Reading]:
+    """Read by these within the block."""
+    before = _current.set(reading)
+    try:
+        yield reading
+    finally:
+        _current.reset(before)
