@@ -1,10 +1,16 @@
 """The options that commands share, each declared once."""
 
+import functools
+import inspect
+import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mlcli.commands._report import say
 
 
 class Format(StrEnum):
@@ -61,3 +67,47 @@ SaveEvery = Annotated[float, typer.Option("--save-every", min=0, help="Seconds b
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]
+AcceptTruncated = Annotated[
+    bool, typer.Option("--accept-truncated", help="Take what can be decoded of image files that are cut off.")
+]
+Stretch = Annotated[
+    bool,
+    typer.Option("--stretch", help="Scale 16-bit images that use 8, 10, 12 or 14 bits alone to the full range."),
+]
+
+
+def reads_images(run: Callable) -> Callable:
+    """A command with the options of how images are read, which hold while it runs; what was met is said at its end."""
+
+    @functools.wraps(run)
+    def wrapper(*args, accept_truncated: bool = False, stretch: bool = False, **kwargs):
+        from mlcli.engine import reading
+
+        with reading.using(reading.Reading(accept_truncated, stretch)) as met:
+            try:
+                return run(*args, **kwargs)
+            finally:
+                tell(met.truncated, met.dark, quiet=kwargs.get("quiet", False))
+
+    signature = inspect.signature(run)
+    more = {"accept_truncated": AcceptTruncated, "stretch": Stretch}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in more.items()]
+    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added]
+    )
+    wrapper.__annotations__ = {**run.__annotations__, **more}
+    return wrapper
+
+
+def tell(truncated: list[str], dark: list[str], *, quiet: bool) -> None:
+    """Say which images were cut off and taken all the same, and which are near black for want of --stretch."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes, one speaks
+        return
+    for names, what in (
+        (truncated, "cut off, and what could be decoded was taken (--accept-truncated)"),
+        (dark, "of 16 bits and near black, using a quarter of the range at most; --stretch scales such images to all"),
+    ):
+        files = list(dict.fromkeys(names))  # which are read several times, as in training
+        if files:
+            say(f"{len(files)} image{'s' if len(files) > 1 else ''} (first: {files[0]}) {what}", quiet)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mlcli.commands._report import out
+from mlcli.engine import reading
 from mlcli.engine.descriptors import descriptor_behind
 from mlcli.engine.files import check_writable, write_json, write_text
 from mlcli.engine.runs import versions
@@ -67,7 +68,8 @@ def refuse_others(begun: Path, options: dict) -> None:
         then = json.loads(begun.read_text("utf-8"))["options"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{begun}: cannot be read; --overwrite makes all anew") from None
-    for name, value in options.items():
+    now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
+    for name, value in now.items():
         if then.get(name) != value:
             raise UsageError(
                 f"{begun.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
@@ -84,7 +86,7 @@ def record(command: str, options: dict, model=None, **more) -> dict:
     """What reproduces a result, and `more` that is to be said of it."""
     return {
         "command": command,
-        "options": options,
+        "options": {**options, **reading.current().settings()},
         **({} if model is None else {"model_hash": model.hash}),
         "versions": versions(),
         **more,

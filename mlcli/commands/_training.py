@@ -12,7 +12,7 @@ import typer
 
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
-from mlcli.engine import report, training
+from mlcli.engine import reading, report, training
 from mlcli.engine.files import write_json
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
@@ -65,6 +65,7 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
                 "out to resume, or begin another run"
             )
         options[key] = value
+    reading.settle(accept_truncated=bool(options.get("accept_truncated")), stretch=bool(options.get("stretch")))
     return run, options
 
 

@@ -20,6 +20,7 @@ Judge = StrEnum("Judge", {"features": "features", "logits": "logits"})
 METHOD_HELP = "; ".join(f"{name}: {entry.words}" for name, entry in METHODS.items()) + "."
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(help="Labelled: class folders, or images/ and masks/.", show_default=False)],

@@ -40,6 +40,7 @@ def defaults(name: str) -> str:
     return values[0] if len(values) == 1 else f"by mode: {', '.join(str(getattr(r, name)) for r in ANALOGIES.values())}"
 
 
+@option.reads_images
 def run(
     pictures: Annotated[
         list[Path],

@@ -17,6 +17,7 @@ RISING = 3  # patches of each group in a spectrum
 AT_ONCE = 64  # pictures in the pass over --images
 
 
+@option.reads_images
 def run(
     output: option.Folder,
     layer: option.Layer = "conv4",

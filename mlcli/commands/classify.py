@@ -13,6 +13,7 @@ from mlcli.engine.files import json_text
 FEW = 20  # classes, up to which they are named below the answers, and their confusions are a table
 
 
+@option.reads_images
 def run(
     images: option.Images,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many classes to name.")] = 5,

@@ -16,6 +16,7 @@ DEFAULT = Recipe()
 CHOICE = shared.choices(DEFAULT)
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     folder_a: Annotated[Path, typer.Argument(help="A folder of pictures of one kind.", show_default=False)],

@@ -29,6 +29,7 @@ class Padding(StrEnum):
     circular = "circular"
 
 
+@option.reads_images
 def run(
     images: option.Images,
     output: option.Folder,

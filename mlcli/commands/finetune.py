@@ -26,6 +26,7 @@ DEFAULT = recipes.Finetune()
 SHOWN, SIDE = 60, 96  # pictures of a contact sheet, and pixels a side
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     data: learning.Data,

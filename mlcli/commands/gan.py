@@ -19,6 +19,7 @@ DEFAULT = Recipe()
 DEFAULT_LOSS, DEFAULT_SCHEDULE = adversarial.Loss(DEFAULT.loss), adversarial.Schedule(DEFAULT.schedule)
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     images: option.Images,

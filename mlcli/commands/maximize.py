@@ -33,6 +33,7 @@ def _help(text: str, field: str) -> str:
     return f"{text}; default {own}{of_fine}{of_small}{of_dream}."
 
 
+@option.reads_images
 def run(
     output: option.Picture,
     objective: Annotated[

@@ -21,6 +21,7 @@ class Metric(StrEnum):
     euclidean = "euclidean"
 
 
+@option.reads_images
 def run(
     queries: Annotated[
         list[str],

@@ -17,6 +17,7 @@ KEPT = (".png", ".tif", ".tiff")  # formats without loss; a result of any other 
 RECORD = "pairs.json"
 
 
+@option.reads_images
 def run(
     photos: option.Images,
     make: Annotated[Make, typer.Option("--make", help="What to make of the pictures.")],

@@ -14,6 +14,7 @@ PAGE_PIXELS = 16_000_000  # and fewer where their tiles are larger
 WIDEST = 50_000  # pixels of the tiles of a row; JPEG ends at 65,535
 
 
+@option.reads_images
 def run(
     images: option.Images,
     output: option.Folder,

@@ -22,6 +22,7 @@ class Direction(StrEnum):
     BtoA = "BtoA"
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     data: Annotated[

@@ -30,6 +30,7 @@ class Task(StrEnum):
 DEFAULT_TASK = Task(DEFAULT.task)
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     images: option.Images,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mlcli.engine.models import Model
 
 
+@option.reads_images
 def run(
     trained: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run of adapt --task segment, or of its source.", show_default=False)

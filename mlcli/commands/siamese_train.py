@@ -46,6 +46,7 @@ DEFAULT_LOSS = Loss(DEFAULT.loss)
 OF_LOSSES = {"margin": (Loss.softmax, Loss.triplet, Loss.contrastive), "softmax_scale": (Loss.softmax,)}
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     data: Annotated[

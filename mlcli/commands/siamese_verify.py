@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NOBODY = "nobody"
 
 
+@option.reads_images
 def run(
     network: Annotated[Path, typer.Argument(metavar="RUN", help="A run of siamese-train.", show_default=False)],
     images: Annotated[

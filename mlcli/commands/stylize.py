@@ -29,6 +29,7 @@ class StyleLoss(StrEnum):
     gaussian = "gaussian"
 
 
+@option.reads_images
 def run(
     content: Annotated[
         list[str],

@@ -28,6 +28,7 @@ class Optimizer(StrEnum):
 DEFAULT_SCHEDULE = Schedule(DEFAULT.schedule)
 
 
+@option.reads_images
 def run(
     context: typer.Context,
     data: learning.Data,

@@ -9,6 +9,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._report import say
 
 
+@option.reads_images
 def run(
     trained: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run of pix2pix, cyclegan, adapt.", show_default=False)

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlcli.engine import reading
 from mlcli.engine.files import atomic_write, check_writable
 from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
@@ -212,6 +213,7 @@ def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict:
         "preprocessing": asdict(model.preprocessing),
         "layer": layer.address,
         "precision": runtime.precision,
+        **reading.current().settings(),
     }
 
 

@@ -7,7 +7,7 @@ the decoding threads inherit (`supervision.Job`).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Reading:
     stretch: bool = False
     truncated: list[str] = field(default_factory=list)
     dark: list[str] = field(default_factory=list)
+
+    def settings(self) -> dict[str, bool]:
+        """Those that are on, by name: what results depend on besides the files."""
+        return {name: True for name in ("accept_truncated", "stretch") if getattr(self, name)}
 
 
 _current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039  the lists of the default are never read
@@ -40,3 +44,8 @@ def using(reading: Reading) -> Iterator[Reading]:
         yield reading
     finally:
         _current.reset(before)
+
+
+def settle(*, accept_truncated: bool, stretch: bool) -> None:
+    """Let these hold for the rest of a `using` block, as where a run that goes on has its own."""
+    _current.set(replace(_current.get(), accept_truncated=accept_truncated, stretch=stretch))
