@@ -14,7 +14,7 @@ from mlcli.errors import MlcliError
 
 NOISE, TRANSFORM = 1, 2  # purposes of random numbers
 SPREAD = 0.01  # standard deviation of the noise that pictures start from
-SHARED = 1 / 8  # cycles a pixel below which frames that are to be aligned have a spectrum in common
+SHARED = 4  # cycles from side to side up to which frames that are to be aligned have a spectrum in common
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class Fourier:
 
     The spectrum, (N, C, H, W // 2 + 1, 2), is the unknown; scaled so, all frequencies of a photograph have about the
     same energy, and a step changes large shapes as readily as fine ones. exponent: s is of this power, its mean square
-    that of the first; above 1 a step changes large shapes more. highest: cycles a pixel above which there is nothing.
+    that of the first; above 1 a step changes large shapes more. highest: cycles along the longest side above which there
+    is nothing.
     """
 
     def __init__(self, spectrum: Tensor, size: Sequence[int], exponent: float = 1.0, highest: float = math.inf):
@@ -127,7 +128,7 @@ class Fourier:
         inverse = 1 / f.clamp_min(1 / max(height, width))
         power = inverse**exponent
         power = power * (inverse.square().mean() / power.square().mean()).sqrt()
-        self.scale = torch.where(f <= highest, power, 0.0)[..., None] / 4
+        self.scale = torch.where(f * max(height, width) <= highest, power, 0.0)[..., None] / 4
         self.unknown = spectrum.clone().requires_grad_()
 
     @classmethod
