@@ -117,8 +117,8 @@ class Fourier:
 
     The spectrum, (N, C, H, W // 2 + 1, 2), is the unknown; scaled so, all frequencies of a photograph have about the
     same energy, and a step changes large shapes as readily as fine ones. exponent: s is of this power, its mean square
-    that of the first; above 1 a step changes large shapes more. highest: cycles along the longest side above which there
-    is nothing.
+    that of the first; above 1 a step changes large shapes more. highest: nothing is above so many cycles along the
+    longest side.
     """
 
     def __init__(self, spectrum: Tensor, size: Sequence[int], exponent: float = 1.0, highest: float = math.inf):
