@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from mlcli.engine import reading, srgb, supervision, tiff
+from mlcli.engine import formats, reading, srgb, supervision, tally, tiff
 from mlcli.errors import ImageError
 
 # Pillow hands these to another program, or can read the header alone.
@@ -28,6 +28,9 @@ NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
 ALPHA_OFTEN_UNUSED = frozenset({"BMP", "DIB", "TGA", "ICO", "CUR", "DDS"})
 
 ORIENTATION = 274  # tag of EXIF
+SEVERAL = (b"II", b"MM", b"GIF8", b"RIFF", b"\x89PNG")  # how files begin that can hold several images
+SUBFILE, REDUCED = 254, 1 | 4  # tag of TIFF that says what a page is, and its bits for smaller copies and masks
+PAGES = 16  # pages of a TIFF that are looked at, whether one of them is more than a copy
 METADATA_BYTES = 16_000_000  # of one text or profile in a PNG, inflated
 PIPE_BYTES = 1_000_000_000  # of a file that comes through a pipe, and is held in memory
 SCANS = 200  # of a JPEG; encoders make some ten
@@ -69,13 +72,14 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
             picture, orientation = loaded
             try:
                 yield picture, orientation
+                _note_more(stream, path)
             finally:
                 if isinstance(picture, Image.Image):
                     picture.close()
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture that Pillow can read, or cut off; replace the file") from None
+        raise ImageError(f"{path}: {_unidentified(path)}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
     except MemoryError:
@@ -323,6 +327,40 @@ def _open(path: str | Path) -> BinaryIO:
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _unidentified(path: str | Path) -> str:
+    """What to say of a file that Pillow does not know: which format it is, where that is known, and what reads it."""
+    kind = None
+    if os.path.isfile(path):  # a pipe is spent
+        with suppress(OSError):
+            kind = formats.sniff(path)
+    if kind is None:  # by its ending, of formats that have no mark
+        kind = formats.format_of_ending(os.path.basename(path))
+    if kind and kind.remedy:
+        return f"an image in the format {kind.name}, which cannot be read here; {kind.remedy}"
+    return "not a picture that Pillow can read, or cut off; replace the file"
+
+
+def _note_more(stream: BinaryIO, path: str | Path) -> None:
+    """Tell the tally where a file, whose first image is read, has more: frames, or pages of a TIFF."""
+    stream.seek(0)
+    head = stream.read(12)
+    if not head.startswith(SEVERAL) and head[4:8] != b"ftyp":
+        return
+    with suppress(Exception):  # what follows the first image may be broken, and that is whole
+        stream.seek(0)
+        with Image.open(stream) as picture:
+            if not getattr(picture, "is_animated", False):
+                return
+            if picture.format != "TIFF":
+                tally.current().note(path, "of several frames, of which the first is read")
+                return
+            for page in range(1, PAGES + 1):
+                picture.seek(page)
+                if not int(picture.tag_v2.get(SUBFILE, 0)) & REDUCED:  # type: ignore[attr-defined]
+                    tally.current().note(path, "of several pages, of which the first is read")
+                    return
+
+
 def _ends_whole(stream: BinaryIO) -> bool:
     """Whether a JPEG 2000 file goes on to its end. Its decoder does not ask, and blurs what is missing."""
     size = stream.seek(0, os.SEEK_END)
@@ -359,6 +397,10 @@ def _prepare_pillow(max_pixels: int) -> None:
 def _load_plugins() -> None:
     with _pillow_lock:
         Image.init()  # Image.open would load its plugins by and by, and two threads in there miss some
+        with suppress(ImportError):  # of the extra `heif`; images are decoded in threads of our own
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     PngImagePlugin.MAX_TEXT_CHUNK = METADATA_BYTES  # profiles of printers have some megabytes
     # Warnings about odd metadata are no use to the user: what matters is an ImageError. catch_warnings
     # is not thread-safe, hence a filter; and unhandled log records would land on stderr.

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from mlcli.engine import images
+from mlcli.engine import images, tally
 from mlcli.engine.supervision import Job, Workers, budget
 from mlcli.errors import ImageError
 
 T = TypeVar("T")
+UNREAD = "image{s} that cannot be read"  # the reason in the tally
 
 
 def decode(
@@ -40,6 +41,7 @@ def decode(
             image = read(path)
             return image if transform is None else transform(image)
         except ImageError as error:
+            _leave_out(path)
             return error
 
     if workers is None:
@@ -58,6 +60,7 @@ def decode(
             return index, job.outcome()
         except ImageError as error:  # the time limit
             pool.add()
+            _leave_out(job.name)
             return index, error
         finally:
             job.let_go()
@@ -73,6 +76,13 @@ def decode(
         pool.close()
         for _, job in pending:
             job.let_go()
+
+
+def _leave_out(item: object) -> None:
+    """Count what was given to `decode`, a path or several of them, as not read."""
+    for path in item if isinstance(item, tuple) else (item,):
+        if isinstance(path, (str, os.PathLike)):
+            tally.current().leave_out(path, UNREAD)
 
 
 def map_pictures(

@@ -3,9 +3,9 @@
 import difflib
 import hashlib
 import os
+import stat
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,26 +14,30 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from mlcli.engine import images
+from mlcli.engine import lists, tally
 from mlcli.engine.class_names import ClassNames, normalized
+from mlcli.engine.walking import SYSTEM_FOLDERS, Walker, is_own_stream, special_kind
 from mlcli.errors import DataError, ImageError, MlcliError, UsageError
 
 
 @dataclass
 class Found:
-    """What `find_images` met: the pictures in order, and the folders that could not be listed."""
+    """What `find_images` met: the images in order, and what is wrong with the rest.
+
+    problems: folders that could not be listed, special files, formats that cannot be read.
+    """
 
     paths: list[Path] = field(default_factory=list)
     problems: list[ImageError] = field(default_factory=list)
 
 
 def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Found:
-    """The pictures that `inputs` name, in the order given, none twice.
+    """The images that `inputs` name, in the order given, none twice.
 
-    A file is taken whatever its ending, and even if it is not there: `images.read` says so later, by name.
-    A folder is walked recursively, linked folders and link loops included; hidden names (leading dot) are
-    skipped, endings outside `images.EXTENSIONS` too; its pictures are sorted by their path inside it. `-`
-    stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
+    A file is taken whatever its ending, and even if it is not there: `images.read` says so later, by name. Pipes,
+    sockets and devices are not: a reader might wait for them for ever; `/dev/stdin` and a shell's `<(command)` are. A
+    folder is walked recursively, as `walking` says, linked folders and link loops included; its images are sorted by
+    their path inside it. `-` stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
     """
     found = Found()
     for given in inputs:
@@ -41,14 +45,53 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
             # an unset variable of a script, which Path takes for the current folder
             raise UsageError("an empty name among the images; name files or folders, or . for this folder")
         for path in _from_stdin(stdin) if str(given) == "-" else [Path(given)]:
-            if os.path.isdir(path):  # which takes a name that is too long for "no", unlike Path.is_dir
-                found.paths += _walk(path, found.problems)
-            else:
-                found.paths.append(path)
+            _find(path, found)
     first: dict[Path, Path] = {}
     for path in found.paths:
         first.setdefault(path.absolute(), path)
     found.paths = list(first.values())
+    return found
+
+
+def _find(path: Path, found: Found) -> None:
+    """Add what one name stands for."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # not there, or a name that cannot be: the reader says why
+        path, mode = as_on_disk(path), stat.S_IFREG
+        if os.path.isdir(path):
+            mode = stat.S_IFDIR
+    if stat.S_ISDIR(mode):
+        walker = Walker(path)
+        found.paths += walker.images()
+        found.problems += walker.problems
+    elif (kind := special_kind(mode)) and not is_own_stream(path):
+        found.problems.append(ImageError(f"{path}: a {kind}, not an image; left out"))
+        tally.current().leave_out(path, "special file{s}", kind)
+    else:
+        found.paths.append(path)
+
+
+def as_on_disk(path: str | Path) -> Path:
+    """The path of a file that is there under a name that differs in Unicode normalization alone; else the path itself.
+
+    A Mac writes é as two characters, and lists and archives carry that to file systems that tell the two apart.
+    """
+    path = Path(path)
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if os.path.lexists(found / part):
+            found /= part
+            continue
+        try:
+            same = [name for name in os.listdir(found) if normalized(name) == normalized(part)]
+        except (OSError, ValueError):
+            return path
+        if len(same) != 1:
+            return path
+        found /= same[0]
     return found
 
 
@@ -74,62 +117,67 @@ def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
         data = (stdin or sys.stdin.buffer).read()
     except OSError as error:  # open for writing alone, or a terminal that is gone
         raise MlcliError(f"-: standard input cannot be read: {error.strerror or error}") from None
-    names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
-    return [Path(os.fsdecode(name)) for name in names if name]
+    return [Path(name) for name in lists.paths(data)]
 
 
-def _walk(root: Path, problems: list[ImageError]) -> list[Path]:
-    """The pictures below `root`, sorted by their path inside it; what cannot be listed goes to `problems`.
+# What the parts of a divided data set are called
+TRAINING = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "dev", "eval", "test", "testing")
 
-    Each folder is listed once, whatever links lead to it. Links wait until all real folders are done, so a
-    picture keeps the name that it has without them.
+
+class DividedError(DataError):
+    """The root of a data set that is divided into parts was given for one of them.
+
+    training, held_out: the folders of its parts, None where there is none.
     """
-    names: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    real, links = deque([""]), deque()
-    while real or links:
-        inside = real.popleft() if real else links.popleft()
-        try:
-            status = os.stat(root / inside)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(root / inside) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            problems.append(ImageError(f"{root / inside}: cannot be listed: {error.strerror or error}"))
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = os.path.join(inside, entry.name)
-            if _is(entry.is_dir):
-                (links if entry.is_symlink() else real).append(name)
-            elif os.path.splitext(entry.name)[1].lower() in images.EXTENSIONS:
-                # A link that leads nowhere stays in the list, so that it is reported; pipes and such do not.
-                if _is(entry.is_file) or (entry.is_symlink() and not os.path.exists(entry.path)):
-                    names.append(name)
-    return [root / name for name in sorted(names)]
+
+    def __init__(self, root: Path, training: Path | None, held_out: Path | None):
+        self.root, self.training, self.held_out = root, training, held_out
+        parts = [part for part in (training, held_out) if part]
+        names = " and ".join(f"{part.name}/" for part in parts)
+        super().__init__(
+            f"{root}: holds {names}, parts of a divided data set and no classes; name {' or '.join(map(str, parts))}"
+        )
 
 
-def _is(test: Callable[[], bool]) -> bool:
+def refuse_divided(root: Path, names: Sequence[str]) -> None:
+    """Raise DividedError where the folders `names` in `root` are the parts of a data set, rather than its classes.
+
+    They are where there are no others, or where a part for training and another hold folders of the same names.
+    """
+    known = {name.casefold(): name for name in names}
+    training = next((root / known[name] for name in TRAINING if name in known), None)
+    held_out = next((root / known[name] for name in HELD_OUT if name in known), None)
+    others = known.keys() - {*TRAINING, *HELD_OUT}
+    if not others and (len(known) > 1 or any(_folders(root / name) for name in names)):
+        raise DividedError(root, training, held_out)
+    if training and held_out and _folders(training) & _folders(held_out):
+        raise DividedError(root, training, held_out)
+
+
+def _folders(place: Path) -> set[str]:
+    """The names of the folders in a folder that a user has put there; none of one that cannot be listed."""
     try:
-        return test()
-    except OSError:  # a link that points at itself
-        return False
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return set()
+    return {normalized(name) for name in names if name.casefold() not in SYSTEM_FOLDERS}
 
 
 @dataclass(frozen=True)
 class ClassFolder:
     """A labelled data set: a folder with one folder of pictures for each class.
 
-    paths[i] is of class classes[labels[i]].
+    paths[i] is of class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set do
+    not repeat it.
     """
 
     root: Path
     classes: tuple[str, ...]
     paths: list[Path]
     labels: list[int]
+    problems: tuple[MlcliError, ...] = ()
 
     @classmethod
     def open(cls, root: str | Path, classes: Sequence[str] | ClassNames | None = None) -> "ClassFolder":
@@ -137,21 +185,24 @@ class ClassFolder:
 
         With `classes`, those of a trained model, folders are matched to them by label, WordNet id, synonym or number,
         and some may be absent. Names compare after Unicode normalization; folders that stand for one class are one.
-        Raises DataError if there is no such folder, no class in it, a class without pictures, a folder that
-        cannot be listed, or one that is none of `classes` or could be several.
+        Images beside the folders are left out. Raises DataError if there is no such folder, no class in it, a class
+        without images, a folder that cannot be listed, or one that is none of `classes` or could be several; and
+        DividedError if its folders are parts of a data set.
         """
         root = Path(root)
         if not os.path.isdir(root):
             raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
-        try:
-            folders = sorted(e.name for e in os.scandir(root) if not e.name.startswith(".") and _is(e.is_dir))
-        except OSError as error:
-            raise DataError(f"{root}: cannot be listed: {error.strerror or error}") from error
+        walker = Walker(root)
+        top = walker.listing()
+        _require_listed(walker)
+        folders = sorted([*top.folders, *top.links])
+        known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes or ()))
+        if not all(map(known.matches, folders)) or not folders:
+            refuse_divided(root, folders)
         if not folders:
-            raise DataError(f"{root}: no class folders in it; put the pictures of each class into one")
+            raise DataError(f"{root}: no class folders in it; put the images of each class into one")
         if classes is None:
-            classes = list({normalized(name): name for name in reversed(folders)}.values())[::-1]
-        known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes))
+            known = ClassNames(tuple({normalized(name): name for name in reversed(folders)}.values())[::-1])
         found = {name: known.matches(name) for name in folders}
         unknown = [name for name in folders if not found[name]]
         if unknown:
@@ -162,19 +213,19 @@ class ClassFolder:
 
         paths: list[Path] = []
         labels: list[int] = []
-        empty: list[str] = []
-        problems: list[ImageError] = []
+        filled: set[int] = set()
         for name in folders:
-            inside = _walk(root / name, problems)
-            if not inside:
-                empty.append(name)
+            inside = walker.images(name)
             paths += inside
             labels += found[name] * len(inside)
-        if problems:
-            raise DataError(str(problems[0]))
+            filled.update(found[name] if inside else ())
+        _require_listed(walker)
+        empty = [name for name in folders if found[name][0] not in filled]
         if empty:
-            raise DataError(f"{root}: no pictures for {_listed(empty)}; add some or remove the folder")
-        return cls(root, known.labels, paths, labels)
+            why = "".join(f". {problem}" for problem in walker.unread)
+            raise DataError(f"{root}: no images for {_listed(empty)}; add some or remove the folder{why}")
+        problems = [*([beside_folders(root, top.images, "class")] if top.images else []), *walker.problems]
+        return cls(root, known.labels, paths, labels, tuple(problems))
 
     @classmethod
     def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
@@ -209,7 +260,8 @@ class ClassFolder:
     def part(self, indices: Iterable[int]) -> "ClassFolder":
         """The same classes with these of the pictures, in this order."""
         indices = list(indices)
-        return replace(self, paths=[self.paths[i] for i in indices], labels=[self.labels[i] for i in indices])
+        paths, labels = ([column[i] for i in indices] for column in (self.paths, self.labels))
+        return replace(self, paths=paths, labels=labels, problems=())
 
     def without(self, labels: Set[int]) -> "ClassFolder":
         """The data set without these classes, the others numbered anew."""
@@ -222,6 +274,19 @@ class ClassFolder:
     def digest(self) -> str:
         """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
         return digest(self.paths, self.root)
+
+
+def _require_listed(walker: Walker) -> None:
+    if walker.unlisted:
+        raise DataError(str(walker.unlisted[0]))
+
+
+def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
+    """Takes account of images that are left out since they are in no folder of a `what`; what to say of them."""
+    for name in names:
+        tally.current().leave_out(root / name, f"image{{s}} in no {what} folder")
+    count = "1 image" if len(names) == 1 else f"{len(names):,} images"
+    return DataError(f"{root}: {count} in no {what} folder, left out ({_listed(list(names), 2)})")
 
 
 def spread(count: int | None, total: int) -> list[int]:

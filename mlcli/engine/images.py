@@ -11,17 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mlcli.engine import decoder, files, srgb, supervision
+from mlcli.engine import decoder, files, srgb, supervision, tally
 from mlcli.errors import ImageError, MlcliError, UsageError
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
 
-# What a walk through a folder counts as a picture. Pillow opens more (icons of old programs, PDF streams),
-# and `read` takes them when named; these are the endings that a folder of pictures has.
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .pfm .tga "
-    ".ico .jp2 .j2k .jpx .j2c .jpf .avif .qoi .pcx .sgi .ras .psd .dds .xbm .xpm".split()
-)
 SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels a side, at most
 
 WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -50,7 +44,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
             values = picture if isinstance(picture, Tensor) else srgb.from_pillow(picture, path)
             return decoder.upright(values, orientation)
 
-    return supervision.watched(pixels, path)
+    return _counted(supervision.watched(pixels, path), path)
 
 
 def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -68,7 +62,12 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
                 )
             return decoder.upright(torch.from_numpy(np.array(picture).astype(np.uint8))[None], orientation)
 
-    return supervision.watched(numbers, path)
+    return _counted(supervision.watched(numbers, path), path)
+
+
+def _counted(image: Tensor, path: str | Path) -> Tensor:
+    tally.current().add_read(path)
+    return image
 
 
 # ----------------------------------------------------------------------------------------------- tensors

@@ -90,7 +90,10 @@ def test_links_and_loops(tmp_path):
     (top / "dead.png").symlink_to("nowhere.png")
     (top / "dead").symlink_to("nowhere")
     os.mkfifo(top / "pipe.png")
-    assert found(top, root=top) == ["a/1.png", "dead.png", "linked.png", "out/3.png", "z/2.png"]
+    result = find_images([top])
+    names = [str(path.relative_to(top)) for path in result.paths]
+    assert names == ["a/1.png", "dead.png", "linked.png", "out/3.png", "z/2.png"]
+    assert [str(error) for error in result.problems] == [f"{top / 'pipe.png'}: a pipe, not an image; left out"]
 
 
 def test_a_folder_that_cannot_be_listed_is_a_problem_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -145,7 +148,7 @@ def test_class_folder_errors(tmp_path):
         ("none", "no such folder"),
         ("flat/1.png", "a file, not a folder"),
         ("flat", "no class folders"),
-        ("gap", "no pictures for 'b'"),
+        ("gap", "no images for 'b'"),
     ]:
         with pytest.raises(DataError, match=words):
             ClassFolder.open(tmp_path / root)
