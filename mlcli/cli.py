@@ -3,8 +3,9 @@
 import functools
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,8 @@ from typer.core import TyperCommand
 
 import mlcli.commands
 from mlcli.commands import COMMANDS, Command, _streams
-from mlcli.commands._report import complain
-from mlcli.engine import signals
+from mlcli.commands._report import complain, say
+from mlcli.engine import signals, tally
 from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
 
 
@@ -49,7 +50,7 @@ def build(wanted: str | None = None) -> typer.Typer:
     for command in COMMANDS:
         if wanted in (None, command.name):
             module = importlib.import_module(f"mlcli.commands.{command.module}")
-            run, kind = guarded(module.run), getattr(module, "Parser", TyperCommand)
+            run, kind = guarded(module.run, command.name), getattr(module, "Parser", TyperCommand)
         else:
             run, kind = listed, TyperCommand
         app.command(
@@ -79,18 +80,34 @@ def named(arguments: Sequence[str]) -> str | None:
     return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 
-def guarded(run: Callable) -> Callable:
-    """The command with its MlcliErrors printed on stderr and turned into exit statuses."""
+def guarded(run: Callable, name: str = "mlcli") -> Callable:
+    """The command with its MlcliErrors printed on stderr and turned into exit statuses.
+
+    In the end a line on stderr says how many images were read, and what was left out and why.
+    """
 
     @functools.wraps(run)
     def wrapper(*args, **kwargs):
         rank = int(os.environ.get("RANK", "0"))
+        speaks = rank == 0  # of several processes, one
+        counted = tally.begin()
+        for given in tildes(kwargs.values()) if speaks else ():
+            complain(
+                f"{given}: taken for a folder named {given.split('/')[0]} in this one; a shell expands a tilde at the "
+                "beginning of a word alone, as in `-o ~/x`"
+            )
+        failed = True
         try:
-            return run(*args, **kwargs)
+            result = run(*args, **kwargs)
+            failed = False
+            return result
+        except typer.Exit as left:
+            failed = left.exit_code != 0
+            raise
         except MlcliError as error:
             if signals.arrived and not isinstance(error, Interrupted):
                 raise typer.Exit(128 + signals.arrived[0]) from None  # the rest comes of breaking off what ran
-            if rank == 0:  # of several processes, one speaks
+            if speaks:
                 complain(error)
             raise typer.Exit(error.exit_status) from None
         except (MemoryError, RuntimeError) as error:
@@ -106,8 +123,17 @@ def guarded(run: Callable) -> Callable:
                     "same command with --resume goes on"
                 )
             raise typer.Exit(1) from None
+        finally:
+            if speaks and (failed or counted.met_images) and (text := counted.summary()):
+                say(f"{name}: {text}", kwargs.get("quiet", False))
 
     return wrapper
+
+
+def tildes(values: Iterable) -> list[str]:
+    """Those of the values of options and arguments that begin with a tilde, as paths that no shell has expanded do."""
+    texts = [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
+    return [text for text in texts if text == "~" or re.match(r"=?~[\w.-]*/", text)]
 
 
 def wait_briefly() -> None:

@@ -142,10 +142,10 @@ def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None")
     return -(-max(sides) // multiple) * multiple
 
 
-def _paths(root: str, task: str) -> list[Path]:
-    """Every picture of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
+def _paths(root: str, task: str, says: bool = False) -> list[Path]:
+    """Every image of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
     inside = Path(root) / "images"
-    paths, _ = _pictures.named([str(inside if task == "segment" and inside.is_dir() else root)], says=False)
+    paths, _ = _pictures.named([str(inside if task == "segment" and inside.is_dir() else root)], says=says)
     return paths
 
 
@@ -154,8 +154,18 @@ def _classified(root: str, size: int, classes, *, labelled: bool, workers, proce
     from mlcli.engine.domains import Domain
     from mlcli.engine.folders import ClassFolder
 
-    folder = ClassFolder.open(root, classes) if labelled else ClassFolder.of_one(_paths(root, "classify"))
-    pictures = _training.read_pictures(folder, size, 3, workers, processes, quiet)
+    def read(folder: ClassFolder):
+        return _training.read_pictures(folder, size, 3, workers, processes, quiet)
+
+    says, source = processes.main, labelled and classes is None
+    if labelled:
+        folder = _pictures.class_folder(root, classes, says=says, learns=source)
+    else:
+        folder = ClassFolder.of_one(_paths(root, "classify", says))
+    if source:
+        folder, _, pictures = _training.read_training(folder, None, read, processes)
+    else:
+        pictures = read(folder)
     return Domain.classified(root, pictures, labelled=labelled), folder.classes
 
 
@@ -163,7 +173,7 @@ def _segmented(root: str, size: int, classes, *, labelled: bool, workers, proces
     """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
     from mlcli.engine import domains
 
-    paths = _paths(root, "segment")
+    paths = _paths(root, "segment", says=processes.main and not labelled)
     with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
         loading = {"workers": workers, "progress": lambda done, _: bar.to(done)}
         store, problems = (

@@ -3,23 +3,30 @@
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
+from mlcli.commands._pictures import right_command
 from mlcli.commands._report import complain
 
 if TYPE_CHECKING:
     from mlcli.engine.folders import ClassFolder
 
 
-def read_identities(data: str, says: bool = True, seen: Set[bytes] = frozenset()) -> tuple["ClassFolder", set[bytes]]:
+def read_identities(
+    data: str, says: bool = True, seen: Set[bytes] = frozenset(), *, learns: bool = True, val: bool = False
+) -> tuple["ClassFolder", set[bytes]]:
     """(the pictures of a folder by identity, digests of their files).
 
-    What is left out, such as files among `seen`, is said on stderr, by one process of several. Raises DataError where
-    fewer than two identities are left.
+    What is left out, such as files among `seen`, is said on stderr, by one process of several. learns, val: as of
+    `_pictures.class_folder`. Raises DataError where fewer than two identities are left.
     """
     from mlcli.engine.duplicates import without_duplicates
+    from mlcli.engine.folders import DividedError
     from mlcli.engine.identities import open_identities
     from mlcli.errors import DataError
 
-    folder, problems = open_identities(data)
+    try:
+        folder, problems = open_identities(data)
+    except DividedError as error:
+        raise DataError(f"{error}: {right_command(error, learns, val)}") from None
     folder, copies, contents = without_duplicates(folder, seen)
     counts = [folder.labels.count(label) for label in range(len(folder.classes))]
     several = sum(count > 0 for count in counts)

@@ -1,10 +1,18 @@
 """The pictures that a command's arguments name, where what is made of each goes, and reading them one by one."""
 
 import os
+import shlex
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlcli.commands._report import Progress, complain
+
+if TYPE_CHECKING:
+    from mlcli.engine.class_names import ClassNames
+    from mlcli.engine.folders import ClassFolder, DividedError
 
 
 def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]:
@@ -21,6 +29,40 @@ def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]
     if not found.paths:
         raise DataError(f"{' '.join(images)}: no pictures there")
     return found.paths, len(found.problems)
+
+
+def class_folder(
+    root: str | Path,
+    classes: "Sequence[str] | ClassNames | None" = None,
+    *,
+    says: bool = True,
+    learns: bool = True,
+    val: bool = False,
+) -> "ClassFolder":
+    """`ClassFolder.open`, with what is left out said on stderr, by one process of several.
+
+    learns, val: whether the command learns from the folder, and takes a --val to test on, for what to name in place of
+    the root of a divided data set. Raises DataError.
+    """
+    from mlcli.engine.folders import ClassFolder, DividedError
+    from mlcli.errors import DataError
+
+    try:
+        folder = ClassFolder.open(root, classes)
+    except DividedError as error:
+        raise DataError(f"{error}: {right_command(error, learns, val)}") from None
+    for problem in folder.problems if says else ():
+        complain(problem)
+    return folder
+
+
+def right_command(error: "DividedError", learns: bool, val: bool) -> str:
+    """The command line with a part of a divided data set in place of its root, and another for --val."""
+    chosen = (error.training if learns else error.held_out) or error.held_out or error.training
+    words = [str(chosen) if Path(word) == error.root else word for word in sys.argv[1:]]
+    if val and error.training and error.held_out and "--val" not in words:
+        words += ["--val", str(error.held_out)]
+    return shlex.join(["mlcli", *words])
 
 
 def results(
@@ -55,11 +97,16 @@ def results(
 
 
 def modified(path: Path) -> float:
-    """When a file was last changed; a missing one, which is named later, counts as new."""
+    """When a file was last changed; a missing one, which is named later, counts as new.
+
+    One that says to be of the future, as of a camera with a wrong clock, was changed when it came to where it is, or
+    what is made of it would be older at every call.
+    """
     try:
-        return path.stat().st_mtime
+        status = path.stat()
     except OSError:
         return float("inf")
+    return status.st_mtime if status.st_mtime <= time.time() else min(status.st_mtime, status.st_ctime)
 
 
 def height_and_width(text: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import typer
 
+from mlcli.commands._pictures import class_folder
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
 from mlcli.engine import reading, report, training
@@ -125,6 +126,30 @@ def read_pictures(
     return pictures
 
 
+def read_training(
+    training: ClassFolder,
+    validation: ClassFolder | None,
+    read: Callable[[ClassFolder], PictureSet],
+    processes: Processes,
+) -> tuple[ClassFolder, ClassFolder | None, PictureSet]:
+    """(training, validation, the training images): without the classes of which no image can be read, which are named.
+
+    The model would have them, and nothing would have taught it what they are. Raises DataError where fewer than two are
+    left.
+    """
+    pictures = read(training)
+    counts = pictures.labels.bincount(minlength=len(training.classes)).tolist()
+    if absent := {label for label, count in enumerate(counts) if not count}:
+        for label in sorted(absent) if processes.main else ():
+            complain(f"{training.root}: no image of {training.classes[label]!r} can be used; it is left out")
+        good = set(pictures.paths)
+        training = training.part(index for index, path in enumerate(training.paths) if path in good).without(absent)
+        validation = validation and validation.without(absent)
+        training.require_classes(2)
+        pictures = read(training)
+    return training, validation, pictures
+
+
 def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
     """What config.json says of a data set."""
     low, high = (int(v) for v in pictures.batch(torch.arange(min(len(pictures), 256))).aminmax())
@@ -203,14 +228,14 @@ def held_share(val: str) -> float:
 
 
 def with_validation(
-    training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False
+    training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False, says: bool = True
 ) -> tuple[ClassFolder, ClassFolder | None]:
     """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out.
 
-    keep_single: a class of one picture stays with the training set, and is no error.
+    keep_single: a class of one picture stays with the training set, and is no error. says: what is left out is named.
     """
     if val is None:
         return training, None
     if Path(val).is_dir():
-        return training, ClassFolder.open(val, training.classes)
+        return training, class_folder(val, training.classes, says=says, learns=False)
     return training.split(held_share(val), seed, keep_single=keep_single)

@@ -117,14 +117,13 @@ def _footnote(model) -> str:
 
 def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
     """Print how often the model is right; the number of pictures that failed."""
-    from mlcli.engine.folders import ClassFolder
     from mlcli.errors import DataError, ImageError, UsageError
     from mlcli.methods import classification
 
     if len(images) != 1:
         raise UsageError("--evaluate takes one folder, with one folder of pictures for each class")
-    folder = ClassFolder.open(images[0], model.names)
-    failures = 0
+    folder = _pictures.class_folder(images[0], model.names, learns=False)
+    failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
 
     def answers(bar: Progress):
         nonlocal failures

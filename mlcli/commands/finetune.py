@@ -165,21 +165,21 @@ def _read(
     Classes without a readable picture are none. Raises DataError where fewer than two are left.
     """
     from mlcli.commands import _training
+    from mlcli.commands._pictures import class_folder
     from mlcli.engine.duplicates import without_duplicates
-    from mlcli.engine.folders import ClassFolder
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
             complain(problem)
 
-    whole = ClassFolder.open(options["data"])
+    whole = class_folder(options["data"], says=processes.main, val=True)
     whole.require_classes(2)
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
     apart = val is not None and Path(val).is_dir()  # --val is a folder of its own
     if apart:
-        training, validation = whole, ClassFolder.open(val, whole.classes)
+        training, validation = whole, class_folder(val, whole.classes, says=processes.main, learns=False)
         validation, problems, _ = without_duplicates(validation, contents)
         tell(problems)
     else:
@@ -190,16 +190,7 @@ def _read(
         arguments = settings.crop, settings.channels, workers, processes, quiet, settings.prepare
         return _training.read_pictures(folder, *arguments)
 
-    pictures = read(training)
-    counts = pictures.labels.bincount(minlength=len(training.classes)).tolist()
-    absent = {label for label, count in enumerate(counts) if not count}
-    tell([f"{whole.root}: no picture of {training.classes[label]!r} can be used; it is left out" for label in absent])
-    if absent:
-        good = set(pictures.paths)
-        training = training.part(index for index, path in enumerate(training.paths) if path in good).without(absent)
-        validation = validation and validation.without(absent)
-        training.require_classes(2)
-        pictures = read(training)
+    training, validation, pictures = _training.read_training(training, validation, read, processes)
     held_out = read(validation) if validation else None
     counts = pictures.labels.bincount()
     if held_out is not None and not apart:

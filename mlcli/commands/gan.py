@@ -99,9 +99,16 @@ def run(
     processes, runtime, folder, options = _training.begin("gan", context)
 
     training = _data(options["images"], options["conditional"], processes.main)
+
+    def read(folder):
+        return _training.read_pictures(folder, size, 1 if options["gray"] else 3, workers, processes, quiet)
+
     size = options["size"] or models.default_size(models.EMBEDDED, training.paths)
     recipe = _recipe(options)
-    pictures = _training.read_pictures(training, size, 1 if options["gray"] else 3, workers, processes, quiet)
+    if options["conditional"]:
+        training, _, pictures = _training.read_training(training, None, read, processes)
+    else:
+        pictures = read(training)
     data = {"training": _training.summary(training, pictures)}
     features, count = None, min(recipe.compared, len(pictures))
     if count:
@@ -145,7 +152,7 @@ def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
     if conditional:
         if len(images) != 1:
             raise UsageError(f"--conditional: give one folder of class folders, not {len(images)} names")
-        training = ClassFolder.open(images[0])
+        training = _pictures.class_folder(images[0], says=says)
         training.require_classes(2)
         return training
     return ClassFolder.of_one(_pictures.named(images, says=says)[0])

@@ -48,10 +48,10 @@ def run(
 
     from mlcli.commands._pictures import height_and_width, results
     from mlcli.commands._result import record, refuse_existing_folder, refuse_others
-    from mlcli.engine import images, runtime, signals
-    from mlcli.engine.decoding import decode
+    from mlcli.engine import images, runtime, signals, tally
+    from mlcli.engine.decoding import UNREAD, decode
     from mlcli.engine.files import write_json
-    from mlcli.errors import DataError, ImageError, Interrupted, UsageError
+    from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
     from mlcli.methods import inverses
 
     check(make, strength)
@@ -77,20 +77,26 @@ def run(
     if overwrite or not begun.is_file():
         write_json(begun, record("pairs", options))  # older pairs count as unfinished from here on
 
-    def work(files: tuple[Path, Path, Path]) -> None:
+    def work(files: tuple[Path, Path, Path]) -> MlcliError | None:
         photo, a, b = files
-        picture = images.read(photo)
-        x, y = inverses.pair(make.value, picture, strength, window)
-        bits = 16 if picture.is_floating_point() else 8
-        images.write(y, b, bits=bits)
-        images.write(x, a, bits=8 if make.value in inverses.FLAT else bits)
+        try:
+            picture = images.read(photo)
+            x, y = inverses.pair(make.value, picture, strength, window)
+            bits = 16 if picture.is_floating_point() else 8
+            images.write(y, b, bits=bits)
+            images.write(x, a, bits=8 if make.value in inverses.FLAT else bits)
+        except MlcliError as problem:  # of one picture, or of the place for it; the others may be well
+            unread = isinstance(problem, ImageError)
+            tally.current().leave_out(photo, UNREAD if unread else "image{s} whose pair cannot be written")
+            return problem
+        return None
 
     made, failures, done = 0, len(problems), 0
     with signals.noted() as caught, runtime.one_thread(), Progress(len(jobs), f"{output}", quiet=quiet) as bar:
         # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
         finished_jobs = decode(takewhile(lambda _: not caught, jobs), read=work, workers=workers)
         for done, (_, problem) in enumerate(finished_jobs, 1):
-            if isinstance(problem, ImageError):
+            if problem is not None:
                 failures += 1
                 bar.complain(problem)
             else:

@@ -172,7 +172,6 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
     Of equal files one is taken, so that nothing is tested on what it learned from.
     """
     from mlcli.engine.duplicates import content, without_duplicates
-    from mlcli.engine.folders import ClassFolder
     from mlcli.errors import DataError, UsageError
     from mlcli.methods.probe import draw
 
@@ -180,13 +179,15 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
         if options["val"] is not None:
             raise UsageError("--val: tests the probes; name the pictures that they learn from with --probe")
         return {}
-    folder = ClassFolder.open(options["probe"])
+    folder = _pictures.class_folder(options["probe"], says=says)
     folder.require_classes(2)
     folder, problems, _ = without_duplicates(folder)
     learned, tested = draw(folder, options["labels"], TESTED, options["seed"])
     if options["val"] is not None:
         seen = set(filter(None, map(content, learned.paths)))
-        tested, others, _ = without_duplicates(ClassFolder.open(options["val"], folder.classes), seen)
+        tested, others, _ = without_duplicates(
+            _pictures.class_folder(options["val"], folder.classes, says=says, learns=False), seen
+        )
         problems += others
     for problem in problems if says else ():
         complain(problem)

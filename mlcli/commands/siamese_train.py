@@ -269,15 +269,17 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
     """
     from mlcli.commands._identities import read_identities
     from mlcli.commands._training import held_share
+    from mlcli.engine.class_names import normalized
     from mlcli.engine.identities import hold_out
     from mlcli.errors import DataError
 
-    training, contents = read_identities(data, says)
+    training, contents = read_identities(data, says, val=True)
     if not Path(val).is_dir():
         share = held_share(val)
         return (training, None) if in_turn else hold_out(training, share, seed)
-    validation, _ = read_identities(val, says, contents)
-    both = sorted(set(training.classes) & set(validation.classes))
+    validation, _ = read_identities(val, says, contents, learns=False)
+    names = {normalized(name) for name in training.classes}
+    both = [name for name in validation.classes if normalized(name) in names]
     if both and says:
         complain(DataError(f"{val}: {both[0]} is the name of an identity in {data} too; take care that it is another"))
     return training, validation

@@ -1,6 +1,7 @@
 """`mlcli siamese-verify`"""
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,12 +124,13 @@ def _listed(file: Path) -> list[tuple[str, str]]:
 
     They are its columns a and b or, where the first line does not name these, its first two.
     """
+    from mlcli.engine import lists
     from mlcli.errors import DataError, UsageError
 
     try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            lines = enumerate(csv.reader(stream, skipinitialspace=True), 1)
-            rows = [(number, row) for number, row in lines if any(row)]
+        text = lists.decoded(file.read_bytes(), str(file))
+        lines = enumerate(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), 1)
+        rows = [(number, row) for number, row in lines if any(row)]
     except (OSError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a list of pairs ({error})") from None
     columns = 0, 1
@@ -144,9 +146,11 @@ def _listed(file: Path) -> list[tuple[str, str]]:
 
 
 def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:
+    from mlcli.engine.folders import as_on_disk
+
     siamese = reader.siamese
     paths = list(dict.fromkeys(Path(name) for pair in pairs for name in pair))
-    good, bad = reader.points(paths, "pictures")
+    good, bad = reader.points(list(map(as_on_disk, paths)), "pictures")
     number = {path: place for place, path in enumerate(paths)}
     answers = []
     for pair in pairs:
@@ -297,7 +301,7 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     from mlcli.methods.verification import evaluate, one_shot, require_pairs
 
     siamese = reader.siamese
-    folder, _ = read_identities(data)
+    folder, _ = read_identities(data, learns=False)
     good, _ = reader.points(folder.paths, "evaluate")
     identities = torch.tensor([folder.labels[number] for number in good])
     require_pairs(identities, data)

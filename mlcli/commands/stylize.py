@@ -109,7 +109,7 @@ def run(
     than its inputs is left alone. Ctrl-C keeps what there is; the same command with --resume goes on.
     """
     from mlcli.commands import _painting
-    from mlcli.engine import images, models
+    from mlcli.engine import images, models, tally
     from mlcli.engine.files import check_writable
     from mlcli.engine.runtime import Runtime
     from mlcli.engine.weight_files import weights_path
@@ -195,6 +195,7 @@ def run(
             if len(paintings) == 1:
                 raise
             failures += 1
+            tally.current().leave_out(painting.content, "image{s} that could not be painted")
             complain(error if isinstance(error, ImageError) else f"{painting.content}: {error}")
     if failures:
         raise typer.Exit(1)

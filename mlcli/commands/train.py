@@ -79,8 +79,8 @@ def run(
     same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
+    from mlcli.commands._pictures import class_folder
     from mlcli.engine import models
-    from mlcli.engine.folders import ClassFolder
     from mlcli.engine.runtime import seed_everything
     from mlcli.engine.training import Plan
     from mlcli.methods.classification import accuracy
@@ -88,18 +88,22 @@ def run(
 
     processes, runtime, folder, options = _training.begin("train", context)
 
-    training = ClassFolder.open(options["data"])
+    training = class_folder(options["data"], says=processes.main, val=True)
     training.require_classes(2)
-    training, validation = _training.with_validation(training, options["val"], options["seed"])
+    training, validation = _training.with_validation(training, options["val"], options["seed"], says=processes.main)
     size = options["size"] or models.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
+
+    def read(folder):
+        return _training.read_pictures(folder, size, channels, workers, processes, quiet)
+
+    training, validation, pictures = _training.read_training(training, validation, read, processes)
     seed_everything(options["seed"])
     model = models.create(options["model"], training.classes, size, channels)
     runtime = runtime.for_training_of(model.network, options["precision"])
-    pictures = _training.read_pictures(training, size, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, pictures)}
     if validation:
-        validation_pictures = _training.read_pictures(validation, size, channels, workers, processes, quiet)
+        validation_pictures = read(validation)
         data["validation"] = _training.summary(validation, validation_pictures)
     recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm)
     plan = Plan(

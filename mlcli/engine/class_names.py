@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from mlcli.engine import lists
 from mlcli.errors import DataError
 
 WNID = re.compile(r"n\d{8}")
@@ -124,7 +125,8 @@ def read_class_file(file: str | Path) -> list[str]:
     get their number behind them. Raises DataError that names the file.
     """
     try:
-        text = Path(file).read_text("utf-8-sig")
+        text = lists.decoded(Path(file).read_bytes(), str(file))
+        text.encode()  # bytes that are neither UTF-8 nor UTF-16 cannot be
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as a list of classes ({getattr(error, 'strerror', error)})") from None
     try:

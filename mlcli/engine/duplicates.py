@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Set
 from pathlib import Path
 
-from mlcli.engine import images
+from mlcli.engine import images, tally
 from mlcli.engine.folders import ClassFolder
 from mlcli.errors import DataError, ImageError
 
@@ -58,4 +58,6 @@ def without_duplicates(
             problems += [DataError(f"{path}: the same file as {first}; left out") for path in others]
             kept.append(same[0])
             contents.add(digest)
+    for index in set(range(len(folder.paths))) - set(kept):
+        tally.current().leave_out(folder.paths[index], "duplicate{s}")
     return folder.part(sorted(kept)), problems, contents

@@ -141,7 +141,7 @@ class DividedError(DataError):
 
 
 def refuse_divided(root: Path, names: Sequence[str]) -> None:
-    """Raise DividedError where the folders `names` in `root` are the parts of a data set, rather than its classes.
+    """Raise DividedError where the folders `names` in `root` are the parts of a data set, rather than classes in it.
 
     They are where there are no others, or where a part for training and another hold folders of the same names.
     """

@@ -1,8 +1,8 @@
 """Image formats: which can be read, which are only known, and telling them by the ending or the first bytes of a file.
 
-    format_of_ending("IMG_1.HEIC")       the format, without a look at the file
-    is_other("notes.txt")                whether the ending is that of something else than an image
-    sniff(path)                          the format by the first bytes, for files whose ending says nothing
+format_of_ending("IMG_1.HEIC")       the format, without a look at the file
+is_other("notes.txt")                whether the ending is that of something else than an image
+sniff(path)                          the format by the first bytes, for files whose ending says nothing
 """
 
 import mimetypes

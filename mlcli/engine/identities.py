@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 import torch
 from torch import Tensor
 
-from mlcli.engine.folders import ClassFolder, find_images
+from mlcli.engine.class_names import normalized
+from mlcli.engine.folders import ClassFolder, beside_folders, find_images, refuse_divided
 from mlcli.engine.runtime import generator
 from mlcli.errors import DataError
 
@@ -17,8 +18,9 @@ def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFold
     """(the pictures below `root` by identity, what was left out and why).
 
     An identity is a folder that holds pictures, with all that is below it; its name is its path in `root`, as in
-    `Greek/character07`, whose group is Greek. A picture in no folder is left out or, if `loose`, is of the identity
-    that its name without the ending says. Raises DataError where there is no such folder or no identity in it.
+    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. A picture in no folder is left
+    out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is no such
+    folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
     root = Path(root)
     if not os.path.isdir(root):
@@ -26,15 +28,20 @@ def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFold
     found = find_images([root])
     problems: list[Exception] = list(found.problems)
     folders = {path.parent for path in found.paths} - {root}
+    top = sorted({path.relative_to(root).parts[0] for path in found.paths if path.parent != root})
+    refuse_divided(root, top)
     identities: dict[str, list[Path]] = {}
+    spelled: dict[str, str] = {}  # the name of an identity, by its normalized form
+    beside = []
     for path in found.paths:
         above = [parent for parent in path.parents if parent in folders]
-        if above:
-            identities.setdefault(above[-1].relative_to(root).as_posix(), []).append(path)
-        elif loose:
-            identities.setdefault(path.stem, []).append(path)
+        if above or loose:
+            name = above[-1].relative_to(root).as_posix() if above else path.stem
+            identities.setdefault(spelled.setdefault(normalized(name), name), []).append(path)
         else:
-            problems.append(DataError(f"{path}: in no folder of an identity; left out"))
+            beside.append(path.name)
+    if beside:
+        problems.append(beside_folders(root, beside, "identity's"))
     if not identities:
         raise DataError(f"{root}: no folders with pictures in it; put the pictures of each identity into one")
     names = tuple(sorted(identities))

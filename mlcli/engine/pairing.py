@@ -1,13 +1,14 @@
 """Which files of a data set are aligned pairs: two folders with equal names, or side-by-side files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from mlcli.engine import folders
+from mlcli.engine import folders, tally
+from mlcli.engine.class_names import normalized
 from mlcli.engine.folders import find_images
 from mlcli.errors import DataError, ImageError
 
@@ -82,10 +83,10 @@ def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
 
 
 def match(root: Path, layout: str, *roots: Path) -> Pairing:
-    """The pictures of two folders by their path inside, the endings aside; those without partner in `problems`.
+    """The images of two folders by their path inside, the endings aside; those without partner in `problems`.
 
-    Where names differ only in their endings (1.jpg and 1.png in one folder), files of the very same name belong
-    together, and for the rest there is no telling.
+    Names compare after Unicode normalization. Where names differ only in their endings (1.jpg and 1.png in one folder)
+    or in their normalization, files of the very same name belong together, and for the rest there is no telling.
     """
     problems: list[DataError | ImageError] = []
     sides: list[dict[str, Path]] = []
@@ -94,15 +95,18 @@ def match(root: Path, layout: str, *roots: Path) -> Pairing:
         problems += found.problems
         sides.append({path.relative_to(folder).as_posix(): path for path in found.paths})
     pairs = {name: (sides[0].pop(name), sides[1].pop(name)) for name in list(sides[0]) if name in sides[1]}
-    stems = [_by_stem(side) for side in sides]
+    for key in (normalized, _stem):
+        keyed = [_by(key, side) for side in sides]
+        for same, names in keyed[0].items():
+            partners = keyed[1].get(same, [])
+            if len(names) == len(partners) == 1:
+                pairs[names[0]] = (sides[0].pop(names[0]), sides[1].pop(partners[0]))
+    stems = [_by(_stem, side) for side in sides]
     left = []
-    for stem, names in stems[0].items():
-        partners = stems[1].get(stem, [])
-        if len(names) == len(partners) == 1:
-            pairs[names[0]] = (sides[0].pop(names[0]), sides[1].pop(partners[0]))
     for side, other in ((0, 1), (1, 0)):
         for name, path in sides[side].items():
-            stem = os.path.splitext(name)[0]
+            stem = _stem(name)
+            tally.current().leave_out(path, "image{s} without a partner")
             several = len(stems[side][stem]) > 1 or len(stems[other].get(stem, ())) > 1
             why = f"several pictures of this name, here or in {roots[other]}, and no telling which belong together"
             left.append(
@@ -112,11 +116,16 @@ def match(root: Path, layout: str, *roots: Path) -> Pairing:
     return Pairing(root, layout, paths, problems=problems + left)
 
 
-def _by_stem(side: dict[str, Path]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = {}
+def _stem(name: str) -> str:
+    return os.path.splitext(normalized(name))[0]
+
+
+def _by(key: Callable[[str], str], side: dict[str, Path]) -> dict[str, list[str]]:
+    """The names of one side by what `key` makes of them."""
+    found: dict[str, list[str]] = {}
     for name in side:
-        stems.setdefault(os.path.splitext(name)[0], []).append(name)
-    return stems
+        found.setdefault(key(name), []).append(name)
+    return found
 
 
 def _layouts(root: Path, part: str) -> list[tuple[str, list[Path]]]:

@@ -10,6 +10,7 @@ import threading
 from collections import Counter, defaultdict
 
 LISTED = 4  # kinds that are named of one reason
+OTHER, SYSTEM = "other file{s}", "folder{s} of the system"  # reasons of what is no image
 
 
 class Tally:
@@ -38,8 +39,9 @@ class Tally:
             self._example.setdefault(what, os.fspath(path))
 
     @property
-    def anything_left_out(self) -> bool:
-        return any(self._left_out.values())
+    def met_images(self) -> bool:
+        """Whether there was any image, read or not, besides files that are none."""
+        return bool(self._read or self._left_out.keys() - {OTHER, SYSTEM})
 
     def summary(self) -> str:
         """`20 images read; left out: 2 images that cannot be read, 3 other files (2 .txt, 1 .json)`; or empty."""

@@ -125,7 +125,7 @@ class Walker:
             name = os.path.join(inside, entry.name)
             if _is(entry.is_dir):
                 if entry.name.casefold() in SYSTEM_FOLDERS:
-                    tally.current().leave_out(entry.path, "folder{s} of the system", entry.name)
+                    tally.current().leave_out(entry.path, tally.SYSTEM, entry.name)
                 else:
                     (found.links if entry.is_symlink() else found.folders).append(name)
             elif not _is(entry.is_file):
@@ -160,7 +160,7 @@ class Walker:
                 if not kind.remedy:
                     tally.current().note(entry.path, "known by their first bytes, not by their names")
                 return kind
-        tally.current().leave_out(entry.path, "other file{s}", formats.ending(entry.name) or "without an ending")
+        tally.current().leave_out(entry.path, tally.OTHER, formats.ending(entry.name) or "without an ending")
         return None
 
     def _leave_out(self, entry: os.DirEntry, name: str, kind: formats.Format) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.engine import translators
+from mlcli.engine.class_names import normalized
 from mlcli.engine.ema import Average
 from mlcli.engine.folders import spread
 from mlcli.engine.history import HistoryPool
@@ -53,7 +54,7 @@ class CycleGAN:
         validation: UnpairedSets | None = None,
         classifiers: tuple[Model, Model] | None = None,
     ):
-        if classifiers and classifiers[0].classes != classifiers[1].classes:
+        if classifiers and len({tuple(map(normalized, each.classes)) for each in classifiers}) > 1:
             raise UsageError("the classifiers of A and of B have different classes, so that no flips can be counted")
         self.classifiers = classifiers
         self.data, self.recipe, self.steps, self.validation = data, recipe, steps, validation

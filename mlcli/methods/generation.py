@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.engine import canvas, images, models
+from mlcli.engine.class_names import normalized
 from mlcli.engine.files import file_hash
 from mlcli.engine.runtime import Runtime
 from mlcli.engine.schema import Invalid, choice, integer, record
@@ -79,8 +80,9 @@ class Sampler:
 
     def class_index(self, name: str) -> int:
         """Index of a class by its name. Raises UsageError with the nearest names."""
-        if name in self.classes:
-            return self.classes.index(name)
+        known = [normalized(label) for label in self.classes]
+        if normalized(name) in known:
+            return known.index(normalized(name))
         if not self.classes:
             raise UsageError(f"--class {name}: this generator was trained without classes (--conditional)")
         raise UsageError(f"--class {name}: no class of this generator{models.nearest(name, self.classes)}")

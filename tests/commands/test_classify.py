@@ -54,8 +54,9 @@ def test_a_folder_with_bad_pictures(pictures, colours):
     assert names == ["a broken.jpg", "blue.png", "green.png", "red.png", "absent.png"]
     assert set(found[0]) == set(found[4]) == {"image", "error"}
     assert [e["predictions"][0]["label"] for e in found[1:4]] == ["blue", "green", "red"]
-    assert found[0]["error"] in result.stderr and found[4]["error"] in result.stderr
-    assert len(result.stderr.splitlines()) == 2
+    *named, summary = result.stderr.splitlines()
+    assert len(named) == 2 and found[0]["error"] in named[0] and found[4]["error"] in named[1]
+    assert summary == "classify: 3 images read; left out: 2 images that cannot be read"
 
 
 @pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"])
@@ -108,7 +109,10 @@ def test_odd_images(tmp_path, colours):
         assert found[name]["predictions"], name
     for name in bad:
         assert name in found[name]["error"] and name in result.stderr, name
-    assert len(result.stderr.splitlines()) == len(bad)
+    *named, summary = result.stderr.splitlines()
+    assert len(named) == len(bad)
+    assert f"{len(expected)} images read; left out: {len(bad)} images that cannot be read" in summary
+    assert "several pages" in summary and "several frames" in summary
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     table = mlcli("classify", tmp_path / "new\nline.png", "--model", colours, "--top-k", 1).stdout
     assert r"new\nline.png" in table and len(table.split("\n\n")[0].strip().splitlines()) == 3
@@ -233,7 +237,7 @@ def test_a_reader_that_has_read_enough(pictures, colours):
     process.stdout.close()  # as `head` does, here before the result is written
     process.stdout = None
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, b"")
+    assert (process.returncode, errors) == (0, b"classify: 3 images read\n")
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -119,7 +119,8 @@ def test_lines_that_begin_with_an_id(tmp_path):
         ('{"a": null}', "from 0 on"),
         ("[1.5]", "neither a list"),
         ("3", "neither a list"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "UTF-16 and is broken"),
+        (b"caf\xe9", "cannot be read"),
     ],
 )
 def test_a_class_file_that_is_none(tmp_path, content, words):
