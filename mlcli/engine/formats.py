@@ -127,6 +127,8 @@ _TYPES = mimetypes.MimeTypes(filenames=())  # without the tables of the system, 
 def is_other(name: str) -> bool:
     """Whether the ending says that a file is no image, or a copy or a part of one that is not meant."""
     last = ending(name)
+    if last in _by_ending():
+        return False
     if last.endswith("~") or name.endswith("~") or last in _OTHERS:
         return True
     known = _TYPES.types_map[True].get(last)

@@ -18,9 +18,9 @@ def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFold
     """(the pictures below `root` by identity, what was left out and why).
 
     An identity is a folder that holds pictures, with all that is below it; its name is its path in `root`, as in
-    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. A picture in no folder is left
-    out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is no such
-    folder or no identity in it, and DividedError where its folders are the parts of a data set.
+    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. A picture in no folder is
+    left out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is
+    no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
     root = Path(root)
     if not os.path.isdir(root):

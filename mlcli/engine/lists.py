@@ -25,8 +25,10 @@ def decoded(data: bytes, source: str) -> str:
     UTF-16 text is broken.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
-    if encoding is None and b"\0" in data and _FRAGMENTS & set(data.split(b"\0")):
-        encoding = "utf-16-le" if data.index(b"\0") % 2 else "utf-16-be"
+    if encoding is None and _FRAGMENTS & set(data.split(b"\0")):
+        nuls = [data[parity::2].count(0) for parity in (0, 1)]
+        if not min(nuls) and max(nuls) * 4 >= len(data):
+            encoding = "utf-16-le" if nuls[1] else "utf-16-be"
     try:
         return data.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
     except UnicodeDecodeError as error:

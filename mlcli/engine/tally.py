@@ -28,7 +28,10 @@ class Tally:
         self._read.add(_key(path))
 
     def leave_out(self, path: str | os.PathLike, reason: str, kind: str = "") -> None:
-        """A file, or a folder, was left out. reason, kind: what follows the number of files, {s} for a plural; and of what kind it is."""
+        """A file, or a folder, was left out.
+
+        reason: what follows the number of files, with {s} for a plural. kind: which kind of it.
+        """
         with self._lock:
             self._left_out[reason].setdefault(_key(path), kind)
 
