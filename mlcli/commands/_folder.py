@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcli.commands._options import names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, complain, say
-from mlcli.commands._result import record, refuse_existing_folder, refuse_others
+from mlcli.commands._result import record, refuse_existing, refuse_existing_folder, refuse_others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,7 @@ def each_outdated(
     read: Callable[[Path], "Tensor"],
     make: Callable[["Tensor"], Sequence],
     save: Callable[[Any, "Tensor", Path], None],
+    endings: Sequence[str],
     batch_size: int,
     workers: int | None,
     overwrite: bool,
@@ -36,35 +38,41 @@ def each_outdated(
 
     A result of the same `weights` that is newer than its picture is left alone. COMMAND.json tells of `options`,
     with others than these the folder is refused. name: what a result is called, given its picture's place.
+    Of one picture `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
     make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, where to).
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
     """
     import torch
 
-    from mlcli.engine import files, signals
+    from mlcli.engine import files, signals, tally
     from mlcli.engine.decoding import decode
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 
-    begun = output / f"{command}.json"
-    if overwrite or not begun.is_file():
+    alone = names_image(output)
+    begun = output.with_name(f"{output.name}.json") if alone else output / f"{command}.json"
+    if alone:
+        refuse_existing(output, overwrite)
+    elif overwrite or not begun.is_file():
         refuse_existing_folder(output, overwrite)
     else:
         refuse_others(begun, options)
     places, problems = results(given, output, name)
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no pictures there")
+    if alone and places:
+        places = {output: _only(places, given, output, endings)}
     told = {"run": str(weights), "sha256": files.file_hash(weights)}
-    same = not overwrite and begun.is_file() and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
+    same = not (alone or overwrite) and begun.is_file() and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
     # The record is written when a model first works here: what is older is of another
     jobs, since = [], modified(begun) if same else float("inf")
     for place, picture in places.items():
         if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
             problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
-        elif not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
+        elif alone or not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
             jobs.append((picture, place))
     for problem in problems:
         complain(problem)
-    if jobs and not same:
+    if jobs and not same and not alone:
         files.write_json(begun, record(command, options, **told))
 
     finished, failures, failed = 0, len(problems), set()
@@ -86,6 +94,7 @@ def each_outdated(
             except MlcliError as problem:
                 failures += 1
                 failed.add(place)
+                tally.current().leave_out(places[place], "image{s} whose result cannot be written")
                 bar.complain(problem)
         waiting.clear()
 
@@ -109,5 +118,18 @@ def each_outdated(
                     f"interrupted after {number + 1} of {len(jobs)} pictures; the same command goes on", caught[0]
                 )
         flush(bar)
+    if alone and finished:
+        files.write_json(begun, record(command, {"image": places[output], **options}, **told))
     say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date", quiet)
     return {place: picture for place, picture in places.items() if place not in failed}, failures
+
+
+def _only(places: dict[Path, Path], given: Sequence[str], output: Path, endings: Sequence[str]) -> Path:
+    """The one picture whose result `output` is to be. Raises UsageError where there are more, or for its ending."""
+    from mlcli.errors import UsageError
+
+    if len(places) > 1 or os.path.isdir(given[0]):
+        raise UsageError(f"{output}: one image, where the results of a folder or of several go; {output}/ is a folder")
+    if output.suffix.lower() not in endings:
+        raise UsageError(f"{output}: take one of {', '.join(endings)}")
+    return next(iter(places.values()))

@@ -48,10 +48,55 @@ ExactPrecision = Annotated[  # of commands that rank or measure, whose default i
     typer.Option("--precision", help="auto takes bf16 where the hardware has it natively, which changes some ranks."),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the result to this file.")]
-Picture = Annotated[Path, typer.Option("-o", "--output", help="The picture to write: .png, .jpg, .webp or .tif.")]
-RunFolder = Annotated[Path, typer.Option("-o", "--output", help="The run folder to write.")]
-Folder = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # of the images that are written
+
+
+class FolderPath(type(Path())):  # type: ignore[misc]  # the kind of path that this system has
+    """A path that stands for a folder, whatever it is called: it was given with a trailing /, or is there as one."""
+
+
+def _file(text: str) -> Path:
+    if text.endswith(os.sep):
+        raise typer.BadParameter(f"{text} with a trailing {os.sep} is a folder; give the name of a file")
+    return Path(text)
+
+
+def _folder(text: str) -> Path:
+    path = _file_or_folder(text)
+    if names_image(path):
+        raise typer.BadParameter(f"{text} ends as an image does, and a folder is written; {text}{os.sep} would be one")
+    return path
+
+
+def _file_or_folder(text: str) -> Path:
+    return FolderPath(text) if text.endswith(os.sep) or os.path.isdir(text) else Path(text)
+
+
+def names_image(output: Path) -> bool:
+    """Whether an output that can be an image or a folder is an image: it ends as one, and is given as no folder."""
+    return output.suffix.lower() in ENDINGS and not isinstance(output, FolderPath)
+
+
+def output_file(help: str, *names: str):
+    """The option for a file to write. names: default -o and --output."""
+    return typer.Option(*(names or OUTPUT), help=help, parser=_file, metavar="FILE")
+
+
+def output_folder(help: str):
+    """The option for a folder to write."""
+    return typer.Option(*OUTPUT, help=help, parser=_folder, metavar="FOLDER")
+
+
+def output_file_or_folder(help: str):
+    """The option for an image or a folder to write, by `names_image`; a `FolderPath` stands for a folder."""
+    return typer.Option(*OUTPUT, help=help, parser=_file_or_folder, metavar="PATH")
+
+
+OUTPUT = ("-o", "--output")
+Output = Annotated[Path | None, output_file("Write the result to this file.")]
+Picture = Annotated[Path, output_file("The image to write: .png, .jpg, .webp or .tif.")]
+RunFolder = Annotated[Path, output_folder("The run folder to write.")]
+Folder = Annotated[Path, output_folder("The folder to write.")]
 Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
 Layers = Annotated[
     list[str],

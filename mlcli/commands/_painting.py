@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mlcli.commands._options import FolderPath, names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
@@ -159,19 +160,19 @@ class Painting:
 def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[MlcliError]]:
     """What to paint, and the problems met: folders that cannot be listed, results that would take one name.
 
-    One content that is a file goes to the picture `output`. Else `output` is a folder, in which each result has the
+    One content that is a file goes to the image `output`, unless that is a `FolderPath`. Else `output` is a folder, in which each result has the
     name of its content, below a content folder the same path. Raises UsageError, DataError.
     """
     targets, problems = results(contents, output, _writable)
     if not targets:
         raise DataError(f"{' '.join(contents)}: no pictures there")
-    if len(targets) == 1 and not os.path.isdir(contents[0]) and not os.path.isdir(output):
+    if len(targets) == 1 and not os.path.isdir(contents[0]) and not isinstance(output, FolderPath):
         content = next(iter(targets.values()))
         images.output_format(output)
         _refuse_content(content, output)
         return [Painting(content, output, True)], problems
-    if output.suffix.lower() in images.WRITERS and not os.path.isdir(output):
-        raise UsageError(f"{output}: {len(targets)} contents need a folder to go to, not one picture")
+    if names_image(output):
+        raise UsageError(f"{output}: {len(targets)} contents need a folder to go to, not one image; {output}/ is one")
     for target, content in targets.items():
         _refuse_content(content, target)
     return [Painting(content, target, False) for target, content in targets.items()], problems

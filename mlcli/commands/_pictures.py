@@ -74,6 +74,7 @@ def results(
     end of the path to what the result is called. Where `output` is inside a given folder, the pictures in it, results
     of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
     """
+    from mlcli.engine import tally
     from mlcli.engine.folders import find_images
     from mlcli.errors import UsageError
 
@@ -93,6 +94,7 @@ def results(
                 places[place] = path
             elif places[place].absolute() != path.absolute():
                 problems.append(UsageError(f"{path}: its result would be {place}, as that of {places[place]}"))
+                tally.current().leave_out(path, "image{s} whose result would be that of another")
     return places, problems
 
 

@@ -21,7 +21,7 @@ RECORD = "pairs.json"
 def run(
     photos: option.Images,
     make: Annotated[Make, typer.Option("--make", help="What to make of the pictures.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write, with A/ and B/ in it.")],
+    output: Annotated[Path, option.output_folder("The folder to write, with A/ and B/ in it.")],
     strength: Annotated[
         float | None,
         typer.Option(

@@ -13,7 +13,7 @@ def run(
     generator: Annotated[Path, typer.Argument(metavar="RUN", help="A run of mlcli gan.", show_default=False)],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="A picture (.png, .jpg, .webp, .tif), or a folder for single pictures."),
+        option.output_file_or_folder("An image (.png, .jpg, .webp, .tif), or a folder for single images."),
     ],
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, help="Pictures in all, rounded up to whole rows or classes.")
@@ -50,7 +50,7 @@ def run(
     from mlcli.engine.runtime import generator as random
     from mlcli.methods import generation
 
-    separate = output.suffix.lower() not in images.WRITERS
+    separate = not option.names_image(output)
     (refuse_existing_folder if separate else refuse_existing)(output, overwrite)
     runtime = Runtime.choose(device, precision)
     sampler = generation.load(generator, runtime)

@@ -18,7 +18,7 @@ def run(
         Path, typer.Argument(metavar="RUN", help="A run of adapt --task segment, or of its source.", show_default=False)
     ],
     images: option.Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write masks to.")],
+    output: Annotated[Path, option.output_file_or_folder("The folder to write masks to; of one image, the .png to write too.")],
     evaluate: Annotated[
         Path | None,
         typer.Option("--evaluate", help="A folder of true masks under equal names: report Dice of each class."),
@@ -50,6 +50,8 @@ def run(
 
     if evaluate and not evaluate.is_dir():
         raise UsageError(f"--evaluate {evaluate}: no such folder")
+    if evaluate and option.names_image(output):
+        raise UsageError(f"{output}: --evaluate compares a folder of masks; name a folder")
     if not evaluate and format != option.Format.table:
         raise UsageError("--format: is of the report; name the true masks with --evaluate")
     runtime = Runtime.choose(device, precision)
@@ -70,6 +72,7 @@ def run(
         read=Kind(model.preprocessing.channels).read,
         make=make,
         save=lambda mask, picture, place: write(with_palette(mask, palette), place),
+        endings=(".png",),
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,

@@ -36,7 +36,7 @@ def run(
         typer.Argument(metavar="CONTENT", help=option.IMAGES_HELP, show_default=False),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The picture to write; for several contents, the folder of them.")
+        Path, option.output_file_or_folder("The image to write; with a trailing /, or for several contents, a folder.")
     ],
     style: Annotated[list[Path], typer.Option("--style", help="A picture to take the style of; repeat to mix.")],
     style_weight: Annotated[

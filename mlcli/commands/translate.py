@@ -18,14 +18,16 @@ def run(
         list[str] | None,
         typer.Argument(help="Files, folders (walked recursively), or - for paths on stdin.", show_default=False),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write to.")] = None,
+    output: Annotated[
+        Path | None, option.output_file_or_folder("The folder to write to; of one image, the image to write too.")
+    ] = None,
     direction: Annotated[
         str | None, typer.Option("--direction", help="AtoB or BtoA, of a run that translates both ways.")
     ] = None,
     tile: Annotated[
         int, typer.Option("--tile", min=64, help="Larger pictures are translated in tiles of about this side.")
     ] = 1024,
-    onnx: Annotated[Path | None, typer.Option("--onnx", help="Write the generator as an ONNX file.")] = None,
+    onnx: Annotated[Path | None, option.output_file("Write the generator as an ONNX file.", "--onnx")] = None,
     batch_size: option.BatchSize = 8,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
@@ -47,7 +49,7 @@ def run(
         raise UsageError(f"--direction {direction}: take {' or '.join(translators.DIRECTIONS)}")
     if bool(images) != (output is not None) or not (images or onnx):
         raise UsageError(
-            "give IMAGES and -o FOLDER to translate pictures, --onnx FILE to export the generator, or both"
+            "give IMAGES and -o OUTPUT to translate pictures, --onnx FILE to export the generator, or both"
         )
     if onnx:
         from mlcli.commands._result import refuse_existing
@@ -88,6 +90,7 @@ def run(
         read=translator.source.read,
         make=make,
         save=save,
+        endings=option.ENDINGS,
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,

@@ -81,7 +81,10 @@ class Index:
         known = {self.paths[row] for row in keep}
         missing = [given for path, given in absolute.items() if path not in known]
         if missing:
-            check_writable(self.file)
+            try:
+                check_writable(self.file)
+            except MlcliError as error:
+                raise MlcliError(f"{error}, or name another file for the index with --index") from None
         pending: dict[str, Tensor] = {}
         computed, saved = 0, time.monotonic()
 
@@ -241,6 +244,8 @@ def place(
             check_writable(beside)
             return beside, None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mlcli"
+    if not cache.is_absolute():  # no user of this number, or a variable that the standard says to ignore
+        raise UsageError("no home folder to keep the index in; name a file for it with --index")
     file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
     return file, beside if beside is not None and beside.exists() and not file.exists() else None
 
