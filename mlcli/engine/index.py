@@ -243,8 +243,10 @@ def place(
         with suppress(MlcliError):
             check_writable(beside)
             return beside, None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mlcli"
-    if not cache.is_absolute():  # no user of this number, or a variable that the standard says to ignore
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "")) / "mlcli"
+    if not cache.is_absolute():  # which the standard says to ignore
+        cache = Path(os.path.expanduser("~/.cache/mlcli"))
+    if not cache.is_absolute():  # a user without a home
         raise UsageError("no home folder to keep the index in; name a file for it with --index")
     file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
     return file, beside if beside is not None and beside.exists() and not file.exists() else None

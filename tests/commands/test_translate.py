@@ -117,7 +117,7 @@ def test_pictures_are_never_replaced_by_their_results(gray_run, photos):
     "arguments, message",
     [
         (["absent", "photos", "-o", "out"], "absent"),
-        (["run", "photos"], "-o FOLDER"),
+        (["run", "photos"], "-o OUTPUT"),
         (["run", "-o", "out"], "give IMAGES"),
         (["run", "nothing", "-o", "out", "--direction", "AtoC"], "--direction AtoC"),
         (["run", "photos", "-o", "out", "--direction", "BtoA"], "translates AtoB, not BtoA"),
