@@ -31,6 +31,10 @@ class RunError(MlcliError):
     """A run folder that is absent, incomplete, or belongs to another configuration."""
 
 
+class BusyError(MlcliError):
+    """Another process works on what this one was to change."""
+
+
 class TrainingError(MlcliError):
     """Training that cannot go on, such as a loss that is no longer a number."""
 

@@ -8,6 +8,7 @@ FOLDER/
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,8 @@ from typing import NamedTuple
 from PIL.Image import Image
 
 from mlcli.commands._result import refuse_existing_folder
-from mlcli.engine import gallery, images
-from mlcli.engine.files import TEMPORARY, json_text, write_json
+from mlcli.engine import files, gallery, images
+from mlcli.engine.files import json_text, write_json
 from mlcli.engine.gallery import Picture, Row
 from mlcli.engine.runs import read_json
 from mlcli.errors import RunError, UsageError
@@ -57,7 +58,7 @@ class Atlas:
         if self.begun:
             if not (overwrite or resume):
                 raise UsageError(f"{self.folder}: holds an atlas already; --resume goes on, --overwrite starts again")
-        elif self.folder.is_dir() and not all(file.name.startswith(TEMPORARY) for file in self.folder.iterdir()):
+        elif os.path.isdir(self.folder) and not files.is_vacant(self.folder):
             raise UsageError(f"{self.folder}: is neither empty nor an atlas; name another folder")
 
     def require(self, origin: Mapping) -> None:
@@ -83,8 +84,7 @@ class Atlas:
     def sweep(self) -> None:
         """Remove the temporary files of writes that were killed."""
         for folder in (self.folder, self.units_folder):
-            for file in folder.glob(f"{TEMPORARY}*"):
-                file.unlink(missing_ok=True)
+            files.sweep(folder)
 
     # -- patches --
 
@@ -94,7 +94,7 @@ class Atlas:
 
     def patches(self) -> tuple[int, dict[int, dict]]:
         """(pictures, unit: its patches); (0, nothing) where there was no pass."""
-        if not self.patches_file.is_file():
+        if not os.path.isfile(self.patches_file):
             return 0, {}
         document = read_json(self.patches_file, "")
         return document["pictures"], {entry["unit"]: entry for entry in document["units"]}
@@ -106,7 +106,7 @@ class Atlas:
 
     def missing(self, units: Sequence[int]) -> list[int]:
         """Those that are not done."""
-        return [unit for unit in units if not self.unit_file(unit).is_file()]
+        return [unit for unit in units if not os.path.isfile(self.unit_file(unit))]
 
     def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], made: Mapping) -> None:
         """Write the pictures of a row and then its JSON, which says that all of them are there."""
@@ -124,7 +124,7 @@ class Atlas:
         """The page of the units that are done."""
         rows = []
         for unit in self.units:
-            if self.unit_file(unit).is_file():
+            if os.path.isfile(self.unit_file(unit)):
                 entry = read_json(self.unit_file(unit), "")
                 rows.append(Row(unit, entry["heading"], [Picture(**picture) for picture in entry["pictures"]]))
         so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
@@ -134,5 +134,5 @@ class Atlas:
     @property
     def outdated(self) -> bool:
         """Whether the page lacks a unit that is done."""
-        done = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if file.is_file()]
-        return not self.page.is_file() or self.page.stat().st_mtime_ns < max(done, default=0)
+        done = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if os.path.isfile(file)]
+        return not os.path.isfile(self.page) or self.page.stat().st_mtime_ns < max(done, default=0)

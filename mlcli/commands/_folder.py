@@ -7,16 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from mlcli.commands._options import names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, complain, say
-from mlcli.commands._result import record, refuse_existing, refuse_existing_folder, refuse_others
+from mlcli.commands._result import claim_folder, record, refuse_existing, refuse_existing_folder, refuse_others
+from mlcli.engine import locks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def each_outdated(
+    context: typer.Context,
     command: str,
     done: str,
     given: Sequence[str],
@@ -37,7 +41,8 @@ def each_outdated(
     """Make of each picture a result in the folder `output`; ({current result: its picture}, how many failed).
 
     A result of the same `weights` that is newer than its picture is left alone. COMMAND.json tells of `options`,
-    with others than these the folder is refused. name: what a result is called, given its picture's place.
+    with others than these the folder is refused. The folder's lock is held until the command ends.
+    name: what a result is called, given its picture's place.
     Of one picture `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
     make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, where to).
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
@@ -50,25 +55,32 @@ def each_outdated(
 
     alone = names_image(output)
     begun = output.with_name(f"{output.name}.json") if alone else output / f"{command}.json"
+
+    def check() -> None:
+        if overwrite or not os.path.isfile(begun):
+            refuse_existing_folder(output, overwrite)
+        else:
+            refuse_others(begun, options)
+
     if alone:
+        context.with_resource(locks.file_locked(output))
         refuse_existing(output, overwrite)
-    elif overwrite or not begun.is_file():
-        refuse_existing_folder(output, overwrite)
     else:
-        refuse_others(begun, options)
+        claim_folder(context, output, check)
     places, problems = results(given, output, name)
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no pictures there")
     if alone and places:
         places = {output: _only(places, given, output, endings)}
     told = {"run": str(weights), "sha256": files.file_hash(weights)}
-    same = not (alone or overwrite) and begun.is_file() and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
+    there = os.path.isfile(begun) and not (alone or overwrite)
+    same = there and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
     # The record is written when a model first works here: what is older is of another
     jobs, since = [], modified(begun) if same else float("inf")
     for place, picture in places.items():
         if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
             problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
-        elif alone or not place.is_file() or place.stat().st_mtime < max(modified(picture), since):
+        elif alone or not os.path.isfile(place) or place.stat().st_mtime < max(modified(picture), since):
             jobs.append((picture, place))
     for problem in problems:
         complain(problem)

@@ -45,16 +45,17 @@ class Painting:
         """Whether there is work to do, before any is done.
 
         Raises UsageError where the picture that -o names stands already; in a folder a result is left alone if it is
-        newer than its inputs, and one that this tool did not make goes to `report`.
+        newer than its inputs, and one that this tool did not make, which has no JSON beside it, goes to `report`.
         """
-        begun, exists = self.state_file.is_file(), self.target.is_file()
+        begun, exists = os.path.isfile(self.state_file), os.path.isfile(self.target)
+        described = os.path.isfile(self.target.with_name(self.target.name + ".json"))
         if overwrite or (begun and resume):
             refuse_existing(self.target, True)
             return True
         if self.alone:
             if begun:
                 raise UsageError(f"{self.target}: begun and not finished; --resume goes on, --overwrite starts again")
-            if exists and resume:
+            if exists and described and resume:
                 say(f"{self.target}: done already", quiet)
                 return False
             refuse_existing(self.target, False)
@@ -62,12 +63,10 @@ class Painting:
             return True
         if not exists or begun:
             return True
-        if self.target.stat().st_mtime >= max(modified(path) for path in (self.content, *inputs)):
-            return False
-        if not self.target.with_name(self.target.name + ".json").is_file():
+        if not described:
             report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
             return False
-        return True
+        return self.target.stat().st_mtime < max(modified(path) for path in (self.content, *inputs))
 
     def paint(
         self,
@@ -90,7 +89,7 @@ class Painting:
             "model weights": model.hash,
             "pictures": [files.file_hash(path) for path in (self.content, *inputs)],
         }
-        done = self._load(work, origin) if resume and self.state_file.is_file() else 0
+        done = self._load(work, origin) if resume and os.path.isfile(self.state_file) else 0
         began = saved = time.monotonic()
         with signals.noted() as caught, Progress(work.total, str(self.target), quiet=quiet, start=done) as bar:
             for progress in work.steps():
@@ -109,6 +108,8 @@ class Painting:
                     saved = time.monotonic()
                 if caught and not ended:
                     raise Interrupted(self._stopped(progress), caught[0])
+        if not os.path.isfile(self.state_file):
+            self._save(None, origin, 0)  # says, until the JSON is written too, that what is there is not all
         images.write(work.result(), self.target)
         write_beside(
             self.target,
@@ -133,10 +134,10 @@ class Painting:
             f"Resume with: {resume_command()}"
         )
 
-    def _save(self, work: Stylization, origin: dict, step: int) -> None:
+    def _save(self, work: Stylization | None, origin: dict, step: int) -> None:
         with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
             try:
-                torch.save({"origin": origin, "step": step, "work": work.state_dict()}, temporary)
+                torch.save({"origin": origin, "step": step, "work": work and work.state_dict()}, temporary)
             except RuntimeError:  # torch does not say what the disk said
                 raise MlcliError(f"{self.state_file}: cannot be written; is the disk full?") from None
 
@@ -147,7 +148,8 @@ class Painting:
             then = state["origin"]
             changed = [key for key in origin if then[key] != origin[key]]
             if not changed:
-                work.load_state_dict(state["work"])
+                if state["work"] is not None:
+                    work.load_state_dict(state["work"])
                 return state["step"]
         except RunError:
             raise

@@ -4,12 +4,15 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import typer
+
 from mlcli.commands._report import out
-from mlcli.engine import reading
+from mlcli.engine import locks, reading
 from mlcli.engine.descriptors import descriptor_behind
-from mlcli.engine.files import check_writable, write_json, write_text
+from mlcli.engine.files import check_writable, is_vacant, write_json, write_text
 from mlcli.engine.runs import versions
 from mlcli.errors import UsageError
 
@@ -44,13 +47,25 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
     check_writable(output)
 
 
+def claim_folder(context: typer.Context, folder: Path, check: Callable[[], None]) -> None:
+    """Hold the lock of a folder of results until the command ends.
+
+    check: raises where the folder may not be written to; asked before the folder is touched, and again when no other
+    process can change it any more. Raises BusyError where another process works in the folder.
+    """
+    if not locks.is_locked(folder):
+        check()
+    context.with_resource(locks.folder_locked(folder))
+    check()
+
+
 def refuse_existing_folder(output: Path, overwrite: bool) -> None:
     """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced.
 
     And MlcliError where nothing can be written into it.
     """
     if os.path.isdir(output):
-        if not overwrite and any(os.scandir(output)):
+        if not overwrite and not is_vacant(output):
             raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
     elif os.path.lexists(output):
         raise UsageError(f"{output}: a file; give the name of a folder")

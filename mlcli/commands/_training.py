@@ -1,5 +1,6 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import typer
 from mlcli.commands._pictures import class_folder
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
-from mlcli.engine import reading, report, training
+from mlcli.engine import locks, reading, report, training
 from mlcli.engine.files import write_json
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
@@ -21,7 +22,7 @@ from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import Runtime, choose_device
 from mlcli.engine.tensorboard import Curves
-from mlcli.errors import DataError, Interrupted, RunError, UsageError
+from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
@@ -33,10 +34,30 @@ MEASURED = ("test", "probe")
 
 
 def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
-    """The processes, what they compute with, and the run folder and options of `open_run`, by the command line."""
+    """The processes, what they compute with, and the run folder and options of `open_run`, by the command line.
+
+    The folder's lock is held until the command ends, by one process for all of its group. Raises BusyError where
+    another process works in the folder.
+    """
     device, output, overwrite, resume = (context.params[name] for name in ("device", "output", "overwrite", "resume"))
     processes = Processes(choose_device(device))
-    run, options = open_run(command, context, output, overwrite=overwrite, resume=resume)
+
+    def look() -> tuple[Run, dict]:
+        return open_run(command, context, output, overwrite=overwrite, resume=resume)
+
+    problem = None
+    if processes.main:
+        try:
+            if not locks.is_locked(output):
+                look()  # a folder that is no run is refused untouched
+            context.with_resource(locks.folder_locked(output, run=True))
+            if overwrite:
+                Run(output).check_writable()
+        except MlcliError as error:
+            problem = error
+    if processes.any(problem is not None):
+        raise problem or RunError(f"{output}: cannot be worked in; the first process says why")
+    run, options = look()
     processes.wait()  # all have looked at the folder before one writes to it
     runtime = Runtime.choose(device, options["precision"]).for_training()
     return processes, replace(runtime, device=processes.device), run, options
@@ -236,6 +257,6 @@ def with_validation(
     """
     if val is None:
         return training, None
-    if Path(val).is_dir():
+    if os.path.isdir(val):
         return training, class_folder(val, training.classes, says=says, learns=False)
     return training.split(held_share(val), seed, keep_single=keep_single)

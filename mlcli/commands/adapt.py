@@ -189,9 +189,11 @@ def run(
         complain(words)
 
     method = importlib.import_module(f"mlcli.methods.adapt.{entry.module}")
-    trials = []
+    trials, result = [], folder.results()
+    measured_on = {"seeds": options["seeds"], "test": data.summary().get("test", {}).get("hash")}
+    done = result.get("measured_on") == measured_on
     with _training.interruptible(folder, quiet):
-        for number in range(options["seeds"]):
+        for number in range(0 if done else options["seeds"]):
             given = setting(number)
             adapted = method.adapt(given)
             known = None
@@ -201,12 +203,13 @@ def run(
             if number == 0 and processes.main:
                 shared.save(folder, adapted, options["method"])
     if processes.main:
-        result = {"method": options["method"], "task": options["task"]}
-        result |= trial.result(trials, options["task"], data.classes, data.test)
-        result["guards"] = disagreements + result["guards"]
-        folder.save_results(result)
-        shared.write_pictures(folder, trials[0].pictures)
-        report.write(folder, shared.report_tables(result))
+        if not done:
+            result = {"method": options["method"], "task": options["task"]}
+            result |= trial.result(trials, options["task"], data.classes, data.test)
+            result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
+            shared.write_pictures(folder, trials[0].pictures)
+            folder.save_results(result)  # last: says that all else is there
+        report.write(folder, shared.report_tables(result))  # of a run that was killed between the two, too
         for words in result["guards"][len(disagreements) :]:
             complain(words)
         told = {"json": json_text, "csv": lambda each: csv_text(*shared.figures(each))}

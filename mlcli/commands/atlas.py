@@ -1,5 +1,6 @@
 """`mlcli atlas`"""
 
+import os
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -19,6 +20,7 @@ AT_ONCE = 64  # pictures in the pass over --images
 
 @option.reads_images
 def run(
+    context: typer.Context,
     output: option.Folder,
     layer: option.Layer = "conv4",
     units: option.Units = "all",
@@ -72,14 +74,14 @@ def run(
     """
     from mlcli.commands import _patches
     from mlcli.commands._atlas import Atlas
-    from mlcli.commands._result import record, resume_command
+    from mlcli.commands._result import claim_folder, record, resume_command
     from mlcli.engine import models, signals
     from mlcli.engine.folders import digest
     from mlcli.engine.runtime import Runtime
     from mlcli.errors import Interrupted
     from mlcli.methods import atlas as method
 
-    Atlas(output).check(overwrite=overwrite, resume=resume)
+    claim_folder(context, output, lambda: Atlas(output).check(overwrite=overwrite, resume=resume))
     runtime = Runtime.choose(device, precision)
     chosen = models.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
@@ -101,7 +103,7 @@ def run(
             say(f"{output}: done already", quiet)
             return
     patches = None
-    if paths and not (begun and atlas.patches_file.is_file()):
+    if paths and not (begun and os.path.isfile(atlas.patches_file)):
         at_once = batch_size or AT_ONCE
         exact = replace(runtime, precision="fp32")  # bf16 changes the order of patches
         patches, count, unreadable = _patches.search(

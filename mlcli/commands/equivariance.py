@@ -31,6 +31,7 @@ class Padding(StrEnum):
 
 @option.reads_images
 def run(
+    context: typer.Context,
     images: option.Images,
     output: option.Folder,
     transform: Annotated[Transform, typer.Option("--transform", help="What happens to the pictures.")] = (
@@ -82,7 +83,7 @@ def run(
     """
     import torch
 
-    from mlcli.commands._result import record, refuse_existing_folder
+    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.engine import images as pictures
     from mlcli.engine import models, motion, signals
     from mlcli.engine.files import write_json
@@ -90,7 +91,7 @@ def run(
     from mlcli.errors import DataError, Interrupted
     from mlcli.methods.equivariance import Measure, is_map, named_layers
 
-    refuse_existing_folder(output, overwrite)
+    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     runtime = Runtime.choose(device, "fp32")
     chosen = models.load(model, weights).to(runtime)
     named = named_layers(chosen, layer or [])

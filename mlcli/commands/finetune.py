@@ -1,7 +1,7 @@
 """`mlcli finetune`"""
 
+import os
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -139,10 +139,10 @@ def run(
                 results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
                 wrong = _misclassified(folder, classes, learned, options, given)
                 folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong} | note)
-                report.write(folder)
             processes.wait()
         results = folder.results()
     if processes.main:
+        report.write(folder)  # of a run that was killed between the two, too
         say(f"{folder.folder}: done{_said(results)}", quiet)
     processes.close()
 
@@ -177,7 +177,7 @@ def _read(
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
-    apart = val is not None and Path(val).is_dir()  # --val is a folder of its own
+    apart = val is not None and os.path.isdir(val)  # --val is a folder of its own
     if apart:
         training, validation = whole, class_folder(val, whole.classes, says=processes.main, learns=False)
         validation, problems, _ = without_duplicates(validation, contents)

@@ -1,5 +1,6 @@
 """`mlcli pairs`"""
 
+import os
 from dataclasses import astuple
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ RECORD = "pairs.json"
 
 @option.reads_images
 def run(
+    context: typer.Context,
     photos: option.Images,
     make: Annotated[Make, typer.Option("--make", help="What to make of the pictures.")],
     output: Annotated[Path, option.output_folder("The folder to write, with A/ and B/ in it.")],
@@ -43,11 +45,10 @@ def run(
     B/ gets the pictures and A/, under equal names, what --make makes of them, as PNG (TIFF stays TIFF). A pair newer
     than its picture is left alone, so what was interrupted goes on, and cron and make can call again and again.
     """
-    import os
     from itertools import takewhile
 
     from mlcli.commands._pictures import height_and_width, results
-    from mlcli.commands._result import record, refuse_existing_folder, refuse_others
+    from mlcli.commands._result import claim_folder, record, refuse_existing_folder, refuse_others
     from mlcli.engine import images, runtime, signals, tally
     from mlcli.engine.decoding import UNREAD, decode
     from mlcli.engine.files import write_json
@@ -60,10 +61,14 @@ def run(
         raise UsageError(f"{output}: the folder of the pictures itself; name another for the pairs")
     options = {"make": make.value, "strength": strength, "size": size}
     begun = output / RECORD
-    if overwrite or not begun.is_file():
-        refuse_existing_folder(output, overwrite)
-    else:
-        refuse_others(begun, options)
+
+    def check_folder() -> None:
+        if overwrite or not os.path.isfile(begun):
+            refuse_existing_folder(output, overwrite)
+        else:
+            refuse_others(begun, options)
+
+    claim_folder(context, output, check_folder)
     places, problems = results(photos, output, lambda path: path if path.suffix.lower() in KEPT else png(path))
     for problem in problems:
         complain(problem)
@@ -74,7 +79,7 @@ def run(
         files = photo, *(output / side / place.relative_to(output) for side in "AB")
         if overwrite or not finished(*files, begun):
             jobs.append(files)
-    if overwrite or not begun.is_file():
+    if overwrite or not os.path.isfile(begun):
         write_json(begun, record("pairs", options))  # older pairs count as unfinished from here on
 
     def work(files: tuple[Path, Path, Path]) -> MlcliError | None:
@@ -130,6 +135,6 @@ def finished(photo: Path, a: Path, b: Path, begun: Path) -> bool:
     """Whether a pair is there, whole and newer than its picture and than the options it was made with."""
     from mlcli.commands._pictures import modified
 
-    if not (a.is_file() and b.is_file()):
+    if not (os.path.isfile(a) and os.path.isfile(b)):
         return False
     return min(modified(a), modified(b)) >= max(modified(photo), modified(begun))

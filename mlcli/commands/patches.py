@@ -16,6 +16,7 @@ WIDEST = 50_000  # pixels of the tiles of a row; JPEG ends at 65,535
 
 @option.reads_images
 def run(
+    context: typer.Context,
     images: option.Images,
     output: option.Folder,
     layer: option.Layers = ("conv3",),
@@ -39,12 +40,12 @@ def run(
     with file, value, place and box of each patch. --layer can be given several times; all are found in one pass.
     """
     from mlcli.commands import _patches
-    from mlcli.commands._result import record, refuse_existing_folder
+    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.engine import models
     from mlcli.engine.files import write_json
     from mlcli.engine.runtime import Runtime
 
-    refuse_existing_folder(output, overwrite)
+    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     room = _room(top, size)
     runtime = Runtime.choose(device, precision)
     chosen = models.load(model, weights).to(runtime)

@@ -96,7 +96,7 @@ def run(
     layers are, beside those of a network that has learned nothing; of a run that is done, with --resume.
     """
     from mlcli.commands import _training
-    from mlcli.engine import models
+    from mlcli.engine import models, report
     from mlcli.engine.folders import ClassFolder
     from mlcli.engine.pretrained import known as known_model
     from mlcli.engine.pretrained import learner
@@ -144,7 +144,6 @@ def run(
     )
     processes.check_batch(plan.batch_size)
     method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, trained_in, processes)
-    known = folder.load_config()["data"] if resume and folder.exists() else {}
     processes.wait()
     if processes.main:
         _training.start(folder, "pretext", options | asdict(recipe), data, resume=resume)
@@ -153,9 +152,12 @@ def run(
     if processes.main:
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labelled:
-            results = folder.results() if all(known.get(name) == data[name] for name in labelled) else {}
-            if "best layer of an untrained network" not in results:  # none, or of a version that chose otherwise
+            results, measured_on = folder.results(), {name: data[name]["hash"] for name in labelled}
+            if results.get("data") != measured_on:  # none, or of other pictures or another version
                 results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
+                results |= {"data": measured_on}
+                folder.save_results(results)
+            report.write(folder)  # of a run that was killed between the two, too
             said += (
                 f"; a probe of {results['best layer']} is right on {results['accuracy']:.1%} with {results['labels']} "
                 f"labels, one of {results['best layer of an untrained network']} of an untrained network on "
@@ -198,7 +200,7 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
 
 def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:
     """Probe the network of the run beside an untrained one; what results.json says."""
-    from mlcli.engine import models, report
+    from mlcli.engine import models
     from mlcli.engine.runtime import seed_everything
     from mlcli.methods.probe import best, probe
 
@@ -212,7 +214,7 @@ def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet
         found.append(said)
     of_trained, of_untrained = found
     layer, other = best(of_trained), best(of_untrained)
-    results = {
+    return {
         "labels": len(sets["probe"]),
         "tested": len(sets["test"]),
         "best layer": layer,
@@ -222,6 +224,3 @@ def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet
         "probes": {name: each.accuracy for name, each in of_trained.items()},
         "probes of an untrained network": {name: each.accuracy for name, each in of_untrained.items()},
     }
-    run.save_results(results)
-    report.write(run)
-    return results

@@ -1,5 +1,6 @@
 """`mlcli render`"""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ class Look(StrEnum):
 
 
 def run(
+    context: typer.Context,
     what: Annotated[What, typer.Argument(metavar="digits|organs", help="What to draw.", show_default=False)],
     output: option.Folder,
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many pictures.")] = 1000,
@@ -50,7 +52,7 @@ def run(
     """
     from itertools import takewhile
 
-    from mlcli.commands._result import record, refuse_existing_folder
+    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.engine import images, signals
     from mlcli.engine.decoding import decode
     from mlcli.engine.files import write_json
@@ -60,7 +62,7 @@ def run(
 
     check(what, size, fonts)
     side = size or SIZES[what.value]
-    refuse_existing_folder(output, overwrite)
+    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     name = f"{{:0{len(str(count - 1))}d}}.png".format
     refuse_others(output, name, count, what)
 
@@ -101,7 +103,7 @@ def refuse_others(output: Path, name, count: int, what: What) -> None:
     from mlcli.errors import UsageError
     from mlcli.methods.digits import DIGITS
 
-    if not output.is_dir():
+    if not os.path.isdir(output):
         return
     folders = [[str(number % DIGITS)] if what == What.digits else ["images", "masks"] for number in range(count)]
     places = {output / folder / name(number) for number in range(count) for folder in folders[number]}

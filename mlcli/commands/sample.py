@@ -10,6 +10,7 @@ from mlcli.commands._report import Progress, say
 
 
 def run(
+    context: typer.Context,
     generator: Annotated[Path, typer.Argument(metavar="RUN", help="A run of mlcli gan.", show_default=False)],
     output: Annotated[
         Path,
@@ -44,14 +45,17 @@ def run(
     by one, in class folders. With --interpolate each row goes in equal steps from one random point to another; columns
     are then 8.
     """
-    from mlcli.commands._result import refuse_existing, refuse_existing_folder, write_beside
+    from mlcli.commands._result import claim_folder, refuse_existing, refuse_existing_folder, write_beside
     from mlcli.engine import images
     from mlcli.engine.runtime import Runtime
     from mlcli.engine.runtime import generator as random
     from mlcli.methods import generation
 
     separate = not option.names_image(output)
-    (refuse_existing_folder if separate else refuse_existing)(output, overwrite)
+    if separate:
+        claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
+    else:
+        refuse_existing(output, overwrite)
     runtime = Runtime.choose(device, precision)
     sampler = generation.load(generator, runtime)
     labels = [sampler.class_index(name) for name in only or ()]

@@ -1,5 +1,6 @@
 """`mlcli segment`"""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
 @option.reads_images
 def run(
+    context: typer.Context,
     trained: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run of adapt --task segment, or of its source.", show_default=False)
     ],
     images: option.Images,
-    output: Annotated[Path, option.output_file_or_folder("The folder to write masks to; of one image, the .png to write too.")],
+    output: Annotated[
+        Path, option.output_file_or_folder("The folder to write masks to; of one image, the .png to write too.")
+    ],
     evaluate: Annotated[
         Path | None,
         typer.Option("--evaluate", help="A folder of true masks under equal names: report Dice of each class."),
@@ -48,7 +52,7 @@ def run(
     from mlcli.errors import UsageError
     from mlcli.methods import segmentation
 
-    if evaluate and not evaluate.is_dir():
+    if evaluate and not os.path.isdir(evaluate):
         raise UsageError(f"--evaluate {evaluate}: no such folder")
     if evaluate and option.names_image(output):
         raise UsageError(f"{output}: --evaluate compares a folder of masks; name a folder")
@@ -62,6 +66,7 @@ def run(
         return segmentation.segment(model, pictures, runtime)
 
     places, failures = each_outdated(
+        context,
         "segment",
         "segmented",
         images,
@@ -78,7 +83,7 @@ def run(
         overwrite=overwrite,
         quiet=quiet,
     )
-    if evaluate and any(place.is_file() for place in places):
+    if evaluate and any(os.path.isfile(place) for place in places):
         failures += _evaluate(places, output, evaluate, model, format)
     if failures:
         raise typer.Exit(1)
@@ -94,7 +99,7 @@ def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model
     true_masks = dict(match(output, f"{output} and {masks}", output, masks).paths)
     pairs, failures = [], 0
     for place, picture in places.items():
-        if not place.is_file():
+        if not os.path.isfile(place):
             continue  # the picture has been named
         try:
             if place not in true_masks:

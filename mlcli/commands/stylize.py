@@ -1,5 +1,6 @@
 """`mlcli stylize`"""
 
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +32,7 @@ class StyleLoss(StrEnum):
 
 @option.reads_images
 def run(
+    context: typer.Context,
     content: Annotated[
         list[str],
         typer.Argument(metavar="CONTENT", help=option.IMAGES_HELP, show_default=False),
@@ -109,7 +111,8 @@ def run(
     than its inputs is left alone. Ctrl-C keeps what there is; the same command with --resume goes on.
     """
     from mlcli.commands import _painting
-    from mlcli.engine import images, models, tally
+    from mlcli.commands._result import claim_folder, refuse_existing_folder
+    from mlcli.engine import images, locks, models, tally
     from mlcli.engine.files import check_writable
     from mlcli.engine.runtime import Runtime
     from mlcli.engine.weight_files import weights_path
@@ -136,6 +139,10 @@ def run(
     mask_of = [None if name == "all" else name for name in one_each("--mask", mask, style, "all")]
     paintings, problems = _painting.paintings(content, output)
     inputs = [*style, *(Path(name) for name in mask_of if name)]
+    if len(paintings) == 1:
+        context.with_resource(locks.file_locked(paintings[0].target))
+    else:
+        claim_folder(context, output, lambda: refuse_existing_folder(output, True))
     from_file = init not in STARTS
     if from_file:
         inputs.append(Path(init))
@@ -176,7 +183,10 @@ def run(
             "precision": runtime.precision,
         }
     for painting in wanted:
+        lock = ExitStack()
         try:
+            if len(paintings) > 1:  # the one of an only picture is held already
+                lock.enter_context(locks.file_locked(painting.target))
             work = stylization.Stylization(seer, read(painting.content), styles, recipe, start)
             images.require_room(painting.target, *work.size)
             painting.paint(
@@ -197,6 +207,8 @@ def run(
             failures += 1
             tally.current().leave_out(painting.content, "image{s} that could not be painted")
             complain(error if isinstance(error, ImageError) else f"{painting.content}: {error}")
+        finally:
+            lock.close()
     if failures:
         raise typer.Exit(1)
 

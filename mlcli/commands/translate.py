@@ -11,6 +11,7 @@ from mlcli.commands._report import say
 
 @option.reads_images
 def run(
+    context: typer.Context,
     trained: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run of pix2pix, cyclegan, adapt.", show_default=False)
     ],
@@ -80,6 +81,7 @@ def run(
         write(made, place, bits=16 if deep else 8)
 
     _, failures = each_outdated(
+        context,
         "translate",
         "translated",
         images,

@@ -35,21 +35,25 @@ ADVICE = {
 
 LONGEST_NAME = 200  # bytes; file systems take 255, of which endings and numbers need some
 TEMPORARY = ".mlcli-"  # how the names of unfinished files begin
+LOCK = ".mlcli."  # and those of the files of mlcli.engine.locks
+
+_swept: set[str] = set()  # folders that this process has looked through for what killed processes left
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it becomes `path` on success and goes on any exception.
 
-    What stood at `path` stays whole until the new content is on the disk, also when the process is killed.
-    Parent folders are made. The temporary name keeps the ending of `path`, so that a writer can guess the
-    format from it. A symbolic link is followed; a device or a pipe is written straight through, and an open descriptor
-    (/dev/stdout, /dev/fd/3) where it stands. That a pipe's reader has read enough is no error.
+    What stood at `path` stays whole until the new content is on the disk, also when the process is killed; what killed
+    processes have left in the folder is swept. Parent folders are made. The temporary file is there already, empty; its
+    name keeps the ending of `path`, so that a writer can guess the format from it. A symbolic link is followed; a
+    device or a pipe is written straight through, and an open descriptor (/dev/stdout, /dev/fd/3) where it stands. That
+    a pipe's reader has read enough is no error.
     flush: wait for the disk, ten milliseconds or so; False for one of thousands of files that are soon made again.
     Raises MlcliError, naming the path and the reason, for every OSError inside the block.
     """
     path = Path(path)
-    temporary = None
+    temporary = holding = None
     try:
         descriptor = descriptor_behind(path)
         mode = _mode(path) if descriptor is None else os.fstat(descriptor).st_mode
@@ -60,12 +64,17 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
         target = Path(os.path.realpath(path)) if path.is_symlink() and not through else path
         folder = Path(tempfile.gettempdir()) if through else target.parent
         folder.mkdir(parents=True, exist_ok=True)
+        if (place := os.path.realpath(folder)) not in _swept:
+            _swept.add(place)
+            sweep(folder)
         # Not built on the target's name: that may already be as long as the file system allows.
         ending = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
-        temporary = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}{ending}"
+        temporary, holding = _temporary(folder, ending)
 
         yield temporary
 
+        if not os.stat(temporary).st_mtime_ns:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if through:
             opened = os.open(path, os.O_WRONLY) if descriptor is None else os.dup(descriptor)
             with open(temporary, "rb") as source, Descriptor(opened, closefd=True) as sink, suppress(BrokenPipeError):
@@ -83,13 +92,36 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+        if holding is not None:
+            os.close(holding)
 
 
-def check_writable(path: str | Path) -> None:
+def sweep(folder: str | Path) -> None:
+    """Remove the temporary files in a folder, not below it, whose writers were killed; those of the living stay."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if entry.name.startswith(TEMPORARY)]:
+            with suppress(OSError):
+                _remove_abandoned(os.path.join(folder, name))
+
+
+def is_vacant(folder: str | Path) -> bool:
+    """Whether there is nothing in a folder, and in the folders of it, but what killed processes leave.
+
+    That is unfinished files and locks. Raises MlcliError where it may not be looked into.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            others = [entry for entry in entries if not entry.name.startswith((TEMPORARY, LOCK))]
+            return all(entry.is_dir(follow_symlinks=False) and is_vacant(entry.path) for entry in others)
+    except OSError as error:
+        raise MlcliError(f"{folder}: cannot be looked into: {error.strerror or error}; name another folder") from error
+
+
+def check_writable(path: str | Path, what: str | Path | None = None) -> None:
     """Raise the MlcliError that `atomic_write` would raise where no file can be made at `path`; for before the work.
 
     Tried in its folder, or the nearest one above that is there, since permissions say nothing of a read-only disk, nor
-    to the superuser. No folder is made.
+    to the superuser. No folder is made. what: named in its place.
     """
     try:
         if (descriptor := descriptor_behind(path)) is not None:
@@ -104,7 +136,7 @@ def check_writable(path: str | Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise cannot_be_written(path, error) from error
+        raise cannot_be_written(what or path, error) from error
 
 
 def cannot_be_written(path: str | Path, error: OSError) -> MlcliError:
@@ -171,6 +203,33 @@ def _mode(path: Path) -> int:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+def _temporary(folder: Path, ending: str) -> tuple[Path, int]:
+    """A new empty file in the folder, and a descriptor that holds its lock: it is alive as long as this is open.
+
+    Its time of change is 0, so that it can be told whether anything has been written.
+    """
+    while True:
+        path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}{ending}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # a file system without locks, where nothing is swept
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.exists(path):
+            with suppress(OSError):  # a file system without times
+                os.utime(path, ns=(0, 0))
+            return path, descriptor
+        os.close(descriptor)  # it was taken for abandoned, and swept, before it was locked
+
+
+def _remove_abandoned(path: str) -> None:
+    """Remove a temporary file if nobody holds its lock. OSError where somebody does, or that cannot be told."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from mlcli.engine import reading
 from mlcli.engine.files import atomic_write, check_writable
 from mlcli.engine.graph import Layer
+from mlcli.engine.locks import file_locked
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
 from mlcli.errors import ImageError, MlcliError, UsageError
@@ -68,23 +69,38 @@ class Index:
         compute: the vectors of pictures, one after the other.  anew: compute them all again.
         Returns how many vectors were computed and how many pictures are gone. A picture that cannot be read has no
         vector, and is tried again each time. What is known of other pictures stays as long as those are unchanged.
-        Saves now and then, and what there is on any exception, so that an update that was cut short goes on.
+        Saves now and then, and what there is on any exception, so that an update that was cut short goes on. The file
+        is locked meanwhile: raises BusyError where another process brings it in step.
         """
         absolute = {os.path.abspath(path): path for path in paths}
+        marks, keep = self._compare(absolute, anew)
+        if len(keep) == len(self) and {self.paths[row] for row in keep} >= absolute.keys():
+            return 0, 0
+        try:
+            check_writable(self.file)
+        except MlcliError as error:
+            raise MlcliError(f"{error}, or name another file for the index with --index") from None
+        with file_locked(self.file):
+            self._load(self.file)  # another process may have brought it in step meanwhile
+            return self._update(absolute, compute, anew, save_seconds)
+
+    def _compare(self, absolute: Mapping[str, Path], anew: bool) -> tuple[dict[str, tuple[int, int]], list[int]]:
+        """(the marks of all pictures as they are now, the rows that are as their pictures are)."""
         marks = {path: _mark(path) for path in {*absolute, *self.paths}}
         keep = [
             row
             for row, (path, mark) in enumerate(zip(self.paths, self.marks, strict=True))
             if mark == marks[path] != UNKNOWN and not (anew and path in absolute)
         ]
+        return marks, keep
+
+    def _update(
+        self, absolute: Mapping[str, Path], compute: Vectors, anew: bool, save_seconds: float
+    ) -> tuple[int, int]:
+        marks, keep = self._compare(absolute, anew)
         gone = sum(marks[path] == UNKNOWN for path in self.paths)
         known = {self.paths[row] for row in keep}
         missing = [given for path, given in absolute.items() if path not in known]
-        if missing:
-            try:
-                check_writable(self.file)
-            except MlcliError as error:
-                raise MlcliError(f"{error}, or name another file for the index with --index") from None
         pending: dict[str, Tensor] = {}
         computed, saved = 0, time.monotonic()
 
@@ -127,7 +143,7 @@ class Index:
     def _load(self, file: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
-        if not file.exists():
+        if not os.path.exists(file):
             return
         try:
             opened = safe_open(file, "pt")
@@ -249,7 +265,7 @@ def place(
     if not cache.is_absolute():  # a user without a home
         raise UsageError("no home folder to keep the index in; name a file for it with --index")
     file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
-    return file, beside if beside is not None and beside.exists() and not file.exists() else None
+    return file, beside if beside is not None and os.path.exists(beside) and not os.path.exists(file) else None
 
 
 def _slug(model: Model, layer: Layer, runtime: Runtime, weights: str | Path | None) -> str:

@@ -3,8 +3,10 @@
 import base64
 import html
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mlcli.engine.files import write_text
@@ -21,7 +23,7 @@ SHOWN_SAMPLES = 12
 
 
 def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()) -> None:
-    """Write the report of a run from its own files, finished or not.
+    """Write the report of a run from its own files, finished or not; nothing where it is as it should be already.
 
     tables: (heading, header, rows) of each table of a final result, before all else.
     """
@@ -35,14 +37,13 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
     results = run.results()
     single = {name: value for name, value in results.items() if not isinstance(value, dict)}
     more = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
-    pictures = figure(run.misclassified_file) if run.misclassified_file.exists() else ""
+    pictures = figure(run.misclassified_file) if os.path.exists(run.misclassified_file) else ""
     stages = "".join(
         f'<li><a href="{text(place)}">{text(place)}</a>'
         for place in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
     )
     title = f"{run.folder.name}: mlcli {config['command']}"
-    write_text(
-        run.report_file,
+    page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
         f"<h1>{text(title)}</h1>"
         + "".join(f"<h2>{text(heading)}</h2>{table(header, lines)}" for heading, header, lines in tables)
@@ -51,8 +52,12 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
         + "".join(f"<h3>{text(name)}</h3>{rows(data)}" for name, data in config.get("data", {}).items())
-        + f"<h2>Versions</h2>{rows(config['versions'])}</html>\n",
+        + f"<h2>Versions</h2>{rows(config['versions'])}</html>\n"
     )
+    with suppress(OSError):
+        if run.report_file.read_bytes() == page.encode("utf-8", "surrogateescape"):
+            return
+    write_text(run.report_file, page)
 
 
 def figure(file: Path) -> str:

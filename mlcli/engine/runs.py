@@ -29,7 +29,7 @@ from torch import Tensor
 import mlcli
 from mlcli.engine.checkpoints import read_state
 from mlcli.engine.descriptors import Descriptor
-from mlcli.engine.files import TEMPORARY, atomic_write, cannot_be_written, write_json
+from mlcli.engine.files import atomic_write, cannot_be_written, check_writable, is_vacant, sweep, write_json
 from mlcli.errors import RunError
 
 KEPT_STATES = 2
@@ -61,30 +61,34 @@ class Run:
 
         With `overwrite` a former run may be replaced; a folder that is no run is never emptied.
         """
-        if self.folder.exists() and not self.folder.is_dir():
+        is_folder = os.path.isdir(self.folder)
+        if os.path.lexists(self.folder) and not is_folder:
             raise RunError(f"{self.folder}: is a file; name a folder for the run")
         if self.exists():
             if not overwrite:
                 raise RunError(f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it")
-        elif self.folder.is_dir() and any(not self._is_leftover(entry) for entry in self.folder.iterdir()):
+        elif is_folder and not is_vacant(self.folder):
             raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
 
-    def _is_leftover(self, entry: Path) -> bool:
-        """Whether this is what a run that was killed in its first or last moment leaves behind."""
-        if entry in (self.state_folder, self.samples_folder) and entry.is_dir():
-            return all(map(self._is_leftover, entry.iterdir()))
-        return entry.name.startswith(TEMPORARY)
+    def check_writable(self) -> None:
+        """Raise MlcliError where a file of the run cannot be written; for before the work."""
+        check_writable(self.config_file)
+        for folder in (self.state_folder, self.samples_folder):
+            check_writable(folder / "any")
 
     def sweep(self) -> None:
-        """Remove the temporary files of writes that were killed."""
+        """Remove what writes that were killed have left: their temporary files, and a state more than are kept."""
         for folder in (self.folder, self.state_folder, self.samples_folder):
-            for file in folder.glob(f"{TEMPORARY}*"):
-                file.unlink(missing_ok=True)
+            sweep(folder)
+        self._drop_stale_states()
 
     def create(self, config: Mapping) -> None:
         """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
         if self.exists():
-            self._clear()
+            try:
+                self._clear()
+            except OSError as error:
+                raise cannot_be_written(error.filename or self.folder, error) from error
         write_json(self.config_file, {**config, **({"part": True} if self.is_part else {}), "versions": versions()})
 
     def part(self, *names: str) -> "Run":
@@ -134,6 +138,9 @@ class Run:
         name = f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
         with atomic_write(self.state_folder / name) as temporary:
             temporary.write_bytes(content)
+        self._drop_stale_states()
+
+    def _drop_stale_states(self) -> None:
         for stale in self._states()[KEPT_STATES:]:
             stale.unlink(missing_ok=True)
 
@@ -178,7 +185,7 @@ class Run:
     def metrics(self) -> list[dict]:
         """All logged lines; a last line torn by a kill is left out."""
         lines = []
-        if self.metrics_file.exists():
+        if os.path.exists(self.metrics_file):
             for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
                 try:
                     lines.append(json.loads(line))
@@ -189,7 +196,7 @@ class Run:
     def rewind_metrics(self, step: int) -> None:
         """Drop what was logged after `step`: the steps that a resumed run does once more."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
-        if self.metrics_file.exists() and self.metrics_file.read_text(encoding="utf-8") == "".join(kept):
+        if os.path.exists(self.metrics_file) and self.metrics_file.read_text(encoding="utf-8") == "".join(kept):
             return
         with atomic_write(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
@@ -201,7 +208,7 @@ class Run:
 
     def results(self) -> dict:
         """What was measured in the end; empty where that is still to be done."""
-        return read_json(self.results_file, "") if self.results_file.exists() else {}
+        return read_json(self.results_file, "") if os.path.exists(self.results_file) else {}
 
     # -- model -------------------------------------------------------------------------------------------
 
