@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cli import ENVIRONMENT
@@ -78,14 +78,49 @@ def two_processes_killed_and_resumed(run: Path, step: int, *command) -> int:
     return reached
 
 
-def child(command: list[str]) -> int:
-    """The process number of a fork that runs the command."""
+WRITING = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
+
+
+def die_before(operation: int, tell: int) -> None:
+    """Kill this process before its operation of this number that changes files, counted from 1; 0: never.
+
+    tell: a descriptor that each operation writes a byte to.
+    """
+    done = 0
+
+    def note(event: str, arguments: tuple) -> None:
+        nonlocal done
+        writes = event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & os.O_ACCMODE
+        if writes or event in WRITING:
+            done += 1
+            if done == operation:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(tell, b".")
+
+    sys.addaudithook(note)
+
+
+def ended(command: list[str], operation: int = 0) -> tuple[int, int]:
+    """(status, operations) of a fork that runs the command, killed before its operation of this number."""
+    listen, tell = os.pipe()
+    number = child(command, lambda: die_before(operation, tell))
+    os.close(tell)
+    done = 0
+    while some := os.read(listen, 1 << 16):
+        done += len(some)
+    os.close(listen)
+    return os.waitpid(number, 0)[1], done
+
+
+def child(command: list[str], first: Callable[[], None] = lambda: None) -> int:
+    """The process number of a fork that calls `first` and runs the command."""
     if number := os.fork():
         return number
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.argv = ["mlcli", *command]
-        cli.main()
+        first()
+        importlib.import_module("mlcli.cli").main()
     except SystemExit as done:
         os._exit(done.code or 0)
     except BaseException as error:
@@ -123,9 +158,12 @@ def main(kills: str, seed: str, folder: str, *command: str) -> None:
     print(*steps)
 
 
-if __name__ == "__main__":
-    from mlcli import cli
-
+def import_all() -> None:
+    """Import what forks are to have from the start."""
     for name in IMPORTED:
         importlib.import_module(f"mlcli.methods.{name}")
+
+
+if __name__ == "__main__":
+    import_all()
     main(*sys.argv[1:])
