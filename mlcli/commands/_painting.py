@@ -162,8 +162,8 @@ class Painting:
 def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[MlcliError]]:
     """What to paint, and the problems met: folders that cannot be listed, results that would take one name.
 
-    One content that is a file goes to the image `output`, unless that is a `FolderPath`. Else `output` is a folder, in which each result has the
-    name of its content, below a content folder the same path. Raises UsageError, DataError.
+    One content that is a file goes to the image `output`, unless that is a `FolderPath`. Else `output` is a folder, in
+    which each result has the name of its content, below a content folder the same path. Raises UsageError, DataError.
     """
     targets, problems = results(contents, output, _writable)
     if not targets:

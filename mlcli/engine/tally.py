@@ -56,7 +56,8 @@ class Tally:
                 return ""
             text = f"{read:,} image{'s' * (read != 1)} read"
             if left_out:
-                text += "; left out: " + ", ".join(_counted(reason, files) for reason, files in left_out.items())
+                order = sorted(left_out, key=(OTHER, SYSTEM).__contains__)  # images before what is none
+                text += "; left out: " + ", ".join(_counted(reason, left_out[reason]) for reason in order)
             for what, files in self._noted.items():
                 if files - lost:
                     text += f"; {len(files - lost):,} {what} ({self._example[what]}{', …' * (len(files - lost) > 1)})"

@@ -248,3 +248,24 @@ def test_small_pictures_keep_their_pixels_and_strips_are_cut(colours, tmp_path):
         tmp_path / "small.png", "--among", tmp_path, "--model", colours, "--size", 64, "-o", tmp_path / "o.webp"
     )
     assert len(entry["neighbors"]) == 2 and read(tmp_path / "o.webp").shape == (3, 6 + 64 + 34, 6 + 3 * 70 + 16)
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+def test_a_home_that_takes_no_index_names_the_option(pictures, queries, colours, tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(variable, str(tmp_path / "file"))  # nothing can be made below it, by root neither
+    some = sorted((pictures / "red").iterdir())
+    arguments = (queries[0], "--among", *some, "--model", colours, "-k", 1, "-o", tmp_path / "o.png")
+    assert "or name another file for the index with --index" in neighbors(*arguments, status=1).stderr
+    neighbors(*arguments, "--index", tmp_path / "index")
+
+
+def test_a_user_without_a_home(pictures, queries, colours, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which counts as unset
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    some = sorted((pictures / "red").iterdir())
+    arguments = (queries[0], "--among", *some, "--model", colours, "-k", 1, "-o", tmp_path / "o.png")
+    assert "name a file for it with --index" in neighbors(*arguments, status=2).stderr
+    assert not (tmp_path / "~").exists() and not (tmp_path / "relative").exists()

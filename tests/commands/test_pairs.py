@@ -200,3 +200,40 @@ def test_the_same_bytes_each_time(photos, tmp_path):
             mlcli("pairs", photos, "--make", make, "-o", tmp_path / f"{make}{number}", "--workers", number)
         for name in ("A/a.png", "A/c.tif", "B/sub/b.png"):
             assert (tmp_path / f"{make}1" / name).read_bytes() == (tmp_path / f"{make}2" / name).read_bytes()
+
+
+def test_a_result_that_cannot_be_written_stops_no_other(photos, tmp_path):
+    output = tmp_path / "pairs"
+    (output / "A" / "a.png").mkdir(parents=True)  # where a result would go
+    (output / "B" / "sub").parent.mkdir()
+    (output / "B" / "sub").write_text("a file where a folder would go")
+    (output / "pairs.json").write_text(json.dumps({"options": {"make": "gray", "strength": None, "size": None}}))
+    result = mlcli("pairs", photos, "--make", "gray", "-o", output, status=1)
+    told = [line for line in result.stderr.splitlines() if line.startswith("mlcli: ")]
+    assert len(told) == 2 and all("cannot be written" in line for line in told)
+    assert "1 pairs made" in result.stderr and images.read(output / "A" / "c.tif").shape[0] == 3
+    assert "left out: 2 images whose pair cannot be written" in result.stderr
+    (output / "A" / "a.png").rmdir()
+    (output / "B" / "sub").unlink()
+    assert "2 pairs made, 1 up to date" in mlcli("pairs", photos, "--make", "gray", "-o", output).stderr
+
+
+def test_pictures_dated_in_the_future_are_made_once(photos, tmp_path):
+    output = tmp_path / "pairs"
+    for path in photos.rglob("*.*"):
+        os.utime(path, (4_000_000_000, 4_000_000_000))
+    arguments = ("pairs", photos, "--make", "gray", "-o", output)
+    assert "3 pairs made" in mlcli(*arguments).stderr
+    assert "0 pairs made, 3 up to date" in mlcli(*arguments).stderr
+    # one that is changed is made again, whether its clock is right by now or not
+    photo(photos / "a.png", 9)
+    changed = photo(photos / "c.tif", 10)
+    os.utime(changed, (4_100_000_000, 4_100_000_000))
+    assert "2 pairs made, 1 up to date" in mlcli(*arguments).stderr
+    assert "0 pairs made, 3 up to date" in mlcli(*arguments).stderr
+
+
+def test_a_folder_that_is_called_as_an_image(photos, tmp_path):
+    assert "a folder is written" in mlcli("pairs", photos, "--make", "gray", "-o", tmp_path / "p.png", status=2).stderr
+    mlcli("pairs", photos, "--make", "gray", "-o", f"{tmp_path / 'p.png'}/")
+    assert len(find_pairs(tmp_path / "p.png").paths) == 3

@@ -250,3 +250,25 @@ def test_the_hint_at_weights_on_this_disk(files, tmp_path, monkeypatch):
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"")
     assert "--model vgg19" in mlcli(*arguments, tmp_path / "b.png").stderr
+
+
+def test_a_trailing_slash_means_a_folder(files, tmp_path):
+    content, style = files
+    for name in ("new", "new.png"):
+        mlcli("stylize", content, "--style", style, "-o", f"{tmp_path / name}/", *QUICK)
+        assert (tmp_path / name / "content.png").is_file() and (tmp_path / name / "content.png.json").is_file()
+    mlcli("stylize", content, style, "--style", style, "-o", f"{tmp_path / 'two.png'}/", *QUICK)
+    assert (tmp_path / "two.png" / "style.png").is_file()
+    result = mlcli("stylize", content, style, "--style", style, "-o", tmp_path / "x.png", *QUICK, status=2)
+    assert "x.png/ is one" in result.stderr
+
+
+def test_contents_dated_in_the_future_are_painted_once(files, tmp_path):
+    content, style = files
+    arguments = ("stylize", content, "--style", style, "-o", f"{tmp_path / 'out'}/", *QUICK)
+    for path in files:
+        os.utime(path, (4_000_000_000, 4_000_000_000))
+    mlcli(*arguments)
+    before = (tmp_path / "out" / "content.png").stat().st_mtime_ns
+    mlcli(*arguments)
+    assert (tmp_path / "out" / "content.png").stat().st_mtime_ns == before

@@ -1,6 +1,7 @@
 """`mlcli translate` over a folder of odd files: names, sizes and depth kept, failures named, nothing done twice."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -155,3 +156,53 @@ def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
     run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
     assert "pip install no_such_package" in mlcli("translate", run, "--onnx", file, status=2).stderr
     assert not file.exists()
+
+
+@pytest.fixture
+def few(photos):
+    """Two files that can be read, and nothing else."""
+    return [photos / "odd.png", photos / "inside" / "gray.jpg"]
+
+
+def test_one_image_into_a_file(gray_run, few, tmp_path):
+    target = tmp_path / "new" / "b.png"
+    said = mlcli("translate", gray_run, few[0], "-o", target).stderr
+    assert "1 translated" in said and "translate: 1 image read" in said
+    with Image.open(target) as made:
+        assert made.size == (41, 23)
+    record = json.loads((tmp_path / "new" / "b.png.json").read_text())
+    assert record["command"] == "translate" and record["options"]["image"] == str(few[0]) and record["sha256"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["b.png", "b.png.json"]
+    assert "exists already" in mlcli("translate", gray_run, few[0], "-o", target, status=2).stderr
+    mlcli("translate", gray_run, few[1], "-o", target, "--overwrite")
+    with Image.open(target) as made:
+        assert made.size == (16, 16)
+    # the same as in a folder
+    mlcli("translate", gray_run, few[1], "-o", tmp_path / "out")
+    mlcli("translate", gray_run, few[1], "-o", tmp_path / "alone.jpg")
+    assert (tmp_path / "alone.jpg").read_bytes() == (tmp_path / "out" / "gray.jpg").read_bytes()
+
+
+def test_a_trailing_slash_means_a_folder(gray_run, few, tmp_path):
+    mlcli("translate", gray_run, few[0], "-o", f"{tmp_path / 'b.png'}/")
+    assert (tmp_path / "b.png" / "odd.png").is_file()
+    mlcli("translate", gray_run, few[1], "-o", tmp_path / "b.png")  # it is a folder now
+    assert (tmp_path / "b.png" / "gray.jpg").is_file()
+
+
+def test_several_images_take_no_file(gray_run, few, photos, tmp_path):
+    for given in (few, [photos / "inside"]):
+        said = mlcli("translate", gray_run, *given, "-o", tmp_path / "b.png", status=2).stderr
+        assert "b.png/ is a folder" in said and not (tmp_path / "b.png").exists()
+    said = mlcli("translate", gray_run, few[0], "-o", few[0], "--overwrite", status=1).stderr
+    assert "would replace it" in said
+    assert "is a folder; give the name of a file" in mlcli(
+        "translate", gray_run, "--onnx", f"{tmp_path}/x.onnx/", status=2
+    ).stderr.replace("\n", " ").replace("│", "").replace("  ", " ")
+
+
+def test_images_dated_in_the_future_are_translated_once(gray_run, few, tmp_path):
+    for path in few:
+        os.utime(path, (4_000_000_000, 4_000_000_000))
+    assert "2 translated" in mlcli("translate", gray_run, *few, "-o", tmp_path / "out").stderr
+    assert "0 translated, 2 up to date" in mlcli("translate", gray_run, *few, "-o", tmp_path / "out").stderr

@@ -3,11 +3,12 @@
 import io
 import os
 import pty
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from mlcli.engine.folders import ClassFolder, find_images, places, spread
+from mlcli.engine.folders import ClassFolder, DividedError, as_on_disk, find_images, places, spread
 from mlcli.errors import DataError, MlcliError, UsageError
 
 
@@ -207,3 +208,94 @@ def test_stdin_that_cannot_be_read():
         with os.fdopen(number, "rb", buffering=0) as stdin:
             with pytest.raises(MlcliError, match=f"^-: standard input cannot be read: {why}"):
                 find_images(["-"], stdin=stdin)
+
+
+# ------------------------------------------------------------------------------- divided sets and spellings
+
+COMPOSED, TAKEN_APART = (unicodedata.normalize(form, "Füße é") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    "names, training, held_out",
+    [
+        ("train/a/1.png train/b/1.png val/a/1.png val/b/1.png", "train", "val"),
+        ("train/a/1.png test/a/1.png", "train", "test"),
+        ("Training/a/1.png Validation/a/1.png", "Training", "Validation"),
+        ("train/1.png test/2.png", "train", "test"),
+        ("train/a/1.png train/b/1.png", "train", None),
+        ("val/a/1.png test/a/1.png", None, "val"),
+        ("train/a/1.png val/a/1.png test/a/1.png models/x.png", "train", "val"),
+        ("train/a/1.png dev/a/1.png annotations/x.json", "train", "dev"),
+    ],
+)
+def test_the_parts_of_a_divided_set_are_no_classes(tmp_path, names, training, held_out):
+    touch(tmp_path, *names.split())
+    with pytest.raises(DividedError, match="parts of a divided data set") as caught:
+        ClassFolder.open(tmp_path)
+    assert caught.value.training == (training and tmp_path / training)
+    assert caught.value.held_out == (held_out and tmp_path / held_out)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "train/1.png bus/1.png test/1.png",
+        "train/1.png",
+        "trains/1.png tests/1.png",
+        "test/1.png car/1.png car/sub/2.png",
+    ],
+)
+def test_classes_may_be_called_so(tmp_path, names):
+    touch(tmp_path, *names.split())
+    ClassFolder.open(tmp_path)
+
+
+def test_the_classes_of_a_model_may_be_called_so(tmp_path):
+    touch(tmp_path, "train/1.png", "test/1.png")
+    assert ClassFolder.open(tmp_path, classes=["train", "test"]).labels == [1, 0]
+
+
+def test_images_beside_the_class_folders_are_a_problem_and_no_error(tmp_path):
+    touch(tmp_path, "a/1.png", "b/1.png", "1.png", "2.jpg", "notes.txt", "x.jxl")
+    data = ClassFolder.open(tmp_path)
+    assert data.labels == [0, 1]
+    beside, unread = map(str, data.problems)
+    assert beside == f"{tmp_path}: 2 images in no class folder, left out ('1.png', '2.jpg')" and "JPEG XL" in unread
+    assert data.split(0.5, 0, keep_single=True)[0].problems == () == data.part([0]).problems  # not to be said again
+
+
+def test_folders_of_one_spelling_are_one_class(tmp_path):
+    touch(tmp_path, f"{COMPOSED}/1.png", f"{TAKEN_APART}/2.png", "b/3.png")
+    if len(os.listdir(tmp_path)) < 3:
+        pytest.skip("this file system takes the two for one")
+    data = ClassFolder.open(tmp_path)
+    assert len(data.classes) == 2 and data.labels == [0, 0, 1]
+    assert data.classes[0] in (COMPOSED, TAKEN_APART)
+
+
+def test_a_class_that_is_empty_in_one_spelling_alone(tmp_path):
+    touch(tmp_path, f"{COMPOSED}/1.png", "b/3.png")
+    (tmp_path / TAKEN_APART).mkdir(exist_ok=True)
+    assert len(ClassFolder.open(tmp_path).paths) == 2
+
+
+def test_a_linked_class_folder_has_images_of_its_own(tmp_path):
+    touch(tmp_path, "d/a/1.png", "elsewhere/2.png")
+    (tmp_path / "d/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d/c").symlink_to(tmp_path / "d/a")
+    assert ClassFolder.open(tmp_path / "d").labels == [0, 1, 2]
+
+
+def test_names_as_they_are_on_the_disk(tmp_path, monkeypatch):
+    touch(tmp_path, f"{TAKEN_APART}/x/{COMPOSED}.png", "plain.png")
+    monkeypatch.chdir(tmp_path)
+    if os.path.lexists(COMPOSED):
+        pytest.skip("this file system takes the two for one")
+    assert as_on_disk(f"{COMPOSED}/x/{TAKEN_APART}.png") == Path(f"{TAKEN_APART}/x/{COMPOSED}.png")
+    assert as_on_disk(tmp_path / COMPOSED) == tmp_path / TAKEN_APART
+    for same in ("plain.png", "absent.png", f"{COMPOSED}/absent.png", "é.png", "\0é"):
+        assert str(as_on_disk(same)) == same
+    (tmp_path / COMPOSED).mkdir()
+    assert as_on_disk(COMPOSED) == Path(COMPOSED)
+    # a folder too, and a list
+    assert found(f"{COMPOSED}") == [] and len(found(f"{TAKEN_APART}/x")) == 1

@@ -1,6 +1,10 @@
+import os
+import unicodedata
+
 import pytest
 import torch
 
+from mlcli.engine.folders import DividedError
 from mlcli.engine.identities import folds, group, hold_out, open_identities
 from mlcli.errors import DataError
 
@@ -76,3 +80,30 @@ def test_folds_are_of_whole_identities_and_each_can_be_compared():
     assert folds(identities, 50, seed=0).max() == 2  # no fold with one identity alone
     with pytest.raises(DataError, match="3 identities with two pictures or more, too few"):
         folds(torch.tensor([0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
+
+
+COMPOSED, TAKEN_APART = (unicodedata.normalize(form, "José é") for form in ("NFC", "NFD"))
+
+
+def test_an_identity_is_one_whatever_the_unicode_normalization_of_its_name(tmp_path):
+    touch(tmp_path, f"{COMPOSED}/1.png", f"{TAKEN_APART}/2.png", f"group/{TAKEN_APART}/3.png", "b/4.png")
+    if len(os.listdir(tmp_path)) < 4:
+        pytest.skip("this file system takes the two for one")
+    folder, problems = open_identities(tmp_path)
+    assert not problems and len(folder.classes) == 3 and folder.labels == [0, 0, 1, 2]
+    assert f"group/{TAKEN_APART}" in folder.classes  # as the user has it
+    folder, _ = open_identities(tmp_path / COMPOSED, loose=True)
+    assert folder.classes == ("1",)
+
+
+def test_loose_pictures_of_one_spelling_are_one_identity(tmp_path):
+    touch(tmp_path, f"{COMPOSED}.png", f"{TAKEN_APART}.jpg")
+    assert len(open_identities(tmp_path, loose=True)[0].classes) == 1
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Training", "Test"), ("train", "test")])
+def test_the_root_of_a_divided_set_holds_no_identities(tmp_path, parts):
+    touch(tmp_path, *(f"{part}/{name}/1.png" for part in parts for name in ("ann", "bob")))
+    with pytest.raises(DividedError, match="parts of a divided data set"):
+        open_identities(tmp_path)
+    assert open_identities(tmp_path / parts[0])[0].classes == ("ann", "bob")

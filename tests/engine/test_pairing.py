@@ -1,10 +1,13 @@
 """Which files are pairs."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mlcli.engine import tally
 from mlcli.engine.pairing import find_pairs, parts
 from mlcli.engine.pairs import Framing, Kind, PairSet
 from mlcli.errors import DataError
@@ -93,3 +96,44 @@ def test_a_split_holds_out_a_share_of_the_pairs_by_the_seed(tmp_path):
     assert len(held.paths) == 2 and sorted(rest.paths + held.paths) == pairing.paths
     assert pairing.split(0.25, 1)[1].paths == held.paths != pairing.split(0.25, 2)[1].paths
     assert [len(part.paths) for part in pairing.split(0.999, 0)] == [1, 7]
+
+
+COMPOSED, TAKEN_APART = (unicodedata.normalize(form, "Füße é") for form in ("NFC", "NFD"))
+
+
+def test_names_pair_whatever_their_unicode_normalization(tmp_path):
+    for name in (f"A/{COMPOSED}.png", f"A/{TAKEN_APART}2.png", f"A/{COMPOSED}/3.png", "A/é.png"):
+        flat(tmp_path / name)
+    for name in (f"B/{TAKEN_APART}.png", f"B/{COMPOSED}2.jpg", f"B/{TAKEN_APART}/3.png", "B/e.png"):
+        flat(tmp_path / name)
+    pairing = find_pairs(tmp_path)
+    assert set(names(pairing)) == {
+        (f"A/{COMPOSED}.png", f"B/{TAKEN_APART}.png"),  # each as it is on the disk
+        (f"A/{TAKEN_APART}2.png", f"B/{COMPOSED}2.jpg"),
+        (f"A/{COMPOSED}/3.png", f"B/{TAKEN_APART}/3.png"),
+    }
+    assert len(pairing.problems) == 2
+
+
+def test_of_two_spellings_in_one_folder_the_very_same_belong_together(tmp_path):
+    for name in (f"A/{COMPOSED}.png", f"A/{TAKEN_APART}.png", f"B/{TAKEN_APART}.png"):
+        flat(tmp_path / name)
+    if len(list((tmp_path / "A").iterdir())) < 2:
+        pytest.skip("this file system takes the two for one")
+    pairing = find_pairs(tmp_path)
+    assert names(pairing) == [(f"A/{TAKEN_APART}.png", f"B/{TAKEN_APART}.png")]
+    assert [str(problem) for problem in pairing.problems] == [
+        f"{tmp_path / 'A' / COMPOSED}.png: no picture of this name in {tmp_path / 'B'}; left out"
+    ]
+
+
+def test_partners_of_odd_endings_and_formats_that_are_not_read(tmp_path):
+    tally.begin()
+    for name in ("A/1.png", "A/2.png", "B/1.png", "B/2.png"):
+        flat(tmp_path / name)
+    (tmp_path / "A/2.png").rename(tmp_path / "A/2.jpg_large")
+    (tmp_path / "B/3.jxl").write_bytes(b"x")
+    pairing = find_pairs(tmp_path)
+    assert names(pairing) == [("A/1.png", "B/1.png"), ("A/2.jpg_large", "B/2.png")]
+    (problem,) = map(str, pairing.problems)
+    assert "JPEG XL" in problem
