@@ -9,14 +9,16 @@ FOLDER/
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL.Image import Image
 
+from mlcli.commands._patches import UNITS
 from mlcli.commands._result import refuse_existing_folder
-from mlcli.engine import files, gallery, images
+from mlcli.engine import files, gallery, images, schema
 from mlcli.engine.files import json_text, write_json
 from mlcli.engine.gallery import Picture, Row
 from mlcli.engine.runs import read_json
@@ -24,6 +26,31 @@ from mlcli.errors import RunError, UsageError
 
 # What atlas.json holds besides options that a folder must have been begun with, and what to call it
 HELD = {"model_hash": "model weights", "pictures": "pictures"}
+
+
+def _own_file(value: object) -> object:
+    """The check of the name of an image of a unit, which the page shows."""
+    if not isinstance(value, str) or not re.fullmatch(r"units/[\w.-]{1,200}", value):
+        raise schema.Invalid(f"should be a file in units/, is {schema.told(value)}")
+    return value
+
+
+ADVICE = "bring back the file as it was, or start again with --overwrite"
+CONFIG = schema.record({"command": schema.text(200), "options": schema.OBJECT})
+UNIT = schema.record(
+    {
+        "heading": schema.text(),
+        "pictures": schema.items(
+            schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
+        ),
+    }
+)
+PATCHES = schema.record(
+    {
+        "pictures": schema.integer(0, 1 << 62),
+        "units": UNITS,
+    }
+)
 
 
 class Drawn(NamedTuple):
@@ -63,7 +90,7 @@ class Atlas:
 
     def require(self, origin: Mapping) -> None:
         """Raise RunError where the folder was begun with something else than `origin`, as `begin` has it."""
-        then, now = read_json(self.config_file, "no atlas here"), json.loads(json_text(origin))
+        then, now = read_json(self.config_file, "no atlas here", CONFIG, ADVICE), json.loads(json_text(origin))
         options = then["options"]
         changed = [f"{key} {options.get(key)}" for key, value in now["options"].items() if options.get(key) != value]
         changed += [told for key, told in HELD.items() if then.get(key) != now[key]]
@@ -96,8 +123,11 @@ class Atlas:
         """(pictures, unit: its patches); (0, nothing) where there was no pass."""
         if not os.path.isfile(self.patches_file):
             return 0, {}
-        document = read_json(self.patches_file, "")
-        return document["pictures"], {entry["unit"]: entry for entry in document["units"]}
+        document = read_json(self.patches_file, "", PATCHES, ADVICE)
+        found = {entry["unit"]: entry for entry in document["units"]}
+        if absent := [unit for unit in self.units if unit not in found]:
+            raise RunError(f"{self.patches_file}: cannot be read (has no unit {absent[0]}); {ADVICE}")
+        return document["pictures"], found
 
     # -- units --
 
@@ -125,7 +155,7 @@ class Atlas:
         rows = []
         for unit in self.units:
             if os.path.isfile(self.unit_file(unit)):
-                entry = read_json(self.unit_file(unit), "")
+                entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume makes it again")
                 rows.append(Row(unit, entry["heading"], [Picture(**picture) for picture in entry["pictures"]]))
         so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
         facts = {**origin["options"], **{key: value for key, value in origin.items() if key != "options"}}

@@ -1,6 +1,5 @@
 """Work over folders of pictures, file by file: what is out of date is made, and the rest is left alone."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,14 @@ import typer
 from mlcli.commands._options import names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, complain, say
-from mlcli.commands._result import claim_folder, record, refuse_existing, refuse_existing_folder, refuse_others
+from mlcli.commands._result import (
+    claim_folder,
+    read_record,
+    record,
+    refuse_existing,
+    refuse_existing_folder,
+    refuse_others,
+)
 from mlcli.engine import locks
 
 if TYPE_CHECKING:
@@ -74,7 +80,7 @@ def each_outdated(
         places = {output: _only(places, given, output, endings)}
     told = {"run": str(weights), "sha256": files.file_hash(weights)}
     there = os.path.isfile(begun) and not (alone or overwrite)
-    same = there and json.loads(begun.read_text("utf-8")).get("sha256") == told["sha256"]
+    same = there and read_record(begun).get("sha256") == told["sha256"]
     # The record is written when a model first works here: what is older is of another
     jobs, since = [], modified(begun) if same else float("inf")
     for place, picture in places.items():

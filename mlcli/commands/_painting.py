@@ -12,7 +12,7 @@ from mlcli.commands._options import FolderPath, names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
-from mlcli.engine import files, images, signals
+from mlcli.engine import files, images, schema, signals
 from mlcli.engine.checkpoints import read_state
 from mlcli.engine.models import Model
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
@@ -150,7 +150,7 @@ class Painting:
             if not changed:
                 if state["work"] is not None:
                     work.load_state_dict(state["work"])
-                return state["step"]
+                return schema.integer(0, work.total)(state["step"])
         except RunError:
             raise
         except Exception as error:  # a damaged file fails in many ways

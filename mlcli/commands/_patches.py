@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress
-from mlcli.engine import features
+from mlcli.engine import features, schema
 from mlcli.engine.graph import Layer
 from mlcli.engine.models import Model
 from mlcli.engine.runtime import Runtime
@@ -90,6 +90,28 @@ def _entry(patch: Patch, paths: Sequence[Path]) -> dict:
         "box": patch.box,
         "size": patch.size,
     }
+
+
+def _patch(value: Mapping) -> Mapping:
+    """The check of a patch in a JSON file."""
+    PATCH(value)
+    (left, top, right, bottom), (height, width) = value["box"], value["size"]
+    if not (left < right <= width and top < bottom <= height):
+        raise schema.Invalid(f"should be inside an image of {width} x {height}", ("box",))
+    return value
+
+
+SIDE = schema.integer(0, 1 << 31)
+PATCH = schema.record(
+    {
+        "file": schema.text(),
+        "value": schema.number(),
+        "place": schema.items(SIDE, 2, 2),
+        "box": schema.items(SIDE, 4, 4),
+        "size": schema.items(SIDE, 2, 2),
+    }
+)
+UNITS = schema.items(schema.record({"unit": SIDE, **dict.fromkeys(GROUPS, schema.items(_patch))}))
 
 
 def from_entry(unit: Mapping) -> tuple[list[Path], dict[str, list[Patch]]]:

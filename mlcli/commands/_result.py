@@ -1,6 +1,5 @@
 """Where a command's result goes: stdout, or a file that is refused if it exists."""
 
-import json
 import os
 import shlex
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import typer
 
 from mlcli.commands._report import out
-from mlcli.engine import locks, reading
+from mlcli.engine import locks, reading, schema
 from mlcli.engine.descriptors import descriptor_behind
 from mlcli.engine.files import check_writable, is_vacant, write_json, write_text
 from mlcli.engine.runs import versions
@@ -77,12 +76,25 @@ def resume_command() -> str:
     return shlex.join(["mlcli", *sys.argv[1:]]) + ("" if "--resume" in sys.argv else " --resume")
 
 
+# What the record of the results in a folder holds, such as pairs.json and translate.json
+RECORD = schema.record(
+    {"command": schema.text(200), "options": schema.OBJECT},
+    {"sha256": schema.text(64), "run": schema.text(), "versions": schema.OBJECT},
+)
+
+
+def read_record(begun: Path) -> dict:
+    """The record of the results in a folder. Raises UsageError where it cannot be read, or is none."""
+    try:
+        return schema.read_json(begun, RECORD)
+    except (OSError, schema.Invalid) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all anew") from None
+
+
 def refuse_others(begun: Path, options: dict) -> None:
     """Raise UsageError where the results in a folder, of which the record `begun` tells, were made with others."""
-    try:
-        then = json.loads(begun.read_text("utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{begun}: cannot be read; --overwrite makes all anew") from None
+    then = read_record(begun)["options"]
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
     for name, value in now.items():
         if then.get(name) != value:

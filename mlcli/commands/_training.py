@@ -14,13 +14,15 @@ import typer
 from mlcli.commands._pictures import class_folder
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
+from mlcli.commands._stored import checked
 from mlcli.engine import locks, reading, report, training
 from mlcli.engine.files import write_json
 from mlcli.engine.folders import ClassFolder
 from mlcli.engine.picture_set import PictureSet
 from mlcli.engine.processes import Processes
-from mlcli.engine.runs import Run
+from mlcli.engine.runs import CONFIG_ADVICE, Run
 from mlcli.engine.runtime import Runtime, choose_device
+from mlcli.engine.schema import Invalid
 from mlcli.engine.tensorboard import Curves
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
 
@@ -77,9 +79,13 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
     stored = run.load_config()
     if stored["command"] != command:
         raise UsageError(f"{output}: a run of `mlcli {stored['command']}`, not of `mlcli {command}`")
-    options = dict(stored["options"])
+    try:
+        options = checked(command, stored["options"])
+    except Invalid as problem:
+        raise RunError(f"{run.config_file}: cannot be read ({problem}); {CONFIG_ADVICE}") from None
     for key, value in given.items():
         if context.get_parameter_source(key).name == "DEFAULT":  # by name: Typer has its own copy of the enumeration
+            options.setdefault(key, value)
             continue
         if key not in FREE and key not in LATER.get(command, ()) and options.get(key) != value:
             raise UsageError(
@@ -95,7 +101,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
     """Write the config of a new run, or check that a resumed one has the data it was begun with."""
     if resume and run.exists():
         config = run.load_config()
-        stored = config["data"]
+        stored = config.get("data", {})
         for name in sorted((stored.keys() | data.keys()) - {*MEASURED}):
             then, now = stored.get(name, {}), data.get(name, {})
             if name == "model" and then != now:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlcli.engine.picture_set import PictureSet
     from mlcli.engine.processes import Processes
     from mlcli.engine.runs import Run
+    from mlcli.engine.schema import Check
     from mlcli.engine.training import Method, Plan
     from mlcli.methods.finetuning import Learned
 
@@ -125,7 +126,7 @@ def run(
         _training.fit(run, method, replace(plan, save_every=options["save_every"]), processes, quiet=quiet)
 
     with _training.interruptible(folder, quiet):
-        if not folder.results():
+        if not folder.results(_results()):
             classes, tested = training[0].classes, validation[1] if validation else None
             transfer = finetuning.Transfer(features, classes, training[1], tested, recipe, processes, fit)
             learned = transfer.learn(
@@ -140,7 +141,7 @@ def run(
                 wrong = _misclassified(folder, classes, learned, options, given)
                 folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong} | note)
             processes.wait()
-        results = folder.results()
+        results = folder.results(_results())
     if processes.main:
         report.write(folder)  # of a run that was killed between the two, too
         say(f"{folder.folder}: done{_said(results)}", quiet)
@@ -247,6 +248,16 @@ def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", opt
     ]
     write_beside(file, "finetune", options, model, results=results)
     return len(wrong)
+
+
+def _results() -> "Check":
+    """What results.json of this command holds: evaluations by name, beside figures and words."""
+    from mlcli.engine.schema import items, mapping, number, record
+
+    rate, interval = number(0, 1), items(number(0, 1), 2, 2)
+    of_classes = {"balanced_accuracy": rate, "balanced_interval": interval}
+    evaluation = record({"accuracy": rate, "interval": interval, **of_classes})
+    return mapping(lambda value: evaluation(value) if isinstance(value, dict) else value)
 
 
 def _said(results: dict) -> str:

@@ -88,6 +88,7 @@ def run(
     vectors, entries = _query_vectors(asked, compute, quiet)
     file, source = (index, None) if index else place(among, pictures, chosen, target, runtime, weights)
     kept = Index(file, made_with(chosen, target, runtime), source)
+    kept.require_width(vectors.shape[1])
     failures = _update(kept, pictures, compute, refresh, quiet)
     good = [entry for entry in entries if "error" not in entry]
     own = places([entry["query"] for entry in good], pictures)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlcli.engine.folders import ClassFolder
     from mlcli.engine.runs import Run
     from mlcli.engine.runtime import Runtime
+    from mlcli.engine.schema import Check
 
 DEFAULT = recipes.Pretext()
 TESTED = 10_000  # of the pictures of --probe, at most
@@ -152,8 +153,9 @@ def run(
     if processes.main:
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labelled:
-            results, measured_on = folder.results(), {name: data[name]["hash"] for name in labelled}
-            if results.get("data") != measured_on:  # none, or of other pictures or another version
+            results, measured_on = folder.results(_results()), {name: data[name]["hash"] for name in labelled}
+            whole = {"labels", "best layer", "accuracy", "best layer of an untrained network", "untrained"}
+            if results.get("data") != measured_on or not whole <= results.keys():  # of other pictures or another version
                 results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
                 results |= {"data": measured_on}
                 folder.save_results(results)
@@ -196,6 +198,15 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
     if not tested.paths:
         raise DataError(f"{folder.root}: all its pictures are learned from; fewer --labels, or --val to test on")
     return {"probe": learned, "test": tested}
+
+
+def _results() -> "Check":
+    """What results.json of this command holds; a version that chose otherwise wrote less."""
+    from mlcli.engine.schema import integer, number, record, text
+
+    layers = {"best layer": text(), "best layer of an untrained network": text()}
+    rates = dict.fromkeys(("accuracy", "untrained"), number(0, 1))
+    return record({}, {"labels": integer(0, 1 << 62), **layers, **rates})
 
 
 def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:

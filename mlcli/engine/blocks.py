@@ -31,23 +31,24 @@ def computed(
     for number, start in enumerate(starts):
         if number % processes.count == processes.rank:
             file, end = _file(folder, name, start), min(start + SIZE, count)
-            if _read(file) is None:
+            if _read(file, end - start) is None:
                 save_tensors(file, {"rows": compute(torch.arange(start, end))}, {"kind": "block of rows"})
             report(end)
     processes.wait()
-    return torch.cat([_read(_file(folder, name, start)) for start in starts])
+    return torch.cat([_read(_file(folder, name, start), min(SIZE, count - start)) for start in starts])
 
 
 def _file(folder: Path, name: str, start: int) -> Path:
     return folder / f"{name}-{start:08d}.safetensors"
 
 
-def _read(file: Path) -> Tensor | None:
-    """The rows of a block; None where it is not there or damaged."""
+def _read(file: Path, count: int) -> Tensor | None:
+    """The `count` rows of a block; None where it is not there, damaged, or holds something else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)["rows"]
+        rows = load_file(file)["rows"]
     except (OSError, SafetensorError, KeyError):
         return None
+    return rows if rows.ndim and len(rows) == count and rows.isfinite().all() else None

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine import reading
+from mlcli.engine import reading, schema
 from mlcli.engine.files import atomic_write, check_writable
 from mlcli.engine.graph import Layer
 from mlcli.engine.locks import file_locked
@@ -31,6 +31,7 @@ from mlcli.errors import ImageError, MlcliError, UsageError
 KIND = "index of feature vectors"
 BLOCK = 16_384  # vectors read at a time
 PENDING_BYTES = 256 << 20  # new vectors held in memory before they are saved
+DESCRIPTION = schema.record({"made_with": schema.OBJECT})
 UNKNOWN = (-1, -1)  # the mark of what is not there, or is no regular file
 
 Vectors = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | ImageError]]]
@@ -125,6 +126,15 @@ class Index:
             save()
         return computed, gone
 
+    def require_width(self, width: int) -> None:
+        """Raise UsageError where the file holds vectors of another length than those that are computed now."""
+        if len(self) and self._slice.get_shape()[1] != width:
+            found = self._slice.get_shape()[1]
+            raise UsageError(
+                f"{self.file}: cannot be read as an index (its vectors have {found} values, {width} are computed); "
+                "remove it or name another file"
+            )
+
     def places(self, paths: Sequence[Path]) -> Tensor:
         """(N,) int64: the place in `paths` of the picture of each vector, -1 where it is not among them."""
         place = {os.path.abspath(path): number for number, path in enumerate(paths)}
@@ -146,20 +156,26 @@ class Index:
         if not os.path.exists(file):
             return
         try:
+            if not file.is_file():
+                raise ValueError("it is no regular file")
             opened = safe_open(file, "pt")
-            description = json.loads((opened.metadata() or {}).get("mlcli", "{}"))
+            description = schema.loads((opened.metadata() or {}).get("mlcli", "{}"), schema.OBJECT)
             if description.get("kind") != KIND:
                 raise UsageError(f"{file}: exists, and is no index; name another file with --index")
-            if description["made_with"] != self.made_with:
+            if DESCRIPTION(description)["made_with"] != self.made_with:
                 self.outdated = True
                 return
-            names = opened.get_tensor("names").numpy().tobytes().split(b"\0")[:-1]
-            folder = os.path.dirname(os.path.abspath(file))
-            self.paths = [os.path.join(folder, os.fsdecode(name)) for name in names]
-            self.marks = [tuple(mark) for mark in opened.get_tensor("marks").tolist()]
-            self._slice = opened.get_slice("vectors")
-            if not len(self.paths) == len(self.marks) == self._slice.get_shape()[0]:
+            names, marks, vectors = (opened.get_slice(name) for name in ("names", "marks", "vectors"))
+            _check_kind("names", names, "U8", (None,))
+            _check_kind("marks", marks, "I64", (None, 2))
+            _check_kind("vectors", vectors, "F32", (marks.get_shape()[0], None))
+            paths = opened.get_tensor("names").numpy().tobytes().split(b"\0")[:-1]
+            if len(paths) != marks.get_shape()[0]:
                 raise ValueError("its parts differ in length")
+            folder = os.path.dirname(os.path.abspath(file))
+            self.paths = [os.path.join(folder, os.fsdecode(path)) for path in paths]
+            self.marks = [tuple(mark) for mark in opened.get_tensor("marks").tolist()]
+            self._slice = vectors
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise UsageError(f"{file}: cannot be read as an index ({error}); remove it or name another file") from None
 
@@ -190,6 +206,14 @@ class Index:
     def _name(self, path: str) -> bytes:
         folder = os.path.join(os.path.dirname(os.path.abspath(self.file)), "")
         return os.fsencode(path.removeprefix(folder))
+
+
+def _check_kind(name: str, part, kind: str, shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError where a tensor of the file is of another type or shape; None is any length."""
+    found = part.get_shape()
+    fits = len(found) == len(shape) and all(want in (None, length) for want, length in zip(shape, found, strict=True))
+    if part.get_dtype() != kind or not fits:
+        raise ValueError(f"its {name} are {part.get_dtype()} of {found}")
 
 
 def _write_safetensors(file: Path, tensors: Mapping[str, tuple], description: Mapping) -> None:

@@ -27,12 +27,24 @@ import torch
 from torch import Tensor
 
 import mlcli
+from mlcli.engine import schema
 from mlcli.engine.checkpoints import read_state
 from mlcli.engine.descriptors import Descriptor
 from mlcli.engine.files import atomic_write, cannot_be_written, check_writable, is_vacant, sweep, write_json
 from mlcli.errors import RunError
 
 KEPT_STATES = 2
+OF_THIS_TOOL = schema.record({"versions": schema.mapping()})
+CONFIG = schema.record(
+    {"command": schema.text(200), "options": schema.mapping(), "versions": schema.mapping(schema.text(200))},
+    {
+        "data": schema.mapping(schema.record({}, {"count": schema.integer(0, 1 << 62), "hash": schema.text()})),
+        "part": schema.boolean,
+    },
+)
+CONFIG_ADVICE = "bring back the file as it was, or start again with --overwrite"
+FIGURES = schema.mapping(schema.optional(schema.number()))
+LINE = schema.record({"step": schema.integer(0, 1 << 62)})  # of metrics.jsonl, besides figures
 
 
 class Run:
@@ -52,8 +64,8 @@ class Run:
     def exists(self) -> bool:
         """Whether a run of this tool was begun here; other tools have a config.json too."""
         try:
-            return "mlcli" in self.load_config()["versions"]
-        except (RunError, KeyError, TypeError):
+            return "mlcli" in read_json(self.config_file, "", OF_THIS_TOOL)["versions"]
+        except RunError:
             return False
 
     def check_free(self, overwrite: bool) -> None:
@@ -125,7 +137,7 @@ class Run:
 
     def load_config(self) -> dict:
         """Raises RunError where there is no run or its config cannot be read."""
-        return read_json(self.config_file, "no run here (config.json is missing)")
+        return read_json(self.config_file, "no run here (config.json is missing)", CONFIG, CONFIG_ADVICE)
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -156,7 +168,7 @@ class Run:
             except OSError:
                 continue
             if hashlib.sha256(content).hexdigest()[:16] == file.name.split(".")[1]:
-                return read_state(io.BytesIO(content), file)
+                return _state(content, file)
         if states:
             raise RunError(f"{self.state_folder}: none of the saved states is whole; start again with --overwrite")
         return None
@@ -183,37 +195,64 @@ class Run:
             raise cannot_be_written(self.metrics_file, error) from error
 
     def metrics(self) -> list[dict]:
-        """All logged lines; a last line torn by a kill is left out."""
-        lines = []
-        if os.path.exists(self.metrics_file):
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-                try:
-                    lines.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
-        return lines
+        """All logged lines, {"step": …, figure: number or None}; one that a kill tore, or that is none, is left out."""
+        if not os.path.exists(self.metrics_file):
+            return []
+        return [line for line in map(_line, self._logged().splitlines()) if line is not None]
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drop what was logged after `step`: the steps that a resumed run does once more."""
+    def _logged(self) -> str:
+        """The text of the metrics. Raises RunError where the file cannot be read."""
+        try:
+            return self.metrics_file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise RunError(f"{self.metrics_file}: cannot be read ({error.strerror or error})") from None
+
+    def rewind_metrics(self, step: int) -> int:
+        """Drop what was logged after `step`: the steps that a resumed run does once more.
+
+        Returns how many lines before the last could not be read, and are dropped too.
+        """
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
-        if os.path.exists(self.metrics_file) and self.metrics_file.read_text(encoding="utf-8") == "".join(kept):
-            return
+        logged = self._logged() if os.path.exists(self.metrics_file) else None
+        if logged == "".join(kept):
+            return 0
+        lost = sum(_line(line) is None for line in (logged or "").splitlines()[:-1])
         with atomic_write(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
+        return lost
 
     # -- results -----------------------------------------------------------------------------------------
 
     def save_results(self, results: Mapping) -> None:
         write_json(self.results_file, dict(results))
 
-    def results(self) -> dict:
-        """What was measured in the end; empty where that is still to be done."""
-        return read_json(self.results_file, "") if os.path.exists(self.results_file) else {}
+    def results(self, check: schema.Check = schema.OBJECT) -> dict:
+        """What was measured in the end; empty where that is still to be done. check: what a command wants of it."""
+        if not os.path.exists(self.results_file):
+            return {}
+        return read_json(self.results_file, "", check, "remove the file, and the same command with --resume measures")
 
     # -- model -------------------------------------------------------------------------------------------
 
     def save_model(self, tensors: Mapping[str, Tensor], description: Mapping) -> None:
         save_tensors(self.model_file, tensors, description)
+
+
+def _line(text: str) -> dict | None:
+    """A line of the metrics; None for what is none."""
+    try:
+        return LINE(schema.loads(text, FIGURES))
+    except schema.Invalid:
+        return None
+
+
+def _state(content: bytes, file: Path) -> dict:
+    """The state in a file whose content is as it was written. Raises RunError where something else wrote it."""
+    state = read_state(io.BytesIO(content), file)
+    try:
+        return schema.record({"step": schema.integer(0, 1 << 62)})(state)
+    except schema.Invalid as error:
+        raise RunError(f"{file}: is no state of a run ({error}); remove it, or start again with --overwrite") from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
@@ -236,14 +275,18 @@ def _is_of_part(config_file: Path) -> bool:
     return isinstance(config, dict) and config.get("part") is True
 
 
-def read_json(path: Path, absent: str) -> dict:
-    """A JSON object from a file; RunError with the `absent` words, or saying that it is broken."""
+def read_json(path: Path, absent: str, check: schema.Check = schema.OBJECT, advice: str = "") -> dict:
+    """A JSON object from a file; RunError with the `absent` words, or saying in what it is not what `check` takes.
+
+    advice: what to do about a damaged file.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return schema.read_json(path, check)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: {absent}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from None
+    except (OSError, schema.Invalid) as error:
+        told = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be read ({told})" + (f"; {advice}" if advice else "")) from None
 
 
 def versions() -> dict[str, str]:

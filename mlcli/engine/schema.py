@@ -132,12 +132,15 @@ def mapping(check: Check = anything) -> Check:
     return whole
 
 
+OBJECT = mapping()
+
+
 def record(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None, *, closed: bool = False) -> Check:
     """An object with the `needed` values, and perhaps those of `more`; closed: and with no others."""
     checks = {**needed, **(more or {})}
 
     def whole(value: Any) -> Any:
-        mapping()(value)
+        OBJECT(value)
         for name in needed:
             if name not in value:
                 raise Invalid(f"has no {name}")

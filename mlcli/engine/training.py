@@ -23,7 +23,7 @@ from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything, trim_memory
-from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError
+from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, reason
 
 ORDER, NOISE = 1, 2  # purposes of the random streams
 
@@ -132,7 +132,8 @@ def fit(
     """
     window = Window()
     parts = {**method.state, "window": window}
-    step = start = _resume(parts, run, processes)
+    start, lost = _resume(parts, run, processes)
+    step = start
     for line in window.unlogged if processes.main else ():
         run.log(*line)
     window.unlogged = []
@@ -155,6 +156,8 @@ def fit(
 
     if step:
         tell("resumed")
+    if lost:
+        tell("warning", note=f"{lost} lines of {run.metrics_file.name} cannot be read and are left out")
     with signals.noted() as caught, _prefetched(method, plan, processes, step) as batches:
         for batch in batches:
             seed_everything(plan.seed, NOISE, step, processes.rank)
@@ -243,8 +246,8 @@ class Window:
         self.unlogged = list(state.get("unlogged", ()))  # none in a state of former versions
 
 
-def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
-    """Load the newest whole state into the parts; the step it was saved after, or 0."""
+def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> tuple[int, int]:
+    """Load the newest whole state into the parts: (the step it was saved after, or 0, lines lost of the metrics)."""
     saved = run.load_state()
     processes.wait()
     step = 0
@@ -256,11 +259,27 @@ def _resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> int:
                 "--overwrite, or resume with that version"
             )
         for name, part in parts.items():
-            part.load_state_dict(saved[name])
+            try:
+                part.load_state_dict(saved[name])
+                _check_optimizer(part)
+            except Exception as error:  # every kind of part fails in ways of its own
+                raise RunError(
+                    f"{run.folder}: its state after step {step} does not fit its {name} ({reason(error)}); begin again "
+                    "with --overwrite, or resume with the options and the version of mlcli that it was begun with"
+                ) from None
+    lost = 0
     if processes.main:
         run.sweep()
-        run.rewind_metrics(step)
-    return step
+        lost = run.rewind_metrics(step)
+    return step, lost
+
+
+def _check_optimizer(part: object) -> None:
+    """Raise ValueError where an optimizer keeps a value that is not of its parameter's shape."""
+    for parameter, kept in part.state.items() if isinstance(part, torch.optim.Optimizer) else ():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"its {name} is of {tuple(value.shape)} for {tuple(parameter.shape)}")
 
 
 def _last_figures(run: Run, step: int) -> dict[str, float]:

@@ -101,4 +101,4 @@ class Candidates:
         return {"scores": self.scores}
 
     def load_state_dict(self, state: dict) -> None:
-        self.scores = dict(state["scores"])
+        self.scores = {int(step): float(score) for step, score in state["scores"].items()}
