@@ -86,7 +86,7 @@ def run(
     chosen = models.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
-    recipe = recipes.maximization(chosen.preprocessing.crop)
+    recipe = recipes.maximization(chosen.preprocessing.crop, field=target.receptive_field)
     recipe = replace(recipe, steps=steps or recipe.steps, seed=seed)
     method.check(chosen, target, recipe, runtime, side)
     paths, failures = _pictures.named(images) if images else ([], 0)
