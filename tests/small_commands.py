@@ -1,0 +1,119 @@
+"""Every command of the tool as small as it can be, over tiny files that are made here."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mlcli.engine import models, runs, translators
+from mlcli.engine.pairs import Kind
+from mlcli.methods.generation import KIND
+from mlcli.networks.dcgan import Generator
+from tests.cli import mlcli
+from tests.methods import drawn
+from tests.methods.adapt import shapes
+from tests.tiny import class_folders, identities
+
+
+@dataclass(frozen=True)
+class Small:
+    """A command line: WORDS in which {name} is a file or folder of `make`, {input} what is read and {out} the output.
+
+    input: which of them {input} is ("" where nothing is read).  trains: a run that --resume goes on with.
+    makes: what {out} is: a "file", a "folder", a "run", or "" where the result is on stdout alone.
+    """
+
+    words: str
+    input: str = ""
+    makes: str = ""
+    ending: str = ""
+
+    @property
+    def trains(self) -> bool:
+        return self.makes == "run"
+
+    def line(self, name: str, root: Path, out: Path, given: Path | None = None) -> list[str]:
+        """The arguments. given: in place of the input."""
+        places = {path.name: path for path in root.iterdir()}
+        input = given or root / (self.input or ".")
+        return [name, *(word.format(input=input, out=out, **places) for word in self.words.split())]
+
+
+ADVERSARIAL = "--size 16 --filters 4 --discriminator-filters 4 --layers 1 --steps 2 --precision fp32"
+SMALL = {
+    "classify": Small("{input} --model {model}", "few"),
+    "layers": Small("--model {model}"),
+    "filters": Small("--model {model} -o {out}", "", "file", ".png"),
+    "patches": Small("{input} --model {model} --layer conv1 --units 0 --top 2 -o {out}", "few", "folder"),
+    "neighbors": Small("--among {input} --model {model} -o {out} -- {query}", "photos", "file", ".png"),
+    "maximize": Small("logit:0 --model {model} --steps 1 -o {out}", "", "file", ".png"),
+    "atlas": Small(
+        "--model {model} --layer conv1 --units 0 --images {input} --top 2 --steps 1 -o {out}", "few", "folder"
+    ),
+    "equivariance": Small("{input} --model {model} --layer conv1 --points 2 -o {out}", "few", "folder"),
+    "stylize": Small(
+        "{input} --style {query} --model {model} --scales 16 --steps 2 -o {out}", "few", "folder"
+    ),
+    "analogy": Small("{input} {query} {query} --passes 1 -o {out}", "query", "file", ".png"),
+    "train": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "classes", "run"),
+    "finetune": Small("{input} --model {model} --precision fp32 --copies 1 -o {out}", "classes", "run"),
+    "pretext": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "photos", "run"),
+    "siamese-train": Small(
+        "{input} --steps 2 --identities 3 --pictures 2 --dimension 4 --size 16 --precision fp32 -o {out}",
+        "identities",
+        "run",
+    ),
+    "siamese-verify": Small("{similarity} {input} {query}", "query"),
+    "pairs": Small("{input} --make gray --size 16 -o {out}", "few", "folder"),
+    "pix2pix": Small(f"{{input}} {ADVERSARIAL} -o {{out}}", "pairs", "run"),
+    "cyclegan": Small(f"{{input}} {{photos}} --generator unet {ADVERSARIAL} -o {{out}}", "photos", "run"),
+    "translate": Small("{translator} {input} -o {out}", "few", "folder"),
+    "gan": Small(
+        "{input} --steps 2 --filters 4 --latent 4 --batch-size 6 --compared 0 --precision fp32 -o {out}",
+        "photos",
+        "run",
+    ),
+    "sample": Small("{generator} -n 2 -o {out}", "", "file", ".png"),
+    "adapt": Small(
+        "--method adda {input} {target} --source-steps 2 --steps 2 --batch-size 6 --candidates 1 --precision fp32 "
+        "-o {out}",
+        "source",
+        "run",
+    ),
+    "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
+    "segment": Small("{segmenter} {input} -o {out}", "few", "folder"),
+    "models": Small(""),
+    "doctor": Small(""),
+}
+
+
+def make(root: Path) -> Path:
+    """The files that the commands of SMALL read, all in `root`."""
+    class_folders(root / "classes", per_class=6)
+    (root / "photos").mkdir()
+    for number, file in enumerate(sorted((root / "classes").rglob("*.png"))):
+        shutil.copy(file, root / "photos" / f"{number:02d}.png")
+    (root / "few").mkdir()
+    for name in ("00.png", "06.png", "12.png"):
+        shutil.copy(root / "photos" / name, root / "few" / name)
+    shutil.copy(root / "photos" / "00.png", root / "query")
+    identities(root / "identities", [f"{group}/{name}" for group in "uv" for name in "abcd"])
+    drawn.write(root / "pairs", 6)
+    shapes.write(root / "source", 18)
+    shapes.write(root / "target", 18, 1, target=True)
+    torch.manual_seed(0)
+    classifier = models.create("cifarnet", ["blue", "green", "red"], 16)
+    runs.save_tensors(root / "model" / "model.safetensors", classifier.network.state_dict(), classifier.describe())
+    translator = translators.create("unet", Kind(), Kind(), (16, 16), filters=4, norm="instance")
+    translators.save(runs.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
+    network = Generator(16, 3, 4, 4, 0)
+    description = {"kind": KIND, "options": network.options, "classes": []}
+    runs.save_tensors(root / "generator" / "model.safetensors", network.state_dict(), description)
+    shapes.write_masks(root / "source-masks", 12, 1)
+    shapes.write_masks(root / "target-masks", 12, 2, True)
+    mlcli(*SMALL["siamese-train"].line("siamese-train", root, root / "similarity"))
+    words = "--method seuda --task segment --source-steps 2 --steps 2 --batch-size 6 --source-batch-size 6 --filters 4"
+    words += " --candidates 1 --precision fp32"
+    mlcli("adapt", root / "source-masks", root / "target-masks", *words.split(), "-o", root / "segmenter")
+    return root
