@@ -96,11 +96,11 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
                 f"{given}: taken for a folder named {given.split('/')[0]} in this one; a shell expands a tilde at the "
                 "beginning of a word alone, as in `-o ~/x`"
             )
+        signals.outlasted.clear()
         failed = True
         try:
-            result = run(*args, **kwargs)
+            run(*args, **kwargs)
             failed = False
-            return result
         except typer.Exit as left:
             failed = left.exit_code != 0
             raise
@@ -126,6 +126,8 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
         finally:
             if speaks and (failed or counted.met_images) and (text := counted.summary()):
                 say(f"{name}: {text}", kwargs.get("quiet", False))
+        if signals.outlasted:
+            raise typer.Exit(128 + signals.outlasted[0])
 
     return wrapper
 

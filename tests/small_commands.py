@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from mlcli.engine import models, runs, translators
 from mlcli.engine.pairs import Kind
@@ -34,10 +35,12 @@ class Small:
         return self.makes == "run"
 
     def line(self, name: str, root: Path, out: Path, given: Path | None = None) -> list[str]:
-        """The arguments. given: in place of the input."""
+        """The command line. root: where `make` has made its files. given: in place of the input."""
         places = {path.name: path for path in root.iterdir()}
-        input = given or root / (self.input or ".")
-        return [name, *(word.format(input=input, out=out, **places) for word in self.words.split())]
+        return [
+            name,
+            *(word.format(**places, input=given or root / self.input, out=out) for word in self.words.split()),
+        ]
 
 
 ADVERSARIAL = "--size 16 --filters 4 --discriminator-filters 4 --layers 1 --steps 2 --precision fp32"
@@ -46,15 +49,13 @@ SMALL = {
     "layers": Small("--model {model}"),
     "filters": Small("--model {model} -o {out}", "", "file", ".png"),
     "patches": Small("{input} --model {model} --layer conv1 --units 0 --top 2 -o {out}", "few", "folder"),
-    "neighbors": Small("--among {input} --model {model} -o {out} -- {query}", "photos", "file", ".png"),
+    "neighbors": Small("{query} --among {input} --model {model} -o {out}", "photos", "file", ".png"),
     "maximize": Small("logit:0 --model {model} --steps 1 -o {out}", "", "file", ".png"),
     "atlas": Small(
         "--model {model} --layer conv1 --units 0 --images {input} --top 2 --steps 1 -o {out}", "few", "folder"
     ),
     "equivariance": Small("{input} --model {model} --layer conv1 --points 2 -o {out}", "few", "folder"),
-    "stylize": Small(
-        "{input} --style {query} --model {model} --scales 16 --steps 2 -o {out}", "few", "folder"
-    ),
+    "stylize": Small("{input} --style {query} --model {model} --scales 16 --steps 2 -o {out}", "query", "file", ".png"),
     "analogy": Small("{input} {query} {query} --passes 1 -o {out}", "query", "file", ".png"),
     "train": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "classes", "run"),
     "finetune": Small("{input} --model {model} --precision fp32 --copies 1 -o {out}", "classes", "run"),
@@ -70,7 +71,7 @@ SMALL = {
     "cyclegan": Small(f"{{input}} {{photos}} --generator unet {ADVERSARIAL} -o {{out}}", "photos", "run"),
     "translate": Small("{translator} {input} -o {out}", "few", "folder"),
     "gan": Small(
-        "{input} --steps 2 --filters 4 --latent 4 --batch-size 6 --compared 0 --precision fp32 -o {out}",
+        "{input} --steps 2 --filters 4 --latent 4 --batch-size 6 --compared 6 --precision fp32 -o {out}",
         "photos",
         "run",
     ),
@@ -82,7 +83,7 @@ SMALL = {
         "run",
     ),
     "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
-    "segment": Small("{segmenter} {input} -o {out}", "few", "folder"),
+    "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
     "models": Small(""),
     "doctor": Small(""),
 }
@@ -94,9 +95,11 @@ def make(root: Path) -> Path:
     (root / "photos").mkdir()
     for number, file in enumerate(sorted((root / "classes").rglob("*.png"))):
         shutil.copy(file, root / "photos" / f"{number:02d}.png")
-    (root / "few").mkdir()
+    for folder in ("few", "masks"):
+        (root / folder).mkdir()
     for name in ("00.png", "06.png", "12.png"):
         shutil.copy(root / "photos" / name, root / "few" / name)
+        Image.new("L", (16, 16), 1).save(root / "masks" / name)
     shutil.copy(root / "photos" / "00.png", root / "query")
     identities(root / "identities", [f"{group}/{name}" for group in "uv" for name in "abcd"])
     drawn.write(root / "pairs", 6)

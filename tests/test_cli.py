@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import mlcli as package
 from mlcli import cli
 from mlcli.commands import COMMANDS
 from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError, lost_peer
-from tests.cli import ENVIRONMENT, mlcli, mlcli_process
+from tests.cli import ENVIRONMENT, mlcli, mlcli_process, status_of_main
 
 ROOT = Path(package.__file__).parents[1]
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "accelerate", "tqdm", "torchmetrics")
@@ -213,21 +212,6 @@ def test_what_says_that_a_peer_was_lost(words, processes, told, monkeypatch):
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
-def status_of_main(command, monkeypatch) -> int:
-    """The exit status of the process whose command this is, run here."""
-    handlers = {number: signal.getsignal(number) for number, _ in SIGNALS}
-    monkeypatch.setattr(cli, "build", lambda wanted: command)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        assert all(signal.getsignal(number) == signal.SIG_DFL for number in handlers)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return left.value.code
-
-
 @pytest.mark.parametrize("number, status", SIGNALS)
 @pytest.mark.parametrize("kind", [RecursionError, ImportError, TypeError, WeightsError])
 def test_a_signal_that_a_library_makes_another_error_of(number, status, kind, monkeypatch, capsys):
@@ -244,7 +228,8 @@ def test_a_signal_that_a_library_makes_another_error_of(number, status, kind, mo
         except typer.Exit as end:
             raise SystemExit(end.exit_code) from None
 
-    assert status_of_main(app, monkeypatch) == status
+    monkeypatch.setattr(cli, "build", lambda wanted: app)
+    assert status_of_main() == status
     assert capsys.readouterr() == ("", "")
 
 
@@ -252,8 +237,9 @@ def test_an_error_without_a_signal_gets_out(monkeypatch):
     def app(prog_name):
         raise RecursionError
 
+    monkeypatch.setattr(cli, "build", lambda wanted: app)
     with pytest.raises(RecursionError):
-        status_of_main(app, monkeypatch)
+        status_of_main()
 
 
 @pytest.mark.parametrize("number, status", SIGNALS)
@@ -266,10 +252,8 @@ def test_weights_whose_reading_a_signal_broke_off_are_not_called_damaged(number,
         raise TypeError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
 
     (tmp_path / "some.safetensors").write_bytes(b"")
-    build = cli.build
     monkeypatch.setattr("safetensors.safe_open", broken_off)
-    arguments = ["layers", "--model", "cifarnet", "--weights", str(tmp_path / "some.safetensors")]
-    assert status_of_main(partial(build(), arguments), monkeypatch) == status
+    assert status_of_main("layers", "--model", "cifarnet", "--weights", tmp_path / "some.safetensors") == status
     assert capsys.readouterr() == ("", "")
 
 

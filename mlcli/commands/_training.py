@@ -69,12 +69,15 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
     """The run folder and the options in force, before any long work.
 
     With `resume` and a run in the folder, its options are in force, and what the command line says besides must
-    agree (UsageError names what does not). Else RunError where the folder holds anything and `overwrite` is off.
+    agree (UsageError names what does not). Else UsageError where the folder holds anything and `overwrite` is off.
     """
     run = Run(output)
     given = {key: plain(value) for key, value in context.params.items()}
     if not (resume and run.exists()):
-        run.check_free(overwrite)
+        try:
+            run.check_free(overwrite)
+        except RunError as error:  # of the command line, as an output that exists is in every command
+            raise UsageError(str(error)) from None
         return run, given
     stored = run.load_config()
     if stored["command"] != command:

@@ -12,6 +12,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # it then says of files and weights is not true.
 arrived: list[int] = []
 
+# Those that were noted by work that has gone on to its end all the same, since they came with the last of it. Whoever
+# waits for the process, as a script does, is to know of them.
+outlasted: list[int] = []
+
 
 def end(number: int, frame: Any) -> None:
     """A handler: the signal as an exception, so that half-written temporary files are removed on the way out."""
@@ -61,6 +65,7 @@ def noted() -> Iterator[list[int]]:
     _noting.append(caught)
     try:
         yield caught
+        outlasted.extend(caught)
     finally:
         _noting.pop()
         for number, handler in before.items():

@@ -83,7 +83,7 @@ def test_done_is_done_and_other_options_are_refused(finished, data, colours):
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
     refused = mlcli("finetune", data / "train", "-o", finished, "--resume", "--copies", 3, status=2)
     assert "copies 1, the command line says 3" in refused.stderr
-    assert "--overwrite" in mlcli("finetune", data / "train", "-o", finished, status=1).stderr
+    assert "--overwrite" in mlcli("finetune", data / "train", "-o", finished, status=2).stderr
 
 
 def test_no_picture_goes_through_the_network_twice(data, colours, tmp_path, monkeypatch):

@@ -168,7 +168,7 @@ def test_a_finished_run_is_left_alone_and_other_options_are_refused(data, brief)
     assert {file: file.stat().st_mtime_ns for file in brief.rglob("*")} == before
     assert "loss hinge" in mlcli("gan", data, "-o", brief, "--resume", "--loss", "wasserstein", status=2).stderr
     assert "have changed" in mlcli("gan", data / "red", "-o", brief, "--resume", status=1).stderr
-    assert "holds a run already" in mlcli("gan", data, "-o", brief, status=1).stderr
+    assert "holds a run already" in mlcli("gan", data, "-o", brief, status=2).stderr
 
 
 def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):

@@ -54,7 +54,7 @@ def test_resume_of_a_finished_run_changes_nothing_and_refuses_other_options(fini
     mlcli("pix2pix", data, "-o", finished, *SMALL, "--epochs", 2, "--batch-size", 2, "--resume")
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
     assert "l1 100" in mlcli("pix2pix", data, "-o", finished, "--resume", "--l1", 5, status=2).stderr
-    assert "--overwrite" in mlcli("pix2pix", data, "-o", finished, status=1).stderr
+    assert "--overwrite" in mlcli("pix2pix", data, "-o", finished, status=2).stderr
 
 
 def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):

@@ -162,7 +162,7 @@ def test_resume_refuses_other_pictures_of_the_same_names_and_sizes(tmp_path):
 def test_an_existing_run_is_not_overwritten(short, finished):
     before = (finished / "config.json").read_bytes()
     refused = train(*short, "-o", finished, check=False)
-    assert refused.returncode == 1 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
+    assert refused.returncode == 2 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
     assert (finished / "config.json").read_bytes() == before
 
 

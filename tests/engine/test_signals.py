@@ -1,9 +1,11 @@
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 
 from mlcli.engine import signals
+from mlcli.errors import Interrupted
 
 ENDED = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)]
 
@@ -35,6 +37,16 @@ def test_a_signal_is_noted_and_handlers_are_put_back(number, handlers):
         os.kill(os.getpid(), number)
         assert caught == [number]
     assert {each: signal.getsignal(each) for each in signals.ENDING} == handlers
+
+
+@pytest.mark.parametrize("acted_on", [False, True])
+def test_a_signal_that_came_with_the_last_of_the_work_is_remembered(acted_on):
+    signals.outlasted.clear()
+    with suppress(Interrupted), signals.noted() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if caught and acted_on:
+            raise Interrupted("", signal.SIGTERM)
+    assert signals.outlasted == ([] if acted_on else [signal.SIGTERM])
 
 
 def test_a_second_interrupt_breaks_off():
