@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def each_outdated(
     name: Callable[[Path], Path],
     read: Callable[[Path], "Tensor"],
     make: Callable[["Tensor"], Sequence],
-    save: Callable[[Any, "Tensor", Path], None],
+    save: Callable[[Any, "Tensor", Path, Path], None],
     endings: Sequence[str],
     batch_size: int,
     workers: int | None,
@@ -50,7 +51,8 @@ def each_outdated(
     with others than these the folder is refused. The folder's lock is held until the command ends.
     name: what a result is called, given its picture's place.
     Of one picture `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
-    make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, where to).
+    make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, its file,
+    where to).
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
     """
     import torch
@@ -103,7 +105,8 @@ def each_outdated(
             return
         made = make(torch.stack([picture for _, picture in waiting]))
         saved = [
-            pool.submit(save, result, picture, place) for (place, picture), result in zip(waiting, made, strict=True)
+            pool.submit(copy_context().run, save, result, picture, places[place], place)
+            for (place, picture), result in zip(waiting, made, strict=True)
         ]
         for (place, _), writing in zip(waiting, saved, strict=True):
             try:

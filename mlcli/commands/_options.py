@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands._report import say
-
 
 class Format(StrEnum):
     table = "table"
@@ -122,17 +120,14 @@ Stretch = Annotated[
 
 
 def reads_images(run: Callable) -> Callable:
-    """A command with the options of how images are read, which hold while it runs; what was met is said at its end."""
+    """A command with the options of how images are read, which hold while it runs."""
 
     @functools.wraps(run)
     def wrapper(*args, accept_truncated: bool = False, stretch: bool = False, **kwargs):
         from mlcli.engine import reading
 
-        with reading.using(reading.Reading(accept_truncated, stretch)) as met:
-            try:
-                return run(*args, **kwargs)
-            finally:
-                tell(met.truncated, met.dark, quiet=kwargs.get("quiet", False))
+        with reading.using(reading.Reading(accept_truncated, stretch)):
+            return run(*args, **kwargs)
 
     signature = inspect.signature(run)
     more = {"accept_truncated": AcceptTruncated, "stretch": Stretch}
@@ -143,16 +138,3 @@ def reads_images(run: Callable) -> Callable:
     )
     wrapper.__annotations__ = {**run.__annotations__, **more}
     return wrapper
-
-
-def tell(truncated: list[str], dark: list[str], *, quiet: bool) -> None:
-    """Say which images were cut off and taken all the same, and which are near black for want of --stretch."""
-    if os.environ.get("RANK", "0") != "0":  # of several processes, one speaks
-        return
-    for names, what in (
-        (truncated, "cut off, and what could be decoded was taken (--accept-truncated)"),
-        (dark, "of 16 bits and near black, using a quarter of the range at most; --stretch scales such images to all"),
-    ):
-        files = list(dict.fromkeys(names))  # which are read several times, as in training
-        if files:
-            say(f"{len(files)} image{'s' if len(files) > 1 else ''} (first: {files[0]}) {what}", quiet)

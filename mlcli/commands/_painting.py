@@ -97,9 +97,9 @@ class Painting:
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
                 ended = progress.step == progress.steps
                 if snapshot_every and progress.step % snapshot_every == 0:
-                    images.write(work.result(), self.snapshot(progress.step))
+                    images.write(work.result(), self.snapshot(progress.step), like=self.content)
                 if caught and not ended:
-                    images.write(work.result(), self.target)
+                    images.write(work.result(), self.target, like=self.content)
                 if not ended and (caught or time.monotonic() - saved > save_every):
                     try:
                         self._save(work, origin, progress.step)
@@ -110,7 +110,7 @@ class Painting:
                     raise Interrupted(self._stopped(progress), caught[0])
         if not os.path.isfile(self.state_file):
             self._save(None, origin, 0)  # says, until the JSON is written too, that what is there is not all
-        images.write(work.result(), self.target)
+        images.write(work.result(), self.target, like=self.content)
         write_beside(
             self.target,
             "stylize",

@@ -76,7 +76,7 @@ def run(
         name=lambda path: path.with_suffix(".png"),
         read=Kind(model.preprocessing.channels).read,
         make=make,
-        save=lambda mask, picture, place: write(with_palette(mask, palette), place),
+        save=lambda mask, picture, source, place: write(with_palette(mask, palette), place),
         endings=(".png",),
         batch_size=batch_size,
         workers=workers,

@@ -76,9 +76,10 @@ def run(
     def make(pictures: torch.Tensor) -> torch.Tensor:
         return translate(translator, pictures, runtime, tile=tile, batch_size=batch_size)
 
-    def save(made: torch.Tensor, picture: torch.Tensor, place: Path) -> None:
+    def save(made: torch.Tensor, picture: torch.Tensor, source: Path, place: Path) -> None:
         deep = picture.is_floating_point() and len(made) == 1 and place.suffix.lower() in (".png", ".tif", ".tiff")
-        write(made, place, bits=16 if deep else 8)
+        maps = made.dtype == torch.uint8  # whose numbers are classes
+        write(made, place, bits=16 if deep else 8, like=None if maps else source)
 
     _, failures = each_outdated(
         context,

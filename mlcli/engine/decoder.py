@@ -8,30 +8,25 @@ import stat
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from mlcli.engine import formats, reading, srgb, supervision, tally, tiff
+from mlcli.engine import formats, reading, repairs, supervision, tally, tiff
 from mlcli.errors import ImageError
 
 # Pillow hands these to another program, or can read the header alone.
 NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
-# Of these an alpha of 0 everywhere means that their writer did not use it.
-ALPHA_OFTEN_UNUSED = frozenset({"BMP", "DIB", "TGA", "ICO", "CUR", "DDS"})
 
 ORIENTATION = 274  # tag of EXIF
 SEVERAL = (b"II", b"MM", b"GIF8", b"RIFF", b"\x89PNG")  # how files begin that can hold several images
 SUBFILE, REDUCED = 254, 1 | 4  # tag of TIFF that says what a page is, and its bits for smaller copies and masks
 PAGES = 16  # pages of a TIFF that are looked at, whether one of them is more than a copy
-METADATA_BYTES = 16_000_000  # of one text or profile in a PNG, inflated
 PIPE_BYTES = 1_000_000_000  # of a file that comes through a pipe, and is held in memory
 SCANS = 200  # of a JPEG; encoders make some ten
 
@@ -46,8 +41,6 @@ MISSING_CODEC = (
     "a TIFF whose compression, or packing, of this kind of samples needs imagecodecs; pip install imagecodecs, or "
     "convert the file to PNG or to a TIFF without compression"
 )
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PIXEL_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})  # that are not critical, and yet change pixels
 
 _pillow_lock = threading.Lock()
 
@@ -60,13 +53,13 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
     Raises ImageError, naming the file, for all that is no whole image of at most `max_pixels`; for what is raised
     within the block too.
     """
-    _prepare_pillow(max_pixels)
+    prepare(max_pixels)
     try:
         with _open(path) as stream:
             try:
                 loaded = _loaded(stream, path, max_pixels)
             except (OSError, SyntaxError, ValueError):
-                if (plain := without_metadata(stream)) is None:
+                if (plain := repairs.without_metadata(stream)) is None:
                     raise
                 loaded = _loaded(plain, path, max_pixels)
             picture, orientation = loaded
@@ -113,13 +106,13 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
                     raise ImageError(f"{path}: {MISSING_CODEC}") from None
                 stream.seek(0)
                 picture = Image.open(stream)
-    if bits := _bits_of_gray_bmp(picture, stream):
-        return _gray_bmp(picture, stream, bits), 1
+    if bits := repairs.bits_of_gray_bmp(picture, stream):
+        return repairs.gray_bmp(picture, stream, bits), 1
     picture = _decoded(picture, stream, path)
     orientation = _orientation(picture)  # now, for Pillow turns a TIFF by itself as it decodes it
     if sixteen and picture.mode in ("RGB", "RGBA"):
-        picture = _stretched_color(picture, stream, path)
-    return _opaque(picture, stream), orientation
+        picture = repairs.stretched_color(picture, stream, path)
+    return repairs.opaque(picture, stream), orientation
 
 
 def _decoded(picture: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
@@ -140,7 +133,7 @@ def _decoded(picture: Image.Image, stream: BinaryIO, path: str | Path) -> Image.
                 raise  # nothing was decoded
             picture.tile = []  # type: ignore[attr-defined]  # what is decoded stays
         picture.load()
-        allowed.truncated.append(str(path))
+        tally.current().note(path, reading.TRUNCATED)
     return picture
 
 
@@ -149,33 +142,43 @@ def _check(picture: Image.Image, stream: BinaryIO, path: str | Path, max_pixels:
 
     And wait until the memory for decoding it is free.
     """
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; make the picture smaller"
-        )
     if picture.format in NOT_PIXELS:
         raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
     size = stream.seek(0, os.SEEK_END)
     most = PIXELS_PER_BYTE_OF_BITS if picture.mode == "1" else PIXELS_PER_BYTE
-    if width * height > ALWAYS_READ and width * height > size * most:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels in {size:,} bytes, more than an image file holds; damaged, or made to "
-            "fill the memory; replace the file"
-        )
+    _admit(path, size, max_pixels, *picture.size, _bytes_a_pixel(picture), most)
     if picture.format == "TIFF":
         whole = not reading.current().accept_truncated
         tiff.check(picture.tag_v2, size, path, whole=whole)  # type: ignore[attr-defined]
     if picture.format in ("JPEG", "MPO") and (scans := _scans(stream)) > SCANS:
         raise ImageError(f"{path}: a JPEG of {scans:,} scans, which would take minutes; encoders make some ten")
     stream.seek(0)
-    supervision.claim(width * height * _bytes_a_pixel(picture))
+
+
+def _admit(
+    path: str | Path, size: int, max_pixels: int, width: int, height: int, memory: int, most: int = PIXELS_PER_BYTE
+) -> None:
+    """Refuse more pixels than `max_pixels`, or than a file of `size` bytes holds; else wait for their memory.
+
+    memory: the bytes a pixel that decoding takes. most: pixels a byte.
+    """
+    pixels = width * height
+    if pixels > max_pixels:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; make the picture smaller"
+        )
+    if pixels > ALWAYS_READ and pixels > size * most:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels in {size:,} bytes, more than an image file holds; damaged, or made to "
+            "fill the memory; replace the file"
+        )
+    supervision.claim(pixels * memory)
 
 
 def _bytes_a_pixel(picture: Image.Image) -> int:
     """The memory that decoding takes: Pillow's image, what the decoder holds beside it, and the tensor."""
     stored = {"1": 1, "L": 1, "P": 1}.get(picture.mode, 2 if picture.mode.startswith("I;16") else 4)
-    tensor = 16 if picture.mode[0] in "IF" else 3  # with what is computed on the way
+    tensor = 16 if picture.mode[0] in "IF" else 4  # with what is computed on the way
     return stored + tensor + DECODER_BYTES.get(picture.format or "", 0)
 
 
@@ -190,116 +193,11 @@ def _scans(stream: BinaryIO) -> int:
 
 
 def _tiff(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.Image | Tensor, int]:
+    size = stream.seek(0, os.SEEK_END)
     try:
-        return tiff.read(stream, path, max_pixels)
+        return tiff.read(stream, path, partial(_admit, path, size, max_pixels))
     except tiff.MissingCodec:
         raise ImageError(f"{path}: {MISSING_CODEC}") from None
-
-
-def _opaque(picture: Image.Image, stream: BinaryIO) -> Image.Image:
-    """The image without an alpha that its writer did not mean: all of it 0, or, in a TGA, said to be none."""
-    if picture.format not in ALPHA_OFTEN_UNUSED:
-        return picture
-    alpha = picture.mode in ("RGBA", "LA") or (picture.mode == "P" and picture.has_transparency_data)
-    if not alpha:
-        return picture
-    unused = False
-    if picture.format == "TGA":
-        stream.seek(17)
-        unused = stream.read(1)[0] & 15 == 0  # attribute bits
-    colors = picture.convert("RGBA") if picture.mode == "P" else picture
-    if not unused and colors.getchannel("A").getextrema() != (0, 0):
-        return picture
-    plain = colors.convert(colors.mode.removesuffix("A"))
-    plain.info.pop("transparency", None)
-    return plain
-
-
-def _bits_of_gray_bmp(picture: Image.Image, stream: BinaryIO) -> int:
-    """4 or 8 bits of an uncompressed BMP whose palette is so gray that Pillow takes its pixels for others; else 0."""
-    if picture.format not in ("BMP", "DIB") or picture.mode not in ("1", "L"):
-        return 0
-    if picture.tile[0][0] != "raw":  # type: ignore[attr-defined]
-        return 0
-    start = 14 if picture.format == "BMP" else 0
-    stream.seek(start)
-    short = stream.read(4) == b"\x0c\0\0\0"
-    stream.seek(start + (10 if short else 14))
-    bits = struct.unpack("<H", stream.read(2))[0]
-    return bits if bits == 4 or (bits == 8 and picture.mode == "1") else 0
-
-
-def _gray_bmp(picture: Image.Image, stream: BinaryIO, bits: int) -> Image.Image:
-    width, height = picture.size
-    _, _, offset, args = picture.tile[0]  # type: ignore[attr-defined]
-    stride = (width * bits + 31) // 32 * 4
-    stream.seek(offset)
-    rows = np.frombuffer(stream.read(stride * height), np.uint8)
-    if rows.size < stride * height:
-        raise OSError("image file is truncated")
-    rows = rows.reshape(height, stride)
-    if bits == 4:
-        rows = np.stack([rows >> 4, rows & 15], -1).reshape(height, -1)
-    values = rows[:: args[2], :width]
-    return Image.fromarray(np.minimum(values, 1) * np.uint8(255) if picture.mode == "1" else np.array(values))
-
-
-def _stretched_color(picture: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
-    """Color of 16 bits, of which Pillow gives the upper 8, brought to the full range where `reading` says so."""
-    if picture.format != "PNG":  # of a TIFF `tiff.read` does it
-        return picture
-    most = max(high for _, high in picture.getextrema()[:3])  # type: ignore[misc]
-    if not 0 < most < 64:
-        return picture
-    if not reading.current().stretch:
-        reading.current().dark.append(str(path))
-        return picture
-    stream.seek(0)
-    with Image.open(
-        stream
-    ) as lower:  # read as if the lower byte of each number came last, which takes it for the upper
-        tiles = lower.tile  # type: ignore[attr-defined]
-        lower.tile = [tile._replace(args=tile.args.replace(";16B", ";16L")) for tile in tiles]  # type: ignore[attr-defined]
-        values = np.asarray(picture).astype(np.uint16) << 8 | np.asarray(lower)
-    values[..., :3] = srgb.stretched(values[..., :3], path)
-    levels = (values >> 8).astype(np.uint8)
-    stretched = Image.fromarray(levels)
-    stretched.info = {key: value for key, value in picture.info.items() if key == "icc_profile"}
-    return stretched
-
-
-def without_metadata(stream: BinaryIO) -> BinaryIO | None:
-    """A PNG without the chunks that say nothing about its pixels, or are damaged or oversized; None of other files.
-
-    For a file that cannot be read as it is.
-    """
-    stream.seek(0)
-    if stream.read(8) != PNG_SIGNATURE:
-        return None
-    kept = io.BytesIO()
-    kept.write(PNG_SIGNATURE)
-    while len(start := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
-        body, check = stream.read(length), stream.read(4)
-        if kind[0] & 32:  # ancillary: what an unknown one is may be left out
-            sound = len(check) == 4 and zlib.crc32(kind + body) == struct.unpack(">I", check)[0]
-            if not sound or kind not in PIXEL_CHUNKS or (kind == b"iCCP" and not _inflates(body)):
-                continue
-        kept.write(start + body + check)
-        if kind == b"IEND":
-            break
-    kept.seek(0)
-    return kept
-
-
-def _inflates(profile: bytes) -> bool:
-    """Whether the body of an iCCP chunk is a profile of reasonable size."""
-    decompressor = zlib.decompressobj()
-    try:
-        decompressor.decompress(profile[profile.index(b"\0") + 2 :], METADATA_BYTES)
-    except (ValueError, zlib.error):
-        return False
-    return decompressor.eof
 
 
 def _open(path: str | Path) -> BinaryIO:
@@ -382,7 +280,7 @@ def _ends_whole(stream: BinaryIO) -> bool:
     return b"\xff\xd9" in stream.read()  # the mark of the codestream's end
 
 
-def _prepare_pillow(max_pixels: int) -> None:
+def prepare(max_pixels: int = 0) -> None:
     """Pillow's global settings: no warnings, and our limit on pixels instead of its own."""
     _load_plugins()
     limit = Image.MAX_IMAGE_PIXELS
@@ -401,7 +299,7 @@ def _load_plugins() -> None:
             from pillow_heif import register_heif_opener
 
             register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
-    PngImagePlugin.MAX_TEXT_CHUNK = METADATA_BYTES  # profiles of printers have some megabytes
+    PngImagePlugin.MAX_TEXT_CHUNK = repairs.METADATA_BYTES  # profiles of printers have some megabytes
     # Warnings about odd metadata are no use to the user: what matters is an ImageError. catch_warnings
     # is not thread-safe, hence a filter; and unhandled log records would land on stderr.
     warnings.filterwarnings("ignore", module=r"PIL\.")

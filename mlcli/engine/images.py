@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mlcli.engine import decoder, files, srgb, supervision, tally
+from mlcli.engine import decoder, files, metadata, srgb, supervision, tally
 from mlcli.errors import ImageError, MlcliError, UsageError
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
@@ -133,20 +134,28 @@ def stack(pictures: Sequence[Tensor]) -> Tensor:
 
 
 def write(
-    image: Tensor | Image.Image, path: str | Path, *, quality: int = 95, bits: int = 8, flush: bool = True
+    image: Tensor | Image.Image,
+    path: str | Path,
+    *,
+    quality: int = 95,
+    bits: int = 8,
+    flush: bool = True,
+    like: str | Path | None = None,
 ) -> None:
     """Write a picture as PNG, JPEG, WebP or TIFF by the ending of `path`; same pixels, same bytes.
 
     image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a
     Pillow image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8. flush: of
-    `files.atomic_write`.
+    `files.atomic_write`. like: the file of which `image`, a tensor, was made: the result has its transparency (of any
+    size; not in JPEG), EXIF data, resolution and color profile.
     Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the picture is
     not finite or the file cannot be written; what stood at `path` is then still there.
     """
     kind = output_format(path)
+    more: dict = {}
     if isinstance(image, Tensor):
         _check_depth(image, kind, bits, path)
-        image = to_pillow(image, bits=bits)
+        image, more = _made_like(image, like, kind, bits)
     elif kind == "JPEG" and image.mode not in ("L", "RGB"):
         image = to_pillow(to_bytes(srgb.from_pillow(image)))
     options = {
@@ -156,13 +165,30 @@ def write(
         "WEBP": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
     }[kind]
+    if kind == "TIFF" and "exif" in more:
+        options = {}  # libtiff, which compresses, cannot write directories of EXIF
     buffer = io.BytesIO()  # encoders hide a full disk behind errors of their own; a buffer has no such errors
     try:
-        image.save(buffer, kind, **options)
+        image.save(buffer, kind, **options, **more)
     except (OSError, ValueError, SystemError) as error:  # such as a side over the format's limit
         width, height = image.size
         raise MlcliError(f"{path}: {kind} cannot hold this {width} x {height} picture: {error}") from error
     files.write_bytes(path, buffer.getvalue(), flush=flush)
+
+
+def _made_like(image: Tensor, like: str | Path | None, kind: str, bits: int) -> tuple[Image.Image, dict]:
+    """(the Pillow image to write, its options of metadata); see `write`."""
+    alpha = None
+    if like is not None and kind != "JPEG":
+        with suppress(ImageError):  # changed since it was read
+            alpha = metadata.alpha_of(like, MAX_PIXELS)
+    if alpha is None:
+        picture = to_pillow(image, bits=bits)
+    else:
+        colors, alpha = metadata.with_alpha(to_unit(image.detach().cpu()).reshape(-1, *image.shape[-2:]), alpha)
+        picture = to_pillow(colors)
+        picture.putalpha(to_pillow(alpha))
+    return (picture, {}) if like is None else metadata.carried(like, picture, kind)
 
 
 def output_format(path: str | Path) -> str:

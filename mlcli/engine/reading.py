@@ -1,4 +1,4 @@
-"""How images are to be read: what the user allowed, and where the decoder tells what it met.
+"""How images are to be read: what the user allowed.
 
 It is the setting of a whole command rather than of one call, and reaches the decoder through a context variable, which
 the decoding threads inherit (`supervision.Job`).
@@ -7,7 +7,11 @@ the decoding threads inherit (`supervision.Job`).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+
+# Notes for the tally
+TRUNCATED = "cut off, of which what could be decoded was taken (--accept-truncated)"
+DARK = "of 16 bits and near black, using a quarter of the range at most; --stretch scales these to all of it"
 
 
 @dataclass(frozen=True)
@@ -15,20 +19,17 @@ class Reading:
     """accept_truncated: take what decodes of a file that is cut off.
 
     stretch: bring images of 16 bits that use 8, 10, 12 or 14 of them alone to the full range.
-    truncated, dark: the files that were cut off and taken, and those that would gain from `stretch`, as they come.
     """
 
     accept_truncated: bool = False
     stretch: bool = False
-    truncated: list[str] = field(default_factory=list)
-    dark: list[str] = field(default_factory=list)
 
     def settings(self) -> dict[str, bool]:
         """Those that are on, by name: what results depend on besides the files."""
         return {name: True for name in ("accept_truncated", "stretch") if getattr(self, name)}
 
 
-_current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039  the lists of the default are never read
+_current: ContextVar[Reading] = ContextVar("reading", default=Reading())  # noqa: B039  it is frozen
 
 
 def current() -> Reading:

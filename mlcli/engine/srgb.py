@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from mlcli.engine import reading
+from mlcli.engine import reading, tally
 
 TINY = float(np.finfo(np.float32).tiny)  # a range that is not divided by
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
@@ -46,7 +46,7 @@ def stretched(values: np.ndarray, name: object) -> np.ndarray:
     if bits == 16 or most == 0:
         return values
     if not reading.current().stretch:
-        reading.current().dark.append(str(name))
+        tally.current().note(str(name), reading.DARK)
         return values
     full = (1 << bits) - 1
     return ((values.astype(np.uint32) * 65535 + full // 2) // full).astype(np.uint16)

@@ -20,7 +20,7 @@ from mlcli.errors import ImageError, Interrupted
 
 T = TypeVar("T")
 
-SECONDS = 120.0  # for one file; the largest image that is read takes some 10 on one core
+SECONDS = 300.0  # for one file; 200 megapixels of JPEG 2000 take half of it on one core, all others a tenth
 GRACE = 2.0  # seconds that a decoder has when a signal has come, so that a sound file is still taken
 PARTING = 1.0  # seconds that the end of the process waits for threads that are still at work
 MEMORY = 1_500_000_000  # bytes, for all images that are being decoded or wait to be taken

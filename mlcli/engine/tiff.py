@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -76,11 +77,12 @@ class MissingCodec(Exception):
     """A compression that tifffile does not decode by itself."""
 
 
-def read(stream: BinaryIO, path: object, max_pixels: int) -> tuple[Image.Image | Tensor, int]:
+def read(stream: BinaryIO, path: object, admit: Callable[[int, int, int], None]) -> tuple[Image.Image | Tensor, int]:
     """(the pixels of the first page, its orientation by EXIF).
 
     They are a Pillow image of 8 bits a sample where the file has integers of up to 8 bits, or color of up to 16; else
-    float32 (3, H, W) in sRGB, in [0, 1].
+    float32 (3, H, W) in sRGB, in [0, 1]. admit: called with the width, the height, and the bytes a pixel that decoding
+    takes, before it begins; raises where that is too much.
     Raises ImageError for a kind of image that is none of these, MissingCodec, and whatever tifffile stumbles over.
     """
     import tifffile  # only for the files that need it
@@ -89,8 +91,8 @@ def read(stream: BinaryIO, path: object, max_pixels: int) -> tuple[Image.Image |
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
         page = file.pages[0]
-        if page.imagewidth * page.imagelength > max_pixels:
-            raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller")
+        stored = page.samplesperpixel * max(1, page.bitspersample // 8)
+        admit(page.imagewidth, page.imagelength, stored + (24 if page.bitspersample > 16 else 8))
         check({tag.code: tag.value for tag in page.tags}, stream.seek(0, 2), path)
         if page.imagedepth != 1 or set(page.axes) - set("YXS"):
             raise ImageError(f"{path}: a volume, not an image; convert its slices to PNG")

@@ -272,3 +272,25 @@ def test_contents_dated_in_the_future_are_painted_once(files, tmp_path):
     before = (tmp_path / "out" / "content.png").stat().st_mtime_ns
     mlcli(*arguments)
     assert (tmp_path / "out" / "content.png").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "tif"])
+def test_transparency_and_metadata_stay(tmp_path, files, ending):
+    _, style = files
+    content = tmp_path / f"clear.{ending}"
+    image = Image.open(files[0]).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    about = Image.Exif()
+    about[274], about[315] = 3, "Somebody"
+    image.save(content, exif=about.tobytes(), dpi=(300, 300))
+    target = tmp_path / f"out.{ending}"
+    mlcli("stylize", content, "--style", style, "-o", target, *QUICK)
+    with Image.open(target) as made:
+        assert made.mode == "RGBA" and made.getexif()[315] == "Somebody" and made.getexif().get(274, 1) == 1
+        opacity = np.asarray(made.getchannel("A")).astype(int)
+        if ending != "webp":
+            assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert opacity[0].min() > 240 and opacity[-1].max() < 15  # turned with the pixels
+    mlcli("stylize", content, "--style", style, "-o", tmp_path / "out.jpg", *QUICK)
+    with Image.open(tmp_path / "out.jpg") as made:
+        assert made.mode == "RGB" and made.getexif()[315] == "Somebody"

@@ -206,3 +206,27 @@ def test_images_dated_in_the_future_are_translated_once(gray_run, few, tmp_path)
         os.utime(path, (4_000_000_000, 4_000_000_000))
     assert "2 translated" in mlcli("translate", gray_run, *few, "-o", tmp_path / "out").stderr
     assert "0 translated, 2 up to date" in mlcli("translate", gray_run, *few, "-o", tmp_path / "out").stderr
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_transparency_and_metadata_stay(tmp_path, gray_run, ending):
+    about = Image.Exif()
+    about[274], about[315] = 3, "Somebody"
+    clear = Image.new("RGBA", (24, 20), (200, 90, 30, 0))
+    clear.paste((10, 90, 200, 255), (0, 0, 24, 8))
+    (tmp_path / "in").mkdir()
+    clear.save(tmp_path / f"in/clear.{ending}", exif=about.tobytes(), dpi=(300, 300))
+    mlcli("translate", gray_run, tmp_path / "in", "-o", tmp_path / "out")
+    with Image.open(tmp_path / f"out/clear.{ending}") as made:
+        assert made.mode == "LA" and made.getexif()[315] == "Somebody" and made.getexif().get(274, 1) == 1
+        assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+        opacity = np.asarray(made)[..., 1]
+    assert opacity[:12].max() == 0 and opacity[12:].min() == 255  # turned with the pixels
+
+
+def test_maps_of_classes_have_no_transparency_of_their_images(tmp_path):
+    run = write_run(tmp_path / "run", "AtoB", target=Kind(labels=5))
+    Image.new("RGBA", (24, 20), (200, 90, 30, 100)).save(tmp_path / "clear.png")
+    mlcli("translate", run, tmp_path / "clear.png", "-o", tmp_path / "out")
+    with Image.open(tmp_path / "out/clear.png") as made:
+        assert made.mode == "L" and np.asarray(made).max() < 5

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from mlcli.engine import decoder, images, reading
+from mlcli.engine import decoder, images, reading, tally
 from mlcli.errors import ImageError
 from tests import odd_images
 from tests.odd_images import ALPHA, GRAY, RGB, over_white
@@ -295,18 +295,20 @@ def test_what_is_cut_off_is_taken_where_allowed(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(ImageError, match=name):
             images.read(path)
-        with reading.using(reading.Reading(accept_truncated=True)) as allowed:
+        counted = tally.begin()
+        with reading.using(reading.Reading(accept_truncated=True)):
             got = images.to_unit(images.read(path))
-        assert allowed.truncated == [str(path)], name
+        assert f"1 {reading.TRUNCATED} ({path})" in counted.summary(), name
         assert got.shape == good[name].shape
         near = (got - good[name]).abs().amax(0) <= odd_images.tolerance(name)
         assert near.float().mean() > (0.99 if name.endswith("jpg") else 0.2), name
-    with reading.using(reading.Reading(accept_truncated=True)) as allowed:
+    counted = tally.begin()
+    with reading.using(reading.Reading(accept_truncated=True)):
         assert images.read(folder / "rgb.png").shape == (3, HEIGHT, WIDTH)
         for name in ("empty.jpg", "text.jpg", "header.jpg", "one_byte.png", "bomb.png"):
             with pytest.raises(ImageError):  # of these nothing can be had
                 images.read(folder / name)
-    assert not allowed.truncated and not ImageFile.LOAD_TRUNCATED_IMAGES
+    assert reading.TRUNCATED not in counted.summary() and not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_what_is_allowed_reaches_the_decoding_threads(tmp_path):
@@ -314,9 +316,10 @@ def test_what_is_allowed_reaches_the_decoding_threads(tmp_path):
 
     Image.fromarray(RGB).save(tmp_path / "a.jpg", **odd_images.SHARP)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])
-    with reading.using(reading.Reading(accept_truncated=True)) as allowed:
+    counted = tally.begin()
+    with reading.using(reading.Reading(accept_truncated=True)):
         taken = [image for _, image in decode([tmp_path / "b.jpg"] * 5, workers=2)]
-    assert all(isinstance(image, torch.Tensor) for image in taken) and len(allowed.truncated) == 5
+    assert all(isinstance(image, torch.Tensor) for image in taken) and f"1 {reading.TRUNCATED}" in counted.summary()
     refused = [image for _, image in decode([tmp_path / "b.jpg"] * 3, workers=2)]
     assert all(isinstance(image, ImageError) for image in refused)
 
@@ -334,13 +337,14 @@ def test_png_of_a_sensor(tmp_path, bits):
     for name, (kind, rows, expected) in files.items():
         path = tmp_path / f"{name}.png"
         path.write_bytes(png(16, kind, rows.reshape(HEIGHT, -1)))
-        with reading.using(reading.Reading()) as plain:
-            assert seen(path).max() < 64.1 and plain.dark == ([] if bits == 8 and kind else [str(path)])
-        with reading.using(reading.Reading(stretch=True)) as told:
+        counted = tally.begin()
+        assert seen(path).max() < 64.1 and (reading.DARK in counted.summary()) == (not (bits == 8 and kind))
+        counted = tally.begin()
+        with reading.using(reading.Reading(stretch=True)):
             got = seen(path) / 255
         expected = expected if expected.ndim == 3 else np.stack([expected] * 3, -1)
         if not (bits == 8 and kind):  # of which Pillow sees nothing: black
-            assert np.abs(got - expected).max() < 1.1 / 255 and not told.dark
+            assert np.abs(got - expected).max() < 1.1 / 255 and reading.DARK not in counted.summary()
 
 
 def test_stretch_leaves_the_rest_alone(tmp_path):
