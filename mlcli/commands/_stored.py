@@ -16,7 +16,7 @@ from mlcli.engine.schema import Check, Invalid
 
 
 def checked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored options of a command, those that it did not know yet left out. Raises schema.Invalid.
+    """The stored options of a command; any that this version does not know is kept. Raises schema.Invalid.
 
     What the command line names must be what it would take; a hyperparameter that has no option of its own must be of
     the kind of its default.

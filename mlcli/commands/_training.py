@@ -32,6 +32,15 @@ FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
 # What may be said anew of a run of a command that goes on, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
 LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
+# How long a run is, which may be said anew where the learning rate is the same at all steps
+LENGTHS = ("epochs", "steps")
+FURTHER = {
+    "train": "mlcli finetune DATA --model {} --freeze none -o NEW",
+    "finetune": "mlcli finetune DATA --model {} --freeze none -o NEW",
+    "pretext": "mlcli finetune DATA --model {} --freeze none -o NEW",
+    "pix2pix": "mlcli pix2pix DATA --from {} -o NEW",
+    "cyclegan": "mlcli cyclegan FOLDER_A FOLDER_B --from {} -o NEW",
+}
 MEASURED = ("test", "probe")
 
 
@@ -90,7 +99,10 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
         if context.get_parameter_source(key).name == "DEFAULT":  # by name: Typer has its own copy of the enumeration
             options.setdefault(key, value)
             continue
-        if key not in FREE and key not in LATER.get(command, ()) and options.get(key) != value:
+        if key in LENGTHS and _longer(value, options.get(key)):
+            if options.get("schedule") != "constant":
+                raise UsageError(_goes_on(command, output, key, options))
+        elif key not in FREE and key not in LATER.get(command, ()) and options.get(key) != value:
             raise UsageError(
                 f"{output}: was begun with {key} {options.get(key)}, the command line says {value}; leave the option "
                 "out to resume, or begin another run"
@@ -98,6 +110,20 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
         options[key] = value
     reading.settle(accept_truncated=bool(options.get("accept_truncated")), stretch=bool(options.get("stretch")))
     return run, options
+
+
+def _longer(value: Any, before: Any) -> bool:
+    return isinstance(value, int) and isinstance(before, int) and value > before
+
+
+def _goes_on(command: str, output: Path, key: str, options: Mapping) -> str:
+    """What to say of a run that is to be longer, and whose learning rate goes by the length it was begun with."""
+    schedule = f"its learning rate goes down over these ({options['schedule']})" if options.get("schedule") else (
+        "what it does goes by their number"
+    )  # fmt: skip
+    further = FURTHER.get(command)
+    advice = f"to train further: {further.format(output)}" if further else "begin a longer run with another -o"
+    return f"{output}: was begun with {key} {options.get(key)}, and {schedule}; {advice}"
 
 
 def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
@@ -117,7 +143,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
                     f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} pictures "
                     f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
                 )
-        said = {name: options[name] for name in LATER.get(command, ()) if name in options}
+        said = {name: options[name] for name in (*LATER.get(command, ()), *LENGTHS) if name in options}
         grown = {**config, "options": config["options"] | said, "data": {**stored, **data}}
         if grown != config:
             write_json(run.config_file, grown)

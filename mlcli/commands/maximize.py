@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import Progress, say
+from mlcli.commands._report import Progress, complain, say
 from mlcli.methods import recipes
 
 DEFAULT = recipes.Maximization()
@@ -192,6 +192,9 @@ def run(
             batch_size=at_once,
             on_step=lambda done, value: bar.to(done, f"objective {value:.4g}"),
         )
+    if any(term.text.startswith("logit:") for each in objectives for _, term in each.terms):
+        for words in _of_former_classes(model):
+            complain(words)
     drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.pictures[0], enlarged)
     images.write(drawn, output)
     called = maximization.called(chosen, made.pictures, runtime)
@@ -238,6 +241,25 @@ def _start(path: str, size: int | None):
 
     picture = preprocessing.shorten(images.read(path))
     return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
+
+
+def _of_former_classes(model: str) -> list[str]:
+    """What to say of an image of a class that a network was taught by its last layer alone; nothing of others."""
+    from mlcli.engine.runs import Run
+    from mlcli.errors import RunError
+
+    try:
+        config = Run(model).load_config()
+    except RunError:  # no run, and what its model.safetensors says is all that is known
+        return []
+    options = config["options"]
+    if config["command"] != "finetune" or options.get("freeze") != "all":
+        return []
+    return [
+        f"--model {model}: its classes are sums of features that {options.get('model')} learned of other classes, and "
+        "an image made for one may show one of those; to see what the new classes look like, let deeper layers learn: "
+        f"mlcli finetune {options.get('data')} --freeze none -o NEW, and maximize with --model NEW"
+    ]
 
 
 def _grid(objectives, states: list[int], side: int, frames: int, batch: int, zoom: int | None) -> dict | None:

@@ -134,7 +134,7 @@ def run(
     trained_in = runtime.for_training_of(model.network, options["precision"])
     recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
     if begun:
-        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm)
+        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm, len(pictures))
     plan = Plan(
         len(pictures),
         recipe.batch_size,
@@ -155,7 +155,9 @@ def run(
         if labelled:
             results, measured_on = folder.results(_results()), {name: data[name]["hash"] for name in labelled}
             whole = {"labels", "best layer", "accuracy", "best layer of an untrained network", "untrained"}
-            if results.get("data") != measured_on or not whole <= results.keys():  # of other pictures or another version
+            if (
+                results.get("data") != measured_on or not whole <= results.keys()
+            ):  # of other pictures or another version
                 results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
                 results |= {"data": measured_on}
                 folder.save_results(results)

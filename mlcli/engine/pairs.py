@@ -25,6 +25,7 @@ from mlcli.engine.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
 
 MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none")
+SHOWN = 8  # values of a map in a message
 BUDGET = 4 << 30  # bytes of pixels that are held in memory
 
 # ----------------------------------------------------------------------------------- what becomes of a picture
@@ -59,9 +60,17 @@ class Kind:
         return images.to_gray(image) if self.channels == 1 else image
 
     def _checked(self, numbers: Tensor, path: str | Path) -> Tensor:
-        if int(numbers.max()) >= self.labels:  # as a byte, 256 would be 0
-            raise ImageError(f"{path}: holds class {numbers.max()}, of 0 to {self.labels - 1}; give more classes")
-        return numbers
+        if int(numbers.max()) < self.labels:  # as a byte, 256 would be 0
+            return numbers
+        found = numbers.unique().tolist()
+        shown = ", ".join(map(str, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        limits = f"{path}: holds the values {shown}, and a map of {self.labels} classes holds 0 to {self.labels - 1}"
+        if len(found) <= self.labels:  # such as 0 and 255
+            numbered = ", ".join(
+                f"{value} to {number}" for number, value in enumerate(found[:SHOWN]) if value != number
+            )
+            raise ImageError(f"{limits}; number the classes from 0 on, here {numbered}, and save the map as PNG")
+        raise ImageError(f"{limits}; give as many classes as there are (--labels-a, --labels-b)")
 
     def resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """(C, H, W) at another size, bicubic with antialiasing; of a map, the nearest pixel."""

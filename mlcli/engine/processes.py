@@ -92,6 +92,9 @@ class Processes:
         with torch.no_grad():
             for tensor in (*network.parameters(), *network.buffers()):
                 tensor.copy_(broadcast(tensor.detach()))
+        for module in network.modules():
+            if type(module) is nn.Dropout:
+                module.__class__ = GroupDropout
         if self.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network)
         for module in network.modules():
@@ -114,6 +117,22 @@ class _Sum(Function):
         gradient = gradient.contiguous().clone()
         torch.distributed.all_reduce(gradient)
         return gradient
+
+
+class GroupDropout(nn.Dropout):
+    """Dropout of the batch of all processes: each draws for all and takes its part, so that N processes equal one.
+
+    Their random streams must be the same at the begin of a step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        count, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        whole = torch.ones((count * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device)
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):  # whose numbers are drawn in that order
+            whole = whole.contiguous(memory_format=torch.channels_last)
+        return x * nn.functional.dropout(whole, self.p).chunk(count)[rank]
 
 
 class GroupBatchNorm2d(nn.BatchNorm2d):

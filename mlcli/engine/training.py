@@ -23,8 +23,9 @@ from mlcli.engine.images import write
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.runtime import generator, seed_everything, trim_memory
-from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, reason
+from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, WeightsError, out_of_memory, reason
 
+BEYOND = 1e12  # of a weight: sums of such products are no numbers soon
 ORDER, NOISE = 1, 2  # purposes of the random streams
 
 
@@ -160,8 +161,8 @@ def fit(
         tell("warning", note=f"{lost} lines of {run.metrics_file.name} cannot be read and are left out")
     with signals.noted() as caught, _prefetched(method, plan, processes, step) as batches:
         for batch in batches:
-            seed_everything(plan.seed, NOISE, step, processes.rank)
-            losses = method.step(batch, step)
+            seed_everything(plan.seed, NOISE, step, 0)  # of all processes alike: see processes.GroupDropout
+            losses = _stepped(method, batch, step, run)
             # Kept on the device: asking for the number at each step would make a GPU wait.
             finite = torch.stack([value.detach().float() for value in losses.values()]).sum().isfinite()
             first_bad = torch.where((first_bad < 0) & ~finite, step, first_bad)
@@ -174,6 +175,8 @@ def fit(
             draws = plan.samples_after(step)
             if logs or saves or draws:
                 _guard(first_bad, method, plan, processes, run)
+            if evaluates or saves or draws:
+                _guard_state(method, step, run)
             values = {}
             if logs:
                 values = {name: processes.mean(mean).item() for name, mean in window.empty().items()}
@@ -181,17 +184,19 @@ def fit(
                     names = _named(method.name_batch(plan.indices(step - 1), step - 1))
                     tell("warning", note=f"step {step}: {warning}. The last batch was {names}")
                 if evaluates:
-                    values |= method.evaluate()
+                    with _of_numbers(method, step, run):
+                        values |= method.evaluate()
                     figures = values
                 logged = values | {"seconds": round(time.monotonic() - began, 2)}
                 if processes.main and not attempt(run.log, step, logged):
                     window.unlogged.append((step, logged))
             if draws and processes.main:
-                for name, image in method.samples().items():
+                with _of_numbers(method, step, run):
+                    drawn = method.samples()
+                for name, image in drawn.items():
                     attempt(write, image, run.samples_folder / f"{name}-{step:08d}.png")
             tell("epoch" if evaluates else "step", values)
             if saves:
-                _guard_state(method, step, run)
                 window.level(processes)
                 if processes.main:
                     run.save_state(step, {name: part.state_dict() for name, part in parts.items()})
@@ -204,7 +209,8 @@ def fit(
                 number = caught[0] if caught else signal.SIGTERM
                 raise Interrupted(f"interrupted after step {step} of {plan.steps}; all is saved", number)
     if processes.main and (step > start or not run.model_file.exists()):
-        method.save_model(run)
+        with _of_numbers(method, step, run):
+            method.save_model(run)
     processes.wait()
     tell("done", figures)
     if failures:
@@ -285,7 +291,8 @@ def _check_optimizer(part: object) -> None:
 def _last_figures(run: Run, step: int) -> dict[str, float]:
     """The figures of the last logged line, for a run that is resumed when it is done already."""
     lines = [line for line in run.metrics() if line["step"] == step]
-    return {name: value for name, value in lines[-1].items() if name not in ("step", "seconds")} if lines else {}
+    figures = lines[-1].items() if lines else ()
+    return {name: value for name, value in figures if name not in ("step", "seconds") and value is not None}
 
 
 def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, run: Run) -> None:
@@ -313,6 +320,47 @@ def _guard_state(method: Method, step: int, run: Run) -> None:
                 f"{run.folder}: the weights of the {name} are no longer numbers after step {step}; start again with a "
                 "lower --lr or with --precision fp32. The last good state is kept"
             )
+
+
+def _stepped(method: Method, batch: Any, step: int, run: Run) -> dict[str, Tensor]:
+    """The losses of a step. Raises TrainingError where a learning rate is larger than what weights can hold."""
+    try:
+        return method.step(batch, step)
+    except (RuntimeError, OverflowError) as error:
+        if "overflow" not in str(error).lower() or out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{run.folder}: the update of step {step + 1} is larger than any number that a weight can be; start again "
+            "with a lower --lr. The last good state is kept"
+        ) from None
+
+
+@contextmanager
+def _of_numbers(method: Method, step: int, run: Run) -> Iterator[None]:
+    """Measuring or drawing by the networks. Raises TrainingError where they have grown beyond all measure.
+
+    Their weights may be numbers, and what they answer none: what then fails is not the code that looks at it.
+    """
+    try:
+        yield
+    except MlcliError as error:
+        if not isinstance(error, WeightsError):
+            raise
+    except Exception as error:
+        if out_of_memory(error) or not any(
+            tensor.is_floating_point() and tensor.abs().max() > BEYOND
+            for part in method.state.values()
+            if isinstance(part, nn.Module)
+            for tensor in part.state_dict().values()
+            if tensor.numel()
+        ):
+            raise
+    else:
+        return
+    raise TrainingError(
+        f"{run.folder}: what the networks give is no longer a number after step {step}; start again with a lower "
+        "--lr or with --precision fp32. The last good state is kept"
+    ) from None
 
 
 @contextmanager

@@ -37,18 +37,19 @@ def supervised(
     largest = recipe.batch_size if own else 64  # of pictures of 224 pixels, by which memory is filled
     batch_size = given["batch_size"] or max(2, min(largest, pictures // 20 // 2 * 2))
     # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
-    muon = Supervised.lr * min(1, batch_size / Supervised.batch_size) ** 0.5
-    sgd = (0.1 if batch_norm else 0.01) * batch_size / 256
+    taken = min(batch_size, pictures)  # a batch holds no image twice, however large it is asked for
+    muon = Supervised.lr * min(1, taken / Supervised.batch_size) ** 0.5
+    sgd = (0.1 if batch_norm else 0.01) * taken / 256
     rate = given["lr"] if given["lr"] is not None else muon if optimizer == "muon" else sgd
     return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
 
 
-def gentler(recipe: Supervised, lr: float | None, batch_norm: bool) -> Supervised:
+def gentler(recipe: Supervised, lr: float | None, batch_norm: bool, pictures: int) -> Supervised:
     """The hyperparameters for a network that begins from known weights: SGD at a tenth of the learning rate.
 
     Muon would whiten the first kernels anew. lr: what was asked for, if anything.
     """
-    sgd = (0.1 if batch_norm else 0.01) * recipe.batch_size / 256
+    sgd = (0.1 if batch_norm else 0.01) * min(recipe.batch_size, pictures) / 256
     return replace(recipe, optimizer="sgd", lr=0.1 * sgd if lr is None else lr)
 
 

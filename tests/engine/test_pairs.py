@@ -42,7 +42,7 @@ def test_signals_and_back(tmp_path):
     assert torch.equal(one_hot[0].argmax(0), torch.tensor([[0, 1], [2, 3]])) and one_hot.sum() == 4
     assert torch.equal(kind.pictures(one_hot)[0, 0], torch.tensor([[0, 1 / 3], [2 / 3, 1]]))
     assert kind.read(tmp_path / "palette.png").flatten().tolist() == [0, 1, 2, 1]
-    with pytest.raises(ImageError, match="holds class 3, of 0 to 2"):
+    with pytest.raises(ImageError, match="holds the values 0, 1, 2, 3, and a map of 3 classes"):
         Kind(labels=3).read(path)
     save(tmp_path / "colour.png", np.zeros((2, 2, 3)))
     with pytest.raises(ImageError, match="mode RGB, not a map"):
@@ -221,3 +221,22 @@ def test_windows_of_unpaired_pictures_are_independent(tmp_path):
     data = UnpairedSets.load([path], [path], GRAY, Framing((2, 2), mode="crop"))
     a, b = data.batch(torch.zeros(200, dtype=torch.long), data.draw(200, generator(0)))
     assert (a == b).flatten(1).all(1).float().mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    "values, labels, words",
+    [
+        ([0, 255], 2, "holds the values 0, 255, and a map of 2 classes holds 0 to 1; number the classes from 0 on, "
+                      "here 255 to 1, and save the map as PNG"),
+        ([0, 128, 255], 3, "number the classes from 0 on, here 128 to 1, 255 to 2,"),
+        ([1, 2], 2, "number the classes from 0 on, here 1 to 0, 2 to 1,"),
+        ([0, 1, 2], 2, "give as many classes as there are"),
+        (list(range(0, 40, 2)), 12, "0, 2, 4, 6, 8, 10, 12, 14 and 12 more, and a map of 12 classes"),
+    ],
+)  # fmt: skip
+def test_a_map_of_other_values_is_told_how_to_be_numbered(values, labels, words, tmp_path):
+    path = save(tmp_path / "map.png", [values])
+    with pytest.raises(ImageError) as raised:
+        Kind(labels=labels).read(path)
+    assert words in str(raised.value)
+    assert ("more classes" in words or "as many classes" in str(raised.value)) == (len(values) > labels)

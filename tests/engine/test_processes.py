@@ -46,6 +46,14 @@ one, both = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
 both.__class__ = GroupBatchNorm2d
 expected = one.double()(flat.double())
 assert torch.allclose(group.share(expected).float(), both(group.share(flat)), atol=0.05)
+for layout in (torch.contiguous_format, torch.channels_last):
+    maps = torch.randn(6, 8, 4, 4).contiguous(memory_format=layout)
+    dropout = group.prepare(nn.Sequential(nn.Dropout(0.3)))
+    torch.manual_seed(5)
+    expected = nn.Dropout(0.3)(maps)
+    torch.manual_seed(5)
+    assert torch.equal(group.share(expected), dropout(group.share(maps))) and 0 < (expected == 0).float().mean() < 0.5
+    assert dropout.eval()(maps) is maps
 assert group.gather(torch.tensor(group.rank)).tolist() == [0, 1]
 assert group.mean(torch.tensor(float(group.rank))) == 0.5
 assert group.any(group.rank == 1) and not group.any(False)

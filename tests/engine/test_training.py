@@ -12,7 +12,7 @@ import torch
 from mlcli.engine.processes import Processes
 from mlcli.engine.runs import Run
 from mlcli.engine.training import SCHEDULES, Plan, fit
-from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError
+from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, WeightsError
 
 CPU = torch.device("cpu")
 
@@ -362,3 +362,88 @@ def test_a_warning_names_the_files_of_the_last_batch(tmp_path):
     (warning,) = [event for event in events if event.event == "warning"]
     assert warning.step == 4 and warning.note.startswith("step 4: all is lost. The last batch was ")
     assert all(f"{index}.png" in warning.note for index in plan().indices(3).tolist())
+
+
+class Diverging(LinearFit):
+    """Its second update leaves weights that are no numbers, or too large, while all losses are numbers still."""
+
+    def __init__(self, weight: float, fails: Exception):
+        super().__init__()
+        self.weight, self.fails = weight, fails
+
+    def step(self, batch, step):
+        losses = super().step(batch, step)
+        if step == 1:
+            with torch.no_grad():
+                self.network.weight.fill_(self.weight)
+        return losses
+
+    def _look(self):
+        if not self.network.weight.abs().max() < 1e6:
+            raise self.fails
+        return {}
+
+    evaluate = samples = _look
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("fails", [WeightsError("damaged"), RuntimeError("probabilities"), IndexError("of -1")])
+@pytest.mark.parametrize("changes", [{"evaluate_every": 2}, {"sample_every": 2}])
+def test_networks_that_have_diverged_are_not_looked_at(weight, fails, changes, tmp_path):
+    run = new_run(tmp_path)
+    with pytest.raises(TrainingError, match="no longer (a number|numbers) after step 2; start again with a lower --lr"):
+        train(run, Diverging(weight, fails), log_every=1000, **{"evaluate_every": 1000, "sample_every": 1000} | changes)
+    assert run.load_state() is None and not run.samples_folder.exists()
+
+
+def test_a_fault_of_what_looks_is_not_called_divergence(tmp_path):
+    with pytest.raises(ValueError, match="a bug"):
+        train(new_run(tmp_path), Diverging(2e6, ValueError("a bug")), evaluate_every=2)
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e39, 1e300])
+def test_a_rate_beyond_what_weights_can_be_is_said(rate, tmp_path):
+    method = LinearFit()
+    method.optimizer = torch.optim.AdamW(method.network.parameters(), lr=rate)
+    with pytest.raises(TrainingError, match="lower --lr"):
+        train(new_run(tmp_path), method)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {}},
+        {"network": {"weight": torch.ones(2, 2), "bias": torch.ones(1)}},
+        {"network": [1]},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": None},
+        {"window": {"sums": 5}},
+    ],
+)
+def test_a_state_that_does_not_fit_is_said(change, tmp_path):
+    run = new_run(tmp_path)
+    train(run, max_steps=4)
+    run.save_state(9, run.load_state() | change)
+    with pytest.raises(RunError, match=f"its state after step 9 does not fit its {next(iter(change))} "):
+        train(run)
+
+
+def test_an_optimizer_of_other_shapes_is_said(tmp_path):
+    run = new_run(tmp_path)
+    train(run, max_steps=4)
+    state = run.load_state()
+    state["optimizer"]["state"][0]["momentum_buffer"] = torch.ones(5, 5)
+    run.save_state(9, state)
+    with pytest.raises(RunError, match=r"its momentum_buffer is of \(5, 5\) for \(1, 1\)"):
+        train(run)
+
+
+def test_lines_lost_of_the_metrics_are_said(tmp_path):
+    run, told = new_run(tmp_path), []
+    train(run, max_steps=4)
+    lost = ["5", "[]", '{"step": -1}', '{"step": 2, "loss": "x"}', "\udcff", '{"step": 2, "lo']
+    with open(run.metrics_file, "ab") as file:
+        file.write("\n".join(lost).encode("utf-8", "surrogateescape"))
+    fit(LinearFit(), plan(), run, Processes(CPU), report=lambda progress: told.append(progress.note))
+    assert "5 lines of metrics.jsonl cannot be read and are left out" in told
+    assert all(line["step"] > 0 for line in lines(run)) and lines(run)[-1]["step"] == 30
