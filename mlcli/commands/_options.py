@@ -61,7 +61,7 @@ def _file(text: str) -> Path:
 
 def _folder(text: str) -> Path:
     path = _file_or_folder(text)
-    if names_image(path):
+    if names_image(path) and not os.path.isfile(path):  # of a file the command says so
         raise typer.BadParameter(f"{text} ends as an image does, and a folder is written; {text}{os.sep} would be one")
     return path
 

@@ -126,7 +126,7 @@ def test_bad_data_is_named_and_the_rest_goes_on(data, colours, tmp_path):
         "blue/00.png",
         "copy.png: the same file as",
         "blue/02.png: the same file stands in another class",
-        "no picture of 'broken' can be used; it is left out",
+        "no image of 'broken' can be used; it is left out",
         "one picture of 'rare'",
     ):
         assert words in done.stderr

@@ -245,7 +245,7 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
     for number in range(1, 6):
         (root / f"latin/e/0{number}.png").unlink()
     done = mlcli("siamese-train", root, "-o", tmp_path / "run", *BRIEF, "--steps", 1)
-    assert "greek/a/00.png" in done.stderr and "loose.png: in no folder of an identity" in done.stderr
+    assert "greek/a/00.png" in done.stderr and "1 image in no identity's folder, left out ('loose.png')" in done.stderr
     assert "greek/b/00.png: the same file stands in another class" in done.stderr
     assert "one picture alone of latin/e" in done.stderr
     config = json.loads((tmp_path / "run/config.json").read_text())
