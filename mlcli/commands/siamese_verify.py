@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._report import Progress, csv_text, table
+from mlcli.commands._report import Progress, complain, csv_text, table
 from mlcli.engine.files import json_text
 
 if TYPE_CHECKING:
@@ -147,15 +147,24 @@ def _listed(file: Path) -> list[tuple[str, str]]:
 
 def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:
     from mlcli.engine.folders import as_on_disk
+    from mlcli.engine.walking import special_problem
 
     siamese = reader.siamese
-    paths = list(dict.fromkeys(Path(name) for pair in pairs for name in pair))
+    named = dict.fromkeys(Path(name) for pair in pairs for name in pair)
+    special = {path: problem for path in named if (problem := special_problem(path))}
+    for problem in special.values():
+        reader.failures += 1
+        complain(problem)
+    paths = [path for path in named if path not in special]
     good, bad = reader.points(list(map(as_on_disk, paths)), "pictures")
     number = {path: place for place, path in enumerate(paths)}
     answers = []
     for pair in pairs:
-        a, b = (number[Path(name)] for name in pair)
         answer = {"a": pair[0], "b": pair[1]}
+        if wrong := [special[Path(name)] for name in pair if Path(name) in special]:
+            answers.append(answer | {"error": str(wrong[0])})
+            continue
+        a, b = (number[Path(name)] for name in pair)
         if a in bad or b in bad:
             answers.append(answer | {"error": bad.get(a) or bad[b]})
             continue
@@ -204,7 +213,7 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     import torch
 
     from mlcli.commands._pictures import named
-    from mlcli.commands._report import complain, say
+    from mlcli.commands._report import say
     from mlcli.engine.duplicates import without_duplicates
     from mlcli.engine.folders import places
     from mlcli.engine.identities import open_identities

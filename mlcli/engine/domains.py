@@ -1,6 +1,7 @@
 """Sets of pictures of two domains in memory, for methods that carry a model from one to the other."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import images
+from mlcli.engine.folders import HELD_OUT, TRAINING
 from mlcli.engine.pairing import match, shortened
 from mlcli.engine.pairs import Kind, Store, unpaired
 from mlcli.engine.picture_set import PictureSet
@@ -105,8 +107,10 @@ def read_masked(root: str | Path, size: int, **loading) -> tuple[Store, list[Ima
     """
     places = [Path(root) / "images", Path(root) / "masks"]
     for place in places:
-        if not place.is_dir():
-            raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/")
+        if not os.path.isdir(place):
+            inside = [part for part in (*TRAINING, *HELD_OUT) if os.path.isdir(Path(root) / part / "images")]
+            hint = f", as in {Path(root) / inside[0]}" if inside else ""
+            raise DataError(f"{root}: no {place.name}/ in it; segmentation data are images/ and masks/{hint}")
     pairing = match(Path(root), "images/ and masks/", *places)
     kinds = Kind(3), Kind(1, 256)
 

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import os
-import stat
 import sys
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from mlcli.engine import lists, tally
 from mlcli.engine.class_names import ClassNames, normalized
-from mlcli.engine.walking import SYSTEM_FOLDERS, Walker, is_own_stream, special_kind
+from mlcli.engine.walking import SYSTEM_FOLDERS, Walker, special_problem
 from mlcli.errors import DataError, ImageError, MlcliError, UsageError
 
 
@@ -55,19 +54,13 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
 
 def _find(path: Path, found: Found) -> None:
     """Add what one name stands for."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # not there, or a name that cannot be: the reader says why
-        path, mode = as_on_disk(path), stat.S_IFREG
-        if os.path.isdir(path):
-            mode = stat.S_IFDIR
-    if stat.S_ISDIR(mode):
+    path = as_on_disk(path)
+    if os.path.isdir(path):  # which takes a name that is too long for "no", unlike Path.is_dir
         walker = Walker(path)
         found.paths += walker.images()
         found.problems += walker.problems
-    elif (kind := special_kind(mode)) and not is_own_stream(path):
-        found.problems.append(ImageError(f"{path}: a {kind}, not an image; left out"))
-        tally.current().leave_out(path, "special file{s}", kind)
+    elif problem := special_problem(path):
+        found.problems.append(problem)
     else:
         found.paths.append(path)
 

@@ -45,6 +45,18 @@ def special_kind(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "")
 
 
+def special_problem(path: Path) -> ImageError | None:
+    """What to say of a named pipe, socket or device, which is not to be opened, and is counted; None for the rest."""
+    try:
+        kind = special_kind(os.stat(path).st_mode)
+    except (OSError, ValueError):  # the reader says why
+        return None
+    if not kind or is_own_stream(path):
+        return None
+    tally.current().leave_out(path, "special file{s}", kind)
+    return ImageError(f"{path}: a {kind}, not an image; left out")
+
+
 def is_own_stream(path: Path) -> bool:
     """Whether a path is that of an open file of this process: /dev/stdin, or what a shell makes of <(command)."""
     return str(path) == "/dev/stdin" or str(path).startswith(("/dev/fd/", "/proc/self/fd/"))

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,32 @@ def test_a_list_of_pairs_names_files_as_from_its_folder(network, unseen, tmp_pat
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert float(rows[0]["distance"]) == pytest.approx(answers[0]["distance"]) and rows[1]["error"]
     assert "--overwrite" in mlcli("siamese-verify", network, unseen / "pairs.csv", "-o", out, status=2).stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_list_of_pairs_as_spreadsheets_write_it(network, unseen, tmp_path, encoding):
+    pairs, a, b = tmp_path / "pairs.csv", unseen / "x/k/00.png", unseen / "y/m/00.png"
+    mark = "\ufeff" if encoding.startswith("utf-16-") else ""
+    pairs.write_bytes(f"{mark}a,b\r\n{a},{b}\r\n{b},{b}\r\n".encode(encoding))
+    assert [(entry["a"], entry["same"]) for entry in answer(network, pairs)][1] == (str(b), True)
+
+
+def test_a_list_names_files_in_another_spelling(network, unseen, tmp_path):
+    composed, taken_apart = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    shutil.copy(unseen / "x/k/00.png", tmp_path / taken_apart)
+    (tmp_path / "pairs.csv").write_text(f"{composed},{composed}\n", "utf-8")
+    (found,) = answer(network, tmp_path / "pairs.csv")
+    assert found["same"] and found["a"] == str(tmp_path / composed)  # as the list has it
+
+
+def test_special_files_among_pairs_are_named_and_never_opened(network, unseen, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes to it
+    a = unseen / "x/k/00.png"
+    (tmp_path / "pairs.csv").write_text(f"{a},pipe.png\n{a},{a}\n/dev/null,{a}\n")
+    result = mlcli("siamese-verify", network, tmp_path / "pairs.csv", "--format", "json", status=1)
+    first, good, last = json.loads(result.stdout)
+    assert "pipe.png: a pipe, not an image" in first["error"] and "a device, not an image" in last["error"]
+    assert good["same"] and first["error"] in result.stderr and "2 special files" in result.stderr
 
 
 @pytest.mark.parametrize(
