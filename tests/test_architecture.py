@@ -10,6 +10,8 @@ import mlcli
 PACKAGE = Path(mlcli.__file__).parent
 ORDER = ["networks", "engine", "methods", "commands", "cli"]
 FILES = sorted(PACKAGE.rglob("*.py"))
+RAISING = {"exists", "is_file", "is_dir", "is_symlink", "is_fifo", "samefile"}
+OTHERS = {"os.path", "entry", "run", "folder", "self"}  # entries of os.scandir; a Run has an `exists` of its own
 NETWORKS_MAY = {"torch", "collections", "math", "functools", "dataclasses", "typing", "itertools"}
 
 
@@ -66,3 +68,12 @@ def test_every_part_of_the_package_is_in_the_order():
     folders = {folder.name for folder in PACKAGE.iterdir() if folder.is_dir() and not folder.name.startswith("__")}
     assert folders - {"weights"} == set(ORDER) - {"cli"}
     assert not list(PACKAGE.rglob("utils.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_is_there_is_asked_of_os_path(file):
+    """Path.exists and its like raise for a folder that may not be entered and for names that are too long."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RAISING:
+            of = ast.unparse(node.func.value)
+            assert of in OTHERS or of.endswith("os.path"), f"{file}:{node.lineno}: {ast.unparse(node)}"

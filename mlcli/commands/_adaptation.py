@@ -1,5 +1,6 @@
 """Data, run folder and table of `mlcli adapt`."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -145,7 +146,7 @@ def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None")
 def _paths(root: str, task: str, says: bool = False) -> list[Path]:
     """Every image of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
     inside = Path(root) / "images"
-    paths, _ = _pictures.named([str(inside if task == "segment" and inside.is_dir() else root)], says=says)
+    paths, _ = _pictures.named([str(inside if task == "segment" and os.path.isdir(inside) else root)], says=says)
     return paths
 
 

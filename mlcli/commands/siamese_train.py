@@ -1,5 +1,6 @@
 """`mlcli siamese-train`"""
 
+import os
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -274,7 +275,7 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
     from mlcli.errors import DataError
 
     training, contents = read_identities(data, says, val=True)
-    if not Path(val).is_dir():
+    if not os.path.isdir(val):
         share = held_share(val)
         return (training, None) if in_turn else hold_out(training, share, seed)
     validation, _ = read_identities(val, says, contents, learns=False)

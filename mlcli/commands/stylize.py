@@ -1,5 +1,6 @@
 """`mlcli stylize`"""
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -162,7 +163,7 @@ def run(
         recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
         recipe = replace(recipe, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
         recipe = replace(recipe, tile=tile, seed=seed)
-        if model == models.EMBEDDED and weights_path("vgg19").is_file():
+        if model == models.EMBEDDED and os.path.isfile(weights_path("vgg19")):
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
         def read(path: Path | str):

@@ -61,7 +61,7 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         # Renaming over /dev/null would destroy the device
         through = descriptor is not None or (bool(mode) and not stat.S_ISREG(mode))
-        target = Path(os.path.realpath(path)) if path.is_symlink() and not through else path
+        target = Path(os.path.realpath(path)) if os.path.islink(path) and not through else path
         folder = Path(tempfile.gettempdir()) if through else target.parent
         folder.mkdir(parents=True, exist_ok=True)
         if (place := os.path.realpath(folder)) not in _swept:

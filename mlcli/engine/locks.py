@@ -50,6 +50,7 @@ def folder_locked(folder: str | Path, *, run: bool = False) -> Iterator[None]:
 @contextmanager
 def file_locked(file: str | Path) -> Iterator[None]:
     """Hold the lock of a file that is to be written, there or not. Raises as `folder_locked` does."""
+    check_writable(file)
     real = Path(os.path.realpath(file))
     # Not built on the file's name: that may already be as long as the file system allows
     name = hashlib.sha256(os.fsencode(real.name)).hexdigest()[:16]

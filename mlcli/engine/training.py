@@ -5,6 +5,7 @@ stopped, nor on what ran before. That makes a resumed run equal to an unbroken o
 """
 
 import math
+import os
 import signal
 import time
 from collections import Counter, deque
@@ -208,7 +209,7 @@ def fit(
             if stops:
                 number = caught[0] if caught else signal.SIGTERM
                 raise Interrupted(f"interrupted after step {step} of {plan.steps}; all is saved", number)
-    if processes.main and (step > start or not run.model_file.exists()):
+    if processes.main and (step > start or not os.path.exists(run.model_file)):
         with _of_numbers(method, step, run):
             method.save_model(run)
     processes.wait()

@@ -33,7 +33,7 @@ def download(name: str) -> Path:
     import torchvision
 
     file = weights_path(name)
-    if file.is_file():
+    if os.path.isfile(file):
         return file
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     try:

@@ -213,3 +213,70 @@ def test_where_a_file_can_be_written(tmp_path):
     for place in ("/dev/null/file", tmp_path / ("n" * 300) / "file"):
         with pytest.raises(MlcliError, match="cannot be written: .*; "):
             files.check_writable(place)
+
+
+def stale(folder: Path, name: str = "a.png") -> Path:
+    """What a killed write leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{files.TEMPORARY}1-{name}"
+    file.write_bytes(b"half")
+    return file
+
+
+def test_what_killed_writes_left_is_swept_and_what_the_living_write_is_not(tmp_path):
+    left = [stale(tmp_path, name) for name in ("a.png", "b.png.state", "c")]
+    elsewhere = stale(tmp_path / "elsewhere")
+    other = (
+        "import sys, time; from mlcli.engine import files\n"
+        "with files.atomic_write(sys.argv[1]) as temporary: print(temporary, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", other, tmp_path / "d"], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        written = Path(process.stdout.readline().decode().strip())
+        assert not any(file.exists() for file in left), "the first write of a process sweeps"
+        with files.atomic_write(tmp_path / "e") as temporary:
+            for _ in range(2):
+                files.sweep(tmp_path)
+            assert written.exists() and temporary.exists()
+            temporary.write_text("whole")
+        process.kill()
+    files.sweep(tmp_path)
+    assert names(tmp_path) == ["e", "elsewhere"] and elsewhere.exists()
+    files.sweep(tmp_path / "absent")
+
+
+def test_a_temporary_file_that_is_swept_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    lock, swept = files.fcntl.flock, []
+
+    def slow(descriptor, kind):
+        if not swept:
+            swept.extend(tmp_path.glob(f"{files.TEMPORARY}*"))
+            swept[0].unlink()
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(files.fcntl, "flock", slow)
+    files.write_text(tmp_path / "a", "x")
+    assert swept and names(tmp_path) == ["a"]
+
+
+def test_a_disk_without_locks_is_written_to_and_never_swept(tmp_path, monkeypatch):
+    def none(descriptor, kind):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    left = stale(tmp_path)
+    files.write_text(tmp_path / "a", "x")
+    assert names(tmp_path) == sorted([left.name, "a"])
+
+
+def test_a_folder_with_what_killed_processes_left_is_vacant(tmp_path):
+    stale(tmp_path / "one")
+    stale(tmp_path / "one" / "units")
+    (tmp_path / "one" / ".mlcli.lock").write_text("")
+    (tmp_path / "one" / "empty").mkdir()
+    assert files.is_vacant(tmp_path / "one")
+    for name in ("a.png", ".mlcli", ".hidden"):
+        (tmp_path / "one" / "empty" / name).write_text("")
+        assert not files.is_vacant(tmp_path / "one")
+        (tmp_path / "one" / "empty" / name).unlink()
+    with pytest.raises(MlcliError, match="cannot be looked into"):
+        files.is_vacant(tmp_path / "absent")

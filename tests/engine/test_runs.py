@@ -1,13 +1,15 @@
 """The run folder: states that survive tearing, folders that are not overwritten, self-describing models."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from mlcli.engine import files
 from mlcli.engine.runs import Run, save_tensors
-from mlcli.errors import RunError
+from mlcli.errors import MlcliError, RunError
 
 
 @pytest.fixture
@@ -102,6 +104,30 @@ def test_what_a_kill_leaves_behind_does_not_stand_in_the_way(tmp_path):
     assert run.exists()
     run.sweep()
     assert not list(tmp_path.rglob(".mlcli-*"))
+
+
+def test_a_third_state_that_a_kill_left_goes(run):
+    for step in (1, 2):
+        run.save_state(step, {"value": step})
+    (run.state_folder / "step-00000000.0.pt").write_bytes(b"one more")
+    run.sweep()
+    assert [file.name[:13] for file in states(run)] == ["step-00000001", "step-00000002"]
+
+
+def test_a_run_that_may_not_be_written_to(run, monkeypatch):
+    run.check_writable()
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", lambda dir: denied(dir))
+    with pytest.raises(MlcliError, match="config.json: cannot be written: Permission denied; choose a folder"):
+        run.check_writable()
+    monkeypatch.undo()
+    run.log(1, {"loss": 1.0})
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(MlcliError, match="metrics.jsonl: cannot be written: Permission denied"):
+        run.create({"command": "train"})
+
+
+def denied(path):
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_a_folder_of_another_tool_is_no_run(tmp_path):

@@ -6,6 +6,7 @@ of downloads. Names such as `hf-hub:…` and `local-dir:…`, which timm takes t
 
 import contextlib
 import logging
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -131,7 +132,7 @@ def stored(name: str) -> Path | None:
                 return Path(path)
     elif found.url:
         path = weights_folder() / found.url.rsplit("/", 1)[-1]  # where timm puts them, as torchvision does
-        return path if path.is_file() else None
+        return path if os.path.isfile(path) else None
     return None
 
 

@@ -1,5 +1,6 @@
 """torchvision's classifiers, by their torchvision names; the weights are those that torchvision calls the default."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _sized(name: str, size: int) -> dict:
 
 def stored(name: str) -> Path | None:
     file = weights_path(name)
-    return file if file.is_file() else None
+    return file if os.path.isfile(file) else None
 
 
 def fetch(name: str, network: nn.Module) -> Path:
