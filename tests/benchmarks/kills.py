@@ -134,16 +134,21 @@ class Trial:
 
     def kill(self) -> bool:
         """Run the command until it is killed; False where it came to its end before."""
+        os.chdir(self.folder)
         if self.chance.random() < 0.5:
-            return self.run(self.chance.randint(1, self.operations))[0] == signal.SIGKILL
-        number = killing.child(self.command)
-        end = time.monotonic() + self.chance.uniform(0, self.seconds)
-        while time.monotonic() < end:
-            if killing.finished(number):
-                return False
-            time.sleep(0.001)
-        os.kill(number, signal.SIGKILL)
-        return os.waitpid(number, 0)[1] == signal.SIGKILL
+            status = self.run(self.chance.randint(1, self.operations))[0]
+        else:
+            number = killing.child(self.command)
+            end = time.monotonic() + self.chance.uniform(0, self.seconds)
+            while not (ended := os.waitpid(number, os.WNOHANG))[0] and time.monotonic() < end:
+                time.sleep(0.001)
+            if not ended[0]:
+                os.kill(number, signal.SIGKILL)
+                ended = os.waitpid(number, 0)
+            status = ended[1]
+        if status not in (0, signal.SIGKILL):
+            self.note("failures", f"status {status}")
+        return status == signal.SIGKILL
 
     def round(self) -> None:
         shutil.rmtree(self.out, ignore_errors=True)
