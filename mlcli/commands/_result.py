@@ -11,7 +11,7 @@ import typer
 from mlcli.commands._report import out
 from mlcli.engine import locks, reading, schema
 from mlcli.engine.descriptors import descriptor_behind
-from mlcli.engine.files import check_writable, is_vacant, write_json, write_text
+from mlcli.engine.files import check_writable, is_vacant, sweep, write_json, write_text
 from mlcli.engine.runs import versions
 from mlcli.errors import UsageError
 
@@ -56,6 +56,7 @@ def claim_folder(context: typer.Context, folder: Path, check: Callable[[], None]
         check()
     context.with_resource(locks.folder_locked(folder))
     check()
+    sweep(folder)
 
 
 def refuse_existing_folder(output: Path, overwrite: bool) -> None:

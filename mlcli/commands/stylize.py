@@ -114,7 +114,7 @@ def run(
     from mlcli.commands import _painting
     from mlcli.commands._result import claim_folder, refuse_existing_folder
     from mlcli.engine import images, locks, models, tally
-    from mlcli.engine.files import check_writable
+    from mlcli.engine.files import check_writable, sweep
     from mlcli.engine.runtime import Runtime
     from mlcli.engine.weight_files import weights_path
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
@@ -144,6 +144,8 @@ def run(
         context.with_resource(locks.file_locked(paintings[0].target))
     else:
         claim_folder(context, output, lambda: refuse_existing_folder(output, True))
+    for folder in {painting.target.parent for painting in paintings}:
+        sweep(folder)
     from_file = init not in STARTS
     if from_file:
         inputs.append(Path(init))

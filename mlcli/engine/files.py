@@ -97,9 +97,9 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove the temporary files in a folder, not below it, whose writers were killed; those of the living stay."""
+    """Remove the temporary files and locks in a folder, not below it, that killed processes left; no others."""
     with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if entry.name.startswith(TEMPORARY)]:
+        for name in [entry.name for entry in entries if entry.name.startswith((TEMPORARY, LOCK))]:
             with suppress(OSError):
                 _remove_abandoned(os.path.join(folder, name))
 
@@ -223,7 +223,7 @@ def _temporary(folder: Path, ending: str) -> tuple[Path, int]:
 
 
 def _remove_abandoned(path: str) -> None:
-    """Remove a temporary file if nobody holds its lock. OSError where somebody does, or that cannot be told."""
+    """Remove a file if nobody holds its lock. OSError where somebody does, or that cannot be told."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

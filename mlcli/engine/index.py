@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mlcli.engine import reading, schema
-from mlcli.engine.files import atomic_write, check_writable
+from mlcli.engine.files import atomic_write, check_writable, sweep
 from mlcli.engine.graph import Layer
 from mlcli.engine.locks import file_locked
 from mlcli.engine.models import Model
@@ -76,6 +76,7 @@ class Index:
         absolute = {os.path.abspath(path): path for path in paths}
         marks, keep = self._compare(absolute, anew)
         if len(keep) == len(self) and {self.paths[row] for row in keep} >= absolute.keys():
+            sweep(self.file.parent)
             return 0, 0
         try:
             check_writable(self.file)
@@ -156,7 +157,7 @@ class Index:
         if not os.path.exists(file):
             return
         try:
-            if not file.is_file():
+            if not os.path.isfile(file):
                 raise ValueError("it is no regular file")
             opened = safe_open(file, "pt")
             description = schema.loads((opened.metadata() or {}).get("mlcli", "{}"), schema.OBJECT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcli.engine import files
+from mlcli.engine import files, locks
 from mlcli.errors import MlcliError
 
 ROOT = Path(__file__).parents[2]
@@ -242,6 +242,15 @@ def test_what_killed_writes_left_is_swept_and_what_the_living_write_is_not(tmp_p
     files.sweep(tmp_path)
     assert names(tmp_path) == ["e", "elsewhere"] and elsewhere.exists()
     files.sweep(tmp_path / "absent")
+
+
+def test_locks_that_killed_processes_left_are_swept_and_held_ones_are_not(tmp_path):
+    for name in (".mlcli.lock", ".mlcli.0123456789abcdef.lock"):
+        (tmp_path / name).write_text("{}")
+    with locks.file_locked(tmp_path / "index"):
+        files.sweep(tmp_path)
+        (held,) = tmp_path.iterdir()
+        assert locks.held(held)
 
 
 def test_a_temporary_file_that_is_swept_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
