@@ -184,4 +184,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from tests.benchmarks import bug_reports
+
+    bug_reports.main()  # of the module that the situations know
