@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -292,3 +293,47 @@ def test_patches_are_those_of_fp32_whatever_the_optimization_takes(finished, pic
     mlcli(*command(colours, pictures), "--units", BLUE, "--precision", "bf16", "--steps", 1, "-o", tmp_path / "out")
     patches = json.loads((tmp_path / "out" / "patches.json").read_text())
     assert patches["units"][0] == json.loads((finished / "patches.json").read_text())["units"][0]
+
+
+PATCH = {"file": "a.png", "value": 1.0, "place": [0, 0], "box": [0, 0, 4, 4], "size": [4, 4]}
+
+
+@pytest.mark.parametrize(
+    "name, change, told",
+    [
+        ("atlas.json", lambda file: {"command": "atlas"}, "has no options"),
+        ("atlas.json", lambda file: {"command": "atlas", "options": []}, "options should be an object"),
+        ("patches.json", lambda file: [], "should be an object"),
+        ("patches.json", lambda file: {"pictures": 6}, "has no units"),
+        ("patches.json", lambda file: {"pictures": 6, "units": []}, "has no unit"),
+        ("patches.json", lambda file: {**file, "pictures": "x"}, "pictures should be a whole number"),
+        ("patches.json", lambda file: with_patch(file, {}), "has no file"),
+        ("patches.json", lambda file: with_patch(file, PATCH | {"value": None}), "value should be a number"),
+        ("patches.json", lambda file: with_patch(file, PATCH | {"box": [0, 0, 4]}), "box should be a list of 4"),
+        ("patches.json", lambda file: with_patch(file, PATCH | {"box": [0, 0, 9, 4]}), "box should be inside"),
+        ("patches.json", lambda file: with_patch(file, PATCH | {"box": [2, 0, 2, 4]}), "box should be inside"),
+        ("units/005.json", lambda file: 5, "should be an object"),
+        ("units/005.json", lambda file: {**file, "heading": None}, "heading should be a text"),
+        ("units/005.json", lambda file: {**file, "pictures": [1]}, "pictures.0 should be an object"),
+        ("units/005.json", lambda file: with_file(file, "../../secret.png"), "file should be a file in units/"),
+        ("units/005.json", lambda file: with_file(file, "javascript:alert(1)"), "file should be a file in units/"),
+    ],
+)
+def test_damaged_files_are_one_message(name, change, told, finished, pictures, colours, tmp_path):
+    folder = tmp_path / "atlas"
+    shutil.copytree(finished, folder)
+    file = next(folder.glob(name.replace("005", "*5")))
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    next(folder.glob("units/*7.json")).unlink()  # so that there is something to do
+    said = mlcli(*command(colours, pictures), "-o", folder, "--resume", status=1).stderr
+    assert f"{file}: cannot be read (" in said and told in said and said.count("\n") == 1
+
+
+def with_patch(document, patch):
+    document["units"][0]["slightly_positive"] = [patch]
+    return document
+
+
+def with_file(document, name):
+    document["pictures"][0]["file"] = name
+    return document

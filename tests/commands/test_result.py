@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from tests.cli import mlcli
 
@@ -38,3 +39,26 @@ def test_a_file_that_exists_is_refused_and_replaced(colours, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
     mlcli("layers", "--model", colours, "-o", tmp_path / "link", "--overwrite")
     assert "conv1" in (tmp_path / "file").read_text() and (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", "is not JSON"),
+        ("[]", "should be an object, is a list"),
+        ("null", "should be an object, is null"),
+        ('{"options": {}}', "has no command"),
+        ('{"command": "pairs"}', "has no options"),
+        ('{"command": "pairs", "options": [1]}', "options should be an object, is a list"),
+        ('{"command": "pairs", "options": {}, "sha256": 5}', "sha256 should be a text"),
+        ("[" * 100_000, "nests its parts too deep"),
+    ],
+)
+def test_a_record_of_results_that_is_none_is_said(text, told, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    words = ("pairs", tmp_path / "a.png", "--make", "gray", "-o", tmp_path / "pairs")
+    mlcli(*words)
+    (tmp_path / "pairs" / "pairs.json").write_text(text)
+    said = mlcli(*words, status=2).stderr
+    assert "pairs.json: cannot be read (" in said and told in said and "--overwrite makes all anew" in said
+    mlcli(*words, "--overwrite")

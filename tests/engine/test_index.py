@@ -292,3 +292,52 @@ def test_no_two_models_or_precisions_share_a_file(pictures, tmp_path, model):
     assert len(set(names)) == len(names)
     assert name(name=str(runs[0])).startswith(".vectors-run-features-") and name(name=f"{runs[0]}/") == names[-2]
     assert name(name="timm/resnet50") == ".vectors-timm_resnet50-features.safetensors"
+
+
+VALID = {
+    "vectors": torch.zeros(2, 3),
+    "marks": torch.zeros(2, 2, dtype=torch.int64),
+    "names": torch.tensor(list(b"a\0b\0"), dtype=torch.uint8),
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vectors": torch.zeros(2)},
+        {"vectors": torch.zeros(3, 3)},
+        {"vectors": torch.zeros(2, 3, dtype=torch.float64)},
+        {"vectors": None},
+        {"marks": torch.zeros(2, 3, dtype=torch.int64)},
+        {"marks": torch.zeros(2, 2)},
+        {"marks": torch.tensor(5)},
+        {"names": torch.zeros(4, dtype=torch.int32)},
+        {"names": torch.zeros(0, dtype=torch.uint8)},
+        {"names": torch.zeros(2, 2, dtype=torch.uint8)},
+        {"mlcli": "[]"},
+        {"mlcli": "{"},
+        {"mlcli": '{"kind": "index of feature vectors"}'},
+        {"mlcli": '{"kind": "index of feature vectors", "made_with": 5}'},
+    ],
+)
+def test_what_an_index_may_hold(pictures, changes):
+    import json
+
+    from safetensors.torch import save_file
+
+    description = json.dumps({"kind": index.KIND, "made_with": json.loads(json.dumps(MADE))})
+    save_file(VALID, pictures / ".index", {"mlcli": description})
+    assert len(opened(pictures)) == 2
+    parts = {**VALID, **changes}
+    description = parts.pop("mlcli", description)
+    save_file({n: t for n, t in parts.items() if t is not None}, pictures / ".index", {"mlcli": description})
+    with pytest.raises(UsageError, match=r"\.index: cannot be read as an index .*; remove it or name another file"):
+        opened(pictures)
+
+
+def test_vectors_of_another_length_are_said(pictures):
+    kept, _ = updated(pictures)
+    kept.require_width(3)
+    with pytest.raises(UsageError, match="its vectors have 3 values, 4 are computed"):
+        opened(pictures).require_width(4)
+    Index(pictures / "none", MADE).require_width(4)
