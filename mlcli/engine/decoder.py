@@ -150,6 +150,8 @@ def _check(picture: Image.Image, stream: BinaryIO, path: str | Path, max_pixels:
     if picture.format == "TIFF":
         whole = not reading.current().accept_truncated
         tiff.check(picture.tag_v2, size, path, whole=whole)  # type: ignore[attr-defined]
+        if whole:
+            tiff.check_rows(picture.tag_v2, stream, path)  # type: ignore[attr-defined]
     if picture.format in ("JPEG", "MPO") and (scans := _scans(stream)) > SCANS:
         raise ImageError(f"{path}: a JPEG of {scans:,} scans, which would take minutes; encoders make some ten")
     stream.seek(0)

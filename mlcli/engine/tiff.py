@@ -19,6 +19,8 @@ STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322,
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3
 ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha; 0 is none
+FAX, JPEG = (2, 3, 4), 7  # compressions
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # marks of the header of a JPEG frame
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -51,6 +53,37 @@ def check(tags: Any, size: int, path: object, *, whole: bool = True) -> None:
             raise ImageError(
                 f"{path}: cut off or damaged: {size:,} bytes cannot hold {width} x {height} pixels; replace the file"
             )
+
+
+def check_rows(tags: Any, stream: BinaryIO, path: object) -> None:
+    """Raise ImageError where a strip of fax or JPEG has more rows by its tags than it can hold, or says it has.
+
+    libtiff fills what is missing there without an error.
+    """
+    rows = min(_first(tags, ROWS_PER_STRIP) or _first(tags, HEIGHT), _first(tags, HEIGHT))
+    compression, offsets, counts = _first(tags, COMPRESSION, 1), _many(tags.get(STRIPS)), _many(tags.get(STRIP_BYTES))
+    if not offsets or not counts:
+        return
+    if compression in FAX:
+        held = 8 * counts[0]  # each row has a bit at least
+    elif compression == JPEG:
+        stream.seek(offsets[0])
+        held = _jpeg_height(stream.read(min(counts[0], 1 << 20)))
+    else:
+        return
+    if rows > held:
+        raise ImageError(f"{path}: cut off or damaged: {rows:,} rows in a strip that holds {held:,}; replace the file")
+
+
+def _jpeg_height(data: bytes) -> int:
+    """The height that the header of a JPEG stream says; 0 where it has none."""
+    at = 2
+    while at + 9 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker in FRAMES:
+            return int.from_bytes(data[at + 5 : at + 7])
+        at += 2 + length
+    return 0
 
 
 def misread(tags: Any) -> bool:

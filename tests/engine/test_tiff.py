@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import struct
 
 import numpy as np
 import pytest
@@ -186,6 +187,23 @@ def test_a_false_height_of_a_compressed_file(tmp_path):
             (tmp_path / "a.tif").write_bytes(data)
             with pytest.raises(ImageError, match=words):
                 images.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
+def test_a_false_height_that_libtiff_would_fill(tmp_path, compression):
+    image = Image.fromarray(np.round(UNIT[..., 0] * 255).astype("u1")).convert("L" if compression == "jpeg" else "1")
+    image.save(tmp_path / "a.tif", compression=compression)
+    data = (tmp_path / "a.tif").read_bytes()
+    assert images.read(tmp_path / "a.tif").shape == (3, HEIGHT, WIDTH)
+    start = int.from_bytes(data[4:8], "little")
+    for height in (5_000, 300_000):
+        changed = bytearray(data)
+        for entry in range(start + 2, start + 2 + 12 * int.from_bytes(data[start : start + 2], "little"), 12):
+            if int.from_bytes(data[entry : entry + 2], "little") in (257, 278):
+                changed[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, height)
+        (tmp_path / "b.tif").write_bytes(changed)
+        with pytest.raises(ImageError, match="cut off or damaged: .* rows in a strip that holds"):
+            images.read(tmp_path / "b.tif")
 
 
 def test_sensors_of_fewer_bits_are_named_and_stretched(tmp_path):
