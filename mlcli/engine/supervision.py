@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 SECONDS = 300.0  # for one file; 200 megapixels of JPEG 2000 take half of it on one core, all others a tenth
 GRACE = 2.0  # seconds that a decoder has when a signal has come, so that a sound file is still taken
+PATIENCE = 60.0  # seconds that the image which is waited for waits for the memory of others
 PARTING = 1.0  # seconds that the end of the process waits for threads that are still at work
 MEMORY = 1_500_000_000  # bytes, for all images that are being decoded or wait to be taken
 
@@ -56,9 +57,10 @@ class Job:
             self.done.set()
             if self.abandoned:
                 self.result = None
-            spare = self.claimed - min(self.claimed, _bytes_of(self.result))
-            self.claimed -= spare
-        self.budget.give_back(spare)
+            claimed = self.claimed
+            self.claimed = min(claimed, _bytes_of(self.result))
+            spare = claimed - self.claimed
+        self.budget.give_back(spare, ended=claimed)
         _running.discard(self)
 
     def outcome(self) -> Any:
@@ -95,10 +97,15 @@ class Job:
 
 
 class Budget:
-    """Bytes that decoders share. A claim waits until it fits, unless its job is the one that is waited for."""
+    """Bytes that decoders share. A claim waits until it fits.
+
+    The job that somebody waits for does not wait for results that nobody takes before its own; so it goes on when no
+    other job is at work, or after PATIENCE, since one that is may be stuck.
+    """
 
     def __init__(self, size: int):
         self.size, self.used = size, 0
+        self.active = 0  # of these, what jobs claimed that have not ended
         self.changed = threading.Condition()
 
     def claim(self, amount: int, job: Job | None) -> None:
@@ -106,17 +113,24 @@ class Budget:
         amount = min(amount, self.size)
         with self.changed:
             waited = time.monotonic()
-            while self.used + amount > self.size and self.used and not (job and (job.first or job.abandoned)):
-                self.changed.wait()
+            while self.used and self.used + amount > self.size:
+                others = self.active - (job.claimed if job else 0)
+                patient = time.monotonic() - waited < PATIENCE
+                if job is None or job.abandoned or (job.first and not (others and patient)):
+                    break
+                self.changed.wait(PATIENCE)
             self.used += amount
+            self.active += amount
             if job is not None:
                 job.claimed += amount
                 if job.began is not None:
                     job.began += time.monotonic() - waited
 
-    def give_back(self, amount: int) -> None:
+    def give_back(self, amount: int, *, ended: int = 0) -> None:
+        """Free `amount` bytes. ended: what a job had claimed that has ended; its result may still hold some of it."""
         with self.changed:
             self.used -= amount
+            self.active -= ended
             self.changed.notify_all()
 
     def wake(self) -> None:

@@ -109,7 +109,7 @@ def test_a_signal_ends_a_process_whose_decoder_is_stuck(pipe, number, call):
 
 def test_memory_is_shared_by_all_threads(tmp_path, monkeypatch):
     """However many threads there are: the claims stay within the budget, but for the image that is waited for."""
-    Image.new("RGB", (400, 300)).save(tmp_path / "a.png")  # 840,000 bytes are claimed
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.png")  # 960,000 bytes are claimed
     monkeypatch.setattr(supervision.budget, "size", 2_000_000)
     used, lock = [], threading.Lock()
 
@@ -122,8 +122,8 @@ def test_memory_is_shared_by_all_threads(tmp_path, monkeypatch):
     for _, image in decode([tmp_path / "a.png"] * 20, transform, workers=8, window=20):
         time.sleep(0.01)
         assert image.shape == (3, 300, 400)
-    assert max(used) <= 2_000_000 + 840_000 and max(used) > 900_000
-    assert supervision.budget.used == 0
+    assert max(used) <= 2_000_000 + 960_000 and max(used) > 1_000_000
+    assert (supervision.budget.used, supervision.budget.active) == (0, 0)
 
 
 def test_the_budget_is_given_back_whatever_happens(tmp_path, pipe, monkeypatch):
@@ -146,7 +146,7 @@ def test_the_budget_is_given_back_whatever_happens(tmp_path, pipe, monkeypatch):
     deadline = time.monotonic() + 5
     while supervision.budget.used and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert supervision.budget.used == 0
+    assert (supervision.budget.used, supervision.budget.active) == (0, 0)
 
 
 def _fail():
@@ -156,4 +156,57 @@ def _fail():
 def test_an_image_larger_than_the_budget_is_decoded_alone(tmp_path, monkeypatch):
     Image.new("RGB", (400, 300)).save(tmp_path / "a.png")
     monkeypatch.setattr(supervision.budget, "size", 1000)
-    assert len([image for _, image in decode([tmp_path / "a.png"] * 5, workers=3) if torch.is_tensor(image)]) == 5
+    lock, at_once, most = threading.Lock(), 0, 0
+
+    def transform(image):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        return image.float().mean()
+
+    assert all(torch.is_tensor(image) for _, image in decode([tmp_path / "a.png"] * 6, transform, workers=3))
+    assert most == 1
+
+
+def test_results_that_nobody_takes_do_not_hold_up_the_first(tmp_path, monkeypatch):
+    """The first image may find the memory full of later ones, which wait until it is taken."""
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.png")
+    monkeypatch.setattr(supervision.budget, "size", 1_000_000)
+    first = threading.Event()
+
+    def read(number):
+        if number == 0:
+            first.wait(10)
+        image = images.read(tmp_path / "a.png")
+        if number == 1:
+            first.set()
+        return image
+
+    before = time.monotonic()
+    assert len(list(decode(range(8), read=read, workers=2))) == 8
+    assert time.monotonic() - before < 5
+
+
+def test_a_stuck_image_does_not_hold_up_the_first_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "PATIENCE", 0.3)
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.png")
+    monkeypatch.setattr(supervision.budget, "size", 1_000_000)
+    stuck, release = threading.Event(), threading.Event()
+
+    def read(number):
+        if number == 0:
+            stuck.wait(10)
+        image = images.read(tmp_path / "a.png")
+        if number == 1:  # holds its memory, and works on
+            stuck.set()
+            release.wait(10)
+        return image
+
+    results = decode(range(2), read=read, workers=2)
+    assert next(results)[0] == 0
+    release.set()
+    assert next(results)[0] == 1
