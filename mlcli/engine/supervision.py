@@ -6,11 +6,13 @@ itself when its time is over, and which the end of the process does not wait for
 
 import atexit
 import contextvars
+import ctypes
 import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -24,6 +26,7 @@ SECONDS = 300.0  # for one file; 200 megapixels of JPEG 2000 take half of it on 
 GRACE = 2.0  # seconds that a decoder has when a signal has come, so that a sound file is still taken
 PATIENCE = 60.0  # seconds that the image which is waited for waits for the memory of others
 PARTING = 1.0  # seconds that the end of the process waits for threads that are still at work
+LARGE = 256_000_000  # bytes of an image after which the memory is handed back to the system
 MEMORY = 1_500_000_000  # bytes, for all images that are being decoded or wait to be taken
 
 _local = threading.local()
@@ -60,6 +63,8 @@ class Job:
             claimed = self.claimed
             self.claimed = min(claimed, _bytes_of(self.result))
             spare = claimed - self.claimed
+        if claimed > LARGE:
+            _trim()
         self.budget.give_back(spare, ended=claimed)
         _running.discard(self)
 
@@ -214,6 +219,12 @@ def _part() -> None:
     until = time.monotonic() + PARTING
     for job in list(_running):
         job.done.wait(max(0.0, until - time.monotonic()))
+
+
+def _trim() -> None:
+    """Hand freed memory back to the system; the C library keeps some for each thread, of no use to another."""
+    with suppress(AttributeError, OSError):  # where the C library is another
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _bytes_of(result: Any) -> int:
