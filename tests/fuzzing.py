@@ -1,5 +1,6 @@
 """Damaged image files: seeds of every format, mutations of their bytes, and what reading them costs."""
 
+import io
 import struct
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mlcli.engine import decoder
 from tests import odd_images, tiff_files
 
 MEMORY = 2_000_000_000  # bytes that the process may hold at most
@@ -21,14 +23,17 @@ STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork
 def seeds(folder: Path) -> list[Path]:
     """Small whole files of all formats and layouts, in `folder`."""
     good, _ = odd_images.make(folder)
+    decoder.prepare()  # which makes formats known that Pillow reads with a library beside it
     rgb = Image.fromarray(odd_images.RGB)
-    for ending in ("dds", "dib", "xbm", "qoi", "blp", "cur", "icns", "im", "msp", "sun", "dcx"):
+    for ending in ("dds", "dib", "xbm", "qoi", "blp", "icns", "im", "msp", "heic"):
         image = rgb.convert("1") if ending in ("xbm", "msp") else rgb.resize((32, 32))
         image = image.convert("P") if ending == "blp" else image
         try:
             image.save(folder / f"more.{ending}")
         except (KeyError, OSError, ValueError):  # read, and not written by Pillow
             continue
+    for ending, data in _by_hand().items():
+        (folder / f"more.{ending}").write_bytes(data)
     for number, (planar, tiled, compression, dtype) in enumerate(
         (planar, tiled, compression, dtype)
         for planar in (False, True)
@@ -43,6 +48,24 @@ def seeds(folder: Path) -> list[Path]:
         (folder / f"layout{number}.tif").write_bytes(data)
     written = [*good, *(path.name for path in folder.iterdir() if path.name.startswith(("more.", "layout")))]
     return [folder / name for name in sorted(set(written)) if len(name) < 40]
+
+
+def _by_hand() -> dict[str, bytes]:
+    """Images by ending, in formats that Pillow reads and does not write."""
+    height, width = odd_images.RGB.shape[:2]
+    rows = odd_images.RGB[..., ::-1].tobytes()
+    planes = odd_images.RGB.transpose(2, 0, 1).tobytes()
+    psd = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, height, width, 8, 3) + bytes(12) + b"\0\0" + planes
+    sun = struct.pack(">8I", 0x59A66A95, width, height, 24, len(rows), 1, 0, 0) + rows
+    lines = ",\n".join('"' + "ab" * (width // 2) + '"' for _ in range(height))
+    xpm = f'/* XPM */\nstatic char *a[] = {{\n"{width} {height} 2 1",\n"a c #ff0000",\n"b c #0000ff",\n{lines}\n}};\n'
+    buffer = io.BytesIO()
+    Image.fromarray(odd_images.RGB).resize((32, 32)).save(buffer, "ICO", sizes=[(32, 32)], bitmap_format="bmp")
+    cur = bytearray(buffer.getvalue())
+    cur[2] = 2
+    cards = ("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", f"NAXIS1  = {width}", f"NAXIS2  = {height}", "END")
+    fits = "".join(card.ljust(80) for card in cards).ljust(2880).encode() + odd_images.GRAY.tobytes()
+    return {"psd": psd, "ras": sun, "xpm": xpm.encode(), "cur": bytes(cur), "fits": fits}
 
 
 def mutated(data: bytes, random: np.random.Generator, others: list[bytes]) -> bytes:

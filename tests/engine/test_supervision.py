@@ -82,8 +82,10 @@ def test_a_signal_does_not_disturb_what_goes_on(monkeypatch):
     assert len(got) == 8 and caught == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("call", ["images.read(path)", "list(decode([path] * 3, workers=2))"])
+@pytest.mark.parametrize(
+    "number, call",
+    [(signal.SIGINT, "list(decode([path] * 3, workers=2))"), (signal.SIGTERM, "images.read(path)")],
+)
 def test_a_signal_ends_a_process_whose_decoder_is_stuck(pipe, number, call):
     code = (
         "import sys; from mlcli.cli import main; import mlcli.cli as cli\n"
