@@ -18,6 +18,7 @@ from mlcli.errors import WeightsError
 PACKAGES = (
     "torchvision",
     "pillow",
+    "pillow-heif",
     "numpy",
     "safetensors",
     "timm",

@@ -371,6 +371,6 @@ def test_a_broken_picture_is_named_and_the_rest_goes_on(data, tmp_path):
 def test_an_existing_run_is_refused_and_overwritten_whole(data, tmp_path):
     run = tmp_path / "run"
     adapt(data, run, method="simgan")
-    assert "--resume" in adapt(data, run, status=1).stderr
+    assert "--resume" in adapt(data, run, status=2).stderr
     adapt(data, run, "--overwrite")
     assert not (run / "translator.safetensors").exists() and not (run / "seed-0" / "refiner").exists()
