@@ -46,7 +46,7 @@ COMMANDS = {
     + ["--labels", "12", *FP32, *RESUMED],
     "siamese-train": [*SIAMESE, "--steps", "8", "--identities", "4", "--pictures", "3", "--dimension", "8", *FP32]
     + RESUMED,
-    "siamese-fisher": [*SIAMESE, "--loss", "fisher", "--model", "cifarnet", *FP32, *RESUMED],
+    "siamese-fisher": [*SIAMESE, "--loss", "fisher", "--model", "cifarnet", *RESUMED],
     "gan": ["gan", "squares", "-o", "out", "--filters", "4", "--latent", "8", "--batch-size", "12", "--steps", "8"]
     + ["--evaluate-every", "4", "--compared", "12", *FP32, *RESUMED],
     "pix2pix": ["pix2pix", "drawn", "-o", "out", "--steps", "8", *SMALL, *RESUMED],
@@ -193,21 +193,22 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     killing.import_all()
     folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
-    trials = []
-    for name in given.commands or COMMANDS:
-        place = folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        write_data(place)
-        trials.append(Trial(name, place, random.Random(f"{given.seed} {name}")))
-        print(f"{name}: {trials[-1].seconds:.1f} s, {trials[-1].operations} operations", flush=True)
-    while waiting := [trial for trial in trials if trial.figures["kills"] < given.count]:
-        for trial in waiting:
-            trial.round()
-            print(trial.line(), flush=True)
-    total = Counter()
-    for trial in trials:
-        total.update(trial.figures)
+    waiting, total = list(given.commands or COMMANDS), Counter()
+    trials: dict[str, Trial] = {}
+    while waiting:
+        for name in list(waiting):
+            if name not in trials:
+                place = folder / name
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+                write_data(place)
+                trials[name] = trial = Trial(name, place, random.Random(f"{given.seed} {name}"))
+                print(f"{name}: {trial.seconds:.1f} s, {trial.operations} operations", flush=True)
+            trials[name].round()
+            print(trials[name].line(), flush=True)
+            if trials[name].figures["kills"] >= given.count:
+                waiting.remove(name)
+                total.update(trials[name].figures)
     print(json.dumps(total), flush=True)
     sys.exit(bool(total["mismatches"] + total["failures"] + total["lost"] + total["left"]))
 

@@ -76,6 +76,25 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
     assert json.loads(again) == result and files(run) == before, "a finished run is gone on with for nothing"
 
 
+def test_a_run_that_is_done_is_neither_measured_nor_written_again(data, tmp_path, monkeypatch):
+    run, options = tmp_path / "run", ["--test", data / "test", "--format", "json"]
+    result = json.loads(adapt(data, run, *options).stdout)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    page = (run / "report.html").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "measure", None)
+        assert json.loads(adapt(data, run, *options, "--resume").stdout) == result
+        assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+        for report in (None, "of the epochs"):  # killed after the results
+            (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
+            assert "adapted" in adapt(data, run, "--resume").stdout
+            assert (run / "report.html").read_bytes() == page
+    (run / "results.json").unlink()  # killed before them
+    (run / "samples/domains-before-and-after.png").unlink()
+    assert json.loads(adapt(data, run, *options, "--resume").stdout) == result
+    assert (run / "samples/domains-before-and-after.png").exists()
+
+
 def test_a_run_takes_more_seeds(data, tmp_path):
     """The first is left as it is, and all are in the table: that of a run begun with as many."""
     options = ["--test", data / "test", "--format", "json"]

@@ -86,6 +86,17 @@ def test_done_is_done_and_other_options_are_refused(finished, data, colours):
     assert "--overwrite" in mlcli("finetune", data / "train", "-o", finished, status=2).stderr
 
 
+@pytest.mark.parametrize("report", [None, "of the epochs, without results"])
+def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, data, colours, tmp_path, report):
+    run = tmp_path / "finished"
+    shutil.copytree(finished, run)
+    (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.suffix != ".html"}
+    mlcli("finetune", data / "train", "--model", colours, "-o", run, *QUICK, "--resume")
+    assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.suffix != ".html"} == before
+
+
 def test_no_picture_goes_through_the_network_twice(data, colours, tmp_path, monkeypatch):
     seen = []
     counted = Features.__call__

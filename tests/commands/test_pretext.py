@@ -68,6 +68,16 @@ def test_done_is_done(finished, photos):
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*")} == before
 
 
+@pytest.mark.parametrize("report", [None, "of the epochs, without results"])
+def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, photos, tmp_path, report, monkeypatch):
+    run = tmp_path / finished.name
+    shutil.copytree(finished, run)
+    (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
+    monkeypatch.setattr("mlcli.methods.probe.probe", None)  # nothing is probed again
+    mlcli("pretext", photos, "-o", run, "--resume")
+    assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
+
+
 def test_probed_later_and_anew(photos, tmp_path):
     labelled, run = class_folders(tmp_path / "labelled", per_class=8), tmp_path / "run"
     mlcli("pretext", photos, "-o", run, *SHORT)

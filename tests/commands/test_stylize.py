@@ -144,6 +144,42 @@ def test_interrupted_keeps_what_there_is_and_goes_on(files, tmp_path, monkeypatc
     assert target.stat().st_mtime_ns == before
 
 
+def killed(*_, **__):
+    raise SystemExit(137)
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_killed_between_an_image_and_its_record_it_is_not_taken_for_finished(
+    files, tmp_path, monkeypatch, in_folder, before
+):
+    content, style = files
+    out = tmp_path / "out" / "content.png"
+    command = ("stylize", content, "--style", style, "-o", out.parent if in_folder else out, *QUICK)
+    out.parent.mkdir()
+    if before:  # of an earlier painting, which is to be replaced
+        save(out, 7)
+        out.with_name("content.png.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        patch.setattr("mlcli.commands._painting.write_beside", killed)
+        mlcli(*command, *(["--overwrite"] if before else []), status=137)
+    assert Image.open(out).size == (24, 18)
+    if not in_folder:
+        assert "--resume" in mlcli(*command, status=2).stderr
+    mlcli(*command, *([] if in_folder else ["--resume"]))
+    assert json.loads(out.with_name("content.png.json").read_text())["command"] == "stylize"
+    assert sorted(os.listdir(out.parent)) == ["content.png", "content.png.json"]
+
+
+def test_an_image_without_a_record_is_no_finished_painting(files, tmp_path):
+    content, style = files
+    out = save(tmp_path / "out" / "content.png", 7)
+    before = out.read_bytes()
+    for command in (["-o", out.parent], ["-o", out, "--resume"]):
+        told = mlcli("stylize", content, "--style", style, *command, *QUICK, status=1 if len(command) == 2 else 2)
+        assert f"{out}: exists" in told.stderr and "--overwrite" in told.stderr and out.read_bytes() == before
+
+
 def test_a_damaged_state(files, tmp_path):
     content, style = files
     (tmp_path / "out.png.state").write_bytes(b"torn")

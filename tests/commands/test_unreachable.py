@@ -1,0 +1,150 @@
+"""Outputs and inputs that cannot be reached: names that are too long, folders that may not be entered or written to."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mlcli.engine import models, runs
+from mlcli.engine.picture_set import PictureSet
+from tests.cli import mlcli
+from tests.tiny import class_folders
+
+LONG = "n" * 300
+NEARLY = "n" * 251  # bytes; a file of this name can be, and none beside it whose name is that and more
+OUTPUTS = {
+    "train": ["d"],
+    "finetune": ["d"],
+    "pretext": ["d"],
+    "siamese-train": ["d"],
+    "gan": ["d"],
+    "pix2pix": ["d"],
+    "cyclegan": ["d", "d"],
+    "adapt": ["--method", "adda", "d", "d"],
+    "pairs": ["d", "--make", "edges"],
+    "stylize": ["d", "--style", "d/blue/00.png"],
+    "atlas": ["--images", "d"],
+    "patches": ["d"],
+    "equivariance": ["d"],
+    "render": ["digits", "-n", "4"],
+    "neighbors": ["d/blue/00.png", "--among", "d"],
+    "maximize": ["logit:cat"],
+    "filters": [],
+    "analogy": ["d/blue/00.png", "d/blue/00.png", "d/blue/00.png"],
+}
+INPUTS = {
+    "train": ["{}", "-o", "out"],
+    "train --val": ["d", "--val", "{}", "-o", "out"],
+    "finetune --val": ["d", "--val", "{}", "-o", "out", "--model", "cifarnet"],
+    "finetune --model": ["d", "--model", "{}", "-o", "out"],
+    "pretext": ["{}", "-o", "out"],
+    "pretext --probe": ["d", "--probe", "{}", "-o", "out"],
+    "siamese-train --val": ["d", "--val", "{}", "-o", "out"],
+    "pix2pix": ["{}", "-o", "out"],
+    "pix2pix --from": ["d", "--from", "{}", "-o", "out"],
+    "cyclegan": ["d", "{}", "-o", "out"],
+    "adapt": ["--method", "adda", "d", "{}", "-o", "out"],
+    "adapt --task": ["--method", "seuda", "--task", "segment", "{}", "d", "-o", "out"],
+    "pairs": ["{}", "--make", "edges", "-o", "out"],
+    "stylize": ["{}", "--style", "d/blue/00.png", "-o", "out.png"],
+    "stylize --style": ["d/blue/00.png", "--style", "{}", "-o", "out.png"],
+    "stylize --init": ["d/blue/00.png", "--style", "d/blue/00.png", "--init", "{}", "-o", "out.png"],
+    "classify": ["{}", "--model", "cifarnet"],
+    "classify --weights": ["d", "--model", "cifarnet", "--weights", "{}"],
+    "classify --classes": ["d", "--model", "cifarnet", "--classes", "{}"],
+    "neighbors --index": ["d/blue/00.png", "--among", "d", "--model", "cifarnet", "--index", "{}", "-o", "out.png"],
+    "siamese-verify": ["{}", "d/blue/00.png", "d/blue/00.png"],
+    "translate": ["{}", "d", "-o", "out"],
+    "segment": ["{}", "d", "-o", "out"],
+    "sample": ["{}", "-o", "out.png"],
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "d", per_class=2, size=8)
+    return tmp_path
+
+
+def said(words, place) -> None:
+    """Whether the command ends with one message about the place, and with no traceback, which `mlcli` sees to."""
+    statuses = [1, 2]
+    with contextlib.suppress(AssertionError):
+        result = mlcli(*words, status=1)
+        statuses.remove(2)
+    if len(statuses) == 2:
+        result = mlcli(*words, status=2)
+    assert place in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+@pytest.mark.parametrize("place", [LONG, f"{LONG}/run", f"{NEARLY}.pngx"])
+def test_an_output_whose_name_is_too_long(here, command, place):
+    ending = ".png" if command in ("neighbors", "maximize", "filters", "analogy") else ""
+    said([command, *OUTPUTS[command], "-o", place + ending], place[:200])
+    assert sorted(os.listdir(here)) == ["d"]
+
+
+@pytest.mark.parametrize("what", INPUTS)
+def test_an_input_whose_name_is_too_long(here, what):
+    said([what.split()[0], *(word.format(LONG) for word in INPUTS[what])], "n" * 200)
+
+
+@pytest.fixture
+def powerless():
+    """A folder of a user who is not root, who works here as long as the test does; `shut` in it may not be entered."""
+    folder = Path(tempfile.mkdtemp())
+    class_folders(folder / "d", per_class=2, size=8)
+    (folder / "shut").mkdir(mode=0)
+    (folder / "sealed" / "state").mkdir(parents=True)
+    before, superuser = os.getcwd(), os.geteuid() == 0
+    if superuser:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        os.seteuid(65534)
+    try:
+        os.chdir(folder)
+        yield folder
+    finally:
+        if superuser:
+            os.seteuid(0)
+        os.chdir(before)
+        for path in (folder / "shut", folder / "sealed"):
+            path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_an_output_in_a_folder_that_may_not_be_entered(powerless, command):
+    place = "shut/run.png" if command in ("neighbors", "maximize", "filters", "analogy") else "shut/run"
+    for how in ([], ["--overwrite"]):
+        said([command, *OUTPUTS[command], "-o", place, *how], f"{place}: cannot be written: Permission denied")
+
+
+@pytest.mark.parametrize("what", INPUTS)
+def test_an_input_in_a_folder_that_may_not_be_entered(powerless, what):
+    said([what.split()[0], *(word.format("shut/x") for word in INPUTS[what])], "shut/x")
+
+
+@pytest.mark.parametrize("command", ["train", "pretext", "gan", "cyclegan"])
+def test_a_run_that_may_not_be_replaced_is_refused_before_data_are_read(powerless, command, monkeypatch):
+    run = runs.Run("sealed")
+    run.create({"command": command, "options": {}})
+    (powerless / "sealed").chmod(0o500)
+    monkeypatch.setattr(PictureSet, "load", None)
+    monkeypatch.setattr(models, "create", None)
+    words = [command, *OUTPUTS[command], "-o", "sealed", "--overwrite"]
+    assert "sealed: cannot be written: Permission denied; choose" in mlcli(*words, status=1).stderr
+    assert run.exists()
+
+
+@pytest.mark.parametrize("command", ["pairs", "stylize"])
+def test_a_folder_of_results_that_may_not_be_written_to(powerless, command):
+    Image.new("RGB", (8, 8)).save("sealed/a.png")
+    (powerless / "sealed").chmod(0o500)
+    said([command, *OUTPUTS[command], "-o", "sealed", "--overwrite"], "sealed: cannot be written: Permission denied")
