@@ -69,7 +69,7 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
             raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
     elif os.path.lexists(output):
         raise UsageError(f"{output}: a file; give the name of a folder")
-    check_writable(output / "any")
+    check_writable(output / "any", output)
 
 
 def resume_command() -> str:

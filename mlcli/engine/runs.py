@@ -86,7 +86,7 @@ class Run:
         """Raise MlcliError where a file of the run cannot be written; for before the work."""
         check_writable(self.config_file)
         for folder in (self.state_folder, self.samples_folder):
-            check_writable(folder / "any")
+            check_writable(folder / "any", folder)
 
     def sweep(self) -> None:
         """Remove what writes that were killed have left: their temporary files, and a state more than are kept."""
