@@ -79,7 +79,9 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
         raise ImageError(f"{path}: does not fit into memory; make the picture smaller") from None
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         reason = str(error) or type(error).__name__
-        raise ImageError(f"{path}: broken or cut off ({reason}); replace the file") from error
+        cut = "truncated" in reason.lower() and not reading.current().accept_truncated
+        advice = ", or take what can be decoded with --accept-truncated" if cut else ""
+        raise ImageError(f"{path}: broken or cut off ({reason}); replace the file{advice}") from error
 
 
 def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.Image | Tensor, int]:
