@@ -18,7 +18,6 @@ from mlcli.errors import WeightsError
 PACKAGES = (
     "torchvision",
     "pillow",
-    "pillow-heif",
     "numpy",
     "safetensors",
     "timm",
@@ -28,6 +27,7 @@ PACKAGES = (
     "rich",
     "tqdm",
 )
+OPTIONAL = ("pillow-heif",)  # of extras, without which fewer images are read
 OFFLINE = ("cifarnet", "efficientnet_lite0")  # whose weights come with the installation
 BATCH = 64
 
@@ -39,7 +39,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
         "system": platform.platform(),
         "mlcli": mlcli.__version__,
         "torch": torch.__version__,  # with its CUDA version, which the package's metadata lack
-        **{package: _version(package) for package in PACKAGES},
+        **{package: _version(package) for package in (*PACKAGES, *OPTIONAL)},
         "processor": cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
         "processors": available_processors(),
         "threads": torch.get_num_threads(),

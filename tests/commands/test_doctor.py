@@ -20,6 +20,7 @@ def test_json(monkeypatch, tmp_path):
     assert 0 < found["cifarnet_ms_per_image"] < 1000 and 0 < found["efficientnet_lite0_ms_per_image"] < 10_000
     assert len(found["efficientnet_lite0_hash"]) == 16
     assert all(found[name] != "not installed" for name in diagnosis.PACKAGES)
+    assert set(diagnosis.OPTIONAL) <= found.keys()
 
 
 def test_every_dependency_is_reported():
