@@ -26,6 +26,8 @@ PACKAGES = (
     "typer",
     "rich",
     "tqdm",
+    "filelock",
+    "tifffile",
 )
 OPTIONAL = ("pillow-heif",)  # of extras, without which fewer images are read
 OFFLINE = ("cifarnet", "efficientnet_lite0")  # whose weights come with the installation
