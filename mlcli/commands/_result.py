@@ -79,8 +79,8 @@ def resume_command() -> str:
 
 # What the record of the results in a folder holds, such as pairs.json and translate.json
 RECORD = schema.record(
-    {"command": schema.text(200), "options": schema.OBJECT},
-    {"sha256": schema.text(64), "run": schema.text(), "versions": schema.OBJECT},
+    {"options": schema.OBJECT},
+    {"command": schema.text(200), "sha256": schema.text(64), "run": schema.text(), "versions": schema.OBJECT},
 )
 
 

@@ -47,7 +47,7 @@ def test_a_file_that_exists_is_refused_and_replaced(colours, tmp_path):
         ("", "is not JSON"),
         ("[]", "should be an object, is a list"),
         ("null", "should be an object, is null"),
-        ('{"options": {}}', "has no command"),
+        ('{"command": 5, "options": {}}', "command should be a text"),
         ('{"command": "pairs"}', "has no options"),
         ('{"command": "pairs", "options": [1]}', "options should be an object, is a list"),
         ('{"command": "pairs", "options": {}, "sha256": 5}', "sha256 should be a text"),
