@@ -67,8 +67,9 @@ def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
     assert timeless[0] == timeless[1]
 
 
-def test_two_processes_agree_with_one_and_resume(data, tmp_path):
-    options = [*SMALL, "--batch-size", 2, "--epochs", 4, "--norm", "batch", "--device", "cpu"]
+@pytest.mark.parametrize("more", [(), ("--generator", "resnet-6", "--dropout", 0.5)], ids=["unet", "dropout"])
+def test_two_processes_agree_with_one_and_resume(data, tmp_path, more):
+    options = [*SMALL, "--batch-size", 2, "--epochs", 4, "--norm", "batch", "--device", "cpu", *more]
     command, run = ["pix2pix", data, *options], tmp_path / "two"
     mlcli(*command, "-o", tmp_path / "one")
     assert 4 <= two_processes_killed_and_resumed(run, 4, *command, "-o", run) < 12
