@@ -69,7 +69,7 @@ def test_a_grid_of_units(quick):
 
 
 def test_an_interpolation_is_a_strip(quick):
-    pixels, record = quick("--interpolate", "conv1:2", "conv1:0", "--frames", 3)
+    pixels, record = quick("--interpolate", "conv1:2", "conv1:0", "--frames", 3, steps=24)
     assert pixels.shape == (96 + 14 + 12, 3 * 102 + 6, 3)
     frames = [pixels[6:102, left : left + 96].mean((0, 1)) for left in (6, 108, 210)]
     assert frames[0][0] > frames[2][0] and frames[2][2] > frames[0][2]
