@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
 from tests import killing, tiny
@@ -84,7 +85,7 @@ def write_data(folder: Path) -> None:
 def content(folder: Path) -> dict[str, object]:
     """name: what is in it, of every file, with the times that it took left out."""
     return {
-        file.relative_to(folder).as_posix(): timeless(file)
+        re.sub(r"(step-\d+)\.\w+\.pt$", r"\1", file.relative_to(folder).as_posix()): timeless(file)
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not file.name.startswith(OWN)
     }
@@ -96,12 +97,23 @@ def timeless(file: Path) -> object:
             names = opened.get_tensor("names").tobytes().split(b"\0")[:-1]
             vectors = opened.get_tensor("vectors").round(4)
         return {name: vector.tobytes() for name, vector in zip(names, vectors, strict=True)}
+    if file.suffix == ".pt":  # equal values can be stored as other bytes
+        return values(torch.load(file, map_location="cpu", weights_only=True))
     data = file.read_bytes()
     if file.suffix in (".json", ".jsonl"):
         return re.sub(rb'"seconds": [0-9.]+', b"", data)
     if file.suffix == ".html":
         return re.sub(rb"<tr><th>seconds<td class=n>[0-9.e+-]+", b"", data)
     return data
+
+
+def values(state: object) -> object:
+    """What a state holds, in a form that can be compared."""
+    if isinstance(state, torch.Tensor):
+        return (str(state.dtype), tuple(state.shape), state.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if isinstance(state, dict):
+        return {key: values(value) for key, value in state.items()}
+    return [values(value) for value in state] if isinstance(state, (list, tuple)) else repr(state)
 
 
 def finished_work(folder: Path) -> Counter:
