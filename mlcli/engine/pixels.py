@@ -14,7 +14,9 @@ from mlcli.errors import MlcliError
 
 NOISE, TRANSFORM = 1, 2  # purposes of random numbers
 SPREAD = 0.01  # standard deviation of the noise that pictures start from
-SHARED = 4  # cycles from side to side up to which frames that are to be aligned have a spectrum in common
+# Frames that are to be aligned have a spectrum in common: of shapes of at least these pixels, which are large in a small
+# image, up to so many from side to side, which are large in a large one
+SHARED_PIXELS, SHARED_CYCLES = 8, 4
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ class Pictures:
         if alike > 1:
             n, channels, height, width = own().shape
             nothing = torch.zeros(n // alike, channels, height, width // 2 + 1, 2)
-            self.parts.append(Fourier(nothing, (height, width), highest=SHARED).to(device))
+            highest = min(SHARED_CYCLES, max(height, width) / SHARED_PIXELS)
+            self.parts.append(Fourier(nothing, (height, width), highest=highest).to(device))
 
     @torch.no_grad()
     def enlarge(self, size: Sequence[int], more: Tensor | None = None) -> None:
