@@ -82,6 +82,7 @@ class Progress:
     """A bar on a terminal; in a log a line now and then; nothing when quiet."""
 
     LOG_SECONDS = 30.0
+    WIDEST = 30  # characters of what stands before the bar; a long path would leave it no room
 
     def __init__(self, total: int | None, what: str, *, quiet: bool = False, start: int = 0):
         self.total, self.what, self.done, self.said = total, what, start, time.monotonic()
@@ -90,7 +91,8 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, desc=what, initial=start, file=sys.stderr, dynamic_ncols=True, leave=False)
+            shown = what if len(what) <= self.WIDEST else "…" + what[1 - self.WIDEST :]
+            self.bar = tqdm(total=total, desc=shown, initial=start, file=sys.stderr, dynamic_ncols=True, leave=False)
 
     def to(self, done: int, note: str = "", *, always: bool = False) -> None:
         """Move to `done`, with a note such as the loss; `always` writes a line to a log even if it is soon."""

@@ -14,8 +14,8 @@ from mlcli.errors import MlcliError
 
 NOISE, TRANSFORM = 1, 2  # purposes of random numbers
 SPREAD = 0.01  # standard deviation of the noise that pictures start from
-# Frames that are to be aligned have a spectrum in common: of shapes of at least these pixels, which are large in a small
-# image, up to so many from side to side, which are large in a large one
+# Frames that are to be aligned have a spectrum in common, of what is large: of shapes of at least so many pixels, and
+# of at most so many cycles from side to side
 SHARED_PIXELS, SHARED_CYCLES = 8, 4
 
 

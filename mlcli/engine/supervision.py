@@ -214,7 +214,7 @@ def claim(amount: int) -> None:
 
 
 @atexit.register
-def _part() -> None:
+def part() -> None:
     """Let threads that are at work end theirs, so that they do not meet an interpreter that is half gone."""
     until = time.monotonic() + PARTING
     for job in list(_running):

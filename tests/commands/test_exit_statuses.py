@@ -12,7 +12,7 @@ import typer
 
 from mlcli import cli
 from mlcli.commands import COMMANDS, _report, _streams
-from mlcli.engine import diagnosis, images, runs
+from mlcli.engine import diagnosis, images, runs, supervision
 from tests import small_commands
 from tests.broken_streams import pipe_without_reader
 from tests.cli import mlcli, status_of_main
@@ -174,6 +174,7 @@ def test_1_where_the_disk_is_full(name, line, tmp_path):
     with full_disk(100):
         said = mlcli(*line(name), status=1).stderr
     assert "cannot be written: File too large; " in said or (name == "stylize" and "is the disk full?" in said)
+    supervision.part()  # as the end of the process does
     files = [file for file in tmp_path.rglob("*") if file.is_file() and not file.name.startswith(".mlcli.")]
     assert not files, "neither half an output nor a temporary file"
 

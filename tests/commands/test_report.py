@@ -1,9 +1,12 @@
 import csv
 import io
+import os
+import pty
+import termios
 
 import pytest
 
-from mlcli.commands._report import csv_text
+from mlcli.commands._report import Progress, csv_text
 
 
 def written(cell) -> str:
@@ -30,3 +33,16 @@ def test_numbers_stay(number):
 
 def test_nothing_is_an_empty_cell():
     assert written(None) == ""
+
+
+@pytest.mark.parametrize("path", ["out", "/home/somebody/experiments/2026/" + "a" * 80 + "/out"])
+def test_a_long_path_leaves_room_for_the_bar(path, monkeypatch):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        with Progress(10, path) as bar:
+            bar.to(5)
+        seen = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "%|" in seen and "out:" in seen

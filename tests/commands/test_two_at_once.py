@@ -39,6 +39,7 @@ def tree(folder) -> list:
 def here(tmp_path, monkeypatch):
     """A folder d of two images, and out, in which somebody works; what is read before that is seen is an error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mlcli", "of-the-test"])
     (tmp_path / "d").mkdir()
     for name in "ab":
         Image.new("RGB", (8, 8)).save(f"d/{name}.png")

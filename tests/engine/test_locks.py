@@ -48,11 +48,12 @@ def test_the_second_process_is_told_who_is_at_work(tmp_path, kind, name):
     assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == [], "the lock of the killed one is gone too"
 
 
-def test_a_lock_leaves_nothing_and_keeps_what_was_made(tmp_path):
+def test_a_lock_leaves_nothing_and_keeps_what_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mlcli", "train", "a folder"])
     with locks.folder_locked(tmp_path / "new" / "run"):
         assert locks.is_locked(tmp_path / "new" / "run")
         told = json.loads((tmp_path / "new" / "run" / locks.FOLDER_LOCK).read_text())
-        assert told["pid"] == os.getpid() and told["command"].startswith("mlcli ")
+        assert told["pid"] == os.getpid() and told["command"] == "mlcli train 'a folder'"
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError), locks.folder_locked(tmp_path / "new" / "run"):
         (tmp_path / "new" / "run" / "result").write_text("kept")

@@ -51,7 +51,7 @@ def test_sizes_that_do_not_suit_are_refused(name, size):
 
 
 def test_files_that_hold_no_translator(tmp_path):
-    with pytest.raises(WeightsError, match="no run here"):
+    with pytest.raises(WeightsError, match="no run in this folder"):
         translators.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="--resume"):

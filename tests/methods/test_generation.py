@@ -103,7 +103,7 @@ def test_saved_and_opened_it_makes_the_same(sampler, tmp_path):
 
 def test_what_is_no_generator_is_refused(sampler, tmp_path):
     file = tmp_path / "model.safetensors"
-    with pytest.raises(WeightsError, match="no such file"):
+    with pytest.raises(WeightsError, match="no run in this folder"):
         load(tmp_path, PLAIN)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="no model yet"):
