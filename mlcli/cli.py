@@ -15,8 +15,9 @@ from typer.core import TyperCommand
 import mlcli.commands
 from mlcli.commands import COMMANDS, Command, _streams
 from mlcli.commands._report import complain, say
-from mlcli.engine import signals, tally
 from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
+from mlcli.io import tally
+from mlcli.runtime import signals
 
 
 def version(show: bool) -> None:

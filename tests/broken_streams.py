@@ -67,7 +67,7 @@ def main(folder: str, *command: str) -> None:
 
 
 if __name__ == "__main__":
-    import mlcli.engine.training  # noqa: F401  torch, once for all forks
+    import mlcli.training.loop  # noqa: F401  torch, once for all forks
     from mlcli import cli
 
     main(*sys.argv[1:])

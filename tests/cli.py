@@ -9,7 +9,7 @@ from unittest import mock
 from typer.testing import CliRunner, Result
 
 from mlcli import cli
-from mlcli.engine import signals
+from mlcli.runtime import signals
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

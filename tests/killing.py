@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tests.cli import ENVIRONMENT
 
-IMPORTED = ("pix2pix", "cyclegan", "finetuning", "pretext", "adapt.trial")
-IMPORTED += ("adapt.adda", "adapt.simgan", "adapt.cycada", "adapt.seuda")
+IMPORTED = ("generation.pix2pix", "generation.cyclegan", "learning.finetuning", "learning.pretext")
+IMPORTED += tuple(f"adaptation.{name}" for name in ("results", "adda", "simgan", "cycada", "seuda"))
 
 
 def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command) -> list[int]:

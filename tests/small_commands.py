@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs, translators
-from mlcli.engine.pairs import Kind
-from mlcli.methods.generation import KIND
+from mlcli.data.pairs import Kind
+from mlcli.methods.generation.sampling import KIND
+from mlcli.models import registry, translators
 from mlcli.networks.dcgan import Generator
+from mlcli.training import run_folder
+from tests import drawn, shapes
 from tests.cli import mlcli
-from tests.methods import drawn
-from tests.methods.adapt import shapes
 from tests.tiny import class_folders, identities
 
 
@@ -106,13 +106,15 @@ def make(root: Path) -> Path:
     shapes.write(root / "source", 18)
     shapes.write(root / "target", 18, 1, target=True)
     torch.manual_seed(0)
-    classifier = models.create("cifarnet", ["blue", "green", "red"], 16)
-    runs.save_tensors(root / "model" / "model.safetensors", classifier.network.state_dict(), classifier.describe())
+    classifier = registry.create("cifarnet", ["blue", "green", "red"], 16)
+    run_folder.save_tensors(
+        root / "model" / "model.safetensors", classifier.network.state_dict(), classifier.describe()
+    )
     translator = translators.create("unet", Kind(), Kind(), (16, 16), filters=4, norm="instance")
-    translators.save(runs.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
+    translators.save(run_folder.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
     network = Generator(16, 3, 4, 4, 0)
     description = {"kind": KIND, "options": network.options, "classes": []}
-    runs.save_tensors(root / "generator" / "model.safetensors", network.state_dict(), description)
+    run_folder.save_tensors(root / "generator" / "model.safetensors", network.state_dict(), description)
     shapes.write_masks(root / "source-masks", 12, 1)
     shapes.write_masks(root / "target-masks", 12, 2, True)
     mlcli(*SMALL["siamese-train"].line("siamese-train", root, root / "similarity"))

@@ -1,4 +1,4 @@
-"""Dependencies run one way: cli -> commands -> methods -> engine -> networks; errors is a leaf."""
+"""Dependencies run one way, in the order of ORDER from its end to its beginning; errors is a leaf."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import mlcli
 
 PACKAGE = Path(mlcli.__file__).parent
-ORDER = ["networks", "engine", "methods", "commands", "cli"]
+ORDER = ["networks", "runtime", "io", "data", "training", "models", "reporting", "methods", "commands", "cli"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 RAISING = {"exists", "is_file", "is_dir", "is_symlink", "is_fifo", "samefile"}
 OTHERS = {"os.path", "entry", "run", "folder", "self"}  # entries of os.scandir; a Run has an `exists` of its own
@@ -16,7 +16,7 @@ NETWORKS_MAY = {"torch", "collections", "math", "functools", "dataclasses", "typ
 
 
 def part(name: str) -> str:
-    """`mlcli.engine.models` -> engine; the package itself -> mlcli."""
+    """`mlcli.models.registry` -> models; the package itself -> mlcli."""
     return (name.split(".") + ["mlcli"])[1] if "." in name else "mlcli"
 
 
@@ -28,7 +28,7 @@ def imported(file: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            # `from mlcli.engine import models` imports a module, `from mlcli.engine.models import load` a name of one
+            # `from mlcli.models import registry` imports a module, `from mlcli.models.registry import load` a name
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 

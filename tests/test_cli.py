@@ -157,7 +157,7 @@ GROUP = """
 import os, signal, socket, sys, time
 import accelerate, torch, typer
 from mlcli import cli
-from mlcli.engine.processes import Processes
+from mlcli.runtime.processes import Processes
 
 @cli.guarded
 def run():

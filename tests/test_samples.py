@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mlcli.commands import COMMANDS
-from mlcli.engine.pairing import find_pairs
-from mlcli.engine.pairs import Framing, Kind, PairSet
+from mlcli.data.pairing import find_pairs
+from mlcli.data.pairs import Framing, Kind, PairSet
 from tests.cli import ENVIRONMENT
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlcli.commands import _pictures, _training
 from mlcli.commands._report import Progress, complain, table
-from mlcli.methods.adapt import METHODS
-from mlcli.methods.adapt.recipes import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
+from mlcli.methods.adaptation import METHODS
+from mlcli.methods.adaptation.recipes import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.engine.domains import Domain
-    from mlcli.engine.models import Model
-    from mlcli.engine.processes import Processes
+    from mlcli.data.domains import Domain
+    from mlcli.models.registry import Model
+    from mlcli.runtime.processes import Processes
 
 TITLES = {
     "source_only": "source only",
@@ -118,25 +118,25 @@ def read(
 
 def _own_networks() -> tuple[str, ...]:
     """Those that are made for small images, of one channel or three."""
-    from mlcli.engine import models
+    from mlcli.models import registry
 
-    return (models.EMBEDDED, models.SEGMENTER, *models.SMALL)
+    return (registry.EMBEDDED, registry.SEGMENTER, *registry.SMALL)
 
 
 def _colorless(pictures: "Tensor", channels: int) -> "Tensor":
     """Gray images (N, C, S, S), with one channel or with three equal ones."""
-    from mlcli.engine import images
+    from mlcli.io import images
 
     return images.to_gray(pictures).expand(-1, channels, -1, -1).contiguous()
 
 
 def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None") -> int:
     """The larger of the first images' sides of both domains, at most what suits, as a multiple that generators take."""
-    from mlcli.engine import models, pretrained
+    from mlcli.models import pretrained, registry
 
     largest = 64 if recipe.model in _own_networks() else 224
     sides = [
-        pretrained.default_size(model, paths) if model else models.first_side(paths, 16, largest)
+        pretrained.default_size(model, paths) if model else registry.first_side(paths, 16, largest)
         for paths in (_paths(options[name], options["task"]) for name in ("source", "target"))
     ]
     multiple = 8 if recipe.translates else 4
@@ -152,8 +152,8 @@ def _paths(root: str, task: str, says: bool = False) -> list[Path]:
 
 def _classified(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
     """(the pictures of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
-    from mlcli.engine.domains import Domain
-    from mlcli.engine.folders import ClassFolder
+    from mlcli.data.domains import Domain
+    from mlcli.data.folders import ClassFolder
 
     def read(folder: ClassFolder):
         return _training.read_pictures(folder, size, 3, workers, processes, quiet)
@@ -172,7 +172,7 @@ def _classified(root: str, size: int, classes, *, labelled: bool, workers, proce
 
 def _segmented(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
     """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
-    from mlcli.engine import domains
+    from mlcli.data import domains
 
     paths = _paths(root, "segment", says=processes.main and not labelled)
     with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
@@ -260,8 +260,8 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     """What the method is given for the run of this number, whose stages are runs in RUN/seed-N/STAGE."""
     from dataclasses import replace
 
-    from mlcli.engine.runs import Run
-    from mlcli.methods.adapt.setting import Setting
+    from mlcli.methods.adaptation.context import Setting
+    from mlcli.training.run_folder import Run
 
     seed = options["seed"] + number
 
@@ -290,7 +290,7 @@ def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain"
 
 def save(folder, adapted, method: str) -> None:
     """Write the result of a run: the model, and a translator where there is one."""
-    from mlcli.engine import translators
+    from mlcli.models import translators
 
     folder.save_model(adapted.model.network.state_dict(), adapted.model.describe() | {"method": method})
     if made := adapted.translator:
@@ -299,7 +299,7 @@ def save(folder, adapted, method: str) -> None:
 
 
 def write_pictures(folder, pictures: Mapping) -> None:
-    from mlcli.engine.images import write
+    from mlcli.io.images import write
 
     for name, picture in pictures.items():
         write(picture, folder.samples_folder / f"{name}.png")

@@ -18,11 +18,12 @@ from PIL.Image import Image
 
 from mlcli.commands._patches import UNITS
 from mlcli.commands._result import refuse_existing_folder
-from mlcli.engine import files, gallery, images, schema
-from mlcli.engine.files import json_text, write_json
-from mlcli.engine.gallery import Picture, Row
-from mlcli.engine.runs import read_json
 from mlcli.errors import RunError, UsageError
+from mlcli.io import files, images, schema
+from mlcli.io.files import json_text, write_json
+from mlcli.reporting import gallery
+from mlcli.reporting.gallery import Picture, Row
+from mlcli.training.run_folder import read_json
 
 # What atlas.json holds besides options that a folder must have been begun with, and what to call it
 HELD = {"model_hash": "model weights", "pictures": "pictures"}

@@ -20,7 +20,7 @@ from mlcli.commands._result import (
     refuse_existing_folder,
     refuse_others,
 )
-from mlcli.engine import locks
+from mlcli.io import locks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +57,10 @@ def each_outdated(
     """
     import torch
 
-    from mlcli.engine import files, signals, tally
-    from mlcli.engine.decoding import decode
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
+    from mlcli.io import files, tally
+    from mlcli.io.decoding import decode
+    from mlcli.runtime import signals
 
     alone = names_image(output)
     begun = output.with_name(f"{output.name}.json") if alone else output / f"{command}.json"

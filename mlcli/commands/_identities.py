@@ -7,7 +7,7 @@ from mlcli.commands._pictures import right_command
 from mlcli.commands._report import complain
 
 if TYPE_CHECKING:
-    from mlcli.engine.folders import ClassFolder
+    from mlcli.data.folders import ClassFolder
 
 
 def read_identities(
@@ -18,9 +18,9 @@ def read_identities(
     What is left out, such as files among `seen`, is said on stderr, by one process of several. learns, val: as of
     `_pictures.class_folder`. Raises DataError where fewer than two identities are left.
     """
-    from mlcli.engine.duplicates import without_duplicates
-    from mlcli.engine.folders import DividedError
-    from mlcli.engine.identities import open_identities
+    from mlcli.data.duplicates import without_duplicates
+    from mlcli.data.folders import DividedError
+    from mlcli.data.identities import open_identities
     from mlcli.errors import DataError
 
     try:

@@ -124,7 +124,7 @@ def reads_images(run: Callable) -> Callable:
 
     @functools.wraps(run)
     def wrapper(*args, accept_truncated: bool = False, stretch: bool = False, **kwargs):
-        from mlcli.engine import reading
+        from mlcli.io import reading
 
         with reading.using(reading.Reading(accept_truncated, stretch)):
             return run(*args, **kwargs)

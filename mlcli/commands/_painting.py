@@ -12,11 +12,12 @@ from mlcli.commands._options import FolderPath, names_image
 from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
-from mlcli.engine import files, images, schema, signals
-from mlcli.engine.checkpoints import read_state
-from mlcli.engine.models import Model
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
-from mlcli.methods.stylization import Stylization
+from mlcli.io import files, images, schema
+from mlcli.io.checkpoints import read_state
+from mlcli.methods.painting.style_transfer import Stylization
+from mlcli.models.registry import Model
+from mlcli.runtime import signals
 
 
 @dataclass(frozen=True)

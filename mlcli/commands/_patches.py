@@ -8,14 +8,15 @@ from torch import Tensor
 
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress
-from mlcli.engine import features, schema
-from mlcli.engine.graph import Layer
-from mlcli.engine.models import Model
-from mlcli.engine.runtime import Runtime
-from mlcli.engine.units import parse_units, split_unit
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.methods import patches as method
-from mlcli.methods.patches import GROUPS, Patch, Patches
+from mlcli.io import schema
+from mlcli.methods.visualization import top_patches as method
+from mlcli.methods.visualization.top_patches import GROUPS, Patch, Patches
+from mlcli.models import features
+from mlcli.models.graph import Layer
+from mlcli.models.registry import Model
+from mlcli.models.units import parse_units, split_unit
+from mlcli.runtime.device import Runtime
 
 
 def named_units(model: Model, given: str, units: str) -> tuple[str, Layer, list[int]]:

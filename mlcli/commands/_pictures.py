@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mlcli.commands._report import Progress, complain
 
 if TYPE_CHECKING:
-    from mlcli.engine.class_names import ClassNames
-    from mlcli.engine.folders import ClassFolder, DividedError
+    from mlcli.data.class_names import ClassNames
+    from mlcli.data.folders import ClassFolder, DividedError
 
 
 def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]:
@@ -20,7 +20,7 @@ def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]
 
     says: whether these folders are named; of several processes one does.
     """
-    from mlcli.engine.folders import find_images
+    from mlcli.data.folders import find_images
     from mlcli.errors import DataError
 
     found = find_images(images)
@@ -44,7 +44,7 @@ def class_folder(
     learns, val: whether the command learns from the folder, and takes a --val to test on, for what to name in place of
     the root of a divided data set. Raises DataError.
     """
-    from mlcli.engine.folders import ClassFolder, DividedError
+    from mlcli.data.folders import ClassFolder, DividedError
     from mlcli.errors import DataError
 
     try:
@@ -74,9 +74,9 @@ def results(
     end of the path to what the result is called. Where `output` is inside a given folder, the pictures in it, results
     of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
     """
-    from mlcli.engine import tally
-    from mlcli.engine.folders import find_images
+    from mlcli.data.folders import find_images
     from mlcli.errors import UsageError
+    from mlcli.io import tally
 
     places: dict[Path, Path] = {}
     problems: list[Exception] = []
@@ -113,8 +113,8 @@ def modified(path: Path) -> float:
 
 def height_and_width(text: str) -> tuple[int, int]:
     """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
-    from mlcli.engine.images import MAX_PIXELS
     from mlcli.errors import UsageError
+    from mlcli.io.images import MAX_PIXELS
 
     try:
         sides = [int(side) for side in text.lower().split("x")]
@@ -139,8 +139,8 @@ class Readable:
         self.count = self.failures = 0
 
     def __iter__(self) -> Iterator[tuple]:
-        from mlcli.engine.decoding import decode
         from mlcli.errors import ImageError
+        from mlcli.io.decoding import decode
 
         for number, picture in decode(self.paths, self.transform, workers=self.workers, window=self.window):
             if isinstance(picture, ImageError):

@@ -9,11 +9,11 @@ from pathlib import Path
 import typer
 
 from mlcli.commands._report import out
-from mlcli.engine import locks, reading, schema
-from mlcli.engine.descriptors import descriptor_behind
-from mlcli.engine.files import check_writable, is_vacant, sweep, write_json, write_text
-from mlcli.engine.runs import versions
 from mlcli.errors import UsageError
+from mlcli.io import locks, reading, schema
+from mlcli.io.descriptors import descriptor_behind
+from mlcli.io.files import check_writable, is_vacant, sweep, write_json, write_text
+from mlcli.training.run_folder import versions
 
 
 class Result:

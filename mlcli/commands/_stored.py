@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlcli.commands import COMMANDS
-from mlcli.engine import schema
-from mlcli.engine.schema import Check, Invalid
+from mlcli.io import schema
+from mlcli.io.schema import Check, Invalid
 
 
 def checked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
 def _hyperparameters() -> dict[str, Check]:
     """name: the check of each field of the methods' hyperparameters."""
     defaults: dict[str, list] = {}
-    for module in ("mlcli.methods.recipes", "mlcli.methods.adapt.recipes"):
+    for module in ("mlcli.methods.recipes", "mlcli.methods.adaptation.recipes"):
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
                 if field.default is not MISSING:

@@ -15,8 +15,8 @@ import os
 import sys
 from typing import TextIO
 
-from mlcli.engine.descriptors import Descriptor
-from mlcli.engine.files import cannot_be_written
+from mlcli.io.descriptors import Descriptor
+from mlcli.io.files import cannot_be_written
 
 
 def secure() -> None:

@@ -15,16 +15,18 @@ from mlcli.commands._pictures import class_folder
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
 from mlcli.commands._stored import checked
-from mlcli.engine import locks, reading, report, training
-from mlcli.engine.files import write_json
-from mlcli.engine.folders import ClassFolder
-from mlcli.engine.picture_set import PictureSet
-from mlcli.engine.processes import Processes
-from mlcli.engine.runs import CONFIG_ADVICE, Run
-from mlcli.engine.runtime import Runtime, choose_device
-from mlcli.engine.schema import Invalid
-from mlcli.engine.tensorboard import Curves
+from mlcli.data.folders import ClassFolder
+from mlcli.data.picture_set import PictureSet
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
+from mlcli.io import locks, reading
+from mlcli.io.files import write_json
+from mlcli.io.schema import Invalid
+from mlcli.reporting import report
+from mlcli.runtime.device import Runtime, choose_device
+from mlcli.runtime.processes import Processes
+from mlcli.training import loop
+from mlcli.training.run_folder import CONFIG_ADVICE, Run
+from mlcli.training.tensorboard import Curves
 
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
@@ -223,8 +225,8 @@ def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
 
 def fit(
     run: Run,
-    method: training.Method,
-    plan: training.Plan,
+    method: loop.Method,
+    plan: loop.Plan,
     processes: Processes,
     *,
     quiet: bool,
@@ -234,7 +236,7 @@ def fit(
     quiet = quiet or not processes.main
     with Progress(plan.steps, str(run.folder), quiet=quiet) as bar:
 
-        def show(event: training.Progress) -> None:
+        def show(event: loop.Progress) -> None:
             note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
             if event.event == "warning":
                 bar.line(f"{run.folder}: {event.note}")
@@ -247,7 +249,7 @@ def fit(
                 curves.add(event.step, event.values)
 
         try:
-            return training.fit(method, plan, run, processes, report=show)
+            return loop.fit(method, plan, run, processes, report=show)
         except Interrupted as error:
             again = resume_command() if processes.count == 1 else "the same command, with --resume"
             raise Interrupted(f"{error}. Resume with: {again}", error.signal_number) from None

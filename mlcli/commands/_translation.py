@@ -130,15 +130,15 @@ def stored(recipe: Translation, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def kinds(options: Mapping[str, Any]) -> tuple:
     """The kinds of pictures of A and of B."""
-    from mlcli.engine.pairs import Kind
+    from mlcli.data.pairs import Kind
 
     return tuple(Kind(options[f"channels_{side}"], options[f"labels_{side}"]) for side in "ab")
 
 
 def framing(recipe: Translation):
     """How pictures come to the size of training."""
-    from mlcli.engine.pairs import Framing
-    from mlcli.engine.translators import multiple
+    from mlcli.data.pairs import Framing
+    from mlcli.models.translators import multiple
 
     step = multiple(recipe.generator, recipe.size)
     return Framing(recipe.size, recipe.load, recipe.preprocess, recipe.flip, step)
@@ -188,8 +188,8 @@ def check_batch(recipe: Translation, items: int, processes) -> None:
 
 def begin_with(given: Path, translators: Mapping) -> None:
     """Give the translators, by direction, the weights of another run's. Raises UsageError where they do not fit."""
-    from mlcli.engine import translators as registry
     from mlcli.errors import UsageError
+    from mlcli.models import translators as registry
 
     for direction, translator in translators.items():
         other = registry.load(given, direction)
@@ -201,8 +201,8 @@ def begin_with(given: Path, translators: Mapping) -> None:
 def train(command: str, run, method, recipe: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
     from mlcli.commands import _training
-    from mlcli.engine.tensorboard import Curves
-    from mlcli.engine.training import Plan
+    from mlcli.training.loop import Plan
+    from mlcli.training.tensorboard import Curves
 
     curves = Curves(run) if options["tensorboard"] else None
     plan = Plan(
@@ -230,6 +230,6 @@ def train(command: str, run, method, recipe: Translation, options: Mapping, data
 
 def steps(recipe: Translation, items: int, options: Mapping) -> int:
     """The steps of the whole run, by which the rates go."""
-    from mlcli.engine.training import Plan
+    from mlcli.training.loop import Plan
 
     return Plan(items, recipe.batch_size, recipe.epochs, recipe.seed, max_steps=options["steps"]).steps

@@ -10,7 +10,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands._report import complain, csv_text, out, say
 from mlcli.commands._translation import Generator
-from mlcli.methods.adapt import METHODS
+from mlcli.methods.adaptation import METHODS
 
 Method = StrEnum("Method", {name: name for name in METHODS})
 Task = StrEnum("Task", {"classify": "classify", "segment": "segment"})
@@ -155,12 +155,12 @@ def run(
 
     from mlcli.commands import _adaptation as shared
     from mlcli.commands import _training
-    from mlcli.engine import report
-    from mlcli.engine.files import json_text
-    from mlcli.engine.pretrained import known as known_model
     from mlcli.errors import UsageError
-    from mlcli.methods.adapt import appearance, trial
-    from mlcli.methods.adapt import source as supervised_stage
+    from mlcli.io.files import json_text
+    from mlcli.methods.adaptation import domain_checks, results
+    from mlcli.methods.adaptation import supervised_stage as supervised_stage
+    from mlcli.models.pretrained import known as known_model
+    from mlcli.reporting import report
 
     processes, runtime, folder, options = _training.begin("adapt", context)
     if resume and folder.exists():  # those that are there already stay in the table
@@ -184,11 +184,11 @@ def run(
         began = {"model": {"count": 1, "hash": model.hash}} if model else {}
         _training.start(folder, "adapt", options | asdict(recipe), data.summary() | began, resume=resume)
     processes.wait()
-    disagreements = appearance.disagreements(*data.native)
+    disagreements = domain_checks.disagreements(*data.native)
     for words in disagreements if processes.main else ():
         complain(words)
 
-    method = importlib.import_module(f"mlcli.methods.adapt.{entry.module}")
+    method = importlib.import_module(f"mlcli.methods.adaptation.{entry.module}")
     trials, result = [], folder.results()
     measured_on = {"seeds": options["seeds"], "test": data.summary().get("test", {}).get("hash")}
     done = result.get("measured_on") == measured_on
@@ -199,13 +199,13 @@ def run(
             known = None
             if data.labelled_target:
                 known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
-            trials.append(trial.measure(given, adapted, data.test, known))
+            trials.append(results.measure(given, adapted, data.test, known))
             if number == 0 and processes.main:
                 shared.save(folder, adapted, options["method"])
     if processes.main:
         if not done:
             result = {"method": options["method"], "task": options["task"]}
-            result |= trial.result(trials, options["task"], data.classes, data.test)
+            result |= results.result(trials, options["task"], data.classes, data.test)
             result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
             shared.write_pictures(folder, trials[0].pictures)
             folder.save_results(result)  # last: says that all else is there

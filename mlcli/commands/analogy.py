@@ -117,11 +117,11 @@ def run(
     (texture-by-numbers). A and A' must be of one size, B may be of any.
     """
     from mlcli.commands._result import refuse_existing, write_beside
-    from mlcli.engine import images
-    from mlcli.engine.files import file_hash
-    from mlcli.engine.runtime import Runtime
     from mlcli.errors import UsageError
-    from mlcli.methods import analogy
+    from mlcli.io import images
+    from mlcli.io.files import file_hash
+    from mlcli.methods.painting import image_analogies
+    from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
     images.output_format(output)
@@ -149,7 +149,9 @@ def run(
         wanted = (2 * a_prime.shape[1], 2 * a_prime.shape[2])
     images.require_room(output, *(wanted or b.shape[1:]))
     with Progress(100, "analogy", quiet=quiet) as bar:
-        result = analogy.create(a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share)))
+        result = image_analogies.create(
+            a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share))
+        )
     images.write(result.b_prime, output)
     options = {"mode": mode, **{name: getattr(recipe, name) for name in OPTIONS}, "size": size, "seed": seed}
     write_beside(

@@ -75,15 +75,16 @@ def run(
     from mlcli.commands import _patches
     from mlcli.commands._atlas import Atlas
     from mlcli.commands._result import claim_folder, record, resume_command
-    from mlcli.engine import models, signals
-    from mlcli.engine.folders import digest
-    from mlcli.engine.runtime import Runtime
+    from mlcli.data.folders import digest
     from mlcli.errors import Interrupted
-    from mlcli.methods import atlas as method
+    from mlcli.methods.visualization import unit_atlas as method
+    from mlcli.models import registry
+    from mlcli.runtime import signals
+    from mlcli.runtime.device import Runtime
 
     claim_folder(context, output, lambda: Atlas(output).check(overwrite=overwrite, resume=resume))
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights, classes=classes).to(runtime)
+    chosen = registry.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
     recipe = recipes.maximization(chosen.preprocessing.crop, field=target.receptive_field)
@@ -174,8 +175,9 @@ def _row(made, patches) -> list:
     """The pictures of a row in the order of the original, and the spectrum."""
     from mlcli.commands._atlas import Drawn
     from mlcli.commands._patches import value_range
-    from mlcli.engine import canvas, images
-    from mlcli.methods.atlas import spectrum
+    from mlcli.io import images
+    from mlcli.methods.visualization.unit_atlas import spectrum
+    from mlcli.reporting import canvas
 
     height = made["positive"][0].picture.shape[1]
     ending = ".png" if height < MADE else ".jpg"  # the edges of enlarged pixels are sharp

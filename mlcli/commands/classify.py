@@ -8,7 +8,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 FEW = 20  # classes, up to which they are named below the answers, and their confusions are a table
 
@@ -44,13 +44,13 @@ def run(
     is 1.
     """
     from mlcli.commands._result import Result
-    from mlcli.engine import models
-    from mlcli.engine.runtime import Runtime
-    from mlcli.methods.classification import probabilities
+    from mlcli.methods.evaluation.classification import probabilities
+    from mlcli.models import registry
+    from mlcli.runtime.device import Runtime
 
     result = Result(output, overwrite)
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights, classes=classes).to(runtime)
+    chosen = registry.load(model, weights, classes=classes).to(runtime)
     chosen.require_classes()
     answer = partial(probabilities, chosen, runtime=runtime, mirrored=mirror, batch_size=batch_size, workers=workers)
     if evaluate:
@@ -118,7 +118,7 @@ def _footnote(model) -> str:
 def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
     """Print how often the model is right; the number of pictures that failed."""
     from mlcli.errors import DataError, ImageError, UsageError
-    from mlcli.methods import classification
+    from mlcli.methods.evaluation import classification
 
     if len(images) != 1:
         raise UsageError("--evaluate takes one folder, with one folder of pictures for each class")

@@ -91,10 +91,10 @@ def run(
     to the same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
-    from mlcli.engine import models
-    from mlcli.engine.runtime import seed_everything
     from mlcli.errors import UsageError
-    from mlcli.methods.cyclegan import CycleGAN
+    from mlcli.methods.generation.cyclegan import CycleGAN
+    from mlcli.models import registry
+    from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("cyclegan", context)
     recipe = shared.recipe(Recipe, options)
@@ -105,7 +105,7 @@ def run(
     if options["classifier_a"] or options["classifier_b"]:
         if not all(options[name] for name in ("classifier_a", "classifier_b", "val_a")):
             raise UsageError("--classifier-a and --classifier-b go together, and with --val-a and --val-b")
-        classifiers = tuple(models.load(options[f"classifier_{side}"]).to(runtime) for side in "ab")
+        classifiers = tuple(registry.load(options[f"classifier_{side}"]).to(runtime) for side in "ab")
 
     def read(places: tuple[str, str], framing, most: int | None = None) -> tuple:
         return sets(places, kinds, framing, most, workers=workers, processes=processes, quiet=quiet)
@@ -127,8 +127,8 @@ def run(
 
 def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, *, processes, **reading) -> tuple:
     """(the pictures of two folders, a hash of the files of each). Raises DataError where one holds none."""
-    from mlcli.engine import folders
-    from mlcli.engine.pairs import UnpairedSets
+    from mlcli.data import folders
+    from mlcli.data.pairs import UnpairedSets
 
     paths, hashes = [], {}
     for place in places:

@@ -2,7 +2,7 @@
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import csv_text, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 
 def run(
@@ -18,8 +18,8 @@ def run(
     for an image.
     """
     from mlcli.commands._result import Result
-    from mlcli.engine.diagnosis import diagnose
-    from mlcli.engine.runtime import Runtime
+    from mlcli.reporting.diagnosis import diagnose
+    from mlcli.runtime.device import Runtime
 
     result = Result(output, overwrite)
     findings = diagnose(Runtime.choose(device, precision))

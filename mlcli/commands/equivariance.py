@@ -10,7 +10,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, out, say, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 RECORD, CURVES, EXAMPLE = "equivariance.json", "curves.png", "example.png"
 SHOWN, TILE = 5, 64  # amounts in the picture of examples, and the side of its tiles in pixels
@@ -84,16 +84,18 @@ def run(
     import torch
 
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder
-    from mlcli.engine import images as pictures
-    from mlcli.engine import models, motion, signals
-    from mlcli.engine.files import write_json
-    from mlcli.engine.runtime import Runtime, generator
     from mlcli.errors import DataError, Interrupted
-    from mlcli.methods.equivariance import Measure, is_map, named_layers
+    from mlcli.io import images as pictures
+    from mlcli.io.files import write_json
+    from mlcli.methods.visualization import motion
+    from mlcli.methods.visualization.equivariance import Measure, is_map, named_layers
+    from mlcli.models import registry
+    from mlcli.runtime import signals
+    from mlcli.runtime.device import Runtime, generator
 
     claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     runtime = Runtime.choose(device, "fp32")
-    chosen = models.load(model, weights).to(runtime)
+    chosen = registry.load(model, weights).to(runtime)
     named = named_layers(chosen, layer or [])
     coarsest = max((one.stride for one in named.values() if is_map(one, padding.value)), default=1)
     amounts = motion.amounts(transform.value, most, points, chosen.preprocessing.crop, coarsest)
@@ -153,7 +155,7 @@ def _entry(found, amounts) -> dict:
 
 
 def _curves(title, entries, amounts, labels, caption):
-    from mlcli.engine.chart import Curve, Panel, chart
+    from mlcli.reporting.chart import Curve, Panel, chart
 
     def column(entry, name):
         return [point[name] for point in entry["amounts"]]
@@ -174,7 +176,7 @@ def _curves(title, entries, amounts, labels, caption):
 
 def _example(example, entries, labels):
     """A row for each map, a column for some amounts: f(t(x)), t(f(x)) and |f(t(x)) - t(f(x))| on one scale."""
-    from mlcli.engine.canvas import Strip, sheet, square
+    from mlcli.reporting.canvas import Strip, sheet, square
 
     last = len(labels) - 1
     points = sorted({round(last * step / (SHOWN - 1)) for step in range(SHOWN)})

@@ -25,26 +25,28 @@ def run(
     The default model is cifarnet: in 7x7 kernels edges and colors can be seen, in 3x3 ones hardly.
     """
     from mlcli.commands._result import refuse_existing, write_beside
-    from mlcli.engine import canvas, features, images, models
-    from mlcli.engine.units import split_unit
     from mlcli.errors import UsageError
-    from mlcli.methods import kernels
+    from mlcli.io import images
+    from mlcli.methods.visualization import filter_images
+    from mlcli.models import features, registry
+    from mlcli.models.units import split_unit
+    from mlcli.reporting import canvas
 
     refuse_existing(output, overwrite)
     images.output_format(output)
     address, unit = split_unit(layer)
-    chosen = models.load(model, weights)
+    chosen = registry.load(model, weights)
     convolution = features.convolution(chosen, address)
     weight = convolution.module.weight.detach().float()
     if unit is not None and unit >= len(weight):
         raise UsageError(f"--layer {layer}: {convolution.address} has the units 0 to {len(weight) - 1}")
     if weight.shape[1] in (1, 3) and unit is None:
-        drawn = kernels.first_layer(weight)
+        drawn = filter_images.first_layer(weight)
     else:
-        drawn = kernels.one_unit(weight, unit or 0, convolution.module.groups)
+        drawn = filter_images.one_unit(weight, unit or 0, convolution.module.groups)
     picture = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
     images.write(picture, output)
-    structure = [round(share, 4) for share in kernels.structure(weight).tolist()]
+    structure = [round(share, 4) for share in filter_images.structure(weight).tolist()]
     options = {"model": model, "weights": weights, "layer": layer, "size": size}
     write_beside(output, "filters", options, chosen, address=convolution.address, structure=structure)
     of = "" if len(drawn.numbers) == len(weight) and unit is None else f", unit {unit or 0}"

@@ -14,14 +14,14 @@ from mlcli.methods import recipes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.models import Model
-    from mlcli.engine.picture_set import PictureSet
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runs import Run
-    from mlcli.engine.schema import Check
-    from mlcli.engine.training import Method, Plan
-    from mlcli.methods.finetuning import Learned
+    from mlcli.data.folders import ClassFolder
+    from mlcli.data.picture_set import PictureSet
+    from mlcli.io.schema import Check
+    from mlcli.methods.learning.finetuning import Learned
+    from mlcli.models.registry import Model
+    from mlcli.runtime.processes import Processes
+    from mlcli.training.loop import Method, Plan
+    from mlcli.training.run_folder import Run
 
 DEFAULT = recipes.Finetune()
 SHOWN, SIDE = 60, 96  # pictures of a contact sheet, and pixels a side
@@ -87,13 +87,14 @@ def run(
     and is off for that.
     """
     from mlcli.commands import _training
-    from mlcli.engine import models, report
-    from mlcli.engine.runtime import seed_everything
     from mlcli.errors import UsageError
-    from mlcli.methods import finetuning
+    from mlcli.methods.learning import finetuning
+    from mlcli.models import registry
+    from mlcli.reporting import report
+    from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("finetune", context)
-    given = models.load(options["model"], options["weights"]).to(runtime)
+    given = registry.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # that there is such a layer
     seed_everything(options["seed"])
@@ -167,7 +168,7 @@ def _read(
     """
     from mlcli.commands import _training
     from mlcli.commands._pictures import class_folder
-    from mlcli.engine.duplicates import without_duplicates
+    from mlcli.data.duplicates import without_duplicates
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
@@ -229,8 +230,9 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:
     """Draw the pictures that are called wrongly, the surest errors first; their number."""
     from mlcli.commands._result import write_beside
-    from mlcli.engine import canvas, images
-    from mlcli.methods.classification import errors
+    from mlcli.io import images
+    from mlcli.methods.evaluation.classification import errors
+    from mlcli.reporting import canvas
 
     pictures, probabilities = learned.tested, learned.probabilities
     wrong, called = errors(probabilities, pictures.labels)
@@ -252,7 +254,7 @@ def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", opt
 
 def _results() -> "Check":
     """What results.json of this command holds: evaluations by name, beside figures and words."""
-    from mlcli.engine.schema import items, mapping, number, record
+    from mlcli.io.schema import items, mapping, number, record
 
     rate, interval = number(0, 1), items(number(0, 1), 2, 2)
     of_classes = {"balanced_accuracy": rate, "balanced_interval": interval}

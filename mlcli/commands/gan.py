@@ -13,7 +13,7 @@ from mlcli.commands._report import say
 from mlcli.methods.recipes import Gan as Recipe
 
 if TYPE_CHECKING:
-    from mlcli.engine.folders import ClassFolder
+    from mlcli.data.folders import ClassFolder
 
 DEFAULT = Recipe()
 DEFAULT_LOSS, DEFAULT_SCHEDULE = adversarial.Loss(DEFAULT.loss), adversarial.Schedule(DEFAULT.schedule)
@@ -90,11 +90,11 @@ def run(
     five times as fast as efficientnet_lite0. `mlcli sample` draws pictures from the run.
     """
     from mlcli.commands import _training
-    from mlcli.engine import models
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.engine.training import Plan
-    from mlcli.methods.distances import Features
-    from mlcli.methods.gan import Gan
+    from mlcli.methods.generation.fid_kid import Features
+    from mlcli.methods.generation.gan import Gan
+    from mlcli.models import registry
+    from mlcli.runtime.device import seed_everything
+    from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("gan", context)
 
@@ -103,7 +103,7 @@ def run(
     def read(folder):
         return _training.read_pictures(folder, size, 1 if options["gray"] else 3, workers, processes, quiet)
 
-    size = options["size"] or models.default_size(models.EMBEDDED, training.paths)
+    size = options["size"] or registry.default_size(registry.EMBEDDED, training.paths)
     recipe = _recipe(options)
     if options["conditional"]:
         training, _, pictures = _training.read_training(training, None, read, processes)
@@ -113,7 +113,7 @@ def run(
     features, count = None, min(recipe.compared, len(pictures))
     if count:
         exact = replace(runtime, precision="fp32")  # bf16 changes the distances
-        features = Features(models.load(options["model"], options["weights"]).to(exact), exact)
+        features = Features(registry.load(options["model"], options["weights"]).to(exact), exact)
         data["distances"] = {
             "measured_in": f"{options['model']}, {features.layer}",
             "count": count,
@@ -146,7 +146,7 @@ def run(
 
 def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
     """The pictures that the arguments name, with classes if they are asked for."""
-    from mlcli.engine.folders import ClassFolder
+    from mlcli.data.folders import ClassFolder
     from mlcli.errors import UsageError
 
     if conditional:

@@ -4,7 +4,7 @@ import math
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import csv_text, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 
 def run(
@@ -20,10 +20,10 @@ def run(
     stride in input pixels at the model's own input size, and its parameters.
     """
     from mlcli.commands._result import Result
-    from mlcli.engine import features, models
+    from mlcli.models import features, registry
 
     result = Result(output, overwrite)
-    chosen = models.load(model, weights, untrained=True)
+    chosen = registry.load(model, weights, untrained=True)
     keys = ("address", "alias", "kind", "shape", "receptive_field", "stride", "parameters")
     entries = [{key: _plain(getattr(layer, key)) for key in keys} for layer in features.layers(chosen)]
     if format == "json":

@@ -128,12 +128,14 @@ def run(
     own size at random positions, and it grows to its size in octaves, so that the class fills it.
     """
     from mlcli.commands._result import refuse_existing, write_beside
-    from mlcli.engine import canvas, images, models
-    from mlcli.engine.runtime import Runtime
     from mlcli.errors import UsageError
-    from mlcli.methods import maximization
-    from mlcli.methods.expressions import parse
-    from mlcli.methods.objectives import interpolation
+    from mlcli.io import images
+    from mlcli.methods.visualization import activation_maximization
+    from mlcli.methods.visualization.objective_parser import parse
+    from mlcli.methods.visualization.objectives import interpolation
+    from mlcli.models import registry
+    from mlcli.reporting import canvas
+    from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
     images.output_format(output)
@@ -143,10 +145,10 @@ def run(
         raise UsageError("--batch: an interpolation is made of --frames")
     start = None if init == "noise" else _start(init, size)
     runtime = Runtime.choose(device, precision).for_training()
-    chosen = models.load(model, weights, classes=classes).to(runtime)
+    chosen = registry.load(model, weights, classes=classes).to(runtime)
     chosen.require_classes()  # what it makes is classified at the end
     if precision == "auto":
-        runtime = maximization.suited(runtime, chosen)
+        runtime = activation_maximization.suited(runtime, chosen)
     given = {"steps": steps, "lr": lr, "octaves": octaves, "jitter": jitter, "scale": scale, "rotation": rotate}
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
@@ -161,7 +163,7 @@ def run(
                 f"units, such as {objective.replace(':all', ':0-15') if ':all' in objective else 'conv4:0-15'}"
             )
     recipe = recipes.maximization(
-        chosen.preprocessing.crop, field=maximization.receptive_field(objectives), dream=start is not None
+        chosen.preprocessing.crop, field=activation_maximization.receptive_field(objectives), dream=start is not None
     )
     recipe = replace(recipe, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
     shown = _steps(snapshots, recipe.steps)
@@ -176,10 +178,10 @@ def run(
         count, columns = len(objectives) * (len(shown) + 1), grid["columns"]
         images.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
     group = frames if interpolate else batch
-    at_once = max(1, (batch_size or maximization.at_once(*sides)) // group) * group
+    at_once = max(1, (batch_size or activation_maximization.at_once(*sides)) // group) * group
     batches = -(-len(objectives) // at_once)
     with Progress(batches * recipe.steps, "maximize", quiet=quiet) as bar:
-        made = maximization.maximise(
+        made = activation_maximization.maximise(
             chosen,
             objectives,
             recipe,
@@ -197,7 +199,7 @@ def run(
             complain(words)
     drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.pictures[0], enlarged)
     images.write(drawn, output)
-    called = maximization.called(chosen, made.pictures, runtime)
+    called = activation_maximization.called(chosen, made.pictures, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
         for each, value, (name, probability) in zip(objectives, made.values, called, strict=True)
@@ -237,7 +239,8 @@ def _steps(text: str | None, steps: int) -> list[int]:
 
 def _start(path: str, size: int | None):
     """The picture (3, H, W) to start from, its short side `size` pixels, or at most 512."""
-    from mlcli.engine import images, preprocessing
+    from mlcli.data import preprocessing
+    from mlcli.io import images
 
     picture = preprocessing.shorten(images.read(path))
     return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
@@ -245,8 +248,8 @@ def _start(path: str, size: int | None):
 
 def _of_former_classes(model: str) -> list[str]:
     """What to say of an image of a class that a network was taught by its last layer alone; nothing of others."""
-    from mlcli.engine.runs import Run
     from mlcli.errors import RunError
+    from mlcli.training.run_folder import Run
 
     try:
         config = Run(model).load_config()

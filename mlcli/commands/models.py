@@ -7,7 +7,7 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import csv_text, say, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 
 def run(
@@ -27,11 +27,11 @@ def run(
     --model RUN.
     """
     from mlcli.commands._result import Result
-    from mlcli.engine import models
     from mlcli.errors import UsageError
+    from mlcli.models import registry
 
     result = Result(output, overwrite)
-    entries = [asdict(entry) for entry in models.catalogue(pattern)]
+    entries = [asdict(entry) for entry in registry.catalogue(pattern)]
     if not entries:
         raise UsageError(f'{pattern}: no model of such a name; try "timm/*"')
     if format == "json":
@@ -41,7 +41,7 @@ def run(
         rows = [[_plain(value) for value in entry.values()] for entry in entries]
         result.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(1, 2, 3, 4)))
     if pattern is None:
-        say(f'{models.count_of_timm():,} more are timm\'s: mlcli models "timm/*"', quiet)
+        say(f'{registry.count_of_timm():,} more are timm\'s: mlcli models "timm/*"', quiet)
 
 
 def _plain(value):

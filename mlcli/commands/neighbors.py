@@ -11,7 +11,7 @@ from mlcli.commands import _options as option
 from mlcli.commands import _pictures
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, csv_text, out, printable, say, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 Parser = taking_many("--among")
 
@@ -67,12 +67,14 @@ def run(
     averaged over its places.
     """
     from mlcli.commands._result import refuse_existing, write_beside
-    from mlcli.engine import canvas, features, images, models
-    from mlcli.engine.folders import places
-    from mlcli.engine.index import Index, made_with, place
-    from mlcli.engine.runtime import Runtime
+    from mlcli.data.folders import places
     from mlcli.errors import UsageError
-    from mlcli.methods.neighbors import feature_vectors, nearest
+    from mlcli.io import images
+    from mlcli.methods.visualization.feature_index import Index, made_with, place
+    from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
+    from mlcli.models import features, registry
+    from mlcli.reporting import canvas
+    from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
     images.output_format(output)
@@ -81,7 +83,7 @@ def run(
     (asked, unlisted), (pictures, unseen) = _pictures.named(queries), _pictures.named(among)
     images.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(pictures)), size))
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights).to(runtime)
+    chosen = registry.load(model, weights).to(runtime)
     target = features.hidden(chosen) if layer is None else features.resolve(chosen, layer)
     compute = partial(feature_vectors, chosen, target, runtime=runtime, batch_size=batch_size, workers=workers)
 
@@ -162,7 +164,7 @@ def _update(index, pictures, compute, refresh: bool, quiet: bool) -> int:
 
 def _rows(entries: list[dict], among: list[str], size: int) -> list[list[tuple[Path, str]]]:
     """For each query a row of pictures and labels: names, those of neighbours inside --among, and distances."""
-    from mlcli.engine.canvas import shortened
+    from mlcli.reporting.canvas import shortened
 
     folders = [Path(given) for given in among]
 

@@ -49,11 +49,12 @@ def run(
 
     from mlcli.commands._pictures import height_and_width, results
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder, refuse_others
-    from mlcli.engine import images, runtime, signals, tally
-    from mlcli.engine.decoding import UNREAD, decode
-    from mlcli.engine.files import write_json
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
-    from mlcli.methods import inverses
+    from mlcli.io import images, tally
+    from mlcli.io.decoding import UNREAD, decode
+    from mlcli.io.files import write_json
+    from mlcli.methods.synthesis import paired_degradations
+    from mlcli.runtime import device, signals
 
     check(make, strength)
     window = None if size is None else height_and_width(size)
@@ -86,10 +87,10 @@ def run(
         photo, a, b = files
         try:
             picture = images.read(photo)
-            x, y = inverses.pair(make.value, picture, strength, window)
+            x, y = paired_degradations.pair(make.value, picture, strength, window)
             bits = 16 if picture.is_floating_point() else 8
             images.write(y, b, bits=bits)
-            images.write(x, a, bits=8 if make.value in inverses.FLAT else bits)
+            images.write(x, a, bits=8 if make.value in paired_degradations.FLAT else bits)
         except MlcliError as problem:  # of one picture, or of the place for it; the others may be well
             unread = isinstance(problem, ImageError)
             tally.current().leave_out(photo, UNREAD if unread else "image{s} whose pair cannot be written")
@@ -97,7 +98,7 @@ def run(
         return None
 
     made, failures, done = 0, len(problems), 0
-    with signals.noted() as caught, runtime.one_thread(), Progress(len(jobs), f"{output}", quiet=quiet) as bar:
+    with signals.noted() as caught, device.one_thread(), Progress(len(jobs), f"{output}", quiet=quiet) as bar:
         # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
         finished_jobs = decode(takewhile(lambda _: not caught, jobs), read=work, workers=workers)
         for done, (_, problem) in enumerate(finished_jobs, 1):

@@ -41,14 +41,14 @@ def run(
     """
     from mlcli.commands import _patches
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder
-    from mlcli.engine import models
-    from mlcli.engine.files import write_json
-    from mlcli.engine.runtime import Runtime
+    from mlcli.io.files import write_json
+    from mlcli.models import registry
+    from mlcli.runtime.device import Runtime
 
     claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     room = _room(top, size)
     runtime = Runtime.choose(device, precision)
-    chosen = models.load(model, weights).to(runtime)
+    chosen = registry.load(model, weights).to(runtime)
     wanted = _wanted(chosen, layer, units)
     paths, failures = _pictures.named(images)
     found, count, unreadable = _patches.search(
@@ -84,7 +84,7 @@ def _wanted(model, layers, units) -> dict[str, list[int]]:
 def _room(top, size) -> list[int]:
     """How many tiles each group has room for; of the slight ones fewer are shown. UsageError for too wide a picture."""
     from mlcli.errors import UsageError
-    from mlcli.methods.patches import GROUPS
+    from mlcli.methods.visualization.top_patches import GROUPS
 
     room = [(top + 2) // 3 if group.startswith("slightly") else top for group in GROUPS]
     if (width := sum(room) * size) > WIDEST:
@@ -95,8 +95,9 @@ def _room(top, size) -> list[int]:
 def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[str]:
     """Write the pictures of a layer; their names."""
     from mlcli.commands._patches import value_range
-    from mlcli.engine import canvas, images
-    from mlcli.methods.patches import GROUPS
+    from mlcli.io import images
+    from mlcli.methods.visualization.top_patches import GROUPS
+    from mlcli.reporting import canvas
 
     field = patches.layer.receptive_field
     sees = "all" if math.isinf(field) else f"{field:.0f} pixels"

@@ -95,9 +95,9 @@ def run(
     after an interruption to the same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
-    from mlcli.engine.pairs import PairSet
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.methods.pix2pix import Pix2Pix
+    from mlcli.data.pairs import PairSet
+    from mlcli.methods.generation.pix2pix import Pix2Pix
+    from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("pix2pix", context)
     recipe = shared.recipe(Recipe, options)
@@ -132,8 +132,8 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     import os
 
     from mlcli.commands import _training
-    from mlcli.engine.folders import spread
-    from mlcli.engine.pairing import find_pairs, parts
+    from mlcli.data.folders import spread
+    from mlcli.data.pairing import find_pairs, parts
 
     training = find_pairs(data)
     if val is None:

@@ -14,10 +14,10 @@ from mlcli.commands._report import Progress, complain, say
 from mlcli.methods import recipes
 
 if TYPE_CHECKING:
-    from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.runs import Run
-    from mlcli.engine.runtime import Runtime
-    from mlcli.engine.schema import Check
+    from mlcli.data.folders import ClassFolder
+    from mlcli.io.schema import Check
+    from mlcli.runtime.device import Runtime
+    from mlcli.training.run_folder import Run
 
 DEFAULT = recipes.Pretext()
 TESTED = 10_000  # of the pictures of --probe, at most
@@ -97,14 +97,15 @@ def run(
     layers are, beside those of a network that has learned nothing; of a run that is done, with --resume.
     """
     from mlcli.commands import _training
-    from mlcli.engine import models, report
-    from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.pretrained import known as known_model
-    from mlcli.engine.pretrained import learner
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.engine.training import Plan
+    from mlcli.data.folders import ClassFolder
     from mlcli.errors import UsageError
-    from mlcli.methods import pretext
+    from mlcli.methods.learning import pretext
+    from mlcli.models import registry
+    from mlcli.models.pretrained import known as known_model
+    from mlcli.models.pretrained import learner
+    from mlcli.reporting import report
+    from mlcli.runtime.device import seed_everything
+    from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("pretext", context)
 
@@ -116,7 +117,7 @@ def run(
             raise UsageError("--gray: a pretrained network takes the channels that it has learned on; leave it out")
         side, channels = options["size"] or begun.preprocessing.crop, begun.preprocessing.channels
     else:
-        side = options["size"] or models.default_size(options["model"], training.paths)
+        side = options["size"] or registry.default_size(options["model"], training.paths)
         channels = 1 if options["gray"] else 3
     pictures = _training.read_pictures(training, side, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, pictures)}
@@ -130,7 +131,7 @@ def run(
         data["model"] = {"count": 1, "hash": begun.hash}
         model = learner(begun, chosen.classes, side)
     else:
-        model = models.create(options["model"], chosen.classes, side, channels)
+        model = registry.create(options["model"], chosen.classes, side, channels)
     trained_in = runtime.for_training_of(model.network, options["precision"])
     recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
     if begun:
@@ -177,9 +178,9 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
 
     Of equal files one is taken, so that nothing is tested on what it learned from.
     """
-    from mlcli.engine.duplicates import content, without_duplicates
+    from mlcli.data.duplicates import content, without_duplicates
     from mlcli.errors import DataError, UsageError
-    from mlcli.methods.probe import draw
+    from mlcli.methods.learning.linear_probe import draw
 
     if options["probe"] is None:
         if options["val"] is not None:
@@ -204,7 +205,7 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
 
 def _results() -> "Check":
     """What results.json of this command holds; a version that chose otherwise wrote less."""
-    from mlcli.engine.schema import integer, number, record, text
+    from mlcli.io.schema import integer, number, record, text
 
     layers = {"best layer": text(), "best layer of an untrained network": text()}
     rates = dict.fromkeys(("accuracy", "untrained"), number(0, 1))
@@ -213,13 +214,13 @@ def _results() -> "Check":
 
 def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:
     """Probe the network of the run beside an untrained one; what results.json says."""
-    from mlcli.engine import models
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.methods.probe import best, probe
+    from mlcli.methods.learning.linear_probe import best, probe
+    from mlcli.models import registry
+    from mlcli.runtime.device import seed_everything
 
-    trained = models.load(str(run.folder)).to(runtime)
+    trained = registry.load(str(run.folder)).to(runtime)
     seed_everything(seed)
-    untrained = models.untrained(trained, trained.classes).to(runtime)
+    untrained = registry.untrained(trained, trained.classes).to(runtime)
     found = []
     for model, what in ((trained, "the network"), (untrained, "an untrained network")):
         with Progress(None, f"probes of {what}", quiet=quiet) as bar:

@@ -53,12 +53,13 @@ def run(
     from itertools import takewhile
 
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder
-    from mlcli.engine import images, signals
-    from mlcli.engine.decoding import decode
-    from mlcli.engine.files import write_json
-    from mlcli.engine.palette import class_colours
     from mlcli.errors import Interrupted
-    from mlcli.methods import digits, phantoms
+    from mlcli.io import images
+    from mlcli.io.decoding import decode
+    from mlcli.io.files import write_json
+    from mlcli.methods.synthesis import digits, phantoms
+    from mlcli.reporting.palette import class_colours
+    from mlcli.runtime import signals
 
     check(what, size, fonts)
     side = size or SIZES[what.value]
@@ -99,9 +100,9 @@ def run(
 
 def refuse_others(output: Path, name, count: int, what: What) -> None:
     """Raise UsageError where a picture stands in the folder that would not be replaced."""
-    from mlcli.engine.folders import find_images
+    from mlcli.data.folders import find_images
     from mlcli.errors import UsageError
-    from mlcli.methods.digits import DIGITS
+    from mlcli.methods.synthesis.digits import DIGITS
 
     if not os.path.isdir(output):
         return

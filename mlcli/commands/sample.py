@@ -46,10 +46,10 @@ def run(
     are then 8.
     """
     from mlcli.commands._result import claim_folder, refuse_existing, refuse_existing_folder, write_beside
-    from mlcli.engine import images
-    from mlcli.engine.runtime import Runtime
-    from mlcli.engine.runtime import generator as random
-    from mlcli.methods import generation
+    from mlcli.io import images
+    from mlcli.methods.generation import sampling
+    from mlcli.runtime.device import Runtime
+    from mlcli.runtime.device import generator as random
 
     separate = not option.names_image(output)
     if separate:
@@ -57,12 +57,12 @@ def run(
     else:
         refuse_existing(output, overwrite)
     runtime = Runtime.choose(device, precision)
-    sampler = generation.load(generator, runtime)
+    sampler = sampling.load(generator, runtime)
     labels = [sampler.class_index(name) for name in only or ()]
-    drawn = generation.draw(
+    drawn = sampling.draw(
         sampler,
         number,
-        random(seed, generation.NOISE),
+        random(seed, sampling.NOISE),
         labels=labels,
         columns=columns,
         interpolate=interpolate,
@@ -80,7 +80,7 @@ def run(
 
 def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
     """The images as FOLDER/NNNNN.png, those of classes as FOLDER/CLASS/NNNNN.png."""
-    from mlcli.engine import images
+    from mlcli.io import images
 
     digits = len(str(len(drawn.labels) - 1))
     folders = _folders(sampler.classes)
@@ -94,7 +94,7 @@ def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
 
 def _folders(classes) -> list[str]:
     """A folder's name for each class. The names of classes come out of a file, and may be no names of folders."""
-    from mlcli.engine.files import file_name
+    from mlcli.io.files import file_name
 
     names = [file_name(name) for name in classes]
     alike = {name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1}

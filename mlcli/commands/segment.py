@@ -10,7 +10,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._report import complain, csv_text, out, table
 
 if TYPE_CHECKING:
-    from mlcli.engine.models import Model
+    from mlcli.models.registry import Model
 
 
 @option.reads_images
@@ -45,12 +45,12 @@ def run(
     import torch
 
     from mlcli.commands._folder import each_outdated
-    from mlcli.engine.images import with_palette, write
-    from mlcli.engine.pairs import Kind
-    from mlcli.engine.palette import class_colours
-    from mlcli.engine.runtime import Runtime
+    from mlcli.data.pairs import Kind
     from mlcli.errors import UsageError
-    from mlcli.methods import segmentation
+    from mlcli.io.images import with_palette, write
+    from mlcli.methods.evaluation import segmentation
+    from mlcli.reporting.palette import class_colours
+    from mlcli.runtime.device import Runtime
 
     if evaluate and not os.path.isdir(evaluate):
         raise UsageError(f"--evaluate {evaluate}: no such folder")
@@ -91,10 +91,10 @@ def run(
 
 def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model", format: option.Format) -> int:
     """Print how well the masks of the pictures agree with the true ones; how many could not be compared."""
-    from mlcli.engine.files import json_text
-    from mlcli.engine.pairing import match
+    from mlcli.data.pairing import match
     from mlcli.errors import DataError, ImageError
-    from mlcli.methods import segmentation
+    from mlcli.io.files import json_text
+    from mlcli.methods.evaluation import segmentation
 
     true_masks = dict(match(output, f"{output} and {masks}", output, masks).paths)
     pairs, failures = [], 0

@@ -14,10 +14,10 @@ from mlcli.methods import recipes
 from mlcli.methods.recipes import Siamese as Recipe
 
 if TYPE_CHECKING:
-    from mlcli.engine.folders import ClassFolder
-    from mlcli.engine.models import Model
-    from mlcli.engine.processes import Processes
-    from mlcli.engine.runtime import Runtime
+    from mlcli.data.folders import ClassFolder
+    from mlcli.models.registry import Model
+    from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
 DEFAULT = Recipe()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
@@ -144,28 +144,28 @@ def run(
     solved for on its maps; each identity is then held out once for the threshold, and the result is of all.
     """
     from mlcli.commands import _training
-    from mlcli.engine import pretrained
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.methods import embedding
-    from mlcli.methods.verification import require_pairs
+    from mlcli.methods.metric_learning import embedder
+    from mlcli.methods.metric_learning.verification import require_pairs
+    from mlcli.models import pretrained
+    from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("siamese-train", context)
     solves = options["loss"] == Loss.fisher.value
     options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
     _check(options, context, solves)
-    given = None if options["model"] == SMALL else embedding.learned(options["model"], options["weights"])
+    given = None if options["model"] == SMALL else embedder.learned(options["model"], options["weights"])
 
     training, validation = _data(options["data"], options["val"], options["seed"], processes.main, in_turn=solves)
     seed_everything(options["seed"])
     if solves:
         own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
-        encoder = embedding.up_to(given, options.get("layer") or FISHER.layer, own)
+        encoder = embedder.up_to(given, options.get("layer") or FISHER.layer, own)
     else:
         side = options["size"] or (pretrained.default_size(given, training.paths) if given else _size(training, SMALL))
-        encoder = embedding.encoder(given, options["dimension"], side, _channels(options["gray"], training))
+        encoder = embedder.encoder(given, options["dimension"], side, _channels(options["gray"], training))
         runtime = runtime.for_training_of(encoder.network, options["precision"])
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
-    prepare = embedding.preparation(encoder, options["content"])
+    prepare = embedder.preparation(encoder, options["content"])
     sets, data = {}, {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
@@ -225,8 +225,8 @@ def _warn_of_few(asked: float | None, different: int) -> None:
 
 def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
     """(recipe, method, plan) of a network that learns step by step."""
-    from mlcli.engine.training import Plan
-    from mlcli.methods.siamese import Siamese
+    from mlcli.methods.metric_learning.siamese import Siamese
+    from mlcli.training.loop import Plan
 
     recipe = complete(options, encoder)
     method = Siamese(
@@ -248,8 +248,8 @@ def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", 
 def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
     """(recipe, method, plan) of a metric on maps."""
     from mlcli.commands._training import held_share
-    from mlcli.engine.training import Plan
-    from mlcli.methods.fisher import Fisher
+    from mlcli.methods.metric_learning.fisher import Fisher
+    from mlcli.training.loop import Plan
 
     chosen = {field.name: options[field.name] for field in fields(FISHER) if options.get(field.name) is not None}
     if "folds" not in chosen:  # of a run that is gone on with they are known
@@ -270,8 +270,8 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
     """
     from mlcli.commands._identities import read_identities
     from mlcli.commands._training import held_share
-    from mlcli.engine.class_names import normalized
-    from mlcli.engine.identities import hold_out
+    from mlcli.data.class_names import normalized
+    from mlcli.data.identities import hold_out
     from mlcli.errors import DataError
 
     training, contents = read_identities(data, says, val=True)
@@ -288,16 +288,16 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
 
 def _size(training: "ClassFolder", model: str) -> int:
     """The side of the first picture that can be read, as far as it suits the model."""
-    from mlcli.engine import models
+    from mlcli.models import registry
 
-    return min(LARGEST[model], models.default_size(model, training.paths))
+    return min(LARGEST[model], registry.default_size(model, training.paths))
 
 
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
     """By the option or, where it leaves it open, by the pictures, or some of many: 1 where all of them are gray."""
-    from mlcli.engine import images
-    from mlcli.engine.decoding import decode
-    from mlcli.engine.folders import spread
+    from mlcli.data.folders import spread
+    from mlcli.io import images
+    from mlcli.io.decoding import decode
 
     if gray is not None:
         return 1 if gray else 3

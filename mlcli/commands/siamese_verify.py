@@ -9,12 +9,12 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, csv_text, table
-from mlcli.engine.files import json_text
+from mlcli.io.files import json_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.methods.embedding import Siamese
+    from mlcli.methods.metric_learning.embedder import Siamese
 
 NOBODY = "nobody"
 
@@ -62,9 +62,9 @@ def run(
     from dataclasses import replace
 
     from mlcli.commands._result import Result
-    from mlcli.engine.runtime import Runtime
     from mlcli.errors import UsageError
-    from mlcli.methods import embedding
+    from mlcli.methods.metric_learning import embedder
+    from mlcli.runtime.device import Runtime
 
     images = images or []
     listed = len(images) == 1 and images[0].lower().endswith(".csv") and gallery is None
@@ -73,7 +73,7 @@ def run(
     if evaluate is None and not (listed or (images if gallery else len(images) == 2)):
         raise UsageError("give two pictures, a .csv of pairs, pictures and --gallery FOLDER, or --evaluate FOLDER")
     result = Result(output, overwrite)
-    siamese = embedding.load(network, Runtime.choose(device, precision))
+    siamese = embedder.load(network, Runtime.choose(device, precision))
     if threshold is not None:
         siamese.calibration = replace(siamese.calibration, threshold=threshold)
     reader = Reader(siamese, batch_size, workers, quiet)
@@ -124,11 +124,11 @@ def _listed(file: Path) -> list[tuple[str, str]]:
 
     They are its columns a and b or, where the first line does not name these, its first two.
     """
-    from mlcli.engine import lists
+    from mlcli.data import path_lists
     from mlcli.errors import DataError, UsageError
 
     try:
-        text = lists.decoded(file.read_bytes(), str(file))
+        text = path_lists.decoded(file.read_bytes(), str(file))
         lines = enumerate(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), 1)
         rows = [(number, row) for number, row in lines if any(row)]
     except (OSError, csv.Error) as error:
@@ -146,8 +146,8 @@ def _listed(file: Path) -> list[tuple[str, str]]:
 
 
 def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:
-    from mlcli.engine.folders import as_on_disk
-    from mlcli.engine.walking import special_problem
+    from mlcli.data.folders import as_on_disk
+    from mlcli.data.walking import special_problem
 
     siamese = reader.siamese
     named = dict.fromkeys(Path(name) for pair in pairs for name in pair)
@@ -214,11 +214,11 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
 
     from mlcli.commands._pictures import named
     from mlcli.commands._report import say
-    from mlcli.engine.duplicates import without_duplicates
-    from mlcli.engine.folders import places
-    from mlcli.engine.identities import open_identities
+    from mlcli.data.duplicates import without_duplicates
+    from mlcli.data.folders import places
+    from mlcli.data.identities import open_identities
     from mlcli.errors import DataError
-    from mlcli.methods.verification import nearest_identities
+    from mlcli.methods.metric_learning.verification import nearest_identities
 
     siamese = reader.siamese
     known, problems = open_identities(gallery, loose=True)
@@ -306,8 +306,8 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
 
     from mlcli.commands._identities import read_identities
     from mlcli.commands._report import say
-    from mlcli.engine.identities import group
-    from mlcli.methods.verification import evaluate, one_shot, require_pairs
+    from mlcli.data.identities import group
+    from mlcli.methods.metric_learning.verification import evaluate, one_shot, require_pairs
 
     siamese = reader.siamese
     folder, _ = read_identities(data, learns=False)

@@ -113,13 +113,14 @@ def run(
     """
     from mlcli.commands import _painting
     from mlcli.commands._result import claim_folder, refuse_existing_folder
-    from mlcli.engine import images, locks, models, tally
-    from mlcli.engine.files import check_writable, sweep
-    from mlcli.engine.runtime import Runtime
-    from mlcli.engine.weight_files import weights_path
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
-    from mlcli.methods import stylization
-    from mlcli.methods.style import Style
+    from mlcli.io import images, locks, tally
+    from mlcli.io.files import check_writable, sweep
+    from mlcli.methods.painting import style_transfer
+    from mlcli.methods.painting.style_losses import Style
+    from mlcli.models import registry
+    from mlcli.models.weight_files import weights_path
+    from mlcli.runtime.device import Runtime
 
     if size and scales:
         raise UsageError("--size and --scales: the last of the scales is the size; give one of the two")
@@ -160,12 +161,12 @@ def run(
     if wanted:
         check_writable(wanted[0].target)
         runtime = Runtime.choose(device, precision).for_training()
-        chosen = models.load(model, weights).to(runtime)
+        chosen = registry.load(model, weights).to(runtime)
         recipe = recipes.stylize(chosen.architecture)
         recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
         recipe = replace(recipe, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
         recipe = replace(recipe, tile=tile, seed=seed)
-        if model == models.EMBEDDED and os.path.isfile(weights_path("vgg19")):
+        if model == registry.EMBEDDED and os.path.isfile(weights_path("vgg19")):
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
         def read(path: Path | str):
@@ -176,7 +177,7 @@ def run(
             for path, weight, name in zip(style, weight_of, mask_of, strict=True)
         ]
         start = read(init) if from_file else None
-        seer = stylization.open_layers(chosen, recipe, runtime)
+        seer = style_transfer.open_layers(chosen, recipe, runtime)
         options = asdict(recipe) | {
             "style": style,
             "style_weight": weight_of,
@@ -190,7 +191,7 @@ def run(
         try:
             if len(paintings) > 1:  # the one of an only picture is held already
                 lock.enter_context(locks.file_locked(painting.target))
-            work = stylization.Stylization(seer, read(painting.content), styles, recipe, start)
+            work = style_transfer.Stylization(seer, read(painting.content), styles, recipe, start)
             images.require_room(painting.target, *work.size)
             painting.paint(
                 work,

@@ -80,18 +80,18 @@ def run(
     """
     from mlcli.commands import _training
     from mlcli.commands._pictures import class_folder
-    from mlcli.engine import models
-    from mlcli.engine.runtime import seed_everything
-    from mlcli.engine.training import Plan
-    from mlcli.methods.classification import accuracy
-    from mlcli.methods.supervised import Supervised
+    from mlcli.methods.evaluation.classification import accuracy
+    from mlcli.methods.learning.supervised import Supervised
+    from mlcli.models import registry
+    from mlcli.runtime.device import seed_everything
+    from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("train", context)
 
     training = class_folder(options["data"], says=processes.main, val=True)
     training.require_classes(2)
     training, validation = _training.with_validation(training, options["val"], options["seed"], says=processes.main)
-    size = options["size"] or models.default_size(options["model"], training.paths)
+    size = options["size"] or registry.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
 
     def read(folder):
@@ -99,7 +99,7 @@ def run(
 
     training, validation, pictures = _training.read_training(training, validation, read, processes)
     seed_everything(options["seed"])
-    model = models.create(options["model"], training.classes, size, channels)
+    model = registry.create(options["model"], training.classes, size, channels)
     runtime = runtime.for_training_of(model.network, options["precision"])
     data = {"training": _training.summary(training, pictures)}
     if validation:
@@ -116,7 +116,7 @@ def run(
     )
     processes.check_batch(plan.batch_size)
 
-    def evaluate(model: models.Model) -> dict[str, float]:
+    def evaluate(model: registry.Model) -> dict[str, float]:
         return {"val_accuracy": accuracy(model, validation_pictures, runtime)} if validation else {}
 
     method = Supervised(model, pictures, recipe, plan.steps, runtime, processes, evaluate)

@@ -42,9 +42,9 @@ def run(
     the same path. A result of this model, newer than its picture, is left alone, so that what was interrupted goes on,
     and cron and make can call again and again.
     """
-    from mlcli.engine import translators
-    from mlcli.engine.runtime import Runtime
     from mlcli.errors import UsageError
+    from mlcli.models import translators
+    from mlcli.runtime.device import Runtime
 
     if direction is not None and direction not in translators.DIRECTIONS:
         raise UsageError(f"--direction {direction}: take {' or '.join(translators.DIRECTIONS)}")
@@ -59,7 +59,7 @@ def run(
     runtime = Runtime.choose(device, precision)
     translator = translators.load(trained, direction)
     if onnx:
-        from mlcli.engine.onnx import export
+        from mlcli.models.onnx import export
 
         difference = export(translator, onnx)
         say(f"{onnx}: written; its output differs from the generator's by at most {difference:.1e}", quiet)
@@ -68,8 +68,8 @@ def run(
     import torch
 
     from mlcli.commands._folder import each_outdated
-    from mlcli.engine.images import WRITERS, write
-    from mlcli.methods.translate import translate
+    from mlcli.io.images import WRITERS, write
+    from mlcli.methods.generation.tiled_inference import translate
 
     translator = translator.to(runtime)
 

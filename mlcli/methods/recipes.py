@@ -90,7 +90,7 @@ class Pretext(Supervised):
 
 @dataclass(frozen=True)
 class Siamese:
-    """`mlcli siamese-train`; the distortions are those of engine.distortions.
+    """`mlcli siamese-train`; the distortions are those of data.distortions.
 
     A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
     of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity. content:
@@ -124,7 +124,7 @@ class Siamese:
 
 @dataclass(frozen=True)
 class Fisher:
-    """`mlcli siamese-train --loss fisher`. between, shrinkage: beta and lambda of methods.fisher.
+    """`mlcli siamese-train --loss fisher`. between, shrinkage: beta and lambda of methods.metric_learning.fisher.
 
     folds: of identities, each left out once. The other fields are as in Siamese.
     """
@@ -236,7 +236,7 @@ class Maximization:
     """`mlcli maximize`, of networks for photographs.
 
     decay: the fraction of the learning rate that is left at the end. exponent: of the scale of the frequencies (see
-    engine.pixels.Fourier). jitter and scale are fractions, rotation is in degrees (see engine.pixels.Transforms).
+    visualization.parametrization.Fourier). jitter and scale are fractions, rotation is in degrees.
     octaves: sizes at which the image is optimized one after the other; steps are those of all of them. None is one,
     but for a class so many that the first is about the fraction `first` of the model's own size: what is large there
     fills the image.

@@ -32,9 +32,9 @@ from pathlib import Path
 
 import torch
 
-from mlcli.engine import images
-from mlcli.engine.folders import ClassFolder, find_images
-from mlcli.engine.runtime import generator
+from mlcli.data.folders import ClassFolder, find_images
+from mlcli.io import images
+from mlcli.runtime.device import generator
 
 # row -> (name of the run, source, target, options, what is to be reached)
 ROWS = {

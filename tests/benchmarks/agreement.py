@@ -7,10 +7,10 @@ import argparse
 
 import torch
 
-from mlcli.engine import models
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.methods.classification import probabilities
+from mlcli.data.folders import find_images
+from mlcli.methods.evaluation.classification import probabilities
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     rows = {}
     for precision in ("fp32", "auto"):
         runtime = Runtime.choose("auto", precision)
-        answers = probabilities(models.load("cifarnet").to(runtime), paths, runtime, batch_size=250)
+        answers = probabilities(registry.load("cifarnet").to(runtime), paths, runtime, batch_size=250)
         rows[precision] = torch.stack([row for _, row in answers])
     same = (rows["fp32"].argmax(1) == rows["auto"].argmax(1)).float().mean().item()
     difference = (rows["fp32"] - rows["auto"]).abs().max().item()

@@ -21,11 +21,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mlcli.engine import images
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import generator
-from mlcli.methods import analogy
+from mlcli.data.folders import find_images
+from mlcli.io import images
+from mlcli.methods.painting import image_analogies
 from mlcli.methods.recipes import ANALOGIES
+from mlcli.runtime.device import generator
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "photos"
 PAIRS = (("astronaut", "coffee"), ("cat", "rocket"), ("coffee", "cat"), ("rocket", "astronaut"))
@@ -78,7 +78,9 @@ def pairs(folder, count, seed):
 
 
 def learn(a, b, function, seed, **more):
-    return analogy.create(a, filtered(a, function), b, replace(ANALOGIES["filter"], color="b", seed=seed), **more)
+    return image_analogies.create(
+        a, filtered(a, function), b, replace(ANALOGIES["filter"], color="b", seed=seed), **more
+    )
 
 
 def filters(arguments):
@@ -123,7 +125,7 @@ def seconds(_):
     }
     for mode, (a, a_prime, b) in works.items():
         wall, processor = time.perf_counter(), time.process_time()
-        analogy.create(a, a_prime, b, ANALOGIES[mode], size=(512, 512))
+        image_analogies.create(a, a_prime, b, ANALOGIES[mode], size=(512, 512))
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         threads = torch.get_num_threads()
         print(f"{mode}: {wall:.1f} s, {processor:.1f} s of the processor, {threads} threads", flush=True)

@@ -155,8 +155,8 @@ def pairs(root: Path, values: tuple[int, ...] = (0, 1)) -> Path:
 
 def translator(folder: Path) -> Path:
     """A run folder with a generator of random weights."""
-    from mlcli.engine import translators
-    from mlcli.engine.pairs import Kind
+    from mlcli.data.pairs import Kind
+    from mlcli.models import translators
 
     made = translators.create("resnet-6", Kind(3), Kind(3), (32, 32), filters=2)
     translators.save_file(folder / "model.safetensors", {"AtoB": made}, {"AtoB": made.network})
@@ -197,7 +197,13 @@ def main() -> None:
     from tests.benchmarks import situations  # noqa: F401  it fills SITUATIONS
 
     torch.set_num_threads(1)  # threads do not live on in a fork
-    for name in ("mlcli.methods.finetuning", "mlcli.methods.pix2pix", "mlcli.engine.report", "timm", "torchvision"):
+    for name in (
+        "mlcli.methods.learning.finetuning",
+        "mlcli.methods.generation.pix2pix",
+        "mlcli.reporting.report",
+        "timm",
+        "torchvision",
+    ):
         importlib.import_module(name)
 
     left, passed_over = [], []

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.engine import images, models
-from mlcli.engine.folders import ClassFolder
-from mlcli.engine.runtime import Runtime
-from mlcli.methods.distances import Features, frechet, kernel
+from mlcli.data.folders import ClassFolder
+from mlcli.io import images
+from mlcli.methods.generation.fid_kid import Features, frechet, kernel
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime
 
 
 def read(folder: ClassFolder, labels: range, first: int, each: int, size: int) -> Tensor:
@@ -58,7 +59,7 @@ def main() -> None:
     known, others = (read(folder, labels, n * arguments.each, arguments.each, arguments.size) for n in (0, 1))
     runtime = Runtime.choose("cpu", "fp32")
     for name in arguments.models:
-        features = Features(models.load(name).to(runtime), runtime)
+        features = Features(registry.load(name).to(runtime), runtime)
         began = time.process_time()
         real = features(known)
         print(f"{name}: {1000 * (time.process_time() - began) / len(known):.1f} ms an image", flush=True)

@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 import mlcli
-from mlcli.engine.files import file_hash
-from mlcli.engine.runs import save_tensors
-from mlcli.engine.weight_files import read_tensors
+from mlcli.io.files import file_hash
+from mlcli.models.weight_files import read_tensors
+from mlcli.training.run_folder import save_tensors
 
 
 def main() -> None:

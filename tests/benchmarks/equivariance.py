@@ -10,10 +10,12 @@ import argparse
 
 import torch
 
-from mlcli.engine import images, models, motion
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.methods.equivariance import Measure, named_layers
+from mlcli.data.folders import find_images
+from mlcli.io import images
+from mlcli.methods.visualization import motion
+from mlcli.methods.visualization.equivariance import Measure, named_layers
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
     paths = find_images(arguments.pictures).paths[: arguments.count]
     runtime = Runtime.choose("cpu", "fp32")
     for name in arguments.models:
-        model = models.load(name).to(runtime)
+        model = registry.load(name).to(runtime)
         x = torch.stack([model.preprocessing.prepare(images.read(path)) for path in paths])
         layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
         for border in (motion.CIRCULAR, motion.MIRROR):

@@ -13,13 +13,13 @@ import argparse
 
 import torch
 
-from mlcli.engine import models
-from mlcli.engine.folders import find_images
-from mlcli.engine.picture_set import PictureSet
-from mlcli.engine.runtime import Runtime, generator
-from mlcli.methods import generation
-from mlcli.methods.classification import predict
-from mlcli.methods.distances import Features, frechet, kernel
+from mlcli.data.folders import find_images
+from mlcli.data.picture_set import PictureSet
+from mlcli.methods.evaluation.classification import predict
+from mlcli.methods.generation import sampling
+from mlcli.methods.generation.fid_kid import Features, frechet, kernel
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime, generator
 
 
 def pictures(folders: list[str], size: int, count: int) -> torch.Tensor:
@@ -42,10 +42,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     runtime = Runtime.choose()
-    sampler = generation.load(arguments.run, runtime)
-    drawn = generation.draw(sampler, arguments.n, generator(arguments.seed, generation.NOISE))
+    sampler = sampling.load(arguments.run, runtime)
+    drawn = sampling.draw(sampler, arguments.n, generator(arguments.seed, sampling.NOISE))
     made = sampler(drawn.latent, drawn.labels)
-    model = models.load(arguments.model).to(runtime)
+    model = registry.load(arguments.model).to(runtime)
     features = Features(model, runtime)
     size = sampler.network.size
     real = features(pictures(arguments.mnist, size, arguments.n))

@@ -26,10 +26,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from tests import killing, tiny
+from tests import drawn, killing, shapes, tiny
 from tests.cli import ENVIRONMENT
-from tests.methods import drawn
-from tests.methods.adapt import shapes
 
 FP32 = ["--precision", "fp32"]
 RESUMED = ["--resume", "--save-every", "0"]

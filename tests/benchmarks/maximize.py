@@ -36,16 +36,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mlcli.engine import images, models
-from mlcli.engine.decoding import decode
-from mlcli.engine.features import SIGNED, Activations
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.methods import maximization
-from mlcli.methods.expressions import parse
-from mlcli.methods.objectives import Batch, interpolation
+from mlcli.data.folders import find_images
+from mlcli.io import images
+from mlcli.io.decoding import decode
 from mlcli.methods.recipes import Maximization
 from mlcli.methods.recipes import maximization as suited
+from mlcli.methods.visualization import activation_maximization
+from mlcli.methods.visualization.objective_parser import parse
+from mlcli.methods.visualization.objectives import Batch, interpolation
+from mlcli.models import registry
+from mlcli.models.features import SIGNED, Activations
+from mlcli.runtime.device import Runtime
 
 TEN = ("castle", "daisy", "goldfish", "pirate", "sports car", "strawberry", "tiger", "violin", "volcano", "zebra")
 MORE = (
@@ -64,7 +65,7 @@ def mlcli(*words: str) -> str:
 
 
 def classes(arguments) -> None:
-    model = models.load(arguments.model)
+    model = registry.load(arguments.model)
     names = arguments.names or (model.classes if len(model.classes) < 100 else (*TEN, *MORE))
     own = ["--model", arguments.model]
     with tempfile.TemporaryDirectory() as folder:
@@ -94,16 +95,16 @@ def ranks(paths: list[str], names: list[str], model: str) -> None:
           f"{sum(first)} first, {five} among the first five", flush=True)  # fmt: skip
 
 
-def open_model(name: str) -> tuple[models.Model, Runtime]:
+def open_model(name: str) -> tuple[registry.Model, Runtime]:
     runtime = Runtime.choose()
-    model = models.load(name).to(runtime)
-    return model, maximization.suited(runtime, model)
+    model = registry.load(name).to(runtime)
+    return model, activation_maximization.suited(runtime, model)
 
 
-def made(model: models.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
+def made(model: registry.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
     """The images, (N, C, H, W) uint8, by the hyperparameters that the command takes for these objectives by default."""
-    recipe = suited(model.preprocessing.crop, field=maximization.receptive_field(objectives))
-    return maximization.maximise(model, objectives, recipe, runtime, **options).pictures
+    recipe = suited(model.preprocessing.crop, field=activation_maximization.receptive_field(objectives))
+    return activation_maximization.maximise(model, objectives, recipe, runtime, **options).pictures
 
 
 @torch.inference_mode()
@@ -151,7 +152,9 @@ def interpolations(arguments) -> None:
         rows = []
         for objective in (a, b):
             batch = Batch([objective] * len(frames), [0] * len(frames), runtime.device)
-            rows.append(maximization.values(Activations(model, batch.addresses), batch, frames, runtime.device))
+            rows.append(
+                activation_maximization.values(Activations(model, batch.addresses), batch, frames, runtime.device)
+            )
         falls = all(x >= y for x, y in zip(rows[0], rows[0][1:], strict=False)) and rows[0][0] > rows[0][-1]
         rises = all(x <= y for x, y in zip(rows[1], rows[1][1:], strict=False)) and rows[1][0] < rows[1][-1]
         different = len({tuple(pair) for pair in zip(*rows, strict=True)})
@@ -172,8 +175,8 @@ def diversities(arguments) -> None:
         objectives = [parse(f"{unit}{term}", model)[0] for unit in units for _ in range(4)]
         fours = made(model, objectives, runtime, group=4)
         plain = Batch([unit for unit in units for _ in range(4)], [0] * 4 * len(units), runtime.device)
-        values = maximization.values(Activations(model, plain.addresses), plain, fours, runtime.device)
-        cosines = maximization.values(Activations(model, batch.addresses), batch, fours, runtime.device)
+        values = activation_maximization.values(Activations(model, plain.addresses), plain, fours, runtime.device)
+        cosines = activation_maximization.values(Activations(model, batch.addresses), batch, fours, runtime.device)
         found[kind] = [[statistics.mean(row[i : i + 4]) for i in range(0, len(row), 4)] for row in (values, cosines)]
     for index, unit in enumerate(units):
         (v0, v1), (c0, c1) = ([found[kind][row][index] for kind in ("without", "with")] for row in (0, 1))
@@ -234,14 +237,14 @@ def plain(network: torch.nn.Module, channel: int, steps: int, size: int = 128) -
 def speed(arguments) -> None:
     runtime = Runtime.choose("cpu")
     torch.manual_seed(0)
-    ours = models.load("googlenet", untrained=True).to(runtime)
-    network = models.load("googlenet", untrained=True).network
+    ours = registry.load("googlenet", untrained=True).to(runtime)
+    network = registry.load("googlenet", untrained=True).network
     objectives = parse("conv2.relu:all", ours)
     recipe = Maximization(steps=arguments.steps, octaves=1)
     rates = []
     for _ in range(arguments.rounds):
         began = time.perf_counter()
-        maximization.maximise(ours, objectives, recipe, runtime, size=128)
+        activation_maximization.maximise(ours, objectives, recipe, runtime, size=128)
         middle = time.perf_counter()
         for channel in range(2):
             plain(network, channel, arguments.steps)

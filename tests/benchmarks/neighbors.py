@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 
-from mlcli.engine import features, models
-from mlcli.engine.folders import ClassFolder, find_images
-from mlcli.engine.index import Index, made_with
-from mlcli.engine.runtime import Runtime
-from mlcli.methods.neighbors import feature_vectors, nearest
+from mlcli.data.folders import ClassFolder, find_images
+from mlcli.methods.visualization.feature_index import Index, made_with
+from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
+from mlcli.models import features, registry
+from mlcli.runtime.device import Runtime
 
 METRICS = ("cosine", "euclidean")
 
 
 def speed(count: int, queries: list[int], rounds: int) -> None:
-    (width,) = features.hidden(models.load("cifarnet")).shape
+    (width,) = features.hidden(registry.load("cifarnet")).shape
     random = torch.Generator().manual_seed(0)
 
     def compute(paths):
@@ -68,7 +68,7 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
 def agreement(root: str) -> None:
     folder = ClassFolder.open(root)
     runtime = Runtime.choose()
-    model = models.load("cifarnet").to(runtime)
+    model = registry.load("cifarnet").to(runtime)
     layer = features.hidden(model)
     with tempfile.TemporaryDirectory() as place:
         index = Index(Path(place) / "index", made_with(model, layer, runtime))

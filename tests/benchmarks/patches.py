@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from mlcli.engine import features, models
-from mlcli.engine.decoding import decode
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.methods import patches as method
+from mlcli.data.folders import find_images
+from mlcli.io.decoding import decode
+from mlcli.methods.visualization import top_patches as method
+from mlcli.models import features, registry
+from mlcli.runtime.device import Runtime
 
 CLOSE = 1e-4
 
@@ -125,7 +125,7 @@ def main() -> None:
         one, four = (peak_memory(arguments.model, arguments.photos, times) for times in (1, 4))
         print(f"peak memory {one:.2f} GB for the folder, {four:.2f} GB for four times the folder")
     paths = find_images([arguments.photos]).paths[: arguments.count]
-    compare(models.load(arguments.model), paths, arguments.top, arguments.batch_size)
+    compare(registry.load(arguments.model), paths, arguments.top, arguments.batch_size)
 
 
 if __name__ == "__main__":

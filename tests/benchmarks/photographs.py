@@ -17,8 +17,8 @@ import timm
 import torch
 from PIL import Image
 
-from mlcli.engine import models
-from mlcli.methods.classification import wilson
+from mlcli.methods.evaluation.classification import wilson
+from mlcli.models import registry
 
 
 def of_command(folder: Path, model: str, precision: str) -> dict[str, list[tuple[str, float]]]:
@@ -43,7 +43,7 @@ def of_command(folder: Path, model: str, precision: str) -> dict[str, list[tuple
 @torch.inference_mode()
 def of_timm(files: list[str], name: str) -> dict[str, list[tuple[str, float]]]:
     """The same by timm's own transforms, one image at a time in fp32."""
-    model = models.load(name)
+    model = registry.load(name)
     network = timm.create_model(f"tf_{name}").eval()
     network.load_state_dict(model.network.state_dict())
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)

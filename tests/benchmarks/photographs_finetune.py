@@ -27,7 +27,7 @@ import sys
 import time
 from pathlib import Path
 
-from mlcli.engine.class_names import WNID, imagenet
+from mlcli.data.class_names import WNID, imagenet
 
 ANIMALS, DOGS = range(398), range(151, 269)
 

@@ -24,17 +24,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.engine import features, models
-from mlcli.engine.decoding import decode
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.methods import classification
-from mlcli.methods.distances import Features, frechet
-from mlcli.methods.embedding import Siamese
-from mlcli.methods.equivariance import Measure, named_layers
-from mlcli.methods.metric_learning import Sphere
-from mlcli.methods.neighbors import nearest
-from mlcli.methods.patches import Picture, search
+from mlcli.data.folders import find_images
+from mlcli.io.decoding import decode
+from mlcli.methods.evaluation import classification
+from mlcli.methods.generation.fid_kid import Features, frechet
+from mlcli.methods.metric_learning.embedder import Siamese
+from mlcli.methods.metric_learning.losses import Sphere
+from mlcli.methods.visualization.equivariance import Measure, named_layers
+from mlcli.methods.visualization.nearest_neighbors import nearest
+from mlcli.methods.visualization.top_patches import Picture, search
+from mlcli.models import features, registry
+from mlcli.runtime.device import Runtime
 
 TOP, NEIGHBORS, NAMED = 9, 5, 5
 BATCH, OTHER = 32, 25
@@ -47,7 +47,7 @@ class Setting:
     def __init__(self, name: str, precision: str, prepared: Tensor):
         self.runtime = Runtime.choose("cpu", precision.split()[0])
         self.batch = OTHER if precision == AGAIN else BATCH
-        self.model = models.load(name).to(self.runtime)
+        self.model = registry.load(name).to(self.runtime)
         self.prepared = prepared
 
     def patches(self) -> dict[str, list[list[int]]]:
@@ -140,7 +140,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
     return min(found)
 
 
-def labels_of(paths: Sequence[Path], model: models.Model) -> Tensor | None:
+def labels_of(paths: Sequence[Path], model: registry.Model) -> Tensor | None:
     """The classes that names such as n01440764_tench.jpg give; None where the model has no WordNet ids."""
     known = {wnid: number for number, wnid in enumerate(model.wnids)}
     numbers = [known.get(path.name.partition("_")[0]) for path in paths]
@@ -148,7 +148,7 @@ def labels_of(paths: Sequence[Path], model: models.Model) -> Tensor | None:
 
 
 def compare(name: str, paths: Sequence[Path], rounds: int) -> None:
-    model = models.load(name)
+    model = registry.load(name)
     found = list(decode(paths, model.preprocessing.prepare))
     paths = [paths[number] for number, image in found if isinstance(image, Tensor)]
     prepared = torch.stack([image for _, image in found if isinstance(image, Tensor)])

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mlcli.engine.folders import ClassFolder
-from mlcli.engine.picture_set import PictureSet
-from mlcli.engine.runtime import Runtime
+from mlcli.data.folders import ClassFolder
+from mlcli.data.picture_set import PictureSet
+from mlcli.runtime.device import Runtime
 
 MEAN, DEVIATION = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])
 BATCH, MOMENTUM, BIAS_SCALE, SHIFT = 1024, 0.85, 64.0, 2

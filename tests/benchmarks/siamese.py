@@ -56,7 +56,7 @@ def linked(folder: Path, targets: list[Path]) -> Path:
 
 def calibration(run: Path, data: Path) -> str:
     """Asked and found false accept rates, by the thresholds that the stored curve gives."""
-    from mlcli.engine.weight_files import read_tensors
+    from mlcli.models.weight_files import read_tensors
 
     stored = read_tensors(run / "model.safetensors")[1]["calibration"]
     rates, thresholds = (torch.tensor(stored["curve"][name]) for name in ("false_accept", "threshold"))
@@ -96,7 +96,7 @@ def measure(kind: str, data: Path, output: Path, seed: int, only: list[int], opt
 
 def choose(data: Path, output: Path, seed: int, options: list[str]) -> None:
     """The equal error that siamese-train itself finds on the people of the first two folds, each left out in turn."""
-    from mlcli.engine.weight_files import read_tensors
+    from mlcli.models.weight_files import read_tensors
 
     held_out = folds("faces", data, seed)
     people = linked(output / "choosing" / "people", held_out[0] + held_out[1])

@@ -198,7 +198,7 @@ def _():
 
 
 def read(file: str) -> np.ndarray:
-    from mlcli.engine import images
+    from mlcli.io import images
 
     values = images.read(file)
     return (values.float() / 255 if not values.is_floating_point() else values).permute(1, 2, 0).numpy()
@@ -422,11 +422,12 @@ def _():
 
 def with_description(folder: Path, **changes) -> Path:
     """A run folder of a small classifier, whose file says otherwise of itself."""
-    from mlcli.engine import models, runs
+    from mlcli.models import registry
+    from mlcli.training import run_folder
 
-    model = models.create("lenet", ["cat", "dog"], 20, 1)
+    model = registry.create("lenet", ["cat", "dog"], 20, 1)
     description = json.loads(json.dumps(model.describe())) | changes
-    runs.save_tensors(folder / "model.safetensors", model.network.state_dict(), description)
+    run_folder.save_tensors(folder / "model.safetensors", model.network.state_dict(), description)
     return folder
 
 
@@ -440,9 +441,9 @@ def _():
 
 @situation("G1", "sample writes nowhere outside of -o, whatever classes are called")
 def _():
-    from mlcli.engine import runs
-    from mlcli.methods.generation import KIND
+    from mlcli.methods.generation.sampling import KIND
     from mlcli.networks.dcgan import Generator
+    from mlcli.training import run_folder
 
     network = Generator(16, 1, 4, 2, 2)
     description = {
@@ -450,7 +451,7 @@ def _():
         "options": network.options,
         "classes": ["../outside", str(Path("absolute").absolute())],
     }
-    runs.save_tensors(Path("r/model.safetensors"), network.state_dict(), description)
+    run_folder.save_tensors(Path("r/model.safetensors"), network.state_dict(), description)
     expect(run("sample", "r", "-n", 2, "-o", "o"), 0)
     assert len(list(Path().rglob("*.png"))) == len(list(Path("o").rglob("*.png"))) == 2
 

@@ -21,17 +21,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.engine import images, models
-from mlcli.engine.runtime import Runtime
-from mlcli.methods import recipes, stylization
-from mlcli.methods.style import Objective, Style
+from mlcli.io import images
+from mlcli.methods import recipes
+from mlcli.methods.painting import style_transfer
+from mlcli.methods.painting.style_losses import Objective, Style
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime
 
 PHOTOS = Path(__file__).parents[2] / "samples" / "photos"
 
 
 def picture(name: str, side: int) -> Tensor:
     """(3, side, side) in [0, 1]: the middle of a sample, enlarged where need be."""
-    return stylization.covering(images.to_unit(images.read(PHOTOS / name)), (side, side))
+    return style_transfer.covering(images.to_unit(images.read(PHOTOS / name)), (side, side))
 
 
 class ContentLoss(nn.Module):
@@ -83,7 +85,7 @@ class Baseline:
             if index == max(content_layers | style_layers):
                 break
         self.picture = content.clone()[None].requires_grad_()
-        self.optimizer = torch.optim.Adam([self.picture], lr=recipe.lr, betas=stylization.BETAS)
+        self.optimizer = torch.optim.Adam([self.picture], lr=recipe.lr, betas=style_transfer.BETAS)
 
     def step(self) -> None:
         self.optimizer.zero_grad()
@@ -104,12 +106,12 @@ def speed(arguments) -> None:
     recipe = replace(recipes.stylize("vgg19"), scales=(side,), steps=(steps,), averaging=0.0, alpha=arguments.alpha)
     content, style = picture("astronaut.jpg", side), picture("hubble.jpg", side)
     torch.manual_seed(arguments.seed)
-    model = models.load("vgg19", untrained=True)
+    model = registry.load("vgg19", untrained=True)
     torch.manual_seed(arguments.seed)
-    plain = models.load("vgg19", untrained=True)
+    plain = registry.load("vgg19", untrained=True)
     runtime = Runtime.choose()
-    seer = stylization.open_layers(model.to(runtime), recipe, runtime)
-    work = stylization.Stylization(seer, content, [Style(style)], recipe)
+    seer = style_transfer.open_layers(model.to(runtime), recipe, runtime)
+    work = style_transfer.Stylization(seer, content, [Style(style)], recipe)
     ours = work.steps()
     baseline = Baseline(plain.network, plain.preprocessing.normalise, content, style, recipe)
     theirs, own = [], []
@@ -135,7 +137,7 @@ def speed(arguments) -> None:
 
 def objective(model, precision: str, recipe, content: Tensor, style: Style) -> Objective:
     runtime = Runtime.choose("auto", precision)
-    seer = stylization.open_layers(model.to(runtime), recipe, runtime)
+    seer = style_transfer.open_layers(model.to(runtime), recipe, runtime)
     return Objective(
         seer.perception,
         content,
@@ -153,7 +155,7 @@ def tiles(arguments) -> None:
     noise = torch.rand(3, 512, 512, generator=torch.Generator().manual_seed(arguments.seed))
     for name in ("cifarnet", "vgg19"):
         torch.manual_seed(arguments.seed)
-        model = models.load(name, untrained=True)
+        model = registry.load(name, untrained=True)
         for style_loss in ("gram", "gaussian"):
             found = []
             for tile in (512, 128):

@@ -21,11 +21,11 @@ import torch
 import torchvision
 from torchvision.io import ImageReadMode, decode_image
 
-from mlcli.engine import models
-from mlcli.engine.folders import find_images
-from mlcli.engine.runtime import Runtime
-from mlcli.engine.weight_files import weights_path
-from mlcli.methods.classification import probabilities
+from mlcli.data.folders import find_images
+from mlcli.methods.evaluation.classification import probabilities
+from mlcli.models import registry
+from mlcli.models.weight_files import weights_path
+from mlcli.runtime.device import Runtime
 
 
 def place_weights(name: str) -> None:
@@ -59,7 +59,7 @@ def plain(name: str, paths: list[Path]) -> list[torch.Tensor]:
 
 def ours(name: str, paths: list[Path], precision: str) -> list[torch.Tensor]:
     runtime = Runtime.choose("cpu", precision)
-    return [row for _, row in probabilities(models.load(name).to(runtime), paths, runtime)]
+    return [row for _, row in probabilities(registry.load(name).to(runtime), paths, runtime)]
 
 
 def peak_memory(name: str, folder: str, times: int) -> float:

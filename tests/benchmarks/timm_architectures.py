@@ -27,15 +27,16 @@ import torch
 from timm.layers import create_pool2d
 from torch import nn
 
-from mlcli.engine import models
-from mlcli.engine.features import RECTIFIERS, Activations
-from mlcli.engine.graph import WHOLE, Graph, Layer, graph_of, operation
-from mlcli.engine.models import Model
-from mlcli.engine.runtime import Runtime
-from mlcli.engine.sources import timm_models
 from mlcli.errors import MlcliError
-from mlcli.methods import expressions, maximization, recipes
-from mlcli.methods.classification import predict
+from mlcli.methods import recipes
+from mlcli.methods.evaluation.classification import predict
+from mlcli.methods.visualization import activation_maximization, objective_parser
+from mlcli.models import registry
+from mlcli.models.features import RECTIFIERS, Activations
+from mlcli.models.graph import WHOLE, Graph, Layer, graph_of, operation
+from mlcli.models.registry import Model
+from mlcli.models.sources import timm_models
+from mlcli.runtime.device import Runtime
 
 GIANT = 400  # million parameters
 CPU = torch.device("cpu")
@@ -44,13 +45,13 @@ CPU = torch.device("cpu")
 def built(name: str) -> Model:
     """The model with random weights, on the device that is the default, in evaluation mode."""
     try:
-        model = models.load(name, untrained=True)
+        model = registry.load(name, untrained=True)
     except MlcliError:  # made for images that are not square
         model = None
     if model is None or not model.classes:
         side = model.preprocessing.crop if model else timm_models.entry(name).size
         model = None  # before there are two
-        model = models.create(name, [f"class {number}" for number in range(10)], side)
+        model = registry.create(name, [f"class {number}" for number in range(10)], side)
     model.network.eval().requires_grad_(False)
     return model
 
@@ -110,7 +111,7 @@ def run(name: str, giant: bool) -> dict:
         with torch.inference_mode():
             values, told = (
                 Activations(model, [last])(image)[last],
-                models.logits(model.network(model.normalised(image))),
+                registry.logits(model.network(model.normalised(image))),
             )
         torch.testing.assert_close(values, told, rtol=1e-3, atol=1e-4 * told.abs().max().item() + 1e-8)
 
@@ -119,7 +120,7 @@ def run(name: str, giant: bool) -> dict:
         middle = layers[len(layers) // 2]
         text = f"{middle.address}:0" if middle.units else middle.address
         recipe = recipes.Maximization(steps=2)
-        maximization.maximise(model, expressions.parse(text, model), recipe, runtime)
+        activation_maximization.maximise(model, objective_parser.parse(text, model), recipe, runtime)
 
     attempt(record, "classify", classify)
     if graph is None:

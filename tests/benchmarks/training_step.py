@@ -34,18 +34,18 @@ def pictures(count: int):
 
 def measure(kind: str, batch_size: int, steps: int) -> float:
     """Seconds a step in this process, the first two left out."""
-    from mlcli.engine.runtime import Runtime
+    from mlcli.runtime.device import Runtime
 
     runtime = None if kind == "plain" else Runtime.choose("cpu", "auto" if kind == "ours" else "fp32")
     import torch
 
-    from mlcli.engine import models
-    from mlcli.engine.processes import Processes
     from mlcli.methods import recipes
-    from mlcli.methods.supervised import Supervised
+    from mlcli.methods.learning.supervised import Supervised
+    from mlcli.models import registry
+    from mlcli.runtime.processes import Processes
 
     data = pictures(2 * batch_size)
-    model = models.create("cifarnet", [str(n) for n in range(10)], 32)
+    model = registry.create("cifarnet", [str(n) for n in range(10)], 32)
     if kind == "plain":
         optimizer = torch.optim.SGD(model.network.parameters(), 0.1, 0.9, nesterov=True)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from mlcli.engine import images
-from mlcli.engine.folders import find_images
+from mlcli.data.folders import find_images
+from mlcli.io import images
 
 
 def sharpness(picture: torch.Tensor) -> float:

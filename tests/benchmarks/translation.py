@@ -27,7 +27,7 @@ class Pictures:
     def __init__(self, size: int, count: int = 16):
         import torch
 
-        from mlcli.engine.pairs import Kind
+        from mlcli.data.pairs import Kind
 
         self.kinds = Kind(), Kind()
         random = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def plain_cyclegan(method):
     import torch
     import torch.nn.functional as F
 
-    from mlcli.engine.history import HistoryPool
+    from mlcli.methods.generation.image_pool import HistoryPool
 
     there, back = (with_torch_norms(network) for network in method.generators.values())
     judge_b, judge_a = (with_torch_norms(network) for network in method.discriminators.values())
@@ -145,21 +145,21 @@ def with_torch_norms(network):
 
 def stepper(kind: str, name: str, size: int, device: str):
     """A function of the step number that does the step and returns its losses."""
-    from mlcli.engine.runtime import Runtime
+    from mlcli.runtime.device import Runtime
 
     precision = "auto" if kind == "ours" else "fp32"
     if kind == "plain":
-        from mlcli.engine.runtime import choose_device
+        from mlcli.runtime.device import choose_device
 
         runtime = Runtime(choose_device(device), "fp32")
     else:
         runtime = Runtime.choose(device, precision)
     import torch
 
-    from mlcli.engine.processes import Processes
     from mlcli.methods import recipes
-    from mlcli.methods.cyclegan import CycleGAN
-    from mlcli.methods.pix2pix import Pix2Pix
+    from mlcli.methods.generation.cyclegan import CycleGAN
+    from mlcli.methods.generation.pix2pix import Pix2Pix
+    from mlcli.runtime.processes import Processes
 
     torch.manual_seed(0)
     chosen, recipe = {

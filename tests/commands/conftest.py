@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from mlcli.engine import models, runs
+from mlcli.models import registry
+from mlcli.training import run_folder
 
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory):
     """A run folder with a classifier of blue, green and red squares that is always right."""
     torch.manual_seed(0)
-    model = models.create("cifarnet", ["blue", "green", "red"], 16)
+    model = registry.create("cifarnet", ["blue", "green", "red"], 16)
     network = model.network.eval()
     with torch.no_grad():
         # The largest of red, green and blue in the middle pixel of each window, through identity kernels to the end
@@ -22,6 +23,6 @@ def colours(tmp_path_factory):
         network.classifier.weight[:, :3] = 20 * torch.eye(3)
         network.classifier.bias.zero_()
     folder = tmp_path_factory.mktemp("colours")
-    runs.save_tensors(folder / "model.safetensors", network.state_dict(), model.describe())
+    run_folder.save_tensors(folder / "model.safetensors", network.state_dict(), model.describe())
     (folder / "config.json").write_text("{}")
     return folder

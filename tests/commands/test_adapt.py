@@ -9,16 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, translators
-from mlcli.engine.domains import Domain
-from mlcli.engine.folders import ClassFolder
-from mlcli.engine.picture_set import PictureSet
-from mlcli.methods.adapt import METHODS, trial
-from mlcli.methods.adapt.adda import ADDA
-from mlcli.methods.adapt.source import Labelled
+from mlcli.data.domains import Domain
+from mlcli.data.folders import ClassFolder
+from mlcli.data.picture_set import PictureSet
+from mlcli.methods.adaptation import METHODS
+from mlcli.methods.adaptation import results as trial
+from mlcli.methods.adaptation.adda import ADDA
+from mlcli.methods.adaptation.supervised_stage import Labelled
+from mlcli.models import registry, translators
+from tests import shapes
 from tests.cli import mlcli
 from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
-from tests.methods.adapt import shapes
 
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
 SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
@@ -343,7 +344,7 @@ def test_networks_with_batch_norm_serve_as_encoders(data, tmp_path):
     for name in ("digits", "cifarnet"):
         options = ["--model", name, "--source-steps", 2, "--steps", 2, "--candidates", 1]
         adapt(data, tmp_path / name, *options)
-        assert models.load(str(tmp_path / name)).architecture == name
+        assert registry.load(str(tmp_path / name)).architecture == name
 
 
 def test_a_refiner_is_a_translator(data, tmp_path):

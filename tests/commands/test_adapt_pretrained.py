@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from mlcli.commands import _adaptation
-from mlcli.engine import models, runs
-from mlcli.engine.weight_files import read_tensors
-from mlcli.methods.adapt import METHODS
+from mlcli.methods.adaptation import METHODS
+from mlcli.models import registry
+from mlcli.models.weight_files import read_tensors
+from mlcli.training import run_folder
+from tests import shapes
 from tests.cli import mlcli
-from tests.methods.adapt import shapes
 
 NAME = "timm/test_efficientnet"
 QUICK = ["--source-steps", 2, "--source-batch-size", 6, "--steps", 2, "--batch-size", 6, "--candidates", 1]
@@ -33,7 +34,7 @@ def data(tmp_path_factory):
 def weights(tmp_path_factory):
     """Plain tensors of the architecture, of three classes as the data have, which are others."""
     torch.manual_seed(1)
-    network = models.create(NAME, ("x", "y", "z"), 160).network
+    network = registry.create(NAME, ("x", "y", "z"), 160).network
     file = tmp_path_factory.mktemp("weights") / "known.pth"
     torch.save(network.state_dict(), file)
     return file
@@ -63,12 +64,12 @@ def test_every_stage_begins_from_the_weights(method, data, weights, tmp_path):
 
     config = json.loads((run / "config.json").read_text())
     assert config["options"]["pretrained"] and config["options"]["model"] == NAME
-    assert config["data"]["model"]["hash"] == models.load(NAME, weights).hash
+    assert config["data"]["model"]["hash"] == registry.load(NAME, weights).hash
     assert config["data"]["source"]["channels"] == 3, "gray images, of which the network takes three channels"
     stage = json.loads((source / "config.json").read_text())["options"]
     assert (stage["model"], stage["pretrained"], stage["weights"]) == (NAME, True, str(weights))
 
-    own, made = models.load(NAME, weights).preprocessing, models.load(str(source)).preprocessing
+    own, made = registry.load(NAME, weights).preprocessing, registry.load(str(source)).preprocessing
     assert (made.mean, made.std, made.crop) == (own.mean, own.std, 32)
     mlcli("classify", data / "target", "--model", run, "--format", "json", "--precision", "fp32")
 
@@ -95,10 +96,10 @@ def test_a_run_is_a_beginning_too(data, colours, tmp_path):
     """Of gray channels it takes what it has learned on; a run without --pretrained is no architecture."""
     adapt(data, tmp_path / "run", "--model", colours, "--pretrained", "--source-lr", 0)
     made = tmp_path / "run/seed-0/source"
-    assert models.load(str(made)).architecture == "cifarnet"
+    assert registry.load(str(made)).architecture == "cifarnet"
     assert changed(made, colours / "model.safetensors") == {"classifier"}
-    gray = models.create("cifarnet", ("a", "b"), 16, channels=1)
-    runs.save_tensors(tmp_path / "gray/model.safetensors", gray.network.state_dict(), gray.describe())
+    gray = registry.create("cifarnet", ("a", "b"), 16, channels=1)
+    run_folder.save_tensors(tmp_path / "gray/model.safetensors", gray.network.state_dict(), gray.describe())
     adapt(data, tmp_path / "of-gray", "--model", tmp_path / "gray", "--pretrained")
     assert json.loads((tmp_path / "of-gray/config.json").read_text())["data"]["target"]["channels"] == 1
 
@@ -111,7 +112,7 @@ def test_photographs_are_taken_at_their_own_size_within_what_the_model_knows(sid
         Image.new("RGB", (side, side + 9)).save(file)
     options = {"source": tmp_path / "source", "target": tmp_path / "source", "task": "classify", "method": "adda"}
     recipe = _adaptation.recipe(options | {"model": NAME, "weights": weights})
-    assert _adaptation._size(options, recipe, models.load(NAME, weights)) == size
+    assert _adaptation._size(options, recipe, registry.load(NAME, weights)) == size
 
 
 def test_the_defaults_are_those_of_photographs():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.methods import analogy
+from mlcli.methods.painting import image_analogies
 from tests.cli import mlcli
 
 
@@ -122,7 +122,7 @@ def test_wrong_command_lines(pair, monkeypatch, arguments, text):
 
 
 def test_nothing_is_done_in_vain(pair, monkeypatch):
-    monkeypatch.setattr(analogy, "create", None)
+    monkeypatch.setattr(image_analogies, "create", None)
     three = [pair / f"{name}.png" for name in ("a", "a2", "b")]
     assert "cannot be written" in mlcli("analogy", *three, "-o", "/dev/null/b2.png", status=1).stderr
     large = (pair / "a.png", "--mode", "texture-synthesis", "--size", "20000x9", "-o", pair / "b2.webp")

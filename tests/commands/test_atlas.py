@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs
-from mlcli.methods import atlas as method
+from mlcli.methods.visualization import unit_atlas as method
+from mlcli.models import registry
+from mlcli.training import run_folder
 from tests import browser
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS
@@ -72,7 +73,7 @@ def test_a_row_of_a_unit_that_sees_blue(finished, pictures, colours, tmp_path):
     assert sorted(os.listdir(finished)) == ["atlas.json", "index.html", "patches.json", "units"]
     assert len(os.listdir(finished / "units")) == 3 * (len(MADE) + len(FOUND) + 1)
     record = json.loads((finished / "atlas.json").read_text())
-    assert record["command"] == "atlas" and record["model_hash"] == models.load(str(colours)).hash
+    assert record["command"] == "atlas" and record["model_hash"] == registry.load(str(colours)).hash
     assert record["options"]["steps"] == 3 and record["pictures"]["count"] == 6
     entry = unit(finished, BLUE)
     assert entry["heading"] == f"conv1:{BLUE}"
@@ -134,7 +135,7 @@ def test_resuming_with_other_options_is_refused(finished, pictures, colours, opt
 def test_resuming_with_other_pictures_or_weights_is_refused(finished, pictures, colours, tmp_path, monkeypatch):
     result = mlcli(*command(colours, pictures), "-o", finished, "--resume", "--images", "samples", status=1)
     assert "other images" in result.stderr and "pictures;" in result.stderr
-    monkeypatch.setattr(models.Model, "hash", "another")
+    monkeypatch.setattr(registry.Model, "hash", "another")
     assert "other model weights;" in mlcli(*command(colours, pictures), "-o", finished, "--resume", status=1).stderr
 
 
@@ -233,8 +234,8 @@ def test_bad_files_are_named_and_the_rest_goes_on(pictures, colours, tmp_path, m
 
 def test_a_gray_model_without_pictures(tmp_path):
     torch.manual_seed(0)
-    model = models.create("cifarnet", ["a", "b"], 16, channels=1)
-    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    model = registry.create("cifarnet", ["a", "b"], 16, channels=1)
+    run_folder.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
     folder = tmp_path / "atlas"
     mlcli("atlas", "--model", tmp_path / "run", "--layer", "conv2:12", "--size", 20, *QUICK, "-o", folder)
     entry = json.loads((folder / "units" / "12.json").read_text())

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models
+from mlcli.models import registry
 from tests.cli import mlcli
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """SqueezeNet for three classes that always answers the second, as a training script saves it."""
-    network = models.create("squeezenet1_1", ["a", "b", "c"], 64).network
+    network = registry.create("squeezenet1_1", ["a", "b", "c"], 64).network
     with torch.no_grad():
         network.classifier[1].weight.zero_()
         network.classifier[1].bias.copy_(torch.tensor([0.0, 5.0, 1.0]))
@@ -49,7 +49,7 @@ def test_names_that_are_not_as_many_as_the_classes(checkpoint, image, tmp_path):
 
 
 def test_weights_without_a_last_layer_do_not_classify(image, tmp_path):
-    state = models.create("squeezenet1_1", ["a", "b"], 64).network.state_dict()
+    state = registry.create("squeezenet1_1", ["a", "b"], 64).network.state_dict()
     torch.save({key: t for key, t in state.items() if not key.startswith("classifier")}, tmp_path / "backbone.pth")
     given = ("--model", "squeezenet1_1", "--weights", tmp_path / "backbone.pth")
     result = mlcli("classify", image, *given, status=2)

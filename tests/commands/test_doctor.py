@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import mlcli as package
-from mlcli.engine import diagnosis, models
 from mlcli.errors import WeightsError
+from mlcli.models import registry
+from mlcli.reporting import diagnosis
 from tests.cli import mlcli
 
 
@@ -16,7 +17,7 @@ def test_json(monkeypatch, tmp_path):
     assert found["device"] == "cpu" and found["precision"] == "fp32" and found["threads"] == torch.get_num_threads()
     assert found["weights_folder"] == str(tmp_path / "hub" / "checkpoints")
     assert f"TORCH_HOME={tmp_path}" in found["environment"]
-    assert found["cifarnet_hash"] == models.load("cifarnet").hash[:16]
+    assert found["cifarnet_hash"] == registry.load("cifarnet").hash[:16]
     assert 0 < found["cifarnet_ms_per_image"] < 1000 and 0 < found["efficientnet_lite0_ms_per_image"] < 10_000
     assert len(found["efficientnet_lite0_hash"]) == 16
     assert all(found[name] != "not installed" for name in diagnosis.PACKAGES)
@@ -41,7 +42,7 @@ def test_broken_embedded_weights_do_not_stop_the_report(monkeypatch):
     def fail(name):
         raise WeightsError(f"{name}: cut off")
 
-    monkeypatch.setattr(models, "load", fail)
+    monkeypatch.setattr(registry, "load", fail)
     found = json.loads(mlcli("doctor", "--device", "cpu", "--format", "json").stdout)
     assert found["cifarnet"] == "cifarnet: cut off" and found["torch"]
     assert found["efficientnet_lite0"] == "efficientnet_lite0: cut off"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models
-from mlcli.engine.runtime import generator
-from mlcli.methods.equivariance import Measure
+from mlcli.methods.visualization.equivariance import Measure
+from mlcli.models import registry
+from mlcli.runtime.device import generator
 from tests.cli import mlcli
 
 
@@ -38,7 +38,7 @@ def test_curves_an_example_and_the_numbers(pictures, colours, tmp_path):
     assert "of 3 pictures" in result.stderr
     document = read(out)
     assert document["command"] == "equivariance" and document["pictures"] == 3
-    assert document["model_hash"] == models.load(str(colours)).hash
+    assert document["model_hash"] == registry.load(str(colours)).hash
     assert [entry["layer"] for entry in document["layers"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "logits"]
     first, logits = document["layers"][0], document["layers"][-1]
     assert [point["amount"] for point in first["amounts"]] == [0, 1, 2, 3, 4]

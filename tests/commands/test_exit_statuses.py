@@ -12,7 +12,9 @@ import typer
 
 from mlcli import cli
 from mlcli.commands import COMMANDS, _report, _streams
-from mlcli.engine import diagnosis, images, runs, supervision
+from mlcli.io import images, supervision
+from mlcli.reporting import diagnosis
+from mlcli.training import run_folder
 from tests import small_commands
 from tests.broken_streams import pipe_without_reader
 from tests.cli import mlcli, status_of_main
@@ -181,7 +183,7 @@ def test_1_where_the_disk_is_full(name, line, tmp_path):
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_1_where_the_disk_is_full_when_metrics_are_logged_and_nothing_is_lost(name, line, tmp_path, monkeypatch):
-    log = runs.Run.log
+    log = run_folder.Run.log
     more = ["--freeze", "conv5", "--epochs", 1] if name == "finetune" else []  # else it solves, and trains nothing
 
     def log_on_a_full_disk(run, step, values):
@@ -190,7 +192,7 @@ def test_1_where_the_disk_is_full_when_metrics_are_logged_and_nothing_is_lost(na
             log(run, step, values)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.Run, "log", log_on_a_full_disk)
+        patched.setattr(run_folder.Run, "log", log_on_a_full_disk)
         said = mlcli(*line(name), *more, status=1).stderr.splitlines()
     assert [
         part for part in said if part.startswith("mlcli: ") and "metrics.jsonl: cannot be written: File too" in part
@@ -198,8 +200,8 @@ def test_1_where_the_disk_is_full_when_metrics_are_logged_and_nothing_is_lost(na
     mlcli(*line(name), *more, "--resume")
     mlcli(*line(name, out=tmp_path / "whole"), *more)
     for whole in (tmp_path / "whole").rglob("metrics.jsonl"):
-        run = runs.Run(tmp_path / "out" / whole.parent.relative_to(tmp_path / "whole"))
-        assert timeless(run.metrics()) == timeless(runs.Run(whole.parent).metrics())
+        run = run_folder.Run(tmp_path / "out" / whole.parent.relative_to(tmp_path / "whole"))
+        assert timeless(run.metrics()) == timeless(run_folder.Run(whole.parent).metrics())
 
 
 def timeless(lines):

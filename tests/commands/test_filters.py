@@ -5,15 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs
+from mlcli.models import registry
+from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
 @pytest.fixture
 def run(tmp_path):
     torch.manual_seed(0)
-    model = models.create("cifarnet", ["a", "b"], 16)
-    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    model = registry.create("cifarnet", ["a", "b"], 16)
+    run_folder.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
     return tmp_path / "run"
 
 
@@ -27,7 +28,7 @@ def test_the_first_layer_in_colour(run, tmp_path):
     record = json.loads((tmp_path / "filters.png.json").read_text())
     assert record["command"] == "filters" and record["address"] == "conv1.conv" and len(record["structure"]) == 64
     assert record["options"] == {"model": str(run), "weights": None, "layer": "conv1", "size": 56}
-    assert record["model_hash"] == models.load(str(run)).hash
+    assert record["model_hash"] == registry.load(str(run)).hash
     first = target.read_bytes()
     mlcli("filters", "--model", run, "-o", target, "--overwrite", "-q")
     assert target.read_bytes() == first
@@ -47,7 +48,7 @@ def test_a_unit_of_a_deeper_layer_in_gray(run, tmp_path, layer, kernels):
 @pytest.mark.parametrize("layer", ["conv1", "conv2:1", "features.1:3"])
 def test_kernels_of_one_pixel_and_groups(tmp_path, monkeypatch, layer):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    network = models.create("mobilenet_v2", [str(number) for number in range(1000)], 224)
+    network = registry.create("mobilenet_v2", [str(number) for number in range(1000)], 224)
     torch.save(network.network.state_dict(), tmp_path / "mobile.pth")
     arguments = ("--model", "mobilenet_v2", "--weights", tmp_path / "mobile.pth", "--layer", layer)
     mlcli("filters", *arguments, "-o", tmp_path / "out.png")

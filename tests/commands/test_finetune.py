@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mlcli.engine import models
-from mlcli.methods.finetuning import Features, FineTuning
+from mlcli.methods.learning.finetuning import Features, FineTuning
+from mlcli.models import registry
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import killed_and_resumed
 from tests.tiny import class_folders
@@ -61,7 +61,7 @@ def test_learns_other_classes_and_estimates_by_folds(finished):
 def test_other_commands_open_the_result(finished, data, tmp_path):
     told = mlcli("classify", data / "val", "--evaluate", "--model", finished, "--format", "json", "--precision", "fp32")
     assert json.loads(told.stdout)["accuracy"] >= 0.9
-    assert models.load(str(finished)).classes == ("blue", "other")
+    assert registry.load(str(finished)).classes == ("blue", "other")
     train = data / "train"
     mlcli("neighbors", data / "val/blue/00.png", "--among", train, "--model", finished, "-o", tmp_path / "near.png")
     mlcli("patches", train, "--model", finished, "--layer", "conv1", "--units", 0, "-o", tmp_path / "patches")
@@ -142,7 +142,7 @@ def test_bad_data_is_named_and_the_rest_goes_on(data, colours, tmp_path):
     ):
         assert words in done.stderr
     assert results(tmp_path / "run")["folds"]["count"] == 24 - 2
-    assert models.load(str(tmp_path / "run")).classes == ("blue", "other", "rare")
+    assert registry.load(str(tmp_path / "run")).classes == ("blue", "other", "rare")
 
 
 def test_mistakes_are_said(data, colours, tmp_path):
@@ -244,7 +244,7 @@ def test_a_network_from_scratch_beside_it(data, colours, tmp_path, monkeypatch):
     mlcli(*command)
     said = results(run)
     assert said["baseline"]["count"] == said["validation"]["count"] == 24
-    scratch, kept = (models.load(str(folder)) for folder in (run / "baseline", run))
+    scratch, kept = (registry.load(str(folder)) for folder in (run / "baseline", run))
     assert scratch.classes == ("blue", "other") and scratch.preprocessing == kept.preprocessing
     assert not torch.equal(scratch.network.conv1.conv.weight, kept.network.conv1.conv.weight)
     mlcli(*command[: -len(QUICK) - 3], "-o", run, *QUICK, "--overwrite")

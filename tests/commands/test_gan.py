@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from mlcli.engine import runtime
-from mlcli.methods import distances
+from mlcli.methods.generation import fid_kid
+from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import COLOURS, class_folders
@@ -209,12 +209,12 @@ def test_what_is_no_generator_is_refused(colours, finished, tmp_path):
 
 
 def test_distances_are_measured_in_fp32_whatever_the_training_takes(data, tmp_path, monkeypatch):
-    seen, begin = [], distances.Features.__init__
+    seen, begin = [], fid_kid.Features.__init__
 
     def watched(self, model, runtime):
         seen.append(runtime.precision)
         begin(self, model, runtime)
 
-    monkeypatch.setattr(distances.Features, "__init__", watched)
+    monkeypatch.setattr(fid_kid.Features, "__init__", watched)
     mlcli("gan", data, "-o", tmp_path / "run", *SMALL, "--precision", "bf16", "--steps", 1, "--compared", 12)
     assert seen == ["fp32"]

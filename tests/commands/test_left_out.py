@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mlcli.engine import formats, models
+from mlcli.io import formats
+from mlcli.models import registry
 from tests.cli import mlcli
 from tests.tiny import class_folders
 
@@ -103,9 +104,9 @@ def test_a_class_without_a_readable_image_is_not_learned(folder, tmp_path):
     known = sorted(path.name for path in folder.iterdir() if path.name not in ("unread", "torn"))
     result = mlcli("train", folder, "-o", tmp_path / "train", *ONE_STEP)
     assert "no image of 'unread' can be used" in result.stderr and "no image of 'torn' can be used" in result.stderr
-    assert list(models.load(str(tmp_path / "train")).classes) == known
+    assert list(registry.load(str(tmp_path / "train")).classes) == known
     mlcli("train", folder, "-o", tmp_path / "held", "--val", 0.25, *ONE_STEP)
-    assert list(models.load(str(tmp_path / "held")).classes) == known
+    assert list(registry.load(str(tmp_path / "held")).classes) == known
     mlcli("gan", folder, "--conditional", "-o", tmp_path / "gan", *ONE_STEP, "--compared", 0)
     drawn = mlcli("sample", tmp_path / "gan", "-o", tmp_path / "s.png", "--class", "unread", status=2)
     assert "no class of this generator" in drawn.stderr
@@ -133,7 +134,7 @@ def test_folders_of_the_system_are_no_classes(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "d2", dirs_exist_ok=True)
     known = sorted(path.name for path in folder.iterdir())
     result = mlcli("train", tmp_path / "d2", "-o", tmp_path / "r", *ONE_STEP)
-    assert list(models.load(str(tmp_path / "r")).classes) == known
+    assert list(registry.load(str(tmp_path / "r")).classes) == known
     assert "5 folders of the system" in summary(result)
 
 
@@ -174,7 +175,7 @@ def test_a_folder_from_a_mac_is_the_same_class(folder, tmp_path):
     first, *_ = sorted(folder.iterdir())
     first.rename(folder / TAKEN_APART)
     mlcli("train", folder, "-o", tmp_path / "r", *ONE_STEP)
-    assert TAKEN_APART in models.load(str(tmp_path / "r")).classes  # as the user has it
+    assert TAKEN_APART in registry.load(str(tmp_path / "r")).classes  # as the user has it
     (folder / TAKEN_APART).rename(folder / COMPOSED)
     mlcli("classify", folder, "--evaluate", "--model", tmp_path / "r")
     mlcli("train", folder, "--val", folder, "-o", tmp_path / "r2", *ONE_STEP)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs
 from mlcli.errors import UsageError
-from mlcli.methods import maximization, recipes
+from mlcli.methods import recipes
+from mlcli.methods.visualization import activation_maximization
+from mlcli.models import registry
+from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
@@ -32,7 +34,7 @@ def test_the_picture_of_a_class_is_of_that_class(colours, quick, tmp_path):
     assert pixels.shape == (256, 256, 3) and record["command"] == "maximize"
     assert (pixels == pixels[::16, ::16].repeat(16, 0).repeat(16, 1)).all() and record["options"]["size"] == [16, 16]
     assert record["options"]["objective"] == objective and record["options"]["steps"] == 40
-    assert record["model_hash"] == models.load(str(colours)).hash
+    assert record["model_hash"] == registry.load(str(colours)).hash
     (answer,) = json.loads(mlcli("classify", tmp_path / "out.png", "--model", colours, "--format", "json").stdout)
     best, (entry,) = answer["predictions"][0], record["pictures"]
     assert best["label"] == "red" == entry["class"] and entry["objective"] == objective and entry["value"] > 3
@@ -102,7 +104,7 @@ def test_what_is_not_said_is_chosen_for_the_network_and_the_start(colours, tmp_p
         chosen.append(recipe)
         raise UsageError("enough")
 
-    monkeypatch.setattr(maximization, "maximise", made)
+    monkeypatch.setattr(activation_maximization, "maximise", made)
     Image.fromarray(np.full((20, 20, 3), 128, np.uint8)).save(tmp_path / "photo.png")
     for options in ((), ("--init", tmp_path / "photo.png"), ("--steps", 7, "--lr", 0.3, "--octaves", 3)):
         mlcli("maximize", "conv2:1", "--model", colours, "-o", tmp_path / "out.png", *options, status=2)
@@ -116,8 +118,8 @@ def test_what_is_not_said_is_chosen_for_the_network_and_the_start(colours, tmp_p
 
 def test_a_gray_model_makes_gray_pictures(tmp_path):
     torch.manual_seed(0)
-    model = models.create("cifarnet", ["a", "b"], 16, channels=1)
-    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    model = registry.create("cifarnet", ["a", "b"], 16, channels=1)
+    run_folder.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
     for text, mode in (("conv2:1", "L"), ("conv2:1-2", "RGB")):
         target = tmp_path / f"{mode}.png"
         mlcli("maximize", text, "--model", tmp_path / "run", "--param", "pixel", "--steps", 2, "-o", target)
@@ -150,7 +152,7 @@ def test_a_gray_model_makes_gray_pictures(tmp_path):
 )
 def test_errors(colours, tmp_path, monkeypatch, arguments, text, status):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(maximization, "ascend", None)  # no work is done in vain
+    monkeypatch.setattr(activation_maximization, "ascend", None)  # no work is done in vain
     result = mlcli("maximize", "--model", colours, "-o", "out.png", *arguments, status=status)
     assert text in result.stderr and not list(tmp_path.glob("*.png*"))
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from mlcli.commands._many import repeated
-from mlcli.engine import images, runtime
-from mlcli.engine.images import read
+from mlcli.io import images
+from mlcli.io.images import read
+from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS, class_folders
 

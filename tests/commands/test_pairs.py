@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.engine import images
-from mlcli.engine.pairing import find_pairs
+from mlcli.data.pairing import find_pairs
+from mlcli.io import images
 from mlcli.methods.recipes import INVERSES
 from tests.cli import mlcli
 
@@ -110,9 +110,9 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(photos, tmp_path):
 
 
 def test_interrupted_it_goes_on_where_it_was(photos, tmp_path, monkeypatch):
-    from mlcli.methods import inverses
+    from mlcli.methods.synthesis import paired_degradations
 
-    make, calls = inverses.make, []
+    make, calls = paired_degradations.make, []
 
     def signalling(*arguments):
         calls.append(arguments)
@@ -122,13 +122,13 @@ def test_interrupted_it_goes_on_where_it_was(photos, tmp_path, monkeypatch):
 
     for number in range(30):
         photo(photos / f"{number}.png", number)
-    monkeypatch.setattr(inverses, "make", signalling)
+    monkeypatch.setattr(paired_degradations, "make", signalling)
     output = tmp_path / "pairs"
     arguments = ("pairs", photos, "--make", "gray", "-o", output, "--workers", 1)
     stopped = mlcli(*arguments, status=130).stderr
     begun = len(calls)
     assert f"interrupted after {begun} of 33 pictures" in stopped and begun < 20
-    monkeypatch.setattr(inverses, "make", make)
+    monkeypatch.setattr(paired_degradations, "make", make)
     made, kept = map(int, re.search(r"(\d+) pairs made, (\d+) up to date", mlcli(*arguments).stderr).groups())
     assert kept == begun and made + kept == 33 and len(find_pairs(output).paths) == 33
 

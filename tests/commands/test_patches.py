@@ -6,8 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import models, runs, runtime
-from mlcli.methods import patches as method
+from mlcli.methods.visualization import top_patches as method
+from mlcli.models import registry
+from mlcli.runtime import device as runtime
+from mlcli.training import run_folder
 from tests import odd_images
 from tests.cli import mlcli
 from tests.tiny import COLOURS
@@ -43,7 +45,7 @@ def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
     assert sorted(os.listdir(out)) == ["conv1.jpg", "patches.json"]
     document = read(out)
     assert document["command"] == "patches" and document["pictures"] == 12
-    assert document["model_hash"] == models.load(str(colours)).hash
+    assert document["model_hash"] == registry.load(str(colours)).hash
     (layer,) = document["layers"]
     assert layer["layer"] == "conv1" and layer["receptive_field"] == 7 and layer["files"] == ["conv1.jpg"]
     assert [entry["unit"] for entry in layer["units"]] == [BLUE, 5]
@@ -138,8 +140,8 @@ def test_files_that_go_meanwhile_leave_a_gap(pictures, colours, tmp_path, monkey
 
 def test_a_network_of_gray_pictures(pictures, tmp_path):
     torch.manual_seed(0)
-    model = models.create("cifarnet", ["a", "b"], 16, channels=1)
-    runs.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
+    model = registry.create("cifarnet", ["a", "b"], 16, channels=1)
+    run_folder.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
     mlcli("patches", pictures, "--model", tmp_path / "run", "--units", "0-1", "-o", tmp_path / "out", "-q")
     shown = np.asarray(Image.open(tmp_path / "out" / "conv3.jpg")).astype(int)
     assert (shown.max(2) - shown.min(2)).max() < 8

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlcli.engine import translators
+from mlcli.models import translators
+from tests import drawn
 from tests.cli import mlcli
 from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
-from tests.methods import drawn
 
 SMALL = ["--size", 16, "--filters", 4, "--discriminator-filters", 4, "--layers", 1, "--precision", "fp32", "--seed", 3]
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from mlcli.engine import models
-from mlcli.methods.supervised import Supervised
+from mlcli.methods.learning.supervised import Supervised
+from mlcli.models import registry
 from tests.cli import mlcli
 from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.tiny import class_folders
@@ -54,12 +54,12 @@ def test_learns_and_is_probed(finished):
 
 
 def test_finetune_and_others_go_on_from_it(finished, photos, tmp_path):
-    assert models.load(str(finished)).classes == ("0", "90", "180", "270")
+    assert registry.load(str(finished)).classes == ("0", "90", "180", "270")
     told = mlcli("classify", photos / "00.png", "--model", finished, "--format", "json", "--top-k", 1)
     assert json.loads(told.stdout)[0]["predictions"][0]["label"] == "0"
     labelled = class_folders(tmp_path / "labelled", per_class=6)
     mlcli("finetune", labelled, "--model", finished, "-o", tmp_path / "run", "--precision", "fp32")
-    assert models.load(str(tmp_path / "run")).classes == ("blue", "green", "red")
+    assert registry.load(str(tmp_path / "run")).classes == ("blue", "green", "red")
 
 
 def test_done_is_done(finished, photos):
@@ -73,7 +73,7 @@ def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, photos
     run = tmp_path / finished.name
     shutil.copytree(finished, run)
     (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
-    monkeypatch.setattr("mlcli.methods.probe.probe", None)  # nothing is probed again
+    monkeypatch.setattr("mlcli.methods.learning.linear_probe.probe", None)  # nothing is probed again
     mlcli("pretext", photos, "-o", run, "--resume")
     assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
 
@@ -156,7 +156,7 @@ def test_begins_from_known_weights(photos, colours, tmp_path):
     mlcli(*words, "--steps", 1, "--lr", 0)
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["options"]["pretrained"] and config["options"]["optimizer"] == "sgd"
-    assert config["data"]["model"]["hash"] == models.load(str(colours)).hash
+    assert config["data"]["model"]["hash"] == registry.load(str(colours)).hash
     known, made = (load_file(run / "model.safetensors") for run in (colours, tmp_path / "run"))
     assert all(tensor.equal(known[name]) for name, tensor in made.items() if name.endswith("conv.weight"))
     assert made["classifier.weight"].shape[0] == 4

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from mlcli.commands import render
-from mlcli.engine import images
-from mlcli.engine.folders import ClassFolder
-from mlcli.methods import digits, phantoms
+from mlcli.data.folders import ClassFolder
+from mlcli.io import images
+from mlcli.methods.synthesis import digits, phantoms
 from tests.cli import mlcli
 
 

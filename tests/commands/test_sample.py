@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from mlcli.engine import runs
-from mlcli.engine.files import LONGEST_NAME, file_name
-from mlcli.methods.generation import KIND
+from mlcli.io.files import LONGEST_NAME, file_name
+from mlcli.methods.generation.sampling import KIND
 from mlcli.networks.dcgan import Generator
+from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
 def generator(folder: Path, *classes: str) -> Path:
     network = Generator(16, 1, 4, 2, len(classes))
     description = {"kind": KIND, "options": network.options, "classes": list(classes)}
-    runs.save_tensors(folder / "model.safetensors", network.state_dict(), description)
+    run_folder.save_tensors(folder / "model.safetensors", network.state_dict(), description)
     return folder
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.engine import images
-from mlcli.methods import segmentation
+from mlcli.io import images
+from mlcli.methods.evaluation import segmentation
+from tests import shapes
 from tests.cli import mlcli
-from tests.methods.adapt import shapes
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mlcli.engine import runtime
-from mlcli.engine.models import Model
-from mlcli.methods.fisher import Fisher
+from mlcli.methods.metric_learning.fisher import Fisher
+from mlcli.models.registry import Model
+from mlcli.runtime import device
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import identities
@@ -28,7 +28,7 @@ NAMES = [f"{group}/{name}" for group in ("greek", "latin") for name in "abcde"]
 @pytest.fixture(scope="module", autouse=True)
 def as_many_threads_as_in_a_process_of_its_own():
     """Sums in another order differ in their last bits."""
-    with runtime.one_thread():
+    with device.one_thread():
         yield
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mlcli.commands import COMMANDS
 from mlcli.commands._stored import checked
-from mlcli.engine.schema import Invalid
+from mlcli.io.schema import Invalid
 from tests.cli import mlcli
 from tests.mutations import mutations
 from tests.tiny import class_folders

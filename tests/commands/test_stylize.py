@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.methods import stylization
+from mlcli.methods.painting import style_transfer
 from tests.cli import mlcli
 
 QUICK = ("--scales", "16,24", "--steps", "3,2", "--quiet")
@@ -123,14 +123,14 @@ def test_interrupted_keeps_what_there_is_and_goes_on(files, tmp_path, monkeypatc
     state = tmp_path / "out.png.state"
     arguments = ("stylize", content, "--style", style, *QUICK)
     mlcli(*arguments, "-o", whole)
-    step = stylization.Stylization._step
+    step = style_transfer.Stylization._step
 
     def interrupted(self, objective):
         if self.scale == 1 and not state.exists():
             os.kill(os.getpid(), number)
         return step(self, objective)
 
-    monkeypatch.setattr(stylization.Stylization, "_step", interrupted)
+    monkeypatch.setattr(style_transfer.Stylization, "_step", interrupted)
     stopped = mlcli(*arguments, "-o", target, status=status)
     assert "interrupted after step 4 of 5" in stopped.stderr and "--resume" in stopped.stderr
     assert Image.open(target).size == (24, 18) and state.exists()
@@ -223,7 +223,7 @@ def test_a_style_too_small_is_named(files, tmp_path):
 
 def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
     content, style = files
-    monkeypatch.setattr(stylization.Stylization, "_step", None)
+    monkeypatch.setattr(style_transfer.Stylization, "_step", None)
     for output in ("/dev/null/out.png", "/dev/null/out/"):
         contents = (content,) if output.endswith("png") else (content, style)
         result = mlcli("stylize", *contents, "--style", style, "-o", output, *QUICK, status=1)

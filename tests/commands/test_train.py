@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from mlcli.engine import models
+from mlcli.models import registry
 from tests.killing import newest_state, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
@@ -67,7 +67,7 @@ def test_learns_and_the_run_folder_is_whole(finished):
 
 
 def test_the_result_is_a_model_that_other_commands_open(finished, data):
-    model = models.load(str(finished))
+    model = registry.load(str(finished))
     assert model.classes == ("blue", "green", "red") and model.preprocessing.crop == 16
     command = [sys.executable, "-m", "mlcli.cli", "classify", data / "val", "--evaluate", "--model", finished]
     done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, env=ENVIRONMENT)
@@ -209,6 +209,6 @@ def test_one_class_is_not_enough(tmp_path):
 def test_gray_pictures_and_torchvision_architectures(tmp_path):
     root = class_folders(tmp_path / "data", per_class=4)
     train(root, "-o", tmp_path / "gray", "--gray", "--steps", 2, "--no-flip", "--translate", 0, "--momentum", 0)
-    assert models.load(str(tmp_path / "gray")).preprocessing.channels == 1
+    assert registry.load(str(tmp_path / "gray")).preprocessing.channels == 1
     train(root, "-o", tmp_path / "squeeze", "--model", "squeezenet1_1", "--size", 32, "--steps", 1, "--batch-size", 4)
-    assert models.load(str(tmp_path / "squeeze")).architecture == "squeezenet1_1"
+    assert registry.load(str(tmp_path / "squeeze")).architecture == "squeezenet1_1"

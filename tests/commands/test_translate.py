@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 import mlcli as mlcli_package
-from mlcli.engine import runs, translators
-from mlcli.engine.pairs import Kind
+from mlcli.data.pairs import Kind
+from mlcli.models import translators
+from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
@@ -22,7 +23,7 @@ def write_run(folder, *ways, source=None, target=None):
         way: translators.create("unet", source or Kind(), target or Kind(), (16, 16), filters=4, norm="instance")
         for way in ways
     }
-    run = runs.Run(folder)
+    run = run_folder.Run(folder)
     translators.save(run, made, {way: each.network for way, each in made.items()})
     return folder
 
@@ -91,8 +92,8 @@ def test_the_direction_is_asked_for_and_chooses_the_generator(photos, tmp_path):
         made.append(np.asarray(Image.open(tmp_path / way / "odd.png")).astype(float))
         translator = translators.load(run, way)
         picture = torch.from_numpy(np.array(Image.open(photos / "odd.png"))).permute(2, 0, 1)[None]
-        from mlcli.engine.runtime import Runtime
-        from mlcli.methods.translate import translate
+        from mlcli.methods.generation.tiled_inference import translate
+        from mlcli.runtime.device import Runtime
 
         expected = translate(translator, picture, Runtime(torch.device("cpu"), "fp32"))[0].permute(1, 2, 0).numpy()
         assert np.abs(made[-1] - expected * 255).max() <= 0.51
@@ -150,7 +151,7 @@ def test_onnx(tmp_path, monkeypatch):
 
 
 def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
-    from mlcli.engine import onnx
+    from mlcli.models import onnx
 
     monkeypatch.setattr(onnx, "NEEDED", ("no_such_package",))
     run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"

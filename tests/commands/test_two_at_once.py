@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-from mlcli.engine import locks
+from mlcli.io import locks
 from tests.cli import ENVIRONMENT, mlcli
 
 TRAINING = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mlcli.engine import models, runs
-from mlcli.engine.picture_set import PictureSet
+from mlcli.data.picture_set import PictureSet
+from mlcli.models import registry
+from mlcli.training import run_folder
 from tests.cli import mlcli
 from tests.tiny import class_folders
 
@@ -127,11 +128,11 @@ def test_an_input_in_a_folder_that_may_not_be_entered(powerless, what):
 
 @pytest.mark.parametrize("command", ["train", "pretext", "gan", "cyclegan"])
 def test_a_run_that_may_not_be_replaced_is_refused_before_data_are_read(powerless, command, monkeypatch):
-    run = runs.Run("sealed")
+    run = run_folder.Run("sealed")
     run.create({"command": command, "options": {}})
     (powerless / "sealed").chmod(0o500)
     monkeypatch.setattr(PictureSet, "load", None)
-    monkeypatch.setattr(models, "create", None)
+    monkeypatch.setattr(registry, "create", None)
     words = [command, *OUTPUTS[command], "-o", "sealed", "--overwrite"]
     assert "sealed: cannot be written: Permission denied; choose" in mlcli(*words, status=1).stderr
     assert run.exists()

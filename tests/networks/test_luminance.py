@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mlcli.engine import images
+from mlcli.io import images
 from mlcli.networks.luminance import KeepLuminance
 
 

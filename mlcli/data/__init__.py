@@ -1,0 +1,1 @@
+"""A user's data: folders, lists, classes, identities, pairs, domains, preprocessing."""

@@ -1,0 +1,63 @@
+"""Files that are in a data set more than once: what is learned from one copy must not be tested on another."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Set
+from pathlib import Path
+
+from mlcli.data.folders import ClassFolder
+from mlcli.errors import DataError, ImageError
+from mlcli.io import images, tally
+
+
+def content(path: Path) -> bytes | None:
+    """A digest of the bytes of a file; None where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return None
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        images.read(path)
+    except ImageError:
+        return False
+    return True
+
+
+def without_duplicates(
+    folder: ClassFolder, seen: Set[bytes] = frozenset()
+) -> tuple[ClassFolder, list[DataError], set[bytes]]:
+    """(the folder with each picture once, what was left out and why, the contents that are left).
+
+    Of equal files in one class the first stays. Equal files in several classes all go: their class is not known. So
+    does what is among `seen`, the contents of another part of the data. What is no picture stays, to be named as such
+    when it is decoded.
+    """
+    copies: dict[bytes, list[int]] = defaultdict(list)
+    unread = []
+    for index, path in enumerate(folder.paths):
+        digest = content(path)
+        if digest is None:
+            unread.append(index)
+        else:
+            copies[digest].append(index)
+    problems, kept, contents = [], unread, set()
+    for digest, same in copies.items():
+        first, *others = (folder.paths[index] for index in same)
+        if (others or digest in seen) and not _decodes(first):
+            kept += same
+        elif digest in seen:
+            problems.append(DataError(f"{first}: the same file is among the training pictures; left out"))
+        elif len({folder.labels[index] for index in same}) > 1:
+            names = ", ".join(str(path) for path in others)
+            problems.append(DataError(f"{first}: the same file stands in another class ({names}); all left out"))
+        else:
+            problems += [DataError(f"{path}: the same file as {first}; left out") for path in others]
+            kept.append(same[0])
+            contents.add(digest)
+    for index in set(range(len(folder.paths))) - set(kept):
+        tally.current().leave_out(folder.paths[index], "duplicate{s}")
+    return folder.part(sorted(kept)), problems, contents

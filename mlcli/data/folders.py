@@ -1,0 +1,312 @@
+"""Folders of pictures: which files there are, and what class each has."""
+
+import difflib
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from mlcli.data import path_lists
+from mlcli.data.class_names import ClassNames, normalized
+from mlcli.data.walking import SYSTEM_FOLDERS, Walker, special_problem
+from mlcli.errors import DataError, ImageError, MlcliError, UsageError
+from mlcli.io import tally
+
+
+@dataclass
+class Found:
+    """What `find_images` met: the images in order, and what is wrong with the rest.
+
+    problems: folders that could not be listed, special files, formats that cannot be read.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    problems: list[ImageError] = field(default_factory=list)
+
+
+def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Found:
+    """The images that `inputs` name, in the order given, none twice.
+
+    A file is taken whatever its ending, and even if it is not there: `images.read` says so later, by name. Pipes,
+    sockets and devices are not: a reader might wait for them for ever; `/dev/stdin` and a shell's `<(command)` are. A
+    folder is walked recursively, as `walking` says, linked folders and link loops included; its images are sorted by
+    their path inside it. `-` stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
+    """
+    found = Found()
+    for given in inputs:
+        if not str(given):
+            # an unset variable of a script, which Path takes for the current folder
+            raise UsageError("an empty name among the images; name files or folders, or . for this folder")
+        for path in _from_stdin(stdin) if str(given) == "-" else [Path(given)]:
+            _find(path, found)
+    first: dict[Path, Path] = {}
+    for path in found.paths:
+        first.setdefault(path.absolute(), path)
+    found.paths = list(first.values())
+    return found
+
+
+def _find(path: Path, found: Found) -> None:
+    """Add what one name stands for."""
+    path = as_on_disk(path)
+    if os.path.isdir(path):  # which takes a name that is too long for "no", unlike Path.is_dir
+        walker = Walker(path)
+        found.paths += walker.images()
+        found.problems += walker.problems
+    elif problem := special_problem(path):
+        found.problems.append(problem)
+    else:
+        found.paths.append(path)
+
+
+def as_on_disk(path: str | Path) -> Path:
+    """The path of a file that is there under a name that differs in Unicode normalization alone; else the path itself.
+
+    A Mac writes é as two characters, and lists and archives carry that to file systems that tell the two apart.
+    """
+    path = Path(path)
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if os.path.lexists(found / part):
+            found /= part
+            continue
+        try:
+            same = [name for name in os.listdir(found) if normalized(name) == normalized(part)]
+        except (OSError, ValueError):
+            return path
+        if len(same) != 1:
+            return path
+        found /= same[0]
+    return found
+
+
+def places(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
+    """(N,) int64: the place of each path's file in `among`, -1 where it is not there.
+
+    A folder reached by a link is the same folder, and a link given among `paths` is the file that it leads to.
+    """
+    real_folder = cache(os.path.realpath)
+
+    def plain(path: str | Path) -> str:
+        folder, name = os.path.split(os.path.abspath(path))
+        return os.path.join(real_folder(folder), name)
+
+    known = {plain(path): place for place, path in reversed(list(enumerate(among)))}
+    return torch.tensor(
+        [known.get(plain(path), known.get(os.path.realpath(path), -1)) for path in paths], dtype=torch.int64
+    )
+
+
+def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
+    try:
+        data = (stdin or sys.stdin.buffer).read()
+    except OSError as error:  # open for writing alone, or a terminal that is gone
+        raise MlcliError(f"-: standard input cannot be read: {error.strerror or error}") from None
+    return [Path(name) for name in path_lists.paths(data)]
+
+
+# What the parts of a divided data set are called
+TRAINING = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "dev", "eval", "test", "testing")
+
+
+class DividedError(DataError):
+    """The root of a data set that is divided into parts was given for one of them.
+
+    training, held_out: the folders of its parts, None where there is none.
+    """
+
+    def __init__(self, root: Path, training: Path | None, held_out: Path | None):
+        self.root, self.training, self.held_out = root, training, held_out
+        parts = [part for part in (training, held_out) if part]
+        names = " and ".join(f"{part.name}/" for part in parts)
+        super().__init__(
+            f"{root}: holds {names}, parts of a divided data set and no classes; name {' or '.join(map(str, parts))}"
+        )
+
+
+def refuse_divided(root: Path, names: Sequence[str]) -> None:
+    """Raise DividedError where the folders `names` in `root` are the parts of a data set, rather than classes in it.
+
+    They are where there are no others, or where a part for training and another hold folders of the same names.
+    """
+    known = {name.casefold(): name for name in names}
+    training = next((root / known[name] for name in TRAINING if name in known), None)
+    held_out = next((root / known[name] for name in HELD_OUT if name in known), None)
+    others = known.keys() - {*TRAINING, *HELD_OUT}
+    if not others and (len(known) > 1 or any(_folders(root / name) for name in names)):
+        raise DividedError(root, training, held_out)
+    if training and held_out and _folders(training) & _folders(held_out):
+        raise DividedError(root, training, held_out)
+
+
+def _folders(place: Path) -> set[str]:
+    """The names of the folders in a folder that a user has put there; none of one that cannot be listed."""
+    try:
+        with os.scandir(place) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return set()
+    return {normalized(name) for name in names if name.casefold() not in SYSTEM_FOLDERS}
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A labelled data set: a folder with one folder of pictures for each class.
+
+    paths[i] is of class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set do
+    not repeat it.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: list[Path]
+    labels: list[int]
+    problems: tuple[MlcliError, ...] = ()
+
+    @classmethod
+    def open(cls, root: str | Path, classes: Sequence[str] | ClassNames | None = None) -> "ClassFolder":
+        """List root/CLASS/**. The classes are the folder names, sorted.
+
+        With `classes`, those of a trained model, folders are matched to them by label, WordNet id, synonym or number,
+        and some may be absent. Names compare after Unicode normalization; folders that stand for one class are one.
+        Images beside the folders are left out. Raises DataError if there is no such folder, no class in it, a class
+        without images, a folder that cannot be listed, or one that is none of `classes` or could be several; and
+        DividedError if its folders are parts of a data set.
+        """
+        root = Path(root)
+        if not os.path.isdir(root):
+            raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
+        walker = Walker(root)
+        top = walker.listing()
+        _require_listed(walker)
+        folders = sorted([*top.folders, *top.links])
+        known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes or ()))
+        if not all(map(known.matches, folders)) or not folders:
+            refuse_divided(root, folders)
+        if not folders:
+            raise DataError(f"{root}: no class folders in it; put the images of each class into one")
+        if classes is None:
+            known = ClassNames(tuple({normalized(name): name for name in reversed(folders)}.values())[::-1])
+        found = {name: known.matches(name) for name in folders}
+        unknown = [name for name in folders if not found[name]]
+        if unknown:
+            raise DataError(f"{root}: {_nearest(unknown, known)}")
+        for name, numbers in found.items():
+            if len(numbers) > 1:
+                raise DataError(f"{root}: {known.ambiguity(name, numbers)}")
+
+        paths: list[Path] = []
+        labels: list[int] = []
+        filled: set[int] = set()
+        for name in folders:
+            inside = walker.images(name)
+            paths += inside
+            labels += found[name] * len(inside)
+            filled.update(found[name] if inside else ())
+        _require_listed(walker)
+        empty = [name for name in folders if found[name][0] not in filled]
+        if empty:
+            why = "".join(f". {problem}" for problem in walker.unread)
+            raise DataError(f"{root}: no images for {_listed(empty)}; add some or remove the folder{why}")
+        problems = [*([beside_folders(root, top.images, "class")] if top.images else []), *walker.problems]
+        return cls(root, known.labels, paths, labels, tuple(problems))
+
+    @classmethod
+    def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
+        """Pictures without labels, as a data set of one class that has no name."""
+        paths = [Path(path).absolute() for path in paths]
+        return cls(Path(os.path.commonpath([path.parent for path in paths])), ("",), paths, [0] * len(paths))
+
+    def require_classes(self, least: int) -> None:
+        """Raise DataError where there are fewer classes."""
+        if len(self.classes) < least:
+            raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
+
+    def split(self, share: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
+        """(rest, held out): the share (0 to 1) of each class, but at least one picture to each side, by the seed.
+
+        A class of one picture is a DataError, or stays with the rest if `keep_single`.
+        """
+        random = torch.Generator().manual_seed(seed)
+        labels = torch.tensor(self.labels)
+        held: set[int] = set()
+        for label in labels.unique().tolist():
+            members = (labels == label).nonzero()[:, 0]
+            if len(members) < 2:
+                if keep_single:
+                    continue
+                raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
+            count = min(len(members) - 1, max(1, round(share * len(members))))
+            chosen = torch.randperm(len(members), generator=random)[:count]
+            held.update(members[chosen].tolist())
+        return self.part(i for i in range(len(labels)) if i not in held), self.part(sorted(held))
+
+    def part(self, indices: Iterable[int]) -> "ClassFolder":
+        """The same classes with these of the pictures, in this order."""
+        indices = list(indices)
+        paths, labels = ([column[i] for i in indices] for column in (self.paths, self.labels))
+        return replace(self, paths=paths, labels=labels, problems=())
+
+    def without(self, labels: Set[int]) -> "ClassFolder":
+        """The data set without these classes, the others numbered anew."""
+        kept = [label for label in range(len(self.classes)) if label not in labels]
+        number = {label: index for index, label in enumerate(kept)}
+        part = self.part(index for index, label in enumerate(self.labels) if label in number)
+        names, numbers = tuple(self.classes[label] for label in kept), [number[label] for label in part.labels]
+        return replace(part, classes=names, labels=numbers)
+
+    def digest(self) -> str:
+        """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
+        return digest(self.paths, self.root)
+
+
+def _require_listed(walker: Walker) -> None:
+    if walker.unlisted:
+        raise DataError(str(walker.unlisted[0]))
+
+
+def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
+    """Takes account of images that are left out since they are in no folder of a `what`; what to say of them."""
+    for name in names:
+        tally.current().leave_out(root / name, f"image{{s}} in no {what} folder")
+    count = "1 image" if len(names) == 1 else f"{len(names):,} images"
+    return DataError(f"{root}: {count} in no {what} folder, left out ({_listed(list(names), 2)})")
+
+
+def spread(count: int | None, total: int) -> list[int]:
+    """At most `count` indices spread evenly over `total`, so that of files sorted by class each has its share."""
+    count = total if count is None else min(count, total)
+    return [index * total // count for index in range(count)]
+
+
+def digest(paths: Iterable[Path], root: Path | None = None) -> str:
+    """SHA-256 over the names, as they are or inside a root, and the sizes in bytes: tells one list from another."""
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = -1  # a link that leads nowhere
+        name = path.relative_to(root) if root else path
+        total.update(os.fsencode(name.as_posix()) + b"\0%d\0" % size)
+    return total.hexdigest()
+
+
+def _nearest(unknown: list[str], known: ClassNames) -> str:
+    near = difflib.get_close_matches(unknown[0], known.labels, n=3, cutoff=0.0)
+    return f"{_listed(unknown)}: none of the model's {len(known.labels)} classes; nearest to it: {', '.join(near)}"
+
+
+def _listed(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(repr(name) for name in names[:limit]) + more

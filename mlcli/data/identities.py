@@ -1,0 +1,104 @@
+"""Folders of pictures by identity: one folder for each person, character or thing, and perhaps groups of them."""
+
+import os
+from pathlib import Path, PurePath
+
+import torch
+from torch import Tensor
+
+from mlcli.data.class_names import normalized
+from mlcli.data.folders import ClassFolder, beside_folders, find_images, refuse_divided
+from mlcli.errors import DataError
+from mlcli.runtime.device import generator
+
+HELD = 20  # purpose of the random stream
+
+
+def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
+    """(the pictures below `root` by identity, what was left out and why).
+
+    An identity is a folder that holds pictures, with all that is below it; its name is its path in `root`, as in
+    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. A picture in no folder is
+    left out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is
+    no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
+    """
+    root = Path(root)
+    if not os.path.isdir(root):
+        raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
+    found = find_images([root])
+    problems: list[Exception] = list(found.problems)
+    folders = {path.parent for path in found.paths} - {root}
+    top = sorted({path.relative_to(root).parts[0] for path in found.paths if path.parent != root})
+    refuse_divided(root, top)
+    identities: dict[str, list[Path]] = {}
+    spelled: dict[str, str] = {}  # the name of an identity, by its normalized form
+    beside = []
+    for path in found.paths:
+        above = [parent for parent in path.parents if parent in folders]
+        if above or loose:
+            name = above[-1].relative_to(root).as_posix() if above else path.stem
+            identities.setdefault(spelled.setdefault(normalized(name), name), []).append(path)
+        else:
+            beside.append(path.name)
+    if beside:
+        problems.append(beside_folders(root, beside, "identity's"))
+    if not identities:
+        raise DataError(f"{root}: no folders with pictures in it; put the pictures of each identity into one")
+    names = tuple(sorted(identities))
+    paths = [path for name in names for path in identities[name]]
+    labels = [label for label, name in enumerate(names) for _ in identities[name]]
+    return ClassFolder(root, names, paths, labels), problems
+
+
+def group(name: str) -> str:
+    """The group of an identity, by its name: the folder that its folder is in, '' for none."""
+    parent = PurePath(name).parent.as_posix()
+    return "" if parent == "." else parent
+
+
+def hold_out(folder: ClassFolder, share: float, seed: int) -> tuple[ClassFolder, ClassFolder]:
+    """(rest, held out): so large a share of the identities, whole ones, drawn by the seed; at least two on each side.
+
+    Identities of one picture, of which no two can be compared, are never held out. Raises DataError where the others do
+    not suffice.
+    """
+    counts = torch.tensor(folder.labels).bincount(minlength=len(folder.classes))
+    several = (counts > 1).nonzero()[:, 0]
+    if len(several) < 4:
+        raise DataError(
+            f"{folder.root}: {len(several)} identities with two pictures or more, too few to hold some out; four are "
+            "needed, or name a folder of others with --val"
+        )
+    count = min(len(several) - 2, max(2, round(share * len(several))))
+    held = set(several[torch.randperm(len(several), generator=generator(seed, HELD))[:count]].tolist())
+    return tuple(
+        _only(folder, [n for n in range(len(folder.classes)) if (n in held) == side]) for side in (False, True)
+    )
+
+
+def _only(folder: ClassFolder, identities: list[int]) -> ClassFolder:
+    """The folder with these identities alone, numbered anew."""
+    place = {old: new for new, old in enumerate(identities)}
+    kept = [(path, place[label]) for path, label in zip(folder.paths, folder.labels, strict=True) if label in place]
+    paths, labels = (list(column) for column in zip(*kept, strict=True))
+    return ClassFolder(folder.root, tuple(folder.classes[old] for old in identities), paths, labels)
+
+
+def folds(identities: Tensor, count: int, seed: int) -> Tensor:
+    """(N,) the fold of each picture, 0 to `count` - 1 or less, by its identity (N,): whole ones, drawn by the seed.
+
+    Every fold has two identities of two pictures or more, or it would have nothing to compare; those of one picture go
+    round. Raises DataError where there are too few for two folds.
+    """
+    present, counts = identities.unique(return_counts=True)
+    several = present[counts > 1]
+    count = min(count, len(several) // 2)
+    if count < 2:
+        raise DataError(
+            f"{len(several)} identities with two pictures or more, too few to hold some out in turn; four are needed, "
+            "or name a folder of others with --val"
+        )
+    order = torch.cat([several[torch.randperm(len(several), generator=generator(seed, HELD))], present[counts < 2]])
+    fold_of = torch.empty(int(identities.max()) + 1, dtype=torch.int64)
+    fold_of[order] = torch.arange(len(order)) % count
+    return fold_of[identities]

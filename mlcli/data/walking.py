@@ -1,0 +1,203 @@
+"""Walking through folders: the images in them, and what is left out and why.
+
+A file with the ending of an image is taken without being opened, one with the ending of something else is left out; of
+the others the first bytes are looked at. Hidden names (leading dot) are passed over, as are the folders that operating
+systems and network disks put beside a user's own.
+"""
+
+import os
+import stat
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlcli.errors import ImageError
+from mlcli.io import formats, tally
+
+# Thumbnails, waste, snapshots and lost files: of Synology and QNAP disks, macOS archives, Windows, Linux, NetApp
+SYSTEM_FOLDERS = frozenset(
+    name.casefold()
+    for name in (
+        "@eaDir",
+        "@tmp",
+        "@Recycle",
+        "@Recently-Snapshot",
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+        "__MACOSX",
+        "Network Trash Folder",
+        "Temporary Items",
+        "$RECYCLE.BIN",
+        "RECYCLER",
+        "System Volume Information",
+        "FOUND.000",
+        "lost+found",
+    )
+)
+LISTED = 2  # files that a message names of many
+
+
+def special_kind(mode: int) -> str:
+    """What a file is, by its mode, that is no regular file and no folder; empty for these."""
+    kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+    return next((name for test, name in kinds if test(mode)), "")
+
+
+def special_problem(path: Path) -> ImageError | None:
+    """What to say of a named pipe, socket or device, which is not to be opened, and is counted; None for the rest."""
+    try:
+        kind = special_kind(os.stat(path).st_mode)
+    except (OSError, ValueError):  # the reader says why
+        return None
+    if not kind or is_own_stream(path):
+        return None
+    tally.current().leave_out(path, "special file{s}", kind)
+    return ImageError(f"{path}: a {kind}, not an image; left out")
+
+
+def is_own_stream(path: Path) -> bool:
+    """Whether a path is that of an open file of this process: /dev/stdin, or what a shell makes of <(command)."""
+    return str(path) == "/dev/stdin" or str(path).startswith(("/dev/fd/", "/proc/self/fd/"))
+
+
+@dataclass
+class Listing:
+    """One folder: names of the folders in it, those of them that are links, and the images."""
+
+    folders: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+
+
+class Walker:
+    """Walks below one root, once or several times. What is left out is counted in the tally.
+
+    unlisted: an ImageError for each folder that could not be listed; problems: these, and one for each special file
+    and for each format that cannot be read.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.unlisted: list[ImageError] = []
+        self._special: list[ImageError] = []
+        self._unread: dict[formats.Format, list[str]] = defaultdict(list)
+        self._seen: set[tuple[int, int]] = set()  # folders, by device and number, whatever links lead to them
+
+    @property
+    def problems(self) -> list[ImageError]:
+        return [*self.unlisted, *self._special, *self.unread]
+
+    @property
+    def unread(self) -> list[ImageError]:
+        """For each format that cannot be read what would read it."""
+        problems = []
+        for kind, names in self._unread.items():
+            first = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+            count = "1 image" if len(names) == 1 else f"{len(names):,} images"
+            problems.append(
+                ImageError(f"{self.root}: {count} in the format {kind.name}, left out ({first}); {kind.remedy}")
+            )
+        return problems
+
+    def images(self, inside: str = "") -> list[Path]:
+        """The images below the root, or below a folder in it, sorted by their path.
+
+        Each folder is listed once. Links wait until all real folders are done, so an image keeps the name that it has
+        without them.
+        """
+        self._seen.clear()
+        names: list[str] = []
+        real, links = deque([inside]), deque()
+        while real or links:
+            found = self.listing(real.popleft() if real else links.popleft())
+            names += found.images
+            real += found.folders
+            links += found.links
+        return [self.root / name for name in sorted(names)]
+
+    def listing(self, inside: str = "") -> Listing:
+        """What is in one folder, by paths from the root; nothing of one that this walk has listed before."""
+        found, folder = Listing(), self.root / inside
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in self._seen:
+                return found
+            self._seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                entries = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            self.unlisted.append(ImageError(f"{folder}: cannot be listed: {error.strerror or error}"))
+            return found
+        raw = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = os.path.join(inside, entry.name)
+            if _is(entry.is_dir):
+                if entry.name.casefold() in SYSTEM_FOLDERS:
+                    tally.current().leave_out(entry.path, tally.SYSTEM, entry.name)
+                else:
+                    (found.links if entry.is_symlink() else found.folders).append(name)
+            elif not _is(entry.is_file):
+                self._no_file(entry, name, found)
+            elif (kind := self._format(entry)) is None:
+                continue
+            elif not kind.remedy:
+                found.images.append(name)
+            elif kind.name == formats.RAW:
+                raw.append((entry, name, kind))
+            else:
+                self._leave_out(entry, name, kind)
+        stems = {os.path.splitext(name)[0].casefold() for name in found.images}
+        for entry, name, kind in raw:
+            if os.path.splitext(name)[0].casefold() in stems:  # a camera that keeps both
+                tally.current().leave_out(entry.path, "raw image{s} beside the developed")
+            else:
+                self._leave_out(entry, name, kind)
+        return found
+
+    def _format(self, entry: os.DirEntry) -> formats.Format | None:
+        """The format of a regular file, by its ending or its first bytes; None where it is no image, which is noted."""
+        if kind := formats.format_of_ending(entry.name):
+            return kind
+        if not formats.is_other(entry.name):
+            try:
+                kind = formats.sniff(entry.path)
+            except OSError:
+                tally.current().leave_out(entry.path, "file{s} that may not be read")
+                return None
+            if kind:
+                if not kind.remedy:
+                    tally.current().note(entry.path, "known by their first bytes, not by their names")
+                return kind
+        tally.current().leave_out(entry.path, tally.OTHER, formats.ending(entry.name) or "without an ending")
+        return None
+
+    def _leave_out(self, entry: os.DirEntry, name: str, kind: formats.Format) -> None:
+        self._unread[kind].append(name)
+        tally.current().leave_out(entry.path, "image{s} in formats that are not read", kind.name)
+
+    def _no_file(self, entry: os.DirEntry, name: str, found: Listing) -> None:
+        """Take account of what is neither a folder nor a file: a link to nowhere, a pipe, a socket, a device."""
+        named = formats.format_of_ending(entry.name)
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            if named and not named.remedy:
+                found.images.append(name)  # so that it is reported when it is read
+            else:
+                tally.current().leave_out(entry.path, "link{s} to nowhere")
+            return
+        try:
+            kind = special_kind(os.stat(entry.path).st_mode)
+        except OSError:
+            kind = ""
+        self._special.append(ImageError(f"{entry.path}: a {kind or 'special file'}, not an image; left out"))
+        tally.current().leave_out(entry.path, "special file{s}", kind)
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:  # a link that points at itself
+        return False

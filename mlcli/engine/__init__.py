@@ -1,1 +1,0 @@
-"""Knows no method: images, folders, models, features, training, runs, runtime."""

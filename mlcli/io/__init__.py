@@ -1,0 +1,1 @@
+"""Files: images decoded and encoded, atomic writes, locks, schemas."""

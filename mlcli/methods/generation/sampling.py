@@ -1,0 +1,179 @@
+"""Pictures from a trained generator: samples, rows of classes, and ways between two points of its noise."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mlcli.data.class_names import normalized
+from mlcli.errors import UsageError, WeightsError
+from mlcli.io import images
+from mlcli.io.files import file_hash
+from mlcli.io.schema import Invalid, choice, integer, record
+from mlcli.models import registry
+from mlcli.models.weight_files import built, damaged, model_file, read_tensors
+from mlcli.networks.dcgan import Generator
+from mlcli.reporting import canvas
+from mlcli.runtime.device import Runtime
+
+NOISE = 15  # purpose of the random stream
+KIND = "generator of a GAN"
+SIDE = 64  # pixels that a picture in a grid is enlarged to, about
+WAY = 8  # pictures from one point of the noise to another
+DESCRIPTION = record(  # what a file says of a generator
+    {
+        "options": record(
+            {
+                "size": integer(4, 1024),
+                "channels": choice(1, 3),
+                "latent": integer(1, 1 << 16),
+                "filters": integer(1, 4096),
+                "classes": integer(0, 1_000_000),
+            },
+            closed=True,
+        ),
+        "classes": registry.CLASSES,
+    }
+)
+
+
+@dataclass
+class Sampler:
+    """A generator with what belongs to it. classes: their names; none for a generator that knows no classes."""
+
+    network: Generator
+    classes: tuple[str, ...]
+    runtime: Runtime
+    file: Path | None = None
+
+    def __call__(self, latent: Tensor, labels: Tensor) -> Tensor:
+        """Noise (N, latent) and labels (N,), which count for nothing without classes -> (N, C, S, S) uint8."""
+        return torch.cat(list(self.batches(latent, labels)))
+
+    @torch.inference_mode()
+    def batches(self, latent: Tensor, labels: Tensor, batch_size: int = 100) -> Iterator[Tensor]:
+        """The same, batch by batch, on the CPU. Raises WeightsError where a pixel is no number."""
+        for z, y in zip(latent.split(batch_size), labels.split(batch_size), strict=True):
+            with self.runtime.autocast():
+                pictures = self.network(z.to(self.runtime.device), y.to(self.runtime.device)).float()
+            if not pictures.isfinite().all():
+                raise WeightsError("the generator's pictures hold values that are no numbers; its weights are damaged")
+            yield images.to_bytes((pictures + 1) / 2).cpu()
+
+    def grid(self, latent: Tensor, labels: Tensor, columns: int) -> Image:
+        """The pictures in rows; with classes, the name of the class under the first picture of each row."""
+        pictures = self(latent, labels).expand(-1, 3, -1, -1)
+        size = self.network.size
+        names = [
+            canvas.shortened(self.classes[label], max(SIDE, size)) if place % columns == 0 else ""
+            for place, label in enumerate(labels.tolist() if self.classes else ())
+        ]
+        return canvas.grid(pictures, names or None, columns=columns, side=SIDE, gap=2)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the file that it was read from."""
+        return file_hash(self.file)
+
+    def class_index(self, name: str) -> int:
+        """Index of a class by its name. Raises UsageError with the nearest names."""
+        known = [normalized(label) for label in self.classes]
+        if normalized(name) in known:
+            return known.index(normalized(name))
+        if not self.classes:
+            raise UsageError(f"--class {name}: this generator was trained without classes (--conditional)")
+        raise UsageError(f"--class {name}: no class of this generator{registry.nearest(name, self.classes)}")
+
+    def describe(self) -> dict:
+        """What a file of weights has to say of itself to be opened again."""
+        return {"kind": KIND, "options": self.network.options, "classes": list(self.classes)}
+
+
+def noise(count: int, latent: int, random: torch.Generator, truncation: float | None = None) -> Tensor:
+    """z (count, latent) of N(0, 1).
+
+    truncation: values beyond it are drawn again (Brock et al. 2019, section 3.1): the smaller, the more typical and the
+    less varied the pictures.
+    """
+    z = torch.randn(count, latent, generator=random)
+    while truncation is not None and (beyond := z.abs() > truncation).any():
+        z[beyond] = torch.randn(int(beyond.sum()), generator=random)
+    return z
+
+
+def between(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """`count` points from each start (N, latent) to its end, in equal steps along the arc: (N, count, latent).
+
+    The direction at t is (sin((1 - t) a) start + sin(t a) end) / sin(a) of the unit vectors, a the angle between the
+    two (White 2016); the length goes linearly. A straight line would pass through points nearer to the origin than any
+    noise that the generator was trained on.
+    """
+    t = torch.linspace(0, 1, count)[:, None]  # (count, 1)
+    lengths = [point.norm(dim=1, keepdim=True)[:, None] for point in (start, end)]  # (N, 1, 1)
+    u, v = (point[:, None] / length for point, length in zip((start, end), lengths, strict=True))  # (N, 1, latent)
+    angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()  # (N, 1, 1)
+    apart = angle.sin() > 1e-4  # points of one direction have a straight line between them
+    first = torch.where(apart, ((1 - t) * angle).sin() / angle.sin(), 1 - t)  # (N, count, 1)
+    second = torch.where(apart, (t * angle).sin() / angle.sin(), t)
+    return (first * u + second * v) * torch.lerp(*lengths, t)
+
+
+class Drawn(NamedTuple):
+    """What pictures are made from, in the order of a grid."""
+
+    latent: Tensor  # (N, latent)
+    labels: Tensor  # (N,)
+    columns: int
+
+
+def draw(
+    sampler: Sampler,
+    count: int,
+    random: torch.Generator,
+    *,
+    labels: Sequence[int] = (),
+    columns: int | None = None,
+    interpolate: bool = False,
+    truncation: float | None = None,
+) -> Drawn:
+    """The noise and the classes of `count` pictures, rounded up so that rows are whole and classes have as many each.
+
+    labels: the classes wanted, default all. columns: default near a square, those of a class in one row, or 8 with
+    `interpolate`, which makes of each row a way from one point to another.
+    """
+    groups = torch.tensor(labels or range(len(sampler.classes)) or [0])
+    if interpolate:
+        columns = columns or WAY
+    each = math.ceil(count / len(groups))
+    if columns and (interpolate or sampler.classes):
+        each = math.ceil(each / columns) * columns
+    columns = columns or (each if sampler.classes else math.ceil(math.sqrt(each)))
+    of_class = groups.repeat_interleave(each)
+    if not interpolate:
+        return Drawn(noise(len(of_class), sampler.network.latent, random, truncation), of_class, columns)
+    ends = noise(2 * len(of_class) // columns, sampler.network.latent, random, truncation)
+    return Drawn(between(*ends.chunk(2), columns).flatten(0, 1), of_class, columns)
+
+
+def load(run: str | Path, runtime: Runtime) -> Sampler:
+    """The sampler of a run of `mlcli gan`, or of its model.safetensors. Raises WeightsError where that is none."""
+    file = model_file(run, "gan")
+    tensors, description = read_tensors(file)
+    if description.get("kind") != KIND:
+        kind = description.get("kind", "file without a description")
+        raise WeightsError(f"{file}: holds a {kind}, not a {KIND}, which `mlcli gan` trains")
+    try:
+        DESCRIPTION(description)
+        classes, options = tuple(description["classes"]), description["options"]
+        if len(classes) != options["classes"]:
+            raise Invalid(f"are {len(classes)}, of a generator of {options['classes']}", ("classes",))
+        network = built(lambda: Generator(**options), tensors, file)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(file, error) from None
+    network.to(runtime.device, memory_format=runtime.memory_format).eval().requires_grad_(False)
+    return Sampler(network, classes, runtime, file)

@@ -1,0 +1,1 @@
+"""Classifiers: from scratch, from a network that is known, without labels."""

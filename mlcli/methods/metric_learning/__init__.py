@@ -1,0 +1,1 @@
+"""Distances between images, learned from identities."""

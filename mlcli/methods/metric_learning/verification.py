@@ -1,0 +1,222 @@
+"""How well a Siamese network tells identities apart: pairs of pictures, and one-shot classification among n ways."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlcli.errors import DataError
+from mlcli.methods.evaluation.classification import wilson
+from mlcli.methods.metric_learning.embedder import Siamese
+from mlcli.methods.metric_learning.roc import Roc
+from mlcli.runtime.device import generator
+
+PAIRS, RESAMPLED, TRIALS = 21, 22, 23  # purposes of the random streams
+MOST = 4_000_000  # pairs of different identities that are compared; of more, so many by the seed
+RESAMPLES, RESAMPLED_PAIRS = 200, 300_000
+ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)  # of an interval
+RATES = (0.1, 0.01, 0.001)  # false accept rates at which true accepts are told
+
+
+def require_pairs(identities: Tensor, where: object) -> None:
+    """Raise DataError unless two pictures (N,) are of one identity, and two of different ones."""
+    counts = identities.bincount()
+    if (counts > 0).sum() < 2:
+        raise DataError(f"{where}: readable pictures of fewer than two identities; there is nothing to tell apart")
+    if counts.max() < 2:
+        raise DataError(f"{where}: no two readable pictures of one identity; at least one identity needs two")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of pictures, by their numbers, with their distances. same: whether they are of one identity."""
+
+    first: Tensor  # (P,)
+    second: Tensor
+    distances: Tensor
+    same: Tensor
+
+    @property
+    def roc(self) -> Roc:
+        return Roc(self.distances[self.same], self.distances[~self.same])
+
+    def part(self, chosen: Tensor) -> "Pairs":
+        return Pairs(self.first[chosen], self.second[chosen], self.distances[chosen], self.same[chosen])
+
+
+def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, most: int = MOST) -> Pairs:
+    """Every pair of the pictures once, points (N, D) and identities (N,); of different ones at most so many."""
+    n = len(points)
+    parts = []
+    thinned = n * (n - 1) // 2 > most
+    share = most / (n * (n - 1) // 2)
+    random = generator(seed, PAIRS)
+    for row in range(n - 1):
+        same = identities[row + 1 :] == identities[row]
+        kept = same | (torch.rand(len(same), generator=random) < share) if thinned else torch.ones_like(same)
+        second = kept.nonzero()[:, 0] + row + 1
+        distances = siamese.distances(points[row : row + 1], points[second])[0]
+        parts.append((torch.full_like(second, row), second, distances, same[kept]))
+    return Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else _none()
+
+
+def different_pairs(identities: Tensor, most: int = MOST) -> int:
+    """How many pairs of different identities (N,) `all_pairs` compares; where it leaves some out by chance, about."""
+    n, counts = len(identities), identities.bincount()
+    total = n * (n - 1) // 2
+    different = total - int((counts * (counts - 1)).sum()) // 2
+    return different if total <= most else round(different * most / total)
+
+
+def _none() -> Pairs:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Pairs(nothing, nothing, torch.zeros(0), nothing.bool())
+
+
+def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> dict[str, list[float]]:
+    """95 % intervals by the bootstrap over identities: pairs that share one are not independent of each other.
+
+    Each of 200 times as many identities are drawn as there are, with replacement, and a pair counts by how often its
+    own were drawn. Of many pairs a random part is resampled.
+    """
+    random = generator(seed, RESAMPLED)
+    if len(pairs.same) > RESAMPLED_PAIRS:
+        chance = torch.rand(len(pairs.same), generator=random)
+        rare = pairs.same if pairs.same.sum() < RESAMPLED_PAIRS / 2 else torch.zeros_like(pairs.same)
+        pairs = pairs.part(rare | (chance < RESAMPLED_PAIRS / len(pairs.same)))
+    order = pairs.distances.sort()
+    pairs = pairs.part(order.indices)
+    accepted = int(torch.searchsorted(order.values.double(), threshold, right=True))
+    count = int(identities.max()) + 1
+    present = identities.unique()
+    a, b = identities[pairs.first], identities[pairs.second]
+    found = defaultdict(list)
+    for _ in range(RESAMPLES):
+        drawn = present[torch.randint(len(present), (len(present),), generator=random)].bincount(minlength=count)
+        weight = torch.where(pairs.same, drawn[a], drawn[a] * drawn[b]).double()
+        same, different = (weight * pairs.same).cumsum(0), (weight * ~pairs.same).cumsum(0)
+        if not same[-1] or not different[-1]:
+            continue
+        true, false = same / same[-1], different / different[-1]
+        at = int((false - (1 - true)).abs().argmin())
+        t, f = (side[accepted - 1].item() if accepted else 0.0 for side in (true, false))
+        found["eer"].append(((false[at] + 1 - true[at]) / 2).item())
+        found["auc"].append(((true * weight * ~pairs.same).sum() / different[-1]).item())
+        found["accuracy"].append((t + 1 - f) / 2)
+        found["false_accept_rate"].append(f)
+        found["true_accept_rate"].append(t)
+        for rate in RATES:
+            # the last place up to which no more than this share of the different is accepted
+            place = int(torch.searchsorted(false, rate + 1e-12, right=True)) - 1
+            found[f"true_accept_{rate}"].append(true[place].item() if place >= 0 else 0.0)
+    return {name: torch.tensor(values, dtype=torch.float64).quantile(ENDS).tolist() for name, values in found.items()}
+
+
+def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) -> dict:
+    """The figures of all pairs, with 95 % intervals: equal error, area, and what the stored threshold makes of them.
+
+    accuracy: the mean of how often pairs of one identity, and of different ones, are told right, as if half of the
+    pairs were of one. Raises DataError where there is no pair of each kind.
+    """
+    pairs = all_pairs(siamese, points, identities, seed)
+    roc, threshold = pairs.roc, siamese.calibration.threshold
+    within = intervals(pairs, identities, threshold, seed)
+    false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold], dtype=torch.float64)))
+    figures = {
+        "eer": roc.equal_error()[0],
+        "auc": roc.auc,
+        "threshold": threshold,
+        "accuracy": (true + 1 - false) / 2,
+        "false_accept_rate": false,
+        "true_accept_rate": true,
+    }
+    figures |= {f"{name}_interval": within.get(name) for name in figures if name != "threshold"}
+    figures["true_accepts"] = [
+        {"false_accept": rate, "true_accept": roc.true_accept(rate), "interval": within.get(f"true_accept_{rate}")}
+        for rate in RATES
+    ]
+    return figures | {"pairs": {"same": len(roc.same), "different": len(roc.different)}}
+
+
+def one_shot(
+    siamese: Siamese,
+    points: Tensor,
+    identities: Tensor,
+    groups: Sequence[str],
+    *,
+    way: int,
+    shot: int,
+    trials: int,
+    seed: int,
+) -> dict | None:
+    """n-way k-shot classification: which of `way` identities a picture is of, by `shot` pictures of each.
+
+    groups[i]: of identity i. In a trial `way` identities are drawn from one group, the groups in turn. Groups with
+    fewer are left out; where all have fewer, the largest are taken, and as many as they have. The answer is the
+    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th pictures of their
+    identities, and the picture asked for the n-th of its own, n not among the m: where the n-th picture of every
+    identity is by the n-th hand, another hand drew the supports. None where no group has two identities with
+    `shot` + 1 pictures. interval: see `share_interval`.
+    """
+    members = {identity: (identities == identity).nonzero()[:, 0] for identity in identities.unique().tolist()}
+    fit = [identity for identity, pictures in members.items() if len(pictures) > shot]
+    by_group = defaultdict(list)
+    for identity in fit:
+        by_group[groups[identity]].append(identity)
+    way = min(way, max(map(len, by_group.values()), default=0))
+    if way < 2:
+        return None
+    pools = [pool for _, pool in sorted(by_group.items()) if len(pool) >= way]
+    right, asked_for = [], []
+    for trial in range(trials):
+        random = generator(seed, TRIALS, trial)
+        pool = pools[trial % len(pools)]
+        chosen = [pool[place] for place in torch.randperm(len(pool), generator=random)[:way].tolist()]
+        ranks = torch.randperm(min(len(members[identity]) for identity in chosen), generator=random)
+        supports = torch.stack([members[identity][ranks[:shot]] for identity in chosen])  # (way, shot)
+        asked = members[chosen[0]][ranks[shot]]
+        distances = siamese.distances(points[asked][None], points[supports.flatten()]).view(len(chosen), shot).mean(1)
+        # Of equal distances none is the answer; the first would be right by its place alone
+        right.append(bool(distances[0] < distances[1:].min()))
+        asked_for.append(chosen[0])
+    return {
+        "way": way,
+        "shot": shot,
+        "identities": sum(map(len, pools)),
+        "accuracy": sum(right) / trials,
+        "interval": share_interval(torch.tensor(right), torch.tensor(asked_for), seed),
+        "trials": trials,
+    }
+
+
+def share_interval(right: Tensor, identities: Tensor, seed: int) -> list[float]:
+    """The 95 % interval of the share of trials (T,) that are right, by the bootstrap over identities asked for (T,).
+
+    Trials that ask for one identity are not independent of each other. Where all are right, or none, no draw differs
+    from another; then it is Wilson's, as if of one trial for each identity.
+    """
+    _, numbers, trials = identities.unique(return_inverse=True, return_counts=True)
+    count = len(trials)
+    share = right.double().mean().item()
+    if share in (0, 1):
+        return list(wilson(round(share * count), count))
+    drawn = torch.randint(count, (RESAMPLES, count), generator=generator(seed, RESAMPLED))
+    found = torch.zeros(count, dtype=torch.float64).index_add_(0, numbers, right.double())
+    return (found[drawn].sum(1) / trials[drawn].sum(1)).quantile(ENDS).tolist()
+
+
+def nearest_identities(
+    distances: Tensor, identities: Sequence[int], k: int, threshold: float
+) -> tuple[list[tuple[int, float]], int | None]:
+    """([(identity, its distance), nearest first], the identity that it is or None for nobody).
+
+    distances: (G,) to the pictures of a gallery, inf for one that does not count. An identity is as far as its nearest
+    picture.
+    """
+    least: dict[int, float] = {}
+    for identity, distance in zip(identities, distances.tolist(), strict=True):
+        least[identity] = min(distance, least.get(identity, float("inf")))
+    ranked = sorted(((i, d) for i, d in least.items() if d < float("inf")), key=lambda pair: pair[1])[:k]
+    return ranked, ranked[0][0] if ranked and ranked[0][1] <= threshold else None

@@ -1,0 +1,1 @@
+"""Images painted by means of a network or of another image."""

@@ -1,0 +1,375 @@
+"""Image Analogies (Hertzmann, Jacobs, Oliver, Curless and Salesin 2001): A is to A' as B is to B', which is wanted.
+
+Each pixel q of B' is a copy of a pixel s(q) of A', chosen such that the neighbourhood of s(q) in A and A' looks like
+that of q in B and B', level by level from the coarsest of the Gaussian pyramids to the finest. The symbols are the
+paper's: l is a level, F_l(p) the feature vector of a pixel, s the source map, κ the weight of coherence.
+
+Where this departs from the paper:
+- The paper goes through the pixels in scan-line order, one by one, and compares the half of the neighbourhood in B'
+  that is finished. Here a level starts from the source map of the coarser one and revises all its pixels a few times,
+  every second pixel of every second row at once, comparing the full neighbourhood in B' (the order of Lefebvre and
+  Hoppe 2005, "Parallel controllable texture synthesis"). So each pass is a few large matrix products. Where B' is not
+  known yet, the first revision leaves it out.
+- The approximate match comes from an inverted file in place of a tree, and the coherent one from 3 x 3 neighbours, not
+  5 x 5. Both compare feature vectors on the principal axes that hold nearly all their variance.
+- What is compared of A' and B' is what will be copied: luminance, or all of YIQ where the colour comes from A' too.
+- A texture that is synthesised from nothing is compared as if it repeated, so it can be tiled.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlcli.errors import DataError
+from mlcli.methods.painting.inverted_file import InvertedFile
+from mlcli.methods.recipes import Analogy as Recipe
+from mlcli.runtime.device import generator
+
+# RGB to YIQ (NTSC 1953); the first row is the luminance
+YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+FINE, COARSE = 5, 3  # sides of the neighbourhoods
+KEPT_VARIANCE = 0.995
+SAMPLE = 20_000  # pixels whose feature vectors give the principal axes
+COARSEST = 16  # pixels a side, at least
+TIES = 0.02  # how far apart equal neighbourhoods of a texture are put, so that the choice among them is random
+
+
+@dataclass(frozen=True)
+class Result:
+    """b_prime: (3, H, W), sRGB in [0, 1]. source: (H, W, 2), the row and column in A' of each of its pixels.
+
+    distance: mean over the pixels of |F(s(q)) - F(q)| at the last revision. color: 'b' or 'a-prime', whose is in B'.
+    """
+
+    b_prime: Tensor
+    source: Tensor
+    distance: float
+    color: str
+
+
+def create(
+    a: Tensor | None,
+    a_prime: Tensor,
+    b: Tensor | None,
+    recipe: Recipe,
+    *,
+    size: tuple[int, int] | None = None,
+    cells: int | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Result:
+    """B' for A : A' :: B : B', pictures (3, H, W) in sRGB, [0, 1], on one device.
+
+    Without a and b, a texture of `size` (height, width) that looks like A'. cells: of the inverted file; 1 makes the
+    search exact, at a cost that grows with the product of the numbers of pixels. progress: told the share that is done.
+    Raises DataError where A and A' differ in size.
+    """
+    if a is not None and a.shape != a_prime.shape:
+        sizes = [f"{picture.shape[2]} x {picture.shape[1]}" for picture in (a, a_prime)]
+        raise DataError(
+            f"A is {sizes[0]} pixels and A' {sizes[1]}: bring them to one size, the same at the same places"
+        )
+    size = size or tuple(b.shape[1:])
+    a, a_prime, b = (None if picture is None else to_yiq(picture) for picture in (a, a_prime, b))
+    color = color_source(a, a_prime) if recipe.color == "auto" else recipe.color
+    compared_b = remap_luminance(b, b, a) if recipe.remap == "b" else b
+    if recipe.remap == "a":
+        a, a_prime = remap_luminance(a, a, b), remap_luminance(a_prime, a, b)
+    channels = 3 if recipe.match == "color" else 1
+    source, distance = synthesise(
+        None if a is None else a[:channels],
+        a_prime if color == "a-prime" else a_prime[:1],
+        None if b is None else compared_b[:channels],
+        size,
+        recipe,
+        cells,
+        progress,
+    )
+    b_prime = a_prime.flatten(1)[:, source]
+    if color == "b":
+        b_prime = torch.cat([b_prime[:1], b[1:]])
+    columns = a_prime.shape[2]
+    return Result(from_yiq(b_prime), torch.stack([source // columns, source % columns], -1), distance, color)
+
+
+# ------------------------------------------------------------------------------------------------ colour
+
+
+def to_yiq(image: Tensor) -> Tensor:
+    """(3, H, W) RGB to YIQ."""
+    return torch.einsum("ij,jhw->ihw", YIQ.to(image), image)
+
+
+def from_yiq(image: Tensor) -> Tensor:
+    """(3, H, W) YIQ to RGB, clamped to [0, 1]."""
+    return torch.einsum("ij,jhw->ihw", torch.linalg.inv(YIQ).to(image), image).clamp(0, 1)
+
+
+def remap_luminance(image: Tensor, of: Tensor, to: Tensor) -> Tensor:
+    """§3.4 of the paper: `image` under the linear map that gives luminance `of` the mean and deviation of `to`. YIQ."""
+    scale = to[0].std(correction=0) / of[0].std(correction=0).clamp(min=1 / 255)
+    return torch.cat([scale * (image[:1] - of[0].mean()) + to[0].mean(), image[1:]])
+
+
+def color_source(a: Tensor | None, a_prime: Tensor) -> str:
+    """'b' where the filter A : A' (YIQ) leaves colours about as they are, so that those of B serve; else 'a-prime'."""
+    if a is None:
+        return "a-prime"
+    changed = (a_prime[1:] - a[1:]).square().mean().sqrt()
+    return "b" if changed <= max(0.02, 0.7 * float(a[1:].square().mean().sqrt())) else "a-prime"
+
+
+# ---------------------------------------------------------------------------------------- feature vectors
+
+
+def pyramid(image: Tensor, levels: int) -> list[Tensor]:
+    """Gaussian pyramid (Burt and Adelson 1983) of (C, H, W), finest first; sides are halved and rounded up."""
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=image.device) / 16
+    images = [image]
+    for _ in range(levels - 1):
+        fine = padded(images[-1], 2)[:, None]
+        rows = F.conv2d(fine, kernel.view(1, 1, 5, 1), stride=(2, 1))
+        images.append(F.conv2d(rows, kernel.view(1, 1, 1, 5), stride=(1, 2))[:, 0])
+    return images
+
+
+def padded(image: Tensor, margin: int, wrap: bool = False) -> Tensor:
+    """(C, H, W) with `margin` more pixels on each side: its edge repeated, or the whole of it."""
+
+    def inside(length: int) -> Tensor:
+        places = torch.arange(-margin, length + margin, device=image.device)
+        return places % length if wrap else places.clamp(0, length - 1)
+
+    return image[:, inside(image.shape[1])[:, None], inside(image.shape[2])]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the feature vectors: neighbourhoods in an image (C, h, w) of the level itself or the coarser one.
+
+    A Gaussian weighs the pixels of a neighbourhood; the squares of the weights sum to `weight`, however large it is.
+    """
+
+    image: Tensor
+    side: int
+    weight: float
+    coarse: bool
+    wrap: bool = False
+
+    def weights(self) -> Tensor:
+        """(C · side²,)"""
+        at = torch.arange(self.side, device=self.image.device) - self.side // 2
+        gaussian = torch.exp(-(at[:, None] ** 2 + at**2) / (2 * (self.side / 4) ** 2))
+        return (self.weight * gaussian / gaussian.sum()).sqrt().flatten().repeat(len(self.image))
+
+    def patches(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The part for N pixels of the level by their row and column: (N, C · side²)."""
+        if self.coarse:
+            rows, columns = rows // 2, columns // 2
+        image = padded(self.image, self.side // 2, self.wrap)
+        at = torch.arange(self.side, device=image.device)
+        values = image[:, rows[:, None, None] + at[:, None], columns[:, None, None] + at]
+        return values.movedim(0, 1).flatten(1) * self.weights()
+
+    def projected(self, axes: Tensor, size: tuple[int, int]) -> Tensor:
+        """The part for all pixels of a level of `size`, times axes (C · side², D): (D, H, W). It is a convolution."""
+        values = self.convolved(axes, padded(self.image, self.side // 2, self.wrap), 1)
+        if not self.coarse:
+            return values
+        rows, columns = (torch.arange(length, device=values.device) // 2 for length in size)
+        return values[:, rows[:, None], columns]
+
+    def every_second(self, axes: Tensor, top: int, left: int) -> Tensor:
+        """The same for the pixels of every second row from `top` and every second column from `left` only."""
+        return self.convolved(axes, padded(self.image, self.side // 2, self.wrap)[:, top:, left:], 2)
+
+    def convolved(self, axes: Tensor, image: Tensor, stride: int) -> Tensor:
+        kernels = (axes * self.weights()[:, None]).T.reshape(-1, len(self.image), self.side, self.side)
+        return F.conv2d(image[None], kernels, stride=stride)[0]
+
+
+def feature_parts(
+    sources: list[Tensor] | None, primes: list[Tensor], level: int, source_weight: float, wrap: bool = False
+) -> list[Part]:
+    """F_l of the pyramids A, A' (or B, B'): 5 x 5 pixels of level l and 3 x 3 of the coarser one; A'_l comes first."""
+    parts = []
+    for images, weight in ((primes, 1.0), (sources, source_weight)):
+        if images is not None and weight > 0:
+            parts.append(Part(images[level], FINE, weight, False, wrap))
+            if level + 1 < len(images):
+                parts.append(Part(images[level + 1], COARSE, weight, True, wrap))
+    return parts
+
+
+def principal_axes(parts: list[Part], size: tuple[int, int], random: torch.Generator) -> list[Tensor]:
+    """The axes that hold KEPT_VARIANCE of the feature vectors, split for the parts: (C · side², D) each."""
+    pixels = torch.randperm(math.prod(size), generator=random)[:SAMPLE].to(parts[0].image.device)
+    vectors = torch.cat([part.patches(pixels // size[1], pixels % size[1]) for part in parts], 1)
+    variances, axes = torch.linalg.eigh(torch.cov(vectors.T, correction=0).double().cpu())
+    share = variances.flip(0).clamp(min=0).cumsum(0) / variances.sum().clamp(min=1e-12)
+    kept = axes.flip(1)[:, : int((share < KEPT_VARIANCE).sum()) + 1].to(vectors)
+    return kept.split([len(part.image) * part.side**2 for part in parts])
+
+
+# ---------------------------------------------------------------------------------------------- synthesis
+
+
+def synthesise(
+    a: Tensor | None,
+    a_prime: Tensor,
+    b: Tensor | None,
+    size: tuple[int, int],
+    recipe: Recipe,
+    cells: int | None,
+    progress: Callable[[float], None],
+) -> tuple[Tensor, float]:
+    """CREATEIMAGEANALOGY of the paper: the source map (H, W), as numbers of pixels of A', and the mean distance."""
+    shortest = min(*a_prime.shape[1:], *size)
+    levels = min(recipe.levels, 1 + int(math.log2(max(1, shortest / COARSEST))))
+    a_pyramid, b_pyramid = (None if image is None else pyramid(image, levels) for image in (a, b))
+    a_prime_pyramid = pyramid(a_prime, levels)
+    sizes = [size]
+    for _ in range(levels - 1):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    b_prime_pyramid = [a_prime.new_zeros(len(a_prime), *level_size) for level_size in sizes]
+    work, done = recipe.passes * sum(map(math.prod, sizes)), 0
+    for level in reversed(range(levels)):
+        random = generator(recipe.seed, level)
+        size_a, size_b = tuple(a_prime_pyramid[level].shape[1:]), sizes[level]
+        if level == levels - 1:
+            source = torch.randint(math.prod(size_a), size_b, generator=random).to(a_prime.device)
+        else:
+            source = finer(source, a_prime_pyramid[level + 1].shape[2], size_a, size_b)
+        b_prime_pyramid[level].copy_(a_prime_pyramid[level].flatten(1)[:, source])
+        parts_a = feature_parts(a_pyramid, a_prime_pyramid, level, recipe.source_weight)
+        parts_b = feature_parts(b_pyramid, b_prime_pyramid, level, recipe.source_weight, wrap=b is None)
+        # A texture goes on from what the coarser level found; a filter asks B first, what B' shows being out of phase.
+        blind = len(parts_a) > 1 and not (recipe.texture and level < levels - 1) and a is not None
+        for number in range(recipe.passes):
+            if number == 0 or (number == 1 and blind):
+                matcher = Matcher.build(
+                    parts_a,
+                    parts_b,
+                    (size_a, size_b),
+                    random,
+                    blind=blind and number == 0,
+                    margin=min(FINE // 2, min(size_a) // 8) if recipe.texture else 0,
+                    ties=TIES if recipe.texture and blind and number == 0 else 0.0,
+                    cells=cells,
+                )
+            coherence = 1 + recipe.kappa * 2.0**-level  # 1 + κ 2^(l - L); here level 0 is L
+            distance = matcher.revise(source, a_prime_pyramid[level], b_prime_pyramid[level], coherence)
+            done += math.prod(size_b)
+            progress(done / work)
+    return source, distance
+
+
+def finer(source: Tensor, columns: int, size_a: tuple[int, int], size_b: tuple[int, int]) -> Tensor:
+    """The source map (h, w) of a level whose A' has so many columns, for the level below: (H, W), into A' of size_a."""
+    rows, cols = (torch.arange(length, device=source.device) for length in size_b)
+    above = source[rows[:, None] // 2, cols // 2]
+    row = 2 * (above // columns) + (rows % 2)[:, None]
+    column = 2 * (above % columns) + cols % 2
+    return row.clamp(max=size_a[0] - 1) * size_a[1] + column.clamp(max=size_a[1] - 1)
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """BESTMATCH of the paper for one level: the better of the approximate and the coherent match.
+
+    features: F(p) of the pixels of A and A', (h·w, D). known: F(q) of B and B' but for what changes, (D, H, W).
+    changing: the neighbourhoods in B' at this level, and their axes; None if they are left out.
+    candidates: the pixels of A' that may be copied, those whose neighbourhoods lie within the picture by `margin`.
+    """
+
+    features: Tensor
+    size_a: tuple[int, int]
+    margin: int
+    candidates: Tensor
+    index: InvertedFile
+    known: Tensor
+    changing: tuple[Part, Tensor] | None
+
+    @classmethod
+    def build(
+        cls,
+        parts_a: list[Part],
+        parts_b: list[Part],
+        sizes: tuple[tuple[int, int], tuple[int, int]],
+        random: torch.Generator,
+        *,
+        blind: bool,
+        margin: int,
+        ties: float,
+        cells: int | None,
+    ) -> "Matcher":
+        """blind: leave out the first of the parts, B' at this level. ties: the deviation of random numbers that the
+        feature vectors get as two more dimensions."""
+        size_a, size_b = sizes
+        parts_a, parts_b = parts_a[blind:], parts_b[blind:]
+        axes = principal_axes(parts_a, size_a, random)
+        features = sum(part.projected(its, size_a) for part, its in zip(parts_a, axes, strict=True))
+        still = list(zip(parts_b, axes, strict=True))[0 if blind else 1 :]
+        known = sum((part.projected(its, size_b) for part, its in still), features.new_zeros(len(features), *size_b))
+        if ties:
+            noise = [ties * torch.randn(2, *size, generator=random).to(features.device) for size in sizes]
+            features, known = torch.cat([features, noise[0]]), torch.cat([known, noise[1]])
+        rows = features.flatten(1).T.contiguous()
+        inside = torch.arange(math.prod(size_a), device=rows.device).view(size_a)
+        candidates = inside[margin : size_a[0] - margin, margin : size_a[1] - margin].flatten()
+        index = InvertedFile.build(rows[candidates], random, cells=cells)
+        return cls(rows, size_a, margin, candidates, index, known, None if blind else (parts_b[0], axes[0]))
+
+    def revise(self, source: Tensor, a_prime: Tensor, b_prime: Tensor, coherence: float) -> float:
+        """Choose s(q) anew for all q, a quarter of them at a time; `source` and `b_prime` are changed in place.
+
+        coherence: the coherent match wins if its squared distance is at most this many times that of the approximate
+        one. Returns the mean of |F(s(q)) - F(q)|.
+        """
+        total = 0.0
+        for top, left in ((0, 0), (1, 1), (0, 1), (1, 0)):
+            these = (slice(None), slice(top, None, 2), slice(left, None, 2))
+            if not source[these[1:]].numel():
+                continue
+            queries = self.known[these]
+            if self.changing is not None:
+                part, axes = self.changing
+                queries = queries + part.every_second(axes, top, left)
+            queries = queries.flatten(1).T.contiguous()
+            approximate, found = self.index.search(queries)
+            coherent, beside = self.coherent_match(queries, source, top, left)
+            better = coherent <= coherence * approximate
+            chosen = torch.where(better, beside, self.candidates[found]).view_as(source[these[1:]])
+            source[these[1:]] = chosen
+            b_prime[these] = a_prime.flatten(1)[:, chosen]
+            total += torch.where(better, coherent, approximate).sqrt().double().sum().item()
+        return total / source.numel()
+
+    def coherent_match(self, queries: Tensor, source: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
+        """BESTCOHERENCEMATCH: the best of s(r) + (q - r) over the neighbours r of q; squared distances and pixels."""
+        height, width = source.shape
+        rows = torch.arange(top, height, 2, device=source.device)[:, None]
+        columns = torch.arange(left, width, 2, device=source.device)
+        best = queries.new_full((len(queries),), math.inf)
+        pixels = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                neighbour = source[(rows + down).clamp(0, height - 1), (columns + right).clamp(0, width - 1)]
+                row, column = neighbour // self.size_a[1] - down, neighbour % self.size_a[1] - right
+                valid = self.inside(row, column).flatten()
+                pixel = (
+                    row.clamp(0, self.size_a[0] - 1) * self.size_a[1] + column.clamp(0, self.size_a[1] - 1)
+                ).flatten()
+                distance = (self.features[pixel] - queries).square().sum(1).masked_fill(~valid, math.inf)
+                better = distance < best
+                best, pixels = torch.where(better, distance, best), torch.where(better, pixel, pixels)
+        return best, pixels
+
+    def inside(self, row: Tensor, column: Tensor) -> Tensor:
+        """Whether these pixels of A' are candidates."""
+        height, width = (length - self.margin for length in self.size_a)
+        return (row >= self.margin) & (row < height) & (column >= self.margin) & (column < width)

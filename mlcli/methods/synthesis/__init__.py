@@ -1,0 +1,1 @@
+"""Images made by known rules, with labels that are therefore known."""

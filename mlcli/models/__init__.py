@@ -1,0 +1,1 @@
+"""Models by name: architectures, files of weights, graphs and layers."""

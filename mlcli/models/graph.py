@@ -1,0 +1,309 @@
+"""The graph of a network: its nodes as layers, their shapes, what they see of the picture, and the stages they make."""
+
+import math
+import weakref
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+
+from mlcli.errors import UsageError, reason
+from mlcli.models.receptive_fields import PIXEL, WHOLE, Reach, Step, mirrors, seen, steps, union
+from mlcli.models.registry import Model, nearest
+from mlcli.models.tracing import Trace
+from mlcli.networks.translated import Translated
+
+__all__ = ["WHOLE"]  # as others here name it
+
+
+@dataclass
+class Layer:
+    """One node of the graph, at the model's input size.
+
+    shape: without the batch; (C, H, W) where `is_map`. channels_last: the channels are the last dimension, and whatever
+    is between them and the batch are places. weights: names of the parameters that are used here first.
+    """
+
+    address: str
+    kind: str
+    shape: tuple[int, ...]
+    reach: Reach
+    parameters: int
+    is_map: bool
+    alias: str = ""
+    channels_last: bool = False
+    module: nn.Module | None = field(default=None, repr=False)
+    weights: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def receptive_field(self) -> float:
+        """Its larger side in input pixels; `WHOLE` where a unit sees everything."""
+        return max(self.reach.height, self.reach.width)
+
+    @property
+    def stride(self) -> float:
+        """In input pixels; `WHOLE` where a unit sees everything."""
+        return self.reach.stride
+
+    @property
+    def units(self) -> int:
+        """Its units, the channels of a map or the entries of a vector; 0 where its values are neither (tokens)."""
+        vector = len(self.shape) > 0 and math.prod(self.shape) == self.shape[0]
+        return self.shape[0] if self.is_map or vector else 0
+
+    def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the pixels that the unit at this place sees of a picture (height, width)."""
+        reach = self.reach
+        if WHOLE in reach:
+            return 0, 0, width, height
+        top, left = reach.top + row * reach.stride, reach.left + column * reach.stride
+        bottom, right = math.ceil(top + reach.height), math.ceil(left + reach.width)
+        # A unit that sees the padding alone is said to see the nearest pixel
+        top, left = min(max(0, math.floor(top)), height - 1), min(max(0, math.floor(left)), width - 1)
+        return left, top, max(left + 1, min(width, right)), max(top + 1, min(height, bottom))
+
+
+class Graph:
+    """The nodes of a model's graph as layers. No value is computed: tensors on the meta device have shapes alone.
+
+    Raises UsageError where the network cannot be traced.
+    """
+
+    def __init__(self, model: Model):
+        self.name, self.crop = model.name, model.preprocessing.crop
+        self.trace = trace = Trace(model.network, model.name)
+        self.values = self._values(model)
+        self.reaches: dict[fx.Node, Reach] = {}
+        self.layers: list[Layer] = []
+        self.nodes: list[fx.Node] = []
+        known = {id(parameter): name for name, parameter in model.network.named_parameters()}
+        for node, address in trace.addresses.items():
+            module = trace.parts[node.target] if node.op == "call_module" else None
+            if node.op == "placeholder":
+                self.reaches[node] = PIXEL
+            step = self._step(node, module)
+            if step is None:
+                continue
+            self.reaches[node] = reach = seen(step)
+            value = self.values[node]
+            if not isinstance(value, Tensor):
+                continue
+            if mirrors(step):
+                reach = reach.everywhere()
+            new = [known.pop(id(p)) for p in self._parameters(node, module) if id(p) in known]
+            self.layers.append(
+                Layer(
+                    address,
+                    step.kind,
+                    tuple(value.shape[1:]),
+                    reach,
+                    sum(model.network.get_parameter(name).numel() for name in new),
+                    value.ndim == 4 and reach.planes and reach.stride != WHOLE,
+                    channels_last=not reach.planes,
+                    module=module,
+                    weights=tuple(new),
+                )
+            )
+            self.nodes.append(node)
+        self.layer_of = dict(zip(self.nodes, self.layers, strict=True))
+        for number, layer in enumerate(self._stages(model.network), 1):
+            layer.alias = f"conv{number}"
+
+    def _values(self, model: Model) -> dict[fx.Node, object]:
+        """Of every node the value for one picture of the model's size, tensors without their numbers."""
+        nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
+        module = self.trace.module(nodes)
+        for node in module.graph.nodes:  # tensors that the code makes are to have no numbers either
+            node.args, node.kwargs = (fx.node.map_aggregate(given, _on_meta) for given in (node.args, node.kwargs))
+        module.recompile()
+        values = on_shapes(module, model)
+        return {node: values[number] for number, node in nodes.items()}
+
+    def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
+        """What a node has learned: the parameters of its module, or those that go into the operation."""
+        if module is not None:
+            return list(module.parameters())
+        found: list[nn.Parameter] = []
+        visited: set[fx.Node] = set()
+        ahead = list(node.all_input_nodes)
+        while ahead:
+            source = ahead.pop()
+            if source in visited or source in self.reaches:
+                continue
+            visited.add(source)
+            if source.op == "get_attr":
+                found.append(self.trace.parts[source.target])
+            elif source.op == "call_module":
+                found += self.trace.parts[source.target].parameters()
+            ahead += source.all_input_nodes
+        return found
+
+    def resolve(self, address: str) -> Layer:
+        """The layer of an address or alias; a block is its last node. Raises UsageError with the nearest names."""
+        if ":" in address:
+            raise UsageError(f"{address}: names a unit, where a whole layer is wanted; leave out all from the colon on")
+        for match in (
+            lambda layer: layer.alias == address != "",
+            lambda layer: layer.address == address,
+            lambda layer: layer.address.startswith(address + "."),
+        ):
+            found = [layer for layer in self.layers if match(layer)]
+            if found:
+                return found[-1]
+        known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
+        near = nearest(address, list(known))
+        raise UsageError(f"{address}: no layer of {self.name}{near}; `mlcli layers` lists them")
+
+    def ends(self) -> tuple[Layer, Layer]:
+        """(the last hidden layer, the last layer)."""
+        for node, layer in reversed(self.layer_of.items()):
+            if any(isinstance(step, (nn.Linear, nn.Conv2d)) for _, step in steps(layer.module)):
+                before = node.all_input_nodes[0]
+                while before in self.layer_of and self.layer_of[before].kind.lower() == "dropout":
+                    before = before.all_input_nodes[0]
+                if before in self.layer_of:
+                    return self.layer_of[before], layer
+        raise UsageError(f"{self.name}: has no hidden layer before its last linear one; name one with --layer")
+
+    def alone(self, layer: Layer) -> bool:
+        """Whether the values of a layer are all that the classes are computed from, as they are not of two heads."""
+        nodes = list(self.reaches)
+        start = nodes.index(next(node for node, other in self.layer_of.items() if other is layer))
+        past = set(nodes[:start])
+        return not any(source in past for node in nodes[start + 1 :] for source in node.all_input_nodes)
+
+    def _step(self, node: fx.Node, module: nn.Module | None) -> Step | None:
+        """What a node computes and from what; None where its values do not depend on the picture."""
+        inputs = [source for source in node.all_input_nodes if source in self.reaches]
+        value = _first_tensor(self.values[node])
+        if not inputs or value is None:
+            return None
+
+        def argument(position: int, name: str, default):
+            given = node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
+            return fx.node.map_arg(given, self.values.get)
+
+        return Step(
+            node,
+            module,
+            type(module).__name__ if module is not None else operation(node),
+            union([self.reaches[source] for source in inputs]),
+            [_first_tensor(self.values[source]) for source in inputs],
+            value,
+            argument,
+            self.crop,
+        )
+
+    def _stages(self, network: nn.Module) -> list[Layer]:
+        """The last layer of each convolutional stage.
+
+        A network may name the blocks that are its stages, in `stages`. Else a stage is the convolutions at one
+        stride; a network of at most five (AlexNet) has one for each. It ends with the last layer before the map is
+        reduced again through which all must pass: the last ReLU of VGG's blocks, the sum that ends a ResNet's layer,
+        and never a branch beside a shortcut. Heads that are convolutions themselves (SqueezeNet) do not count, nor
+        does the generator before a network.
+        """
+        before = ""
+        if isinstance(network, Translated):
+            network, before = network.network, "network."
+        if isinstance(stages := getattr(network, "stages", None), tuple):
+            return [self.resolve(before + stage) for stage in stages]
+        head = before + "classifier"
+        own = [(i, layer.address) for i, layer in enumerate(self.layers) if layer.is_map]
+        maps = [i for i, address in own if address.startswith(before) and not address.startswith(head)]
+        convolutions = [i for i in maps if any(isinstance(m, nn.Conv2d) for _, m in steps(self.layers[i].module))]
+        each, passages = len(convolutions) <= 5, self._passages()
+        ends: list[int] = []
+        stage = 0.0
+        for i in maps:
+            stride = self.layers[i].stride
+            if i in convolutions and (each or stride > stage):
+                stage = stride
+                ends.append(i)
+            elif ends and stride == stage and i in passages:
+                ends[-1] = i
+        return [self.layers[i] for i in ends]
+
+    def _passages(self) -> set[int]:
+        """The layers (by index) that nothing goes past: all that is computed before them reaches the end by them."""
+        order = {node: place for place, node in enumerate(self.reaches)}
+        found, open_until = set(), -1
+        layer_of = {node: i for i, node in enumerate(self.nodes)}
+        for node, place in order.items():
+            if open_until <= place and node in layer_of:
+                found.add(layer_of[node])
+            open_until = max([open_until, *(order[user] for user in node.users if user in order)])
+        return found
+
+
+_latest: tuple[weakref.ref, list, Graph] | None = None
+
+
+def graph_of(model: Model) -> Graph:
+    """The graph of a model: the latest one again where neither the model nor a part of its network is another."""
+    global _latest
+    network, preprocessing = model.network, model.preprocessing
+    parts = [*network.modules(), *network.parameters(), *network.buffers()]
+    # Tensors that the code makes are made on the device that the network was traced on
+    device = next((parameter.device for parameter in network.parameters()), None)
+    state = [preprocessing.crop, preprocessing.channels, device, *map(id, parts)]
+    if _latest is None or _latest[0]() is not model or _latest[1] != state:
+        _latest = None  # before there are two
+        _latest = weakref.ref(model, _forget), state, Graph(model)
+    return _latest[2]
+
+
+def _forget(of: weakref.ref) -> None:
+    """A graph keeps the network alive: no longer than its model."""
+    global _latest
+    if _latest is not None and _latest[0] is of:
+        _latest = None
+
+
+def _on_meta(argument):
+    return torch.device("meta") if isinstance(argument, torch.device) else argument
+
+
+def on_shapes(module: nn.Module, model: Model):
+    """What a module gives for one picture of the model's size, of tensors their shapes alone where that will do.
+
+    Raises UsageError where it takes no such picture.
+    """
+    module = _Called(module)
+    weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    kinds = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
+    (dtype, device), size = next(iter(kinds)), model.preprocessing.crop
+    picture = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            try:
+                return functional_call(module, weights, picture.to("meta"))
+            except (RuntimeError, NotImplementedError):
+                return module(picture)  # some part of it asks for values
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise UsageError(
+            f"--model {model.name}: its layers cannot be told apart ({reason(error)}); take another"
+        ) from None
+
+
+class _Called(nn.Module):
+    """Calls the `forward` of a module, for one of torch.fx prints what goes wrong when it is called itself."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module.forward(x)
+
+
+def _first_tensor(value) -> Tensor | None:
+    """The value of a node, or the first of several (the parts of a `chunk` are alike); None for numbers and shapes."""
+    if isinstance(value, (tuple, list)):
+        return next(filter(lambda part: part is not None, map(_first_tensor, value)), None)
+    return value if isinstance(value, Tensor) else None
+
+
+def operation(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

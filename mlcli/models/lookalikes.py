@@ -1,0 +1,63 @@
+"""Which architecture tensors look like, to say so where they were given to another."""
+
+import difflib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mlcli.errors import WeightsError
+from mlcli.models.fitting import Misfit, fitted
+from mlcli.models.sources import timm_models, torchvision_models
+
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms, which are no parameters
+NEAREST = 5  # architectures of timm that are tried, by name
+MOST = 3  # that are named
+
+
+def advice(tensors: Mapping[str, Tensor], architecture: str) -> str:
+    """'; it looks like --model resnet34', as the end of a message; empty where nothing known is like it.
+
+    torchvision's architectures of as many parameters are tried, then timm's whose names are near the one given.
+    """
+    for names in (_of_as_many_parameters(tensors), _near(architecture)):
+        if found := [name for name in names if name != architecture and _fits(tensors, name)]:
+            return f"; it looks like --model {' or '.join(found[:MOST])}"
+    return ""
+
+
+def _of_as_many_parameters(tensors: Mapping[str, Tensor]) -> list[str]:
+    count = _parameters(tensors, 1000)
+    return [name for name in torchvision_models.names() if abs(_published(name) - count) <= 0.001 * count]
+
+
+def _near(architecture: str) -> list[str]:
+    bare = architecture.removeprefix(timm_models.PREFIX).partition(".")[0]
+    return difflib.get_close_matches(timm_models.PREFIX + bare, timm_models.names(), n=NEAREST)
+
+
+def _parameters(tensors: Mapping[str, Tensor], classes: int) -> int:
+    """How many parameters there were if the last layer, which comes last, had so many classes."""
+    sizes = {key: tensor.shape for key, tensor in tensors.items() if not key.endswith(RUNNING)}
+    matrices = [shape for shape in sizes.values() if len(shape) > 1]
+    if not matrices:
+        return 0
+    own, *inputs = matrices[-1]
+    return sum(shape.numel() for shape in sizes.values()) + (classes - own) * (torch.Size(inputs).numel() + 1)
+
+
+def _published(name: str) -> int:
+    import torchvision
+
+    return torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+
+
+def _fits(tensors: Mapping[str, Tensor], name: str) -> bool:
+    """Whether the tensors are those of this architecture but for the number of classes; nothing is allocated."""
+    module = torchvision_models if torchvision_models.has(name) else timm_models
+    try:
+        with torch.device("meta"):
+            network = module.build(name, 1000, {})
+        return Misfit.between(fitted(tensors, network, name), network.state_dict()).fits_but_for_classes()
+    except (RuntimeError, NotImplementedError, WeightsError):
+        return False  # its builder computes with numbers, which meta tensors lack; or there are several networks

@@ -1,0 +1,212 @@
+"""Generators that turn pictures of one kind into pictures of another, and the file that holds them.
+
+A file of translators names its directions ("AtoB", and "BtoA" where there is one), and for each all that is needed to
+open it again: architecture, options, and the kinds of pictures that go in and come out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlcli.data.pairs import Kind
+from mlcli.errors import UsageError, WeightsError
+from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, record
+from mlcli.models.weight_files import built, damaged, model_file, read_tensors
+from mlcli.networks.luminance import KeepLuminance
+from mlcli.networks.norms import NORMS
+from mlcli.networks.refiner import Refiner
+from mlcli.networks.resnet_generator import ResNetGenerator
+from mlcli.networks.unet import UNet, fitting_depth
+from mlcli.networks.upsampling import UPSAMPLINGS
+from mlcli.runtime.device import Runtime
+from mlcli.training.run_folder import Run, save_tensors
+
+DIRECTIONS = ("AtoB", "BtoA")
+ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator, "refiner": Refiner}
+# Names of whole networks, as the papers have them, with the options of their architecture
+GENERATORS = {
+    "unet": ("unet", {}),
+    "resnet-9": ("resnet", {"blocks": 9}),
+    "resnet-6": ("resnet", {"blocks": 6}),
+    "pix2pixhd": ("resnet", {"blocks": 9, "downs": 4}),
+    "refiner": ("refiner", {}),
+}
+
+# What a file says of a generator
+KIND = record({"channels": choice(1, 3), "labels": integer(0, 256)}, closed=True)
+GENERATOR = record(
+    {
+        "architecture": choice(*ARCHITECTURES),
+        "options": record(
+            {},
+            {
+                "depth": integer(1, 12),
+                "filters": integer(1, 4096),
+                "norm": choice(*NORMS),
+                "dropout": number(0, 0.99),
+                "upsampling": choice(*UPSAMPLINGS),
+                "blocks": integer(0, 100),
+                "downs": integer(0, 8),
+                "keep_luminance": boolean,
+            },
+            closed=True,
+        ),
+        "source": KIND,
+        "target": KIND,
+        "size": items(integer(1, 1 << 16), 2, 2),
+    },
+)
+GENERATORS_OF_FILE = record({}, dict.fromkeys(DIRECTIONS, mapping()), closed=True)
+
+
+@dataclass
+class Translator:
+    """A generator with everything that belongs to it.
+
+    source, target: the kinds of pictures that go in and come out.  size: (height, width) that it was trained at.
+    """
+
+    network: nn.Module
+    architecture: str
+    source: Kind
+    target: Kind
+    size: tuple[int, int]
+    options: dict = field(default_factory=dict)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
+        return self.target.pictures(self.signal(pictures))
+
+    def signal(self, pictures: Tensor) -> Tensor:
+        """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
+        signal = self.source.signal(pictures)
+        weights = next(p for p in self.network.parameters() if p.ndim == 4)
+        if weights.is_contiguous(memory_format=torch.channels_last):
+            signal = signal.contiguous(memory_format=torch.channels_last)
+        return self.network(signal).float()
+
+    @property
+    def multiple(self) -> int:
+        """What both sides of a picture must be multiples of."""
+        return 2**self.network.depth
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side that passes through: norms need more than one number, mirrored borders what to mirror."""
+        return self.multiple if self.architecture == "unet" else 4 * self.multiple
+
+    def to(self, runtime: Runtime) -> "Translator":
+        """The translator with its network on the runtime's device, in its memory format."""
+        self.network.to(runtime.device, memory_format=runtime.memory_format)
+        return self
+
+    def describe(self) -> dict:
+        return {
+            "architecture": self.architecture,
+            "options": self.options,
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "size": list(self.size),
+        }
+
+
+def multiple(name: str, size: tuple[int, int]) -> int:
+    """What the sides of all pictures must be multiples of for a generator by name, made for (height, width)."""
+    if GENERATORS[name][0] == "unet":
+        return 2 ** fitting_depth(*size)
+    return 2 ** GENERATORS[name][1].get("downs", 2) if GENERATORS[name][0] == "resnet" else 1
+
+
+def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **options) -> Translator:
+    """A translator of GENERATORS by name, with weights as torch draws them; options are those of the architecture.
+
+    Raises UsageError where the network cannot be built for pictures of this size, (height, width).
+    """
+    architecture, own = GENERATORS[name]
+    options = own | options
+    if architecture == "unet":
+        options["depth"] = fitting_depth(*size)
+        if options["depth"] < 3:
+            raise UsageError(f"{_words(size)}: a U-Net halves both sides at least three times; take multiples of 8")
+    elif architecture == "resnet":
+        step = multiple(name, size)
+        if size[0] % step or size[1] % step or min(size) < 4 * step:
+            raise UsageError(f"{_words(size)}: {name} takes sides that are multiples of {step}, from {4 * step} on")
+    return Translator(_network(architecture, source, target, **options), architecture, source, target, size, options)
+
+
+def _words(size: tuple[int, int]) -> str:
+    return f"--size {size[1]}x{size[0]}"
+
+
+def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+    """Write model.safetensors of a run: translators by direction, with the weights of `networks` (such as averages).
+
+    more: what else the file should say of itself, as JSON values.
+    """
+    save_file(run.model_file, translators, networks, **more)
+
+
+def save_file(file: Path, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+    """The same in any file."""
+    tensors = {
+        f"{direction}.{name}": tensor
+        for direction in translators
+        for name, tensor in networks[direction].state_dict().items()
+    }
+    described = {direction: translator.describe() for direction, translator in translators.items()}
+    save_tensors(file, tensors, {"kind": "translator", "generators": described, **more})
+
+
+def file_of(run: str | Path) -> Path:
+    """The file of translators of a run folder, which may hold another model as its result; a file as it is."""
+    return model_file(run, "pix2pix, cyclegan or adapt", ("translator.safetensors", "model.safetensors"))
+
+
+def load(name: str | Path, direction: str | None = None) -> Translator:
+    """The translator of a run folder or of a file, on the CPU, in evaluation mode.
+
+    direction: "AtoB" or "BtoA"; needed where there are both. Raises UsageError, WeightsError.
+    """
+    file = file_of(name)
+    tensors, description = read_tensors(file)
+    if description.get("kind") != "translator":
+        kind = description.get("kind", "file without a description")
+        raise WeightsError(f"{file}: holds a {kind}, not a generator that translates pictures")
+    try:
+        generators = GENERATORS_OF_FILE(description.get("generators"))
+    except Invalid as error:
+        raise damaged(file, error.inside("generators")) from None
+    if direction is None and len(generators) > 1:
+        raise UsageError(f"{name}: translates both ways; choose with --direction {' or '.join(generators)}")
+    direction = direction or next(iter(generators), None)
+    if direction not in generators:
+        raise UsageError(f"{name}: translates {' and '.join(generators)}, not {direction}")
+    described, prefix = generators[direction], f"{direction}."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        made = built(lambda: network(described), own, file)
+        architecture, options, size = described["architecture"], dict(described["options"]), tuple(described["size"])
+        source, target = Kind(**described["source"]), Kind(**described["target"])
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise damaged(file, error) from None
+    made.eval().requires_grad_(False)
+    return Translator(made, architecture, source, target, size, options)
+
+
+def network(described: Mapping) -> nn.Module:
+    """A generator as `Translator.describe` has it, with random weights. Raises schema.Invalid for what is none."""
+    GENERATOR(described)
+    source, target = (Kind(**described[end]) for end in ("source", "target"))
+    return _network(described["architecture"], source, target, **described["options"])
+
+
+def _network(architecture: str, source: Kind, target: Kind, *, keep_luminance: bool = False, **options) -> nn.Module:
+    if not keep_luminance:
+        return ARCHITECTURES[architecture](source.width, target.width, **options)
+    if (source, target) != (Kind(1), Kind(3)):
+        raise UsageError("--keep-luminance makes colour pictures of gray ones; take --channels-a 1 and --channels-b 3")
+    return KeepLuminance(ARCHITECTURES[architecture](1, 2, **options))

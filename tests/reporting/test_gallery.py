@@ -1,0 +1,56 @@
+"""The page of pictures, read as text and in a real browser where one is installed."""
+
+import re
+
+import pytest
+import torch
+
+from mlcli.io import images
+from mlcli.reporting import gallery
+from mlcli.reporting.gallery import Picture, Row
+from tests import browser
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "a b#").mkdir()
+    colour = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
+    images.write(colour, folder / "a b#" / "red.png")
+    rows = [
+        Row(n, f"conv4:{n}", [Picture("a b#/red.png", "channel <+>"), Picture("none.png", "", 2.5)]) for n in range(300)
+    ]
+    gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0}, "what <is> here")
+    return folder / "index.html"
+
+
+def visible(dom: str) -> list[int]:
+    return [int(n) for n, rest in re.findall(r'<section data-number="?(\d+)"?([^>]*)>', dom) if "hidden" not in rest]
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    source = page.read_text()
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", source)
+    assert source.count("loading=lazy") == 600 and 'src="a%20b%23/red.png"' in source
+    assert "<p>what &lt;is&gt; here</p>" in source and source.count('--ratio:1"') == source.count("--ratio:2.5") == 300
+    assert "channel &lt;+&gt;" in source and "<h1>an &quot;atlas&quot; &amp; more</h1>" in source
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("3,%2040-42", [3, 40, 41, 42]),
+        ("conv4:29", [29, *range(290, 300)]),
+    ],
+)
+def test_the_box_filters_rows(page, words, expected):
+    dom = browser.run(page, f"#q={words}", "--dump-dom")
+    assert visible(dom) == list(expected)
+
+
+def test_the_pictures_are_seen(page, tmp_path):
+    shot = tmp_path / "shot.png"
+    browser.run(page, "#q=200", f"--screenshot={shot}", "--window-size=600,500")
+    pixels = images.to_unit(images.read(shot))
+    red = (pixels - torch.tensor([1.0, 0.0, 0.0])[:, None, None]).abs().amax(0) < 0.02
+    assert 120**2 < red.sum() < 136**2, "one picture, 8rem high"

@@ -1,0 +1,92 @@
+"""Two tiny domains: bars and crosses bright on dark, and the same paler, blurred and noisy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from mlcli.data.domains import Domain
+from mlcli.io.images import to_pillow
+from mlcli.methods.adaptation.context import Setting
+from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.processes import Processes
+from mlcli.training.loop import fit
+from mlcli.training.run_folder import Run
+
+CLASSES = ("across", "cross", "upright")
+CPU = torch.device("cpu")
+
+
+def draw(count: int, seed: int = 0, size: int = 16) -> tuple[Tensor, Tensor]:
+    """(pictures (count, 1, size, size) in [0, 1], labels (count,)): classes in turn, at random places."""
+    random = generator(seed)
+    pictures, labels = torch.zeros(count, 1, size, size), torch.arange(count) % 3
+    places = torch.randint(4, size - 4, (count, 2), generator=random)
+    for picture, label, (y, x) in zip(pictures, labels.tolist(), places.tolist(), strict=True):
+        if label != 2:
+            picture[0, y - 1 : y + 1, x - 4 : x + 4] = 1
+        if label != 0:
+            picture[0, y - 4 : y + 4, x - 1 : x + 1] = 1
+    return pictures, labels
+
+
+def target_look(pictures: Tensor, seed: int = 0) -> Tensor:
+    """Another scanner: paler, blurred, noisy."""
+    noise = torch.randn(pictures.shape, generator=generator(seed, 1)) * 0.08
+    return (0.35 + 0.45 * F.avg_pool2d(pictures, 3, 1, 1) + noise).clamp(0, 1)
+
+
+def domain(count: int, seed: int = 0, target: bool = False) -> Domain:
+    pictures, labels = draw(count, seed)
+    pictures = target_look(pictures, seed) if target else pictures
+    whole = (pictures * 255).round().to(torch.uint8)
+    return Domain(whole, [Path(f"{number:03d}.png") for number in range(count)], labels)
+
+
+def write(root: Path, count: int, seed: int = 0, target: bool = False, labelled: bool = True) -> Path:
+    """root/CLASS/NNN.png; without labels root/NNN.png."""
+    data = domain(count, seed, target)
+    for picture, path, label in zip(data.pictures, data.paths, data.labels.tolist(), strict=True):
+        place = (root / CLASSES[label] if labelled else root) / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        image: Image.Image = to_pillow(picture)
+        image.save(place)
+    return root
+
+
+def write_masks(root: Path, count: int, seed: int = 0, target: bool = False) -> Path:
+    """root/images/NN.png and root/masks/NN.png, in which class 1 is the shape."""
+    pictures, _ = draw(count, seed)
+    looks = target_look(pictures, seed) if target else pictures
+    for number in range(count):
+        for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", pictures[number, 0])):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.to(torch.uint8).numpy()).save(root / folder / f"{number:02d}.png")
+    return root
+
+
+def setting(folder: Path, recipe, source: Domain | None = None, target: Domain | None = None, seed: int = 0) -> Setting:
+    """One run in a folder, with the stages as run folders in it."""
+    processes = Processes(CPU)
+
+    def train(run: Run, method, plan) -> None:
+        if not run.exists():
+            run.create({"command": "adapt", "options": {}, "data": {}})
+        fit(method, plan, run, processes)
+
+    source, target = source or domain(90), target or domain(90, 1, target=True)
+    runtime = Runtime(CPU, "fp32")
+    return Setting(
+        source,
+        replace(target, labels=None),
+        CLASSES,
+        recipe,
+        seed,
+        runtime,
+        processes,
+        lambda name: Run(folder / name),
+        train,
+    )

@@ -1,0 +1,29 @@
+"""Networks that have learned nothing, for the tests of their layers."""
+
+import torch
+
+from mlcli.data.pairs import Kind
+from mlcli.methods.adaptation.seuda import behind
+from mlcli.models import registry, translators
+
+
+def untrained(name: str) -> registry.Model:
+    """A torchvision classifier at its own input size, its weights of no account."""
+    if name == "cifarnet":
+        model = registry.create(name, [str(n) for n in range(10)], 32)
+    elif name.startswith("regnet"):  # copies its weights while it is built
+        model = registry._of_source(name, name)
+    else:
+        with torch.device("meta"):
+            model = registry._of_source(name, name)
+    model.network.eval()
+    return model
+
+
+def translated(generator: str, side: int = 16) -> registry.Model:
+    """CifarNet behind a generator by name, with instance norms, as `mlcli adapt --method seuda` writes it."""
+    torch.manual_seed(0)
+    translator = translators.create(generator, Kind(3), Kind(3), (side, side), filters=4, norm="instance")
+    model = behind(translator, registry.create("cifarnet", ("a", "b", "c"), side))
+    model.network.eval().requires_grad_(False)
+    return model
