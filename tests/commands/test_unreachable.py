@@ -1,8 +1,6 @@
 """Outputs and inputs that cannot be reached: names that are too long, folders that may not be entered or written to."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from mlcli.data.picture_set import PictureSet
 from mlcli.models import registry
 from mlcli.training import run_folder
 from tests.cli import mlcli
+from tests.powerless import permissions_hold
 from tests.tiny import class_folders
 
 LONG = "n" * 300
@@ -91,27 +90,16 @@ def test_an_input_whose_name_is_too_long(here, what):
 
 
 @pytest.fixture
-def powerless():
-    """A folder of a user who is not root, who works here as long as the test does; `shut` in it may not be entered."""
-    folder = Path(tempfile.mkdtemp())
-    class_folders(folder / "d", per_class=2, size=8)
-    (folder / "shut").mkdir(mode=0)
-    (folder / "sealed" / "state").mkdir(parents=True)
-    before, superuser = os.getcwd(), os.geteuid() == 0
-    if superuser:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, 65534, 65534)
-        os.seteuid(65534)
-    try:
-        os.chdir(folder)
-        yield folder
-    finally:
-        if superuser:
-            os.seteuid(0)
-        os.chdir(before)
-        for path in (folder / "shut", folder / "sealed"):
-            path.chmod(0o700)
-        shutil.rmtree(folder)
+def powerless(tmp_path, monkeypatch):
+    """A folder where permissions hold; `shut` in it may not be entered."""
+    class_folders(tmp_path / "d", per_class=2, size=8)
+    (tmp_path / "shut").mkdir(mode=0)
+    (tmp_path / "sealed" / "state").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with permissions_hold():
+        yield tmp_path
+    for path in (tmp_path / "shut", tmp_path / "sealed"):
+        path.chmod(0o700)
 
 
 @pytest.mark.parametrize("command", OUTPUTS)

@@ -14,6 +14,7 @@ from PIL import Image
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.io import images
 from tests import odd_images
+from tests.powerless import permissions_hold
 
 # `read` installs a filter for Pillow's warnings, which pytest replaces; test_nothing_reaches_stderr has it.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
@@ -85,12 +86,11 @@ def test_what_is_no_file(tmp_path):
         images.read("rel/none.png")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_permission(tmp_path):
     path = tmp_path / "closed.png"
     Image.fromarray(odd_images.RGB).save(path)
     path.chmod(0)
-    with pytest.raises(ImageError, match="may not be read"):
+    with permissions_hold(), pytest.raises(ImageError, match="may not be read"):
         images.read(path)
 
 
