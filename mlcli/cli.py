@@ -1,5 +1,6 @@
 """Builds the command line from commands.COMMANDS; turns an MlcliError into a message and an exit status."""
 
+import atexit
 import functools
 import importlib
 import os
@@ -151,6 +152,29 @@ def wait_briefly() -> None:
 
 def main() -> None:
     """Entry point of `mlcli`."""
+    status = [1]  # of an exception that nobody catches
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        atexit.register(leave, status)  # before all others, hence called after them
+    try:
+        command()
+        status[0] = 0
+    except SystemExit as end:
+        status[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
+def leave(status: Sequence[int]) -> None:
+    """End a process of a group here, without the end of the C++ libraries.
+
+    There torch's threads of the group abort now and then when all is written, and torchrun calls the run failed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status[0])
+
+
+def command() -> None:
+    """Build the command that is named and run it. Ends with SystemExit."""
     _streams.secure()
     wait_briefly()
     signals.listen()

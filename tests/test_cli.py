@@ -260,3 +260,17 @@ def test_weights_whose_reading_a_signal_broke_off_are_not_called_damaged(number,
 def test_the_module_runs_from_anywhere(tmp_path):
     done = mlcli_process("--version", cwd=tmp_path, env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert done.stdout.decode() == f"mlcli {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words, status", [(["--version"], 0), (["nosuch"], 2), (["classify", "nosuch.png"], 1)], ids=lambda word: str(word)
+)
+def test_a_process_of_a_group_ends_before_its_libraries_do(words, status):
+    """Their threads may abort there, which is simulated: `__cxa_atexit` calls `abort` at the end of C++."""
+    code = "import ctypes, sys; libc = ctypes.CDLL(None); libc.__cxa_atexit(libc.abort, None, None); "
+    code += f"from mlcli import cli; sys.argv = ['mlcli', *{words}]; cli.main()"
+    for size, expected in (("1", -signal.SIGABRT), ("2", status)):
+        environment = ENVIRONMENT | {"WORLD_SIZE": size, "RANK": "0"}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == expected, done.stderr
+        assert done.stdout or done.stderr
