@@ -156,9 +156,8 @@ def run(
         if labelled:
             results, measured_on = folder.results(_results()), {name: data[name]["hash"] for name in labelled}
             whole = {"labels", "best layer", "accuracy", "best layer of an untrained network", "untrained"}
-            if (
-                results.get("data") != measured_on or not whole <= results.keys()
-            ):  # of other pictures or another version
+            # of other images, or of a version that measured less
+            if results.get("data") != measured_on or not whole <= results.keys():
                 results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
                 results |= {"data": measured_on}
                 folder.save_results(results)

@@ -99,6 +99,14 @@ def optional(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
+def _check_part(check: Check, item: Any, part: object) -> None:
+    """Check one part of a whole; what is wrong in it is said with the way to it."""
+    try:
+        check(item)
+    except Invalid as problem:
+        raise problem.inside(part) from None
+
+
 def items(check: Check, least: int = 0, most: int = 10_000_000) -> Check:
     """A list of so many values that the check takes."""
 
@@ -107,10 +115,7 @@ def items(check: Check, least: int = 0, most: int = 10_000_000) -> Check:
             shown = f"one of {len(value)}" if isinstance(value, (list, tuple)) else told(value)
             raise Invalid(f"should be a list of {least} to {most} values, is {shown}")
         for index, item in enumerate(value):
-            try:
-                check(item)
-            except Invalid as problem:
-                raise problem.inside(index) from None
+            _check_part(check, item, index)
         return value
 
     return whole
@@ -123,10 +128,7 @@ def mapping(check: Check = anything) -> Check:
         if not isinstance(value, Mapping):
             raise Invalid(f"should be an object, is {told(value)}")
         for name, item in value.items():
-            try:
-                check(item)
-            except Invalid as problem:
-                raise problem.inside(name) from None
+            _check_part(check, item, name)
         return value
 
     return whole
@@ -146,10 +148,7 @@ def record(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None,
                 raise Invalid(f"has no {name}")
         for name, item in value.items():
             if name in checks:
-                try:
-                    checks[name](item)
-                except Invalid as problem:
-                    raise problem.inside(name) from None
+                _check_part(checks[name], item, name)
             elif closed:
                 raise Invalid(f"has the unknown {told(name)}")
         return value

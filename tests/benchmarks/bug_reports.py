@@ -196,6 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from tests.benchmarks import situations  # noqa: F401  it fills SITUATIONS
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and a situation would wait for ever
     torch.set_num_threads(1)  # threads do not live on in a fork
     for name in (
         "mlcli.methods.learning.finetuning",

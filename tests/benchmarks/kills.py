@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -192,27 +193,38 @@ class Trial:
         return f"{self.name:16}" + "".join(f"  {self.figures[name]:4} {name}" for name in names)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; default all")
-    parser.add_argument("--count", type=int, default=80, help="kills of each command")
+def parsed(description: str, names: Iterable[str], count: int, what: str) -> argparse.Namespace:
+    """The command line: commands (of `names`, default all), count (of `what`), seed, folder (absolute)."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(names)}; default all")
+    parser.add_argument("--count", type=int, default=count, help=f"{what} of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
     given = parser.parse_args()
-    if unknown := set(given.commands) - COMMANDS.keys():
+    if unknown := set(given.commands) - set(names):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    given.commands = given.commands or list(names)
+    given.folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
+    return given
+
+
+def prepared(folder: Path) -> Path:
+    """The folder, with the data of the commands and nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_data(folder)
+    return folder
+
+
+def main() -> None:
+    given = parsed(__doc__, COMMANDS, 80, "kills")
     killing.import_all()
-    folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
-    waiting, total = list(given.commands or COMMANDS), Counter()
+    waiting, total = list(given.commands), Counter()
     trials: dict[str, Trial] = {}
     while waiting:
         for name in list(waiting):
             if name not in trials:
-                place = folder / name
-                shutil.rmtree(place, ignore_errors=True)
-                place.mkdir(parents=True)
-                write_data(place)
-                trials[name] = trial = Trial(name, place, random.Random(f"{given.seed} {name}"))
+                trials[name] = trial = Trial(name, prepared(given.folder / name), random.Random(f"{given.seed} {name}"))
                 print(f"{name}: {trial.seconds:.1f} s, {trial.operations} operations", flush=True)
             trials[name].round()
             print(trials[name].line(), flush=True)

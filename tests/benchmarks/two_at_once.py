@@ -8,13 +8,11 @@ message that names the holder (or with 0 where it came when the work was done al
 one process which nobody disturbed. Counts rounds, kills, refusals and what went wrong.
 """
 
-import argparse
 import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -25,6 +23,7 @@ from tests.cli import ENVIRONMENT
 
 NAMES = ("train", "finetune", "pretext", "siamese-train", "gan", "pix2pix", "cyclegan", "adda", "stylize")
 NAMES += ("stylize-folder", "atlas", "pairs")
+PAIRS = 400
 
 
 class Pair(kills.Trial):
@@ -92,21 +91,15 @@ class Pair(kills.Trial):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(NAMES)}; default all")
-    parser.add_argument("--count", type=int, default=50, help="rounds of each command")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where to work; default a temporary folder")
-    given = parser.parse_args()
+    given = kills.parsed(__doc__, NAMES, 50, "rounds")
     killing.import_all()
-    folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
     wrong: Counter[str] = Counter()
-    for name in given.commands or NAMES:
-        place = folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        kills.write_data(place)
-        pair = Pair(name, place, random.Random(f"{given.seed} {name}"))
+    for name in given.commands:
+        folder = kills.prepared(given.folder / name)
+        if name == "pairs":  # as many images as take longer than a second process waits for the lock
+            for number in range(3, PAIRS):
+                shutil.copy(folder / f"styles/{number % 3}.png", folder / f"styles/{number}.png")
+        pair = Pair(name, folder, random.Random(f"{given.seed} {name}"))
         for _ in range(given.count):
             pair.round()
         print(pair.line(), flush=True)

@@ -9,26 +9,7 @@ from PIL import Image
 
 from mlcli.io import locks
 from tests.cli import ENVIRONMENT, mlcli
-
-TRAINING = {
-    "train": ["d"],
-    "finetune": ["d"],
-    "pretext": ["d"],
-    "siamese-train": ["d"],
-    "gan": ["d"],
-    "pix2pix": ["d"],
-    "cyclegan": ["d", "d"],
-    "adapt": ["--method", "adda", "d", "d"],
-}
-FOLDERS = {
-    "pairs": ["d", "--make", "edges"],
-    "stylize": ["d", "--style", "d/a.png"],
-    "atlas": ["--images", "d"],
-    "patches": ["d"],
-    "equivariance": ["d"],
-    "render": ["digits"],
-    "sample": ["run"],
-}
+from tests.outputs import FOLDERS, TRAINING
 
 
 def tree(folder) -> list:
@@ -64,11 +45,11 @@ def test_a_run_folder_is_one_process_own(here, command, how):
     assert list((here / "out").iterdir()) == [], "and what failed leaves nothing"
 
 
-@pytest.mark.parametrize("command", FOLDERS)
-def test_a_folder_of_results_is_one_process_own(here, command):
+@pytest.mark.parametrize("command, words", [*FOLDERS.items(), ("sample", ["run"])])
+def test_a_folder_of_results_is_one_process_own(here, command, words):
     with locks.folder_locked("out"):
         for how in ([], ["--overwrite"]):
-            refused(here, [command, *FOLDERS[command], "-o", "out", *how])
+            refused(here, [command, *words, "-o", "out", *how])
 
 
 def test_one_painting_is_one_process_own_and_others_beside_it_are_not(here):

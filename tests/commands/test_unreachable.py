@@ -10,31 +10,13 @@ from mlcli.data.picture_set import PictureSet
 from mlcli.models import registry
 from mlcli.training import run_folder
 from tests.cli import mlcli
+from tests.outputs import FILES, FOLDERS, TRAINING
 from tests.powerless import permissions_hold
 from tests.tiny import class_folders
 
 LONG = "n" * 300
 NEARLY = "n" * 251  # bytes; a file of this name can be, and none beside it whose name is that and more
-OUTPUTS = {
-    "train": ["d"],
-    "finetune": ["d"],
-    "pretext": ["d"],
-    "siamese-train": ["d"],
-    "gan": ["d"],
-    "pix2pix": ["d"],
-    "cyclegan": ["d", "d"],
-    "adapt": ["--method", "adda", "d", "d"],
-    "pairs": ["d", "--make", "edges"],
-    "stylize": ["d", "--style", "d/blue/00.png"],
-    "atlas": ["--images", "d"],
-    "patches": ["d"],
-    "equivariance": ["d"],
-    "render": ["digits", "-n", "4"],
-    "neighbors": ["d/blue/00.png", "--among", "d"],
-    "maximize": ["logit:cat"],
-    "filters": [],
-    "analogy": ["d/blue/00.png", "d/blue/00.png", "d/blue/00.png"],
-}
+OUTPUTS = TRAINING | FOLDERS | FILES
 INPUTS = {
     "train": ["{}", "-o", "out"],
     "train --val": ["d", "--val", "{}", "-o", "out"],
@@ -79,7 +61,7 @@ def said(words, place) -> None:
 @pytest.mark.parametrize("command", OUTPUTS)
 @pytest.mark.parametrize("place", [LONG, f"{LONG}/run", f"{NEARLY}.pngx"])
 def test_an_output_whose_name_is_too_long(here, command, place):
-    ending = ".png" if command in ("neighbors", "maximize", "filters", "analogy") else ""
+    ending = ".png" if command in FILES else ""
     said([command, *OUTPUTS[command], "-o", place + ending], place[:200])
     assert sorted(os.listdir(here)) == ["d"]
 
@@ -104,7 +86,7 @@ def powerless(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_an_output_in_a_folder_that_may_not_be_entered(powerless, command):
-    place = "shut/run.png" if command in ("neighbors", "maximize", "filters", "analogy") else "shut/run"
+    place = "shut/run.png" if command in FILES else "shut/run"
     for how in ([], ["--overwrite"]):
         said([command, *OUTPUTS[command], "-o", place, *how], f"{place}: cannot be written: Permission denied")
 
