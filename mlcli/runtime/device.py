@@ -32,6 +32,8 @@ class Runtime:
         chosen = choose_device(device)
         if chosen.type == "cpu":
             keep_memory()
+        elif chosen.type == "cuda":
+            compute_repeatably()
         return cls(chosen, choose_precision(precision, chosen))
 
     def for_training(self) -> "Runtime":
@@ -58,6 +60,17 @@ class Runtime:
     def memory_format(self) -> torch.memory_format:
         """channels_last, measured faster on CPUs in both precisions and on tensor cores; MPS lacks kernels for it."""
         return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
+
+
+def compute_repeatably() -> None:
+    """Have CUDA take algorithms that give the same bits in every run, and in fp32 all of its 24 bits.
+
+    By default cuDNN and cuBLAS may take others at every call, and convolutions in fp32 round to the 11 bits of TF32.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def keep_memory() -> None:
@@ -91,7 +104,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             # Under torchrun each process takes the card of its local rank.
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+            if rank >= count:
+                raise UsageError(
+                    f"--device auto: process {rank + 1} of a machine with {count} CUDA devices; start fewer or take cpu"
+                )
+            return torch.device("cuda", rank)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -1,0 +1,105 @@
+"""Every command on a GPU: two equal runs write the same bytes, and what they write is what a CPU writes, nearly."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from PIL import Image, ImageChops, ImageStat
+from safetensors.torch import load_file
+
+from mlcli import cli
+from mlcli.commands import COMMANDS
+from tests.cli import mlcli
+from tests.small_commands import SMALL, make
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "photos"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def options_of(command: str) -> set[str]:
+    return {option.name for option in typer.main.get_command(cli.build()).commands[command].params}
+
+
+ON_A_DEVICE = [command.name for command in COMMANDS if command.name in SMALL and "device" in options_of(command.name)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    return make(tmp_path_factory.mktemp("files"))
+
+
+def run(command: str, files: Path, folder: Path, *options: str) -> dict[str, Path]:
+    """What a run of the small command wrote under a new folder: path in it to file."""
+    folder.mkdir()
+    small = SMALL[command]
+    line = small.line(command, files, folder / f"out{small.ending}")
+    if "precision" in options_of(command) and "--precision" not in line:
+        options = (*options, "--precision", "fp32")
+    done = mlcli(*line, *options)
+    (folder / "stdout").write_text(done.stdout)
+    return {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("command", ON_A_DEVICE)
+def test_two_equal_runs_write_the_same_bytes(command, files, tmp_path):
+    first, second = (run(command, files, tmp_path / name, "--device", "cuda") for name in "ab")
+    assert first.keys() == second.keys()
+    compared = [
+        name for name in first if Path(name).suffix in (".png", ".safetensors") or name.endswith("metrics.jsonl")
+    ]
+    assert [name for name in compared if digest(first[name]) != digest(second[name])] == []
+
+
+@pytest.mark.parametrize("command", ON_A_DEVICE)
+def test_the_cpu_writes_nearly_the_same(command, files, tmp_path):
+    on_cuda, on_cpu = (run(command, files, tmp_path / device, "--device", device) for device in ("cuda", "cpu"))
+    assert on_cuda.keys() == on_cpu.keys()
+    differences = {}
+    for name, file in on_cuda.items():
+        if file.suffix == ".png":
+            pair = [Image.open(each).convert("RGB") for each in (file, on_cpu[name])]
+            differences[name] = max(ImageStat.Stat(ImageChops.difference(*pair)).mean) / 255
+        elif file.name == "model.safetensors":
+            ours, theirs = load_file(file), load_file(on_cpu[name])
+            floats = [key for key in ours if ours[key].is_floating_point()]
+            apart = sum((ours[key].double() - theirs[key].double()).square().sum().item() for key in floats)
+            size = sum(theirs[key].double().square().sum().item() for key in floats)
+            differences[name] = (apart / max(size, 1e-12)) ** 0.5
+    assert {name: value for name, value in differences.items() if not value < 0.02} == {}
+
+
+def test_a_training_that_goes_on_equals_one_that_never_stopped(files, tmp_path):
+    words = ["train", files / "classes", "--batch-size", "6", "--device", "cuda", "--save-every", "0", "--epochs", "4"]
+    mlcli(*words, "-o", tmp_path / "whole")
+    mlcli(*words, "-o", tmp_path / "parts", "--steps", "5")
+    mlcli(*words, "-o", tmp_path / "parts", "--resume")
+    assert digest(tmp_path / "whole" / "model.safetensors") == digest(tmp_path / "parts" / "model.safetensors")
+
+
+@pytest.mark.parametrize("precision, apart", [("fp32", 1e-4), ("bf16", 0.05), ("fp16", 0.005)])
+def test_each_precision_classifies_photographs_as_the_cpu_does(precision, apart):
+    photos = sorted(SAMPLES.glob("*.jpg"))
+
+    def answers(*options):
+        said = json.loads(mlcli("classify", *photos, "--format", "json", "--top-k", "1000", *options).stdout)
+        return [{each["label"]: each["probability"] for each in one["predictions"]} for one in said]
+
+    ours = answers("--device", "cuda", "--precision", precision)
+    theirs = answers("--device", "cpu", "--precision", "fp32")
+    assert max(abs(a[label] - b[label]) for a, b in zip(ours, theirs, strict=True) for label in b) < apart
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch):
+    from mlcli.errors import UsageError
+    from mlcli.runtime.device import choose_device
+
+    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
+    with pytest.raises(UsageError, match="--device auto"):
+        choose_device("auto")
