@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 
 # A shell starts a job in the background with SIGINT ignored, which the processes that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -8,3 +9,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Tests run in several processes, which share the cores. Before torch is imported, which reads this once.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+# The figures in the tests are a processor's. tests/test_cuda.py, named by itself, finds the GPUs; and so do all tests
+# where the variable is set.
+if not any("test_cuda" in word for word in sys.argv):
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

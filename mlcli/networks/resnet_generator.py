@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mlcli.networks.norms import NORMS, SHIFTING
+from mlcli.networks.padding import ReflectionPad2d
 from mlcli.networks.upsampling import doubled
 
 
@@ -13,12 +14,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = norm not in SHIFTING
         self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=bias),
             NORMS[norm](width),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout) if dropout else nn.Identity(),
-            nn.ReflectionPad2d(1),
+            ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=bias),
             NORMS[norm](width),
         )
@@ -52,7 +53,7 @@ class ResNetGenerator(nn.Module):
         def after(convolution: nn.Module, width: int) -> list[nn.Module]:
             return [convolution, NORMS[norm](width), nn.ReLU(inplace=True)]
 
-        layers = [nn.ReflectionPad2d(3), *after(nn.Conv2d(inputs, filters, 7, bias=bias), filters)]
+        layers = [ReflectionPad2d(3), *after(nn.Conv2d(inputs, filters, 7, bias=bias), filters)]
         for level in range(downs):
             down = nn.Conv2d(widths[level], widths[level + 1], 3, 2, 1, bias=bias)
             layers += after(down, widths[level + 1])
@@ -60,7 +61,7 @@ class ResNetGenerator(nn.Module):
         for level in reversed(range(downs)):
             up = doubled(upsampling, widths[level + 1], widths[level], 3, bias=bias)
             layers += after(up, widths[level])
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(filters, outputs, 7), nn.Tanh()]
+        layers += [ReflectionPad2d(3), nn.Conv2d(filters, outputs, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

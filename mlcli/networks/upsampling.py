@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from mlcli.networks.padding import ReflectionPad2d
+
 UPSAMPLINGS = ("transposed", "resize")
 
 
@@ -17,7 +19,7 @@ def doubled(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) ->
     if kind == "resize":
         return nn.Sequential(
             nn.Upsample(scale_factor=2, mode="nearest"),
-            nn.ReflectionPad2d(1),
+            ReflectionPad2d(1),
             nn.Conv2d(inputs, outputs, 3, bias=bias),
         )
     raise ValueError(f"{kind}: no way of upsampling")

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,9 @@ def compute_repeatably() -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # What torch warns of is pooling to one value, where nothing is added up, or is not used with gradients.
+    warnings.filterwarnings("ignore", message=".* does not have a deterministic implementation")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
 

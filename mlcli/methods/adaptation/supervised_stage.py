@@ -64,7 +64,8 @@ class Labelled:
             keep_statistics(self.network)
         with self.runtime.autocast():
             logits = self.model(pictures)  # (B, K) or (B, K, S, S)
-        loss = F.cross_entropy(logits.float(), labels)
+        # Of masks every pixel is an example: torch sums the losses of maps in another order in each run on a GPU.
+        loss = F.cross_entropy(logits.float().movedim(1, -1).reshape(-1, logits.shape[1]), labels.reshape(-1))
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss.backward()

@@ -69,7 +69,33 @@ class Transforms:
         terms = [cos * w / width, -sin * h / width, 2 * x / width, sin * w / height, cos * h / height, 2 * y / height]
         theta = torch.stack(terms, 1).view(n, 2, 3).to(pictures.device)
         places = F.affine_grid(theta, [n, channels, h, w], align_corners=False)
-        return F.grid_sample(pictures, places, padding_mode="reflection", align_corners=False)
+        return sampled(pictures, places)
+
+
+def sampled(pictures: Tensor, places: Tensor) -> Tensor:
+    """(N, C, H, W) at places (N, h, w, 2), x and y from -1 to 1 between the borders, mirrored beyond: (N, C, h, w).
+
+    Bilinear. The gradient of torch's own on a GPU adds up in another order in every run.
+    """
+    if pictures.is_cuda:
+        return gathered(pictures, places)
+    return F.grid_sample(pictures, places, padding_mode="reflection", align_corners=False)
+
+
+def gathered(pictures: Tensor, places: Tensor) -> Tensor:
+    """As `sampled`, as a weighted sum of the four pixels around each place, by indices."""
+    numbers, corners = torch.arange(len(pictures), device=pictures.device)[:, None, None], []
+    for axis, side in ((0, pictures.shape[3]), (1, pictures.shape[2])):
+        along = (((places[..., axis] + 1) * side - 1) / 2 + 0.5).remainder(2 * side)
+        along = (torch.minimum(along, 2 * side - along) - 0.5).clamp(0, side - 1)
+        low = along.floor().clamp(max=max(side - 2, 0))
+        corners.append(((low.long(), 1 - along + low), ((low.long() + 1).clamp(max=side - 1), along - low)))
+    terms = [
+        pictures[numbers, :, row, column] * (by_row * by_column)[..., None]
+        for row, by_row in corners[1]
+        for column, by_column in corners[0]
+    ]
+    return sum(terms).permute(0, 3, 1, 2)
 
 
 def windows(pictures: Tensor, transforms: Transforms) -> list[Tensor]:

@@ -13,6 +13,8 @@ from mlcli.methods.visualization.parametrization import (
     Pixels,
     Transforms,
     ascend,
+    gathered,
+    sampled,
     windows,
 )
 from mlcli.runtime.device import Runtime, generator
@@ -210,3 +212,15 @@ def test_an_objective_that_is_no_number_is_said():
             seed=0,
             runtime=RUNTIME,
         )
+
+
+@pytest.mark.parametrize("size, seen", [((5, 7), (4, 9)), ((1, 6), (3, 2))])
+def test_sampling_by_indices_is_the_sampling_of_torch(size, seen):
+    torch.manual_seed(0)
+    pictures = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    places = torch.rand(2, *seen, 2, dtype=torch.float64) * 6 - 3
+    ours, theirs = gathered(pictures, places), sampled(pictures, places)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.rand_like(ours)
+    gradients = [torch.autograd.grad((weights * each).sum(), pictures)[0] for each in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
