@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import Framing, Kind, PairSet, UnpairedSets
-from mlcli.io.images import to_pillow
+from mlcli.io.image_io import to_pillow
 from mlcli.runtime.device import generator
 
 
@@ -30,8 +29,7 @@ def write(root: Path, count: int, size: int = 16, seed: int = 0) -> Path:
     for side, pictures in zip("AB", draw(count, size, seed), strict=True):
         (root / side).mkdir(parents=True, exist_ok=True)
         for number, picture in enumerate(pictures):
-            image: Image.Image = to_pillow(picture)
-            image.save(root / side / f"{number:02d}.png")
+            to_pillow(picture).save(root / side / f"{number:02d}.png")
     return root
 
 

@@ -152,13 +152,13 @@ def held() -> int:
 def trial(name: str, data: bytes, folder: Path) -> dict:
     """Read one damaged file: its outcome ("tensor", "error", or what went wrong) and seconds."""
     from mlcli.errors import ImageError
-    from mlcli.io import images
+    from mlcli.io import image_io
 
     path = folder / f"damaged{Path(name).suffix}"
     path.write_bytes(data)
     began = time.monotonic()
     try:
-        pixels = images.read(path)
+        pixels = image_io.read(path)
         outcome = "tensor"
         low, high = pixels.amin().item(), pixels.amax().item()
         if pixels.ndim != 3 or pixels.shape[0] != 3 or low < 0 or high > (1 if pixels.is_floating_point() else 255):

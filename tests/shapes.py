@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.data.domains import Domain
-from mlcli.io.images import to_pillow
+from mlcli.io.image_io import to_pillow
 from mlcli.methods.adaptation.context import Setting
 from mlcli.runtime.device import Runtime, generator
 from mlcli.runtime.processes import Processes
@@ -52,8 +52,7 @@ def write(root: Path, count: int, seed: int = 0, target: bool = False, labelled:
     for picture, path, label in zip(data.pictures, data.paths, data.labels.tolist(), strict=True):
         place = (root / CLASSES[label] if labelled else root) / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        image: Image.Image = to_pillow(picture)
-        image.save(place)
+        to_pillow(picture).save(place)
     return root
 
 

@@ -125,9 +125,9 @@ def _own_networks() -> tuple[str, ...]:
 
 def _colorless(pictures: "Tensor", channels: int) -> "Tensor":
     """Gray images (N, C, S, S), with one channel or with three equal ones."""
-    from mlcli.io import images
+    from mlcli.io import image_io
 
-    return images.to_gray(pictures).expand(-1, channels, -1, -1).contiguous()
+    return image_io.to_gray(pictures).expand(-1, channels, -1, -1).contiguous()
 
 
 def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None") -> int:
@@ -270,9 +270,9 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
 
     def fit(run: Run, method, plan) -> None:
         if processes.main:
-            config = {"method": options["method"], "stage": run.folder.name, "seed": seed}
-            config |= {name: getattr(recipe, name) for name in ("model", "pretrained", "weights")}
-            _training.start(run, "adapt (a stage of the run in ../..)", config, {}, resume=True)
+            written = {"method": options["method"], "stage": run.folder.name, "seed": seed}
+            written |= {name: getattr(recipe, name) for name in ("model", "pretrained", "weights")}
+            _training.start(run, "adapt (a stage of the run in ../..)", written, {}, resume=True)
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
 
@@ -299,7 +299,7 @@ def save(folder, adapted, method: str) -> None:
 
 
 def write_pictures(folder, pictures: Mapping) -> None:
-    from mlcli.io.images import write
+    from mlcli.io.image_io import write
 
     for name, picture in pictures.items():
         write(picture, folder.samples_folder / f"{name}.png")

@@ -19,10 +19,10 @@ from PIL.Image import Image
 from mlcli.commands._patches import UNITS
 from mlcli.commands._result import refuse_existing_folder
 from mlcli.errors import RunError, UsageError
-from mlcli.io import files, images, schema
+from mlcli.io import files, image_io, schema
 from mlcli.io.files import json_text, write_json
 from mlcli.reporting import gallery
-from mlcli.reporting.gallery import Picture, Row
+from mlcli.reporting.gallery import GalleryImage, Row
 from mlcli.training.run_folder import read_json
 
 # What atlas.json holds besides options that a folder must have been begun with, and what to call it
@@ -144,7 +144,7 @@ class Atlas:
         pictures = []
         for picture in drawn:
             file = self.unit_file(unit, f"-{picture.name}")
-            images.write(picture.image, file, quality=90)
+            image_io.write(picture.image, file, quality=90)
             width, height = picture.image.size
             pictures.append(
                 {"file": f"units/{file.name}", "caption": picture.caption, "ratio": round(width / height, 4)}
@@ -157,7 +157,7 @@ class Atlas:
         for unit in self.units:
             if os.path.isfile(self.unit_file(unit)):
                 entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume makes it again")
-                rows.append(Row(unit, entry["heading"], [Picture(**picture) for picture in entry["pictures"]]))
+                rows.append(Row(unit, entry["heading"], [GalleryImage(**picture) for picture in entry["pictures"]]))
         so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
         facts = {**origin["options"], **{key: value for key, value in origin.items() if key != "options"}}
         gallery.write(self.page, title, rows, facts, note + so_far)

@@ -13,7 +13,7 @@ from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
-from mlcli.io import files, images, schema
+from mlcli.io import files, image_io, schema
 from mlcli.io.checkpoints import read_state
 from mlcli.methods.painting.style_transfer import Stylization
 from mlcli.models.registry import Model
@@ -98,9 +98,9 @@ class Painting:
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
                 ended = progress.step == progress.steps
                 if snapshot_every and progress.step % snapshot_every == 0:
-                    images.write(work.result(), self.snapshot(progress.step), like=self.content)
+                    image_io.write(work.result(), self.snapshot(progress.step), like=self.content)
                 if caught and not ended:
-                    images.write(work.result(), self.target, like=self.content)
+                    image_io.write(work.result(), self.target, like=self.content)
                 if not ended and (caught or time.monotonic() - saved > save_every):
                     try:
                         self._save(work, origin, progress.step)
@@ -111,7 +111,7 @@ class Painting:
                     raise Interrupted(self._stopped(progress), caught[0])
         if not os.path.isfile(self.state_file):
             self._save(None, origin, 0)  # says, until the JSON is written too, that what is there is not all
-        images.write(work.result(), self.target, like=self.content)
+        image_io.write(work.result(), self.target, like=self.content)
         write_beside(
             self.target,
             "stylize",
@@ -171,7 +171,7 @@ def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], li
         raise DataError(f"{' '.join(contents)}: no pictures there")
     if len(targets) == 1 and not os.path.isdir(contents[0]) and not isinstance(output, FolderPath):
         content = next(iter(targets.values()))
-        images.output_format(output)
+        image_io.output_format(output)
         _refuse_content(content, output)
         return [Painting(content, output, True)], problems
     if names_image(output):
@@ -183,7 +183,7 @@ def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], li
 
 def _writable(path: Path) -> Path:
     """The name of a result: that of its content, and .png behind one that says no format to write."""
-    return path if path.suffix.lower() in images.WRITERS else path.with_name(path.name + ".png")
+    return path if path.suffix.lower() in image_io.WRITERS else path.with_name(path.name + ".png")
 
 
 def _refuse_content(content: Path, target: Path) -> None:

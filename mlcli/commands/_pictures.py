@@ -114,7 +114,7 @@ def modified(path: Path) -> float:
 def height_and_width(text: str) -> tuple[int, int]:
     """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
     from mlcli.errors import UsageError
-    from mlcli.io.images import MAX_PIXELS
+    from mlcli.io.image_io import MAX_PIXELS
 
     try:
         sides = [int(side) for side in text.lower().split("x")]

@@ -118,13 +118,13 @@ def run(
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.errors import UsageError
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.io.files import file_hash
     from mlcli.methods.painting import image_analogies
     from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
-    images.output_format(output)
+    image_io.output_format(output)
     values = (source_weight, match, color, remap, kappa, levels, passes)
     changed = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
     recipe = replace(ANALOGIES[mode], **changed, seed=seed)
@@ -141,18 +141,18 @@ def run(
     wanted = None if size is None else height_and_width(size)
     runtime = Runtime.choose(device)
     named = dict(zip(recipe.inputs, pictures, strict=True))
-    loaded = {name: images.to_unit(images.read(path)).to(runtime.device) for name, path in named.items()}
+    loaded = {name: image_io.to_unit(image_io.read(path)).to(runtime.device) for name, path in named.items()}
     a_prime = loaded.get("A_PRIME", loaded.get("TEXTURE"))
     b = loaded.get("B")
     a = loaded.get("A", None if b is None else a_prime)
     if b is None and wanted is None:
         wanted = (2 * a_prime.shape[1], 2 * a_prime.shape[2])
-    images.require_room(output, *(wanted or b.shape[1:]))
+    image_io.require_room(output, *(wanted or b.shape[1:]))
     with Progress(100, "analogy", quiet=quiet) as bar:
         result = image_analogies.create(
             a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share))
         )
-    images.write(result.b_prime, output)
+    image_io.write(result.b_prime, output)
     options = {"mode": mode, **{name: getattr(recipe, name) for name in OPTIONS}, "size": size, "seed": seed}
     write_beside(
         output,

@@ -175,7 +175,7 @@ def _row(made, patches) -> list:
     """The pictures of a row in the order of the original, and the spectrum."""
     from mlcli.commands._atlas import Drawn
     from mlcli.commands._patches import value_range
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.visualization.unit_atlas import spectrum
     from mlcli.reporting import canvas
 
@@ -190,7 +190,7 @@ def _row(made, patches) -> list:
 
     def single(kind: str, caption: str) -> Drawn:
         (one,) = made[kind]
-        drawn = images.to_pillow(square(one, max(MADE, height)))
+        drawn = image_io.to_pillow(square(one, max(MADE, height)))
         return Drawn(f"{kind}{ending}", f"{caption}: {one.answer:.3g}", drawn)
 
     def strip(kind: str, caption: str) -> list[Drawn]:

@@ -85,7 +85,7 @@ def run(
 
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.errors import DataError, Interrupted
-    from mlcli.io import images as pictures
+    from mlcli.io import image_io
     from mlcli.io.files import write_json
     from mlcli.methods.visualization import motion
     from mlcli.methods.visualization.equivariance import Measure, is_map, named_layers
@@ -112,7 +112,7 @@ def run(
         while batch := [(order[place], picture) for place, picture in islice(coming, at_once)]:
             count += len(batch)
             first = min([*batch, *([first] if first else [])], key=lambda pair: pair[0])
-            measure.add(pictures.stack([picture for _, picture in batch]))
+            measure.add(image_io.stack([picture for _, picture in batch]))
             if caught:
                 break
     if first is None:
@@ -124,8 +124,8 @@ def run(
     document = record("equivariance", options, chosen, pictures=count, example=paths[first[0]], layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]
     title = f"{chosen.name}, {count} pictures, --padding {padding.value}"
-    pictures.write(_curves(title, entries, amounts, labels, motion.UNITS[transform.value]), output / CURVES)
-    pictures.write(_example(measure.example(first[1]), entries, labels), output / EXAMPLE)
+    image_io.write(_curves(title, entries, amounts, labels, motion.UNITS[transform.value]), output / CURVES)
+    image_io.write(_example(measure.example(first[1]), entries, labels), output / EXAMPLE)
     write_json(output / RECORD, document)
     out(json_text(document) if format == "json" else _text(entries, transform.value, format))
     say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} pictures", quiet)

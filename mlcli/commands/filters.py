@@ -26,14 +26,14 @@ def run(
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.errors import UsageError
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.visualization import filter_images
     from mlcli.models import features, registry
     from mlcli.models.units import split_unit
     from mlcli.reporting import canvas
 
     refuse_existing(output, overwrite)
-    images.output_format(output)
+    image_io.output_format(output)
     address, unit = split_unit(layer)
     chosen = registry.load(model, weights)
     convolution = features.convolution(chosen, address)
@@ -45,7 +45,7 @@ def run(
     else:
         drawn = filter_images.one_unit(weight, unit or 0, convolution.module.groups)
     picture = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
-    images.write(picture, output)
+    image_io.write(picture, output)
     structure = [round(share, 4) for share in filter_images.structure(weight).tolist()]
     options = {"model": model, "weights": weights, "layer": layer, "size": size}
     write_beside(output, "filters", options, chosen, address=convolution.address, structure=structure)

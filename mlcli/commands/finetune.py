@@ -230,7 +230,7 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:
     """Draw the pictures that are called wrongly, the surest errors first; their number."""
     from mlcli.commands._result import write_beside
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.evaluation.classification import errors
     from mlcli.reporting import canvas
 
@@ -243,7 +243,7 @@ def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", opt
     labels = [f"{canvas.shortened(is_, SIDE)}\n{canvas.shortened('as ' + as_, SIDE)}" for is_, as_ in names[:SHOWN]]
     tiles = pictures.batch(shown).expand(-1, 3, -1, -1)
     file = run.misclassified_file
-    images.write(canvas.grid(tiles, labels, side=SIDE), file)
+    image_io.write(canvas.grid(tiles, labels, side=SIDE), file)
     results = [
         {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
         for i, (is_, as_) in zip(wrong.tolist(), names, strict=True)

@@ -106,11 +106,11 @@ def run(
     size = options["size"] or registry.default_size(registry.EMBEDDED, training.paths)
     recipe = _recipe(options)
     if options["conditional"]:
-        training, _, pictures = _training.read_training(training, None, read, processes)
+        training, _, dataset = _training.read_training(training, None, read, processes)
     else:
-        pictures = read(training)
-    data = {"training": _training.summary(training, pictures)}
-    features, count = None, min(recipe.compared, len(pictures))
+        dataset = read(training)
+    data = {"training": _training.summary(training, dataset)}
+    features, count = None, min(recipe.compared, len(dataset))
     if count:
         exact = replace(runtime, precision="fp32")  # bf16 changes the distances
         features = Features(registry.load(options["model"], options["weights"]).to(exact), exact)
@@ -120,7 +120,7 @@ def run(
             "hash": features.model.hash,
         }
     plan = Plan(
-        len(pictures),
+        len(dataset),
         recipe.batch_size * recipe.discriminator_steps,
         recipe.steps,  # more epochs than there can be
         recipe.seed,
@@ -133,7 +133,7 @@ def run(
     processes.check_batch(recipe.batch_size)
     seed_everything(recipe.seed)
     classes = training.classes if options["conditional"] else ()
-    method = Gan(pictures, classes, recipe, runtime, processes, features)
+    method = Gan(dataset, classes, recipe, runtime, processes, features)
     if processes.main:
         _training.start(folder, "gan", options | asdict(recipe) | {"size": size}, data, resume=resume)
     processes.wait()

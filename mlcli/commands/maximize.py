@@ -129,7 +129,7 @@ def run(
     """
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.errors import UsageError
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.visualization import activation_maximization
     from mlcli.methods.visualization.objective_parser import parse
     from mlcli.methods.visualization.objectives import interpolation
@@ -138,7 +138,7 @@ def run(
     from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
-    images.output_format(output)
+    image_io.output_format(output)
     if (objective is None) == (interpolate is None):
         raise UsageError("one OBJECTIVE, or --interpolate with two, is needed")
     if interpolate and batch > 1:
@@ -172,11 +172,11 @@ def run(
     grid = _grid(objectives, [*shown, recipe.steps], max(sides), frames if interpolate else 0, batch, zoom)
     enlarged = zoom or max(1, -(-SINGLE // min(sides)))
     if grid is None:
-        images.require_room(output, *(side * enlarged for side in sides))
+        image_io.require_room(output, *(side * enlarged for side in sides))
     else:
         lines = int(grid["labels"] is not None)
         count, columns = len(objectives) * (len(shown) + 1), grid["columns"]
-        images.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
+        image_io.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
     group = frames if interpolate else batch
     at_once = max(1, (batch_size or activation_maximization.at_once(*sides)) // group) * group
     batches = -(-len(objectives) // at_once)
@@ -198,7 +198,7 @@ def run(
         for words in _of_former_classes(model):
             complain(words)
     drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.pictures[0], enlarged)
-    images.write(drawn, output)
+    image_io.write(drawn, output)
     called = activation_maximization.called(chosen, made.pictures, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
@@ -240,9 +240,9 @@ def _steps(text: str | None, steps: int) -> list[int]:
 def _start(path: str, size: int | None):
     """The picture (3, H, W) to start from, its short side `size` pixels, or at most 512."""
     from mlcli.data import preprocessing
-    from mlcli.io import images
+    from mlcli.io import image_io
 
-    picture = preprocessing.shorten(images.read(path))
+    picture = preprocessing.shorten(image_io.read(path))
     return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
 
 

@@ -69,7 +69,7 @@ def run(
     from mlcli.commands._result import refuse_existing, write_beside
     from mlcli.data.folders import places
     from mlcli.errors import UsageError
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.visualization.feature_index import Index, made_with, place
     from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
     from mlcli.models import features, registry
@@ -77,11 +77,11 @@ def run(
     from mlcli.runtime.device import Runtime
 
     refuse_existing(output, overwrite)
-    images.output_format(output)
+    image_io.output_format(output)
     if "-" in queries and "-" in among:
         raise UsageError("-: the paths on stdin are either the queries or the pictures to look among, not both")
     (asked, unlisted), (pictures, unseen) = _pictures.named(queries), _pictures.named(among)
-    images.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(pictures)), size))
+    image_io.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(pictures)), size))
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights).to(runtime)
     target = features.hidden(chosen) if layer is None else features.resolve(chosen, layer)
@@ -103,7 +103,7 @@ def run(
             for number, one in zip(row, far, strict=True)
             if number >= 0
         ]
-    images.write(canvas.rows_of_files(_rows(good, among, size), size), output)
+    image_io.write(canvas.rows_of_files(_rows(good, among, size), size), output)
     options = {"queries": queries, "among": among, "k": k, "metric": metric, "model": model, "weights": weights}
     options |= {"layer": layer, "size": size, "precision": runtime.precision}
     write_beside(output, "neighbors", options, chosen, address=target.address, index=kept.file, results=entries)

@@ -50,7 +50,7 @@ def run(
     from mlcli.commands._pictures import height_and_width, results
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder, refuse_others
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
-    from mlcli.io import images, tally
+    from mlcli.io import image_io, tally
     from mlcli.io.decoding import UNREAD, decode
     from mlcli.io.files import write_json
     from mlcli.methods.synthesis import paired_degradations
@@ -86,11 +86,11 @@ def run(
     def work(files: tuple[Path, Path, Path]) -> MlcliError | None:
         photo, a, b = files
         try:
-            picture = images.read(photo)
+            picture = image_io.read(photo)
             x, y = paired_degradations.pair(make.value, picture, strength, window)
             bits = 16 if picture.is_floating_point() else 8
-            images.write(y, b, bits=bits)
-            images.write(x, a, bits=8 if make.value in paired_degradations.FLAT else bits)
+            image_io.write(y, b, bits=bits)
+            image_io.write(x, a, bits=8 if make.value in paired_degradations.FLAT else bits)
         except MlcliError as problem:  # of one picture, or of the place for it; the others may be well
             unread = isinstance(problem, ImageError)
             tally.current().leave_out(photo, UNREAD if unread else "image{s} whose pair cannot be written")

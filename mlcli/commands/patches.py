@@ -95,7 +95,7 @@ def _room(top, size) -> list[int]:
 def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[str]:
     """Write the pictures of a layer; their names."""
     from mlcli.commands._patches import value_range
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.visualization.top_patches import GROUPS
     from mlcli.reporting import canvas
 
@@ -114,7 +114,7 @@ def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[s
         rows = [(str(unit), strips[4 * i : 4 * i + 4]) for i, unit in enumerate(units)]
         part = f"_{units[0]:0{digits}d}-{units[-1]:0{digits}d}" if page < len(patches.units) else ""
         files.append(f"{name}{part}.jpg")
-        images.write(canvas.sheet(title, headings, rows, room, side=size), output / files[-1], quality=90)
+        image_io.write(canvas.sheet(title, headings, rows, room, side=size), output / files[-1], quality=90)
         bar.to(bar.done + len(units))
     return files
 

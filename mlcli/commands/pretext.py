@@ -119,8 +119,8 @@ def run(
     else:
         side = options["size"] or registry.default_size(options["model"], training.paths)
         channels = 1 if options["gray"] else 3
-    pictures = _training.read_pictures(training, side, channels, workers, processes, quiet)
-    data = {"training": _training.summary(training, pictures)}
+    dataset = _training.read_pictures(training, side, channels, workers, processes, quiet)
+    data = {"training": _training.summary(training, dataset)}
     sets = {}
     for name, part in labelled.items():
         sets[name] = _training.read_pictures(part, side, channels, workers, processes, quiet)
@@ -133,11 +133,11 @@ def run(
     else:
         model = registry.create(options["model"], chosen.classes, side, channels)
     trained_in = runtime.for_training_of(model.network, options["precision"])
-    recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm, recipes.Pretext)
+    recipe = recipes.supervised(options, len(dataset), model.architecture, model.has_batch_norm, recipes.Pretext)
     if begun:
-        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm, len(pictures))
+        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm, len(dataset))
     plan = Plan(
-        len(pictures),
+        len(dataset),
         recipe.batch_size,
         recipe.epochs,
         recipe.seed,
@@ -145,7 +145,7 @@ def run(
         save_every=options["save_every"],
     )
     processes.check_batch(plan.batch_size)
-    method = pretext.Pretext(chosen, model, pictures, recipe, plan.steps, trained_in, processes)
+    method = pretext.Pretext(chosen, model, dataset, recipe, plan.steps, trained_in, processes)
     processes.wait()
     if processes.main:
         _training.start(folder, "pretext", options | asdict(recipe), data, resume=resume)

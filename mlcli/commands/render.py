@@ -54,7 +54,7 @@ def run(
 
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.errors import Interrupted
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.io.decoding import decode
     from mlcli.io.files import write_json
     from mlcli.methods.synthesis import digits, phantoms
@@ -73,11 +73,11 @@ def run(
 
     def organs(number: int) -> dict:
         picture, mask = phantoms.phantom(number, seed, side, look.value)
-        return {"masks": images.with_palette(mask, class_colours(len(phantoms.CLASSES))), "images": picture}
+        return {"masks": image_io.with_palette(mask, class_colours(len(phantoms.CLASSES))), "images": picture}
 
     def work(number: int) -> None:
         for folder, picture in draw(number).items():
-            images.write(picture, output / folder / name(number), flush=False)
+            image_io.write(picture, output / folder / name(number), flush=False)
 
     faces = digits.fonts_at_hand() if fonts else []
     options = {"what": what.value, "count": count, "size": side, "look": look.value, "seed": seed}

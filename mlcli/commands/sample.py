@@ -46,7 +46,7 @@ def run(
     are then 8.
     """
     from mlcli.commands._result import claim_folder, refuse_existing, refuse_existing_folder, write_beside
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.methods.generation import sampling
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.device import generator as random
@@ -71,7 +71,7 @@ def run(
     if separate:
         _write_each(sampler, drawn, output, quiet)
     else:
-        images.write(sampler.grid(*drawn), output)
+        image_io.write(sampler.grid(*drawn), output)
     options = {"run": generator, "number": len(drawn.labels), "interpolate": interpolate, "columns": drawn.columns}
     options |= {"class": only or [], "truncation": truncation, "seed": seed, "precision": runtime.precision}
     write_beside(output, "sample", options, sampler)
@@ -80,7 +80,7 @@ def run(
 
 def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
     """The images as FOLDER/NNNNN.png, those of classes as FOLDER/CLASS/NNNNN.png."""
-    from mlcli.io import images
+    from mlcli.io import image_io
 
     digits = len(str(len(drawn.labels) - 1))
     folders = _folders(sampler.classes)
@@ -88,7 +88,7 @@ def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
     with Progress(len(of_class), str(folder), quiet=quiet) as bar:
         for pictures in sampler.batches(drawn.latent, drawn.labels):
             for picture in pictures:
-                images.write(picture, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
+                image_io.write(picture, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
                 bar.to(bar.done + 1)
 
 

@@ -47,7 +47,7 @@ def run(
     from mlcli.commands._folder import each_outdated
     from mlcli.data.pairs import Kind
     from mlcli.errors import UsageError
-    from mlcli.io.images import with_palette, write
+    from mlcli.io.image_io import with_palette, write
     from mlcli.methods.evaluation import segmentation
     from mlcli.reporting.palette import class_colours
     from mlcli.runtime.device import Runtime

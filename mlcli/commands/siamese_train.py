@@ -296,14 +296,14 @@ def _size(training: "ClassFolder", model: str) -> int:
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
     """By the option or, where it leaves it open, by the pictures, or some of many: 1 where all of them are gray."""
     from mlcli.data.folders import spread
-    from mlcli.io import images
+    from mlcli.io import image_io
     from mlcli.io.decoding import decode
 
     if gray is not None:
         return 1 if gray else 3
     shown = [training.paths[index] for index in spread(LOOKED_AT, len(training.paths))]
     pictures = (picture for _, picture in decode(shown) if not isinstance(picture, Exception))
-    return 1 if all(bool((picture == images.to_gray(picture)).all()) for picture in pictures) else 3
+    return 1 if all(bool((picture == image_io.to_gray(picture)).all()) for picture in pictures) else 3
 
 
 def complete(options: dict, encoder: "Model") -> Recipe:

@@ -114,7 +114,7 @@ def run(
     from mlcli.commands import _painting
     from mlcli.commands._result import claim_folder, refuse_existing_folder
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
-    from mlcli.io import images, locks, tally
+    from mlcli.io import image_io, locks, tally
     from mlcli.io.files import check_writable, sweep
     from mlcli.methods.painting import style_transfer
     from mlcli.methods.painting.style_losses import Style
@@ -170,10 +170,10 @@ def run(
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
         def read(path: Path | str):
-            return images.to_unit(images.read(path)).to(runtime.device)
+            return image_io.to_unit(image_io.read(path)).to(runtime.device)
 
         styles = [
-            Style(read(path), weight, images.to_gray(read(name))[0] if name else None)
+            Style(read(path), weight, image_io.to_gray(read(name))[0] if name else None)
             for path, weight, name in zip(style, weight_of, mask_of, strict=True)
         ]
         start = read(init) if from_file else None
@@ -192,7 +192,7 @@ def run(
             if len(paintings) > 1:  # the one of an only picture is held already
                 lock.enter_context(locks.file_locked(painting.target))
             work = style_transfer.Stylization(seer, read(painting.content), styles, recipe, start)
-            images.require_room(painting.target, *work.size)
+            image_io.require_room(painting.target, *work.size)
             painting.paint(
                 work,
                 chosen,

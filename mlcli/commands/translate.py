@@ -68,7 +68,7 @@ def run(
     import torch
 
     from mlcli.commands._folder import each_outdated
-    from mlcli.io.images import WRITERS, write
+    from mlcli.io.image_io import WRITERS, write
     from mlcli.methods.generation.tiled_inference import translate
 
     translator = translator.to(runtime)

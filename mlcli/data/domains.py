@@ -14,7 +14,7 @@ from mlcli.data.pairing import match, shortened
 from mlcli.data.pairs import Kind, Store, unpaired
 from mlcli.data.picture_set import PictureSet
 from mlcli.errors import DataError, ImageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.runtime.device import generator
 
 SUBSET, HELD = 11, 23  # purposes of the random streams
@@ -144,7 +144,7 @@ def segmented(root: str | Path, store: Store, classes: Sequence[str] | None) -> 
         raise DataError(f"{root}: no readable picture in it")
     read = (store.get([index])[0] for index in range(len(store)))
     pictures, *masks = zip(*read, strict=True)
-    pictures = torch.stack([images.to_bytes(picture) for picture in pictures])
+    pictures = torch.stack([image_io.to_bytes(picture) for picture in pictures])
     paths = [item[0] for item in store.items]
     if not masks:
         return Domain(pictures, paths), classes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlcli.data.folders import ClassFolder
 from mlcli.errors import DataError, ImageError
-from mlcli.io import images, tally
+from mlcli.io import image_io, tally
 
 
 def content(path: Path) -> bytes | None:
@@ -21,7 +21,7 @@ def content(path: Path) -> bytes | None:
 
 def _decodes(path: Path) -> bool:
     try:
-        images.read(path)
+        image_io.read(path)
     except ImageError:
         return False
     return True

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mlcli.data.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.io.decoding import decode
 
 MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none")
@@ -55,9 +55,9 @@ class Kind:
     def read(self, path: str | Path) -> Tensor:
         """(channels, H, W) uint8, or float in [0, 1] of a deep source; (1, H, W) uint8 of a map. Raises ImageError."""
         if self.labels:
-            return self._checked(images.read_labels(path), path)
-        image = images.read(path)
-        return images.to_gray(image) if self.channels == 1 else image
+            return self._checked(image_io.read_labels(path), path)
+        image = image_io.read(path)
+        return image_io.to_gray(image) if self.channels == 1 else image
 
     def _checked(self, numbers: Tensor, path: str | Path) -> Tensor:
         if int(numbers.max()) < self.labels:  # as a byte, 256 would be 0
@@ -85,7 +85,7 @@ class Kind:
         """What a network takes, float32 (N, width, H, W): pictures in [-1, 1], maps one-hot. On any device."""
         if self.labels:
             return F.one_hot(batch[:, 0].long(), self.labels).movedim(3, 1).float()
-        return images.to_unit(batch) * 2 - 1
+        return image_io.to_unit(batch) * 2 - 1
 
     def pictures(self, signal: Tensor) -> Tensor:
         """The inverse of `signal` for the eye, (N, 1 or 3, H, W) in [0, 1]; of a map the likeliest class, in grays."""
@@ -153,7 +153,7 @@ class Framing:
             pictures = windows
         elif len({picture.shape for picture in pictures}) > 1:
             raise DataError(f"pictures of several sizes in one batch; with {self.mode}, take batches of one")
-        batch = images.stack(pictures)
+        batch = image_io.stack(pictures)
         return torch.where((drawn[2] < 0.5)[:, None, None, None], batch.flip(3), batch) if self.flip else batch
 
 

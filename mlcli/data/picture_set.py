@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import DataError, ImageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.io.decoding import decode
 
 
@@ -44,7 +44,7 @@ class PictureSet:
     ) -> "PictureSet":
         """Decode every picture once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
 
-        Each is cut and resized by `images.fit` and its luma taken for channels 1, or all that is done by `prepare`
+        Each is cut and resized by `image_io.fit` and its luma taken for channels 1, or all that is done by `prepare`
         ((3, H, W) -> (channels, size, size)); deep sources are rounded to 8 bit.
         progress(done, total) is called after each picture.
         """
@@ -105,11 +105,11 @@ def _reducer(size: int, channels: int) -> Callable[[Tensor], Tensor]:
         raise ValueError(f"a picture has 1 or 3 channels, not {channels}")
 
     def reduce(image: Tensor) -> Tensor:
-        image = images.to_bytes(images.fit(image, size))
-        return images.to_gray(image) if channels == 1 else image
+        image = image_io.to_bytes(image_io.fit(image, size))
+        return image_io.to_gray(image) if channels == 1 else image
 
     return reduce
 
 
 def _bytes_of(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda image: images.to_bytes(prepare(image))
+    return lambda image: image_io.to_bytes(prepare(image))

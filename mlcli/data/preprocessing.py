@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlcli.io import images, schema
+from mlcli.io import image_io, schema
 
 LARGEST = 4096  # pixels a side that a network takes; no file may ask for images without end
 FIELDS = schema.record(
@@ -69,10 +69,10 @@ class Preprocessing:
         if self.squash:
             image = stretch(image, (self.crop, self.crop), self.interpolation, self.resampling)
         elif self.resize is None:
-            image = images.fit(image, self.crop)
+            image = image_io.fit(image, self.crop)
         else:
             image = centre_crop(resize(shorten(image), self.resize, self.interpolation, self.resampling), self.crop)
-        return images.to_gray(image) if self.channels == 1 else image
+        return image_io.to_gray(image) if self.channels == 1 else image
 
     def source_box(self, box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) in a picture (height, width) of what a box of its prepared form shows.
@@ -82,7 +82,7 @@ class Preprocessing:
         if self.squash:
             rows, columns = _Axis(0, height, self.crop, 0), _Axis(0, width, self.crop, 0)
         elif self.resize is None:
-            top, left, side = images.central_square(height, width)
+            top, left, side = image_io.central_square(height, width)
             rows, columns = _Axis(top, side, self.crop, 0), _Axis(left, side, self.crop, 0)
         else:
             cut_rows, cut_columns = _ends(height, width)
@@ -97,7 +97,7 @@ class Preprocessing:
     def normalise(self, pictures: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> float32, normalised."""
         mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (self.mean, self.std))
-        return (images.to_unit(pictures) - mean) / std
+        return (image_io.to_unit(pictures) - mean) / std
 
 
 class _Axis(NamedTuple):
@@ -144,7 +144,7 @@ def stretch(
         return image
     if resampling == "pillow" and image.dtype == torch.uint8 and len(image) == 3:
         filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-        resized = images.to_pillow(image).resize(target[::-1], filters[interpolation])
+        resized = image_io.to_pillow(image).resize(target[::-1], filters[interpolation])
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     # Bytes through floats, as torchvision does: torch's own arithmetic in bytes rounds twice.
     resized = nn.functional.interpolate(image[None].float(), target, mode=interpolation, antialias=True)[0]

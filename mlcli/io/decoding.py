@@ -10,7 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io import images, tally
+from mlcli.io import image_io, tally
 from mlcli.io.supervision import Job, Workers, budget
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def decode(
     *,
     workers: int | None = None,
     window: int | None = None,
-    read: Callable[[str | Path], T] = images.read,
+    read: Callable[[str | Path], T] = image_io.read,
 ) -> Iterator[tuple[int, T | ImageError]]:
     """Yield (index, picture) for each path in order, decoded in threads; an ImageError in place of a bad one.
 
@@ -102,7 +102,7 @@ def map_pictures(
 
     def flush() -> Iterator[tuple[Path, Tensor | ImageError]]:
         good = [image for _, image in waiting if not isinstance(image, ImageError)]
-        rows = iter(compute(images.stack(good))) if good else iter(())
+        rows = iter(compute(image_io.stack(good))) if good else iter(())
         for path, image in waiting:
             yield path, image if isinstance(image, ImageError) else next(rows)
         waiting.clear()

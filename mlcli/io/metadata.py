@@ -23,9 +23,9 @@ DESCRIPTIVE = frozenset({270, 271, 272, 305, 306, 315, 316, 33432, 40091, 40092,
 
 
 def alpha_of(path: str | Path, max_pixels: int) -> Tensor | None:
-    """The opacity (1, H, W) of an image as `images.read` turns it, in [0, 1]; None where all of it is opaque.
+    """The opacity (1, H, W) of an image as `image_io.read` turns it, in [0, 1]; None where all of it is opaque.
 
-    Raises ImageError as `images.read` does. An image without transparency is not decoded.
+    Raises ImageError as `image_io.read` does. An image without transparency is not decoded.
     """
 
     def alpha() -> Tensor | None:
@@ -59,12 +59,12 @@ def carried(path: str | Path, image: Image.Image, kind: str) -> tuple[Image.Imag
     orientation is 1, as the pixels are upright. What is damaged, or does not fit the format `kind`, is left out.
     """
     options: dict[str, Any] = {}
-    info: Mapping[str, Any] = _header(path, lambda picture: dict(picture.info), {})
+    info: Mapping[str, Any] = _header(path, lambda opened: dict(opened.info), {})
     dpi = info.get("dpi")
     with suppress(TypeError, ValueError):
         if len(dpi) == 2 and all(math.isfinite(each) and 1 <= float(each) <= 1e5 for each in dpi):  # type: ignore
             options["dpi"] = tuple(float(each) for each in dpi)  # type: ignore[union-attr]
-    if exif := _header(path, lambda picture: _exif(picture, image.size, kind), b""):
+    if exif := _header(path, lambda opened: _exif(opened, image.size, kind), b""):
         options["exif"] = exif
     if data := info.get("icc_profile"):
         image, profile = _in_profile(image, data)

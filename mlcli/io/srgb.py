@@ -16,7 +16,7 @@ DEPTHS = (8, 10, 12, 14)  # bits of sensors, whose numbers are stored in 16
 
 
 def from_pillow(picture: Image.Image, name: object = "") -> Tensor:
-    """The pixels of a Pillow image of any mode as `images.read` gives them, EXIF orientation left alone.
+    """The pixels of a Pillow image of any mode as `image_io.read` gives them, EXIF orientation left alone.
 
     name: of its file, for `reading`.
     Raises ValueError for floats that are not finite, and what Pillow raises for a broken picture.

@@ -22,7 +22,7 @@ from torch.func import functional_call
 from mlcli.data.class_names import ClassNames, read_class_file
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError, UsageError, WeightsError, reason
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.io.schema import Invalid, items, mapping, number, record, text
 from mlcli.models import lookalikes
 from mlcli.models.fitting import Misfit, advice, classes_of, fitted
@@ -314,7 +314,7 @@ def first_side(paths: Sequence[Path], least: int, most: int) -> int:
     """The short side of the first readable image, within these bounds; 32 or `least` where there is none."""
     for path in paths:
         try:
-            return max(least, min(most, *images.read(path).shape[1:]))
+            return max(least, min(most, *image_io.read(path).shape[1:]))
         except ImageError:
             continue
     return max(least, 32)

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from mlcli.errors import UsageError
 from mlcli.io.decoding import decode
-from mlcli.io.images import MAX_PIXELS, fit, to_bytes, to_pillow
+from mlcli.io.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
 
 PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
 FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels

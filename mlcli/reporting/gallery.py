@@ -50,7 +50,7 @@ arrive();
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryImage:
     """One picture of a row: its file, relative to the page, what it shows, and its width divided by its height."""
 
     file: str
@@ -64,7 +64,7 @@ class Row:
 
     number: int
     heading: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[GalleryImage]
 
 
 def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping, note: str = "") -> None:

@@ -20,7 +20,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, WeightsError, out_of_memory, reason
-from mlcli.io.images import write
+from mlcli.io.image_io import write
 from mlcli.runtime import signals
 from mlcli.runtime.device import generator, seed_everything, trim_memory
 from mlcli.runtime.processes import Processes

@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import ClassFolder, find_images
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.runtime.device import generator
 
 # row -> (name of the run, source, target, options, what is to be reached)
@@ -74,16 +74,16 @@ CHOOSING, WORSE = 100, 0.01  # the first seed; by how much a source model may be
 
 def blend(mnist: Path, photos: Path, output: Path) -> None:
     """MNIST-M (Ganin et al. 2016): |patch - digit| with a patch of a photograph for each digit, in colour."""
-    papers = [images.read(path) for path in find_images([str(photos)]).paths]
+    papers = [image_io.read(path) for path in find_images([str(photos)]).paths]
     for number, part in enumerate(("train", "test")):
         folder, random = ClassFolder.open(mnist / part), generator(0, number)
         for path in folder.paths:
-            digit = images.read(path).short()
+            digit = image_io.read(path).short()
             paper = papers[int(torch.randint(len(papers), (1,), generator=random))]
             top, left = (int(torch.randint(side - 27, (1,), generator=random)) for side in paper.shape[1:])
-            patch = images.to_bytes(paper[:, top : top + 28, left : left + 28]).short()
+            patch = image_io.to_bytes(paper[:, top : top + 28, left : left + 28]).short()
             place = output / part / path.relative_to(mnist / part)
-            images.write((patch - digit).abs().to(torch.uint8), place, flush=False)
+            image_io.write((patch - digit).abs().to(torch.uint8), place, flush=False)
 
 
 def adapt(words: list) -> dict:

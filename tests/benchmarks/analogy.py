@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.painting import image_analogies
 from mlcli.methods.recipes import ANALOGIES
 from mlcli.runtime.device import generator
@@ -58,15 +58,15 @@ FILTERS = {"emboss": (emboss, 6.0), "sobel": (sobel, 6.0), "gaussian blur, sigma
 
 
 def photograph(path, side=256):
-    return images.fit(images.to_unit(images.read(path)), side)
+    return image_io.fit(image_io.to_unit(image_io.read(path)), side)
 
 
 def filtered(picture, function):
-    return function(images.to_gray(picture)).expand(3, -1, -1).contiguous()
+    return function(image_io.to_gray(picture)).expand(3, -1, -1).contiguous()
 
 
 def psnr(one, other):
-    return -10 * math.log10((images.to_gray(one) - images.to_gray(other)).square().mean())
+    return -10 * math.log10((image_io.to_gray(one) - image_io.to_gray(other)).square().mean())
 
 
 def pairs(folder, count, seed):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.data.folders import ClassFolder
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
@@ -27,7 +27,7 @@ def read(folder: ClassFolder, labels: range, first: int, each: int, size: int) -
     for label in labels:
         own = [path for path, other in zip(folder.paths, folder.labels, strict=True) if other == label]
         chosen += own[first : first + each]
-    return torch.stack([images.fit(images.read(path), size) for path in chosen])
+    return torch.stack([image_io.fit(image_io.read(path), size) for path in chosen])
 
 
 def degraded(real: Tensor, each: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import argparse
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.visualization import motion
 from mlcli.methods.visualization.equivariance import Measure, named_layers
 from mlcli.models import registry
@@ -28,7 +28,7 @@ def main() -> None:
     runtime = Runtime.choose("cpu", "fp32")
     for name in arguments.models:
         model = registry.load(name).to(runtime)
-        x = torch.stack([model.preprocessing.prepare(images.read(path)) for path in paths])
+        x = torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in paths])
         layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
         for border in (motion.CIRCULAR, motion.MIRROR):
             stride = max(layer.stride for layer in layers.values())

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.io.decoding import decode
 from mlcli.methods.recipes import Maximization
 from mlcli.methods.recipes import maximization as suited
@@ -121,7 +121,7 @@ def channels(arguments) -> None:
     every = {layer: int(number) for layer, number in (pair.split("=") for pair in arguments.every)}
     paths = find_images([arguments.data]).paths
     paths = paths[:: max(1, len(paths) // IMAGES)]
-    data = torch.stack([images.to_bytes(p) for _, p in sorted(decode(paths, model.preprocessing.prepare))])
+    data = torch.stack([image_io.to_bytes(p) for _, p in sorted(decode(paths, model.preprocessing.prepare))])
     for address in arguments.layers:
         began = time.perf_counter()
         objectives = parse(f"{address}:all", model)[:: every.get(address, 1)]
@@ -193,8 +193,8 @@ def dream(arguments) -> None:
             mlcli("maximize", arguments.layer, "--model", arguments.model, "--init", str(path), "-o", str(target),
                   "--overwrite", "-q")  # fmt: skip
             seconds = time.perf_counter() - began
-            made = images.read(target)
-            before, after = (images.to_unit(i) for i in (images.fit(images.read(path), 256), images.fit(made, 256)))
+            made = image_io.read(target)
+            before, after = (image_io.to_unit(i) for i in (image_io.fit(image_io.read(path), 256), image_io.fit(made, 256)))
             change = 255 * (after - before).abs().mean()
             like = torch.corrcoef(torch.stack([before.mean(0).flatten(), after.mean(0).flatten()]))[0, 1]
             print(f"{path.name}: {change:.1f} levels, correlation {like:.2f}, {seconds:.0f} s", flush=True)

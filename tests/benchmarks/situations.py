@@ -198,9 +198,9 @@ def _():
 
 
 def read(file: str) -> np.ndarray:
-    from mlcli.io import images
+    from mlcli.io import image_io
 
-    values = images.read(file)
+    values = image_io.read(file)
     return (values.float() / 255 if not values.is_floating_point() else values).permute(1, 2, 0).numpy()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods import recipes
 from mlcli.methods.painting import style_transfer
 from mlcli.methods.painting.style_losses import Objective, Style
@@ -33,7 +33,7 @@ PHOTOS = Path(__file__).parents[2] / "samples" / "photos"
 
 def picture(name: str, side: int) -> Tensor:
     """(3, side, side) in [0, 1]: the middle of a sample, enlarged where need be."""
-    return style_transfer.covering(images.to_unit(images.read(PHOTOS / name)), (side, side))
+    return style_transfer.covering(image_io.to_unit(image_io.read(PHOTOS / name)), (side, side))
 
 
 class ContentLoss(nn.Module):
@@ -176,7 +176,7 @@ def memory(arguments) -> None:
     side = arguments.side
     with tempfile.TemporaryDirectory() as folder:
         content, target = Path(folder) / "content.jpg", Path(folder) / "out.jpg"
-        images.write(picture("astronaut.jpg", side), content)
+        image_io.write(picture("astronaut.jpg", side), content)
         command = [
             sys.executable,
             "-m",

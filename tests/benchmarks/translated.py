@@ -14,18 +14,18 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.io import images
+from mlcli.io import image_io
 
 
 def sharpness(picture: torch.Tensor) -> float:
     """Mean length of the gradient of (C, H, W) in [0, 1], turned to gray."""
-    gray = images.to_gray(picture)[0] if len(picture) == 3 else picture[0]
+    gray = image_io.to_gray(picture)[0] if len(picture) == 3 else picture[0]
     down, right = torch.gradient(gray)
     return (down.square() + right.square()).sqrt().mean().item()
 
 
 def colour(path: Path) -> torch.Tensor:
-    return images.to_unit(images.read(path))
+    return image_io.to_unit(image_io.read(path))
 
 
 def main() -> None:

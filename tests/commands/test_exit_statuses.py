@@ -12,7 +12,7 @@ import typer
 
 from mlcli import cli
 from mlcli.commands import COMMANDS, _report, _streams
-from mlcli.io import images, supervision
+from mlcli.io import image_io, supervision
 from mlcli.reporting import diagnosis
 from mlcli.training import run_folder
 from tests import small_commands
@@ -267,6 +267,6 @@ def signal_at_work(patched, number) -> list:
         return act
 
     patched.setattr(_report.Progress, "to", first(_report.Progress.to))
-    patched.setattr(images, "write", first(images.write))
+    patched.setattr(image_io, "write", first(image_io.write))
     patched.setattr(sys.stdout, "flush", first(sys.stdout.flush))
     return sent

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mlcli.commands._many import repeated
-from mlcli.io import images
-from mlcli.io.images import read
+from mlcli.io import image_io
+from mlcli.io.image_io import read
 from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLOURS, class_folders
@@ -198,7 +198,7 @@ def test_errors(pictures, queries, colours, tmp_path, monkeypatch, arguments, st
 
 
 def test_a_picture_that_its_format_cannot_hold(pictures, queries, colours, tmp_path, monkeypatch):
-    monkeypatch.setitem(images.SIDES, "WEBP", 6 + 5 * (96 + 6) + 96 // 4)
+    monkeypatch.setitem(image_io.SIDES, "WEBP", 6 + 5 * (96 + 6) + 96 // 4)
     arguments = (queries[0], "--among", pictures, "--model", colours, "-o", tmp_path / "out.webp", "-q")
     assert "WEBP holds at most" in neighbors(*arguments, "-k", 5, status=2).stderr
     assert not list(pictures.glob(".*"))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mlcli.data.pairing import find_pairs
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.recipes import INVERSES
 from tests.cli import mlcli
 
@@ -56,8 +56,8 @@ def test_pairs_have_equal_names_and_sizes_and_b_is_the_picture(photos, tmp_path,
     assert len(pairing.paths) == 3 and not pairing.problems
     sources = {"a.png": photos / "a.png", "c.tif": photos / "c.tif", "b.png": photos / "sub" / "b.jpg"}
     for a, b in pairing.paths:
-        assert images.read(b).equal(images.read(sources[b.name]))
-        assert images.read(a).shape == images.read(b).shape and not images.read(a).equal(images.read(b))
+        assert image_io.read(b).equal(image_io.read(sources[b.name]))
+        assert image_io.read(a).shape == image_io.read(b).shape and not image_io.read(a).equal(image_io.read(b))
         mode = {"edges": "L", "gray": "L", "labels": "P"}.get(make, "RGB")
         assert Image.open(a).mode == mode
     record = json.loads((output / "pairs.json").read_text())
@@ -78,7 +78,7 @@ def test_a_second_call_does_nothing_and_a_third_what_has_changed(photos, tmp_pat
     assert "3 pairs made, 1 up to date" in mlcli(*arguments).stderr
     changed = {name for name, time in times(output).items() if before.get(name) != time}
     assert changed == {"A/a.png", "B/a.png", "A/new.png", "B/new.png", "A/c.tif", "B/c.tif"}
-    assert images.read(output / "B" / "a.png").equal(images.read(photos / "a.png"))
+    assert image_io.read(output / "B" / "a.png").equal(image_io.read(photos / "a.png"))
 
 
 def test_other_options_are_refused_until_told(photos, tmp_path):
@@ -167,7 +167,7 @@ def test_names_that_would_be_one(photos, tmp_path):
     photo(tmp_path / "more" / "c.tif", 5)
     result = mlcli("pairs", photos, tmp_path / "more", "--make", "gray", "-o", tmp_path / "pairs", status=1)
     assert "a.png: its result would be" in result.stderr and "more/c.tif: its result would be" in result.stderr
-    assert images.read(tmp_path / "pairs" / "B" / "a.png").equal(images.read(photos / "a.jpg"))
+    assert image_io.read(tmp_path / "pairs" / "B" / "a.png").equal(image_io.read(photos / "a.jpg"))
 
 
 def test_results_inside_the_folder_of_the_pictures_are_no_pictures(photos, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_a_result_that_cannot_be_written_stops_no_other(photos, tmp_path):
     result = mlcli("pairs", photos, "--make", "gray", "-o", output, status=1)
     told = [line for line in result.stderr.splitlines() if line.startswith("mlcli: ")]
     assert len(told) == 2 and all("cannot be written" in line for line in told)
-    assert "1 pairs made" in result.stderr and images.read(output / "A" / "c.tif").shape[0] == 3
+    assert "1 pairs made" in result.stderr and image_io.read(output / "A" / "c.tif").shape[0] == 3
     assert "left out: 2 images whose pair cannot be written" in result.stderr
     (output / "A" / "a.png").rmdir()
     (output / "B" / "sub").unlink()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlcli.commands import render
 from mlcli.data.folders import ClassFolder
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.synthesis import digits, phantoms
 from tests.cli import mlcli
 
@@ -25,7 +25,7 @@ def test_digits_are_a_labelled_set(tmp_path):
     folder = ClassFolder.open(out)
     assert folder.classes == tuple("0123456789") and len(folder.paths) == 43
     assert [sum(label == c for label in folder.labels) for c in range(10)] == [5, 5, 5] + [4] * 7
-    picture = images.read(out / "7" / "17.png")
+    picture = image_io.read(out / "7" / "17.png")
     assert torch.equal(picture[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
     document = json.loads((out / "render.json").read_text())
     options = {"what": "digits", "count": 43, "size": 28, "look": "a", "seed": 5}
@@ -33,10 +33,10 @@ def test_digits_are_a_labelled_set(tmp_path):
     mlcli("render", "digits", "-n", 43, "--seed", 5, "--workers", 1, "-o", tmp_path / "again", "-q")
     assert files(tmp_path / "again") == files(out)
     mlcli("render", "digits", "-n", 20, "--seed", 5, "--size", 32, "--fonts", "-o", tmp_path / "fonts")
-    assert images.read(tmp_path / "fonts" / "3" / "13.png").shape == (3, 32, 32)
+    assert image_io.read(tmp_path / "fonts" / "3" / "13.png").shape == (3, 32, 32)
     assert json.loads((tmp_path / "fonts" / "render.json").read_text())["fonts"][0] == "Pillow's own"
     mlcli("render", "digits", "-n", 3, "--look", "b", "-o", tmp_path / "pale")
-    assert torch.equal(images.read(tmp_path / "pale" / "2" / "2.png")[0], digits.digit(2, 0, look="b")[0])
+    assert torch.equal(image_io.read(tmp_path / "pale" / "2" / "2.png")[0], digits.digit(2, 0, look="b")[0])
 
 
 def test_organs_have_masks_under_equal_names(tmp_path):
@@ -47,8 +47,8 @@ def test_organs_have_masks_under_equal_names(tmp_path):
     assert sorted(a) == [f"{kind}/{number}.png" for kind in ("images", "masks") for number in range(3)]
     assert a == default and all((a[name] == b[name]) == name.startswith("masks") for name in a)
     picture, mask = phantoms.phantom(2, 0, 40, "b")
-    assert torch.equal(images.read_labels(tmp_path / "b" / "masks" / "2.png")[0], mask)
-    assert torch.equal(images.read(tmp_path / "b" / "images" / "2.png")[0], picture)
+    assert torch.equal(image_io.read_labels(tmp_path / "b" / "masks" / "2.png")[0], mask)
+    assert torch.equal(image_io.read(tmp_path / "b" / "images" / "2.png")[0], picture)
     shown = Image.open(tmp_path / "b" / "masks" / "2.png").convert("RGB")
     assert {colour for _, colour in shown.getcolors()} == {(0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0)}
     document = json.loads((tmp_path / "b" / "render.json").read_text())
@@ -105,4 +105,4 @@ def test_an_interrupt_leaves_whole_pictures(tmp_path, monkeypatch):
     done = int(re.search(r"interrupted after (\d+) of 400 pictures", result.stderr).group(1))
     assert not (tmp_path / "out" / render.RECORD).exists()
     left = list((tmp_path / "out").rglob("*.png"))
-    assert 8 < len(left) == done < 200 and all(images.read(path).shape == (3, 28, 28) for path in left)
+    assert 8 < len(left) == done < 200 and all(image_io.read(path).shape == (3, 28, 28) for path in left)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.evaluation import segmentation
 from tests import shapes
 from tests.cli import mlcli
@@ -72,10 +72,10 @@ def test_masks_have_the_names_and_sizes_of_pictures_and_a_palette(folder, tmp_pa
     (photos / "broken.png").write_bytes(b"no picture")
     said = segment(folder / "run/seed-0/source", photos, "-o", out, status=1).stderr
     assert "broken.png" in said and "2 segmented" in said
-    true = images.read_labels(folder / "source/masks/00.png")
+    true = image_io.read_labels(folder / "source/masks/00.png")
     true = torch.nn.functional.interpolate(true[None], (40, 53), mode="nearest-exact")[0, 0]
     for name in ("inside/colour.png", "deep.png"):
-        mask = images.read_labels(out / name)[0]
+        mask = image_io.read_labels(out / name)[0]
         assert mask.shape == (40, 53)
         alike = segmentation.evaluate(("background", "shape"), [(mask, true)])["dice"]
         assert alike > 0.75, (name, alike)

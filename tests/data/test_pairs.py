@@ -11,7 +11,7 @@ from mlcli.data.folders import find_images
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import Framing, Kind, PairSet, UnpairedSets
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.runtime.device import generator
 from tests.flat import flat, save
 
@@ -145,7 +145,7 @@ def test_the_default_frame_is_that_of_the_paper(tmp_path):
     a, b = data.batch(torch.tensor([0, 0]), data.draw(2, generator(0)))
     assert a.shape == (2, 3, 256, 256) and b.shape == (2, 1, 256, 256)
     whole = PairSet.load(find_pairs(tmp_path), (Kind(), Kind(1)), Framing().still())
-    expected = Kind(1).resize(images.to_gray(images.read(tmp_path / "B" / "0.png")), (256, 256))
+    expected = Kind(1).resize(image_io.to_gray(image_io.read(tmp_path / "B" / "0.png")), (256, 256))
     assert torch.equal(whole.batch(torch.tensor([0]))[1][0], expected)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mlcli.data.folders import find_images
 from mlcli.data.picture_set import PictureSet
 from mlcli.errors import DataError
-from mlcli.io import images
+from mlcli.io import image_io
 from tests.flat import flat
 
 
@@ -48,7 +48,7 @@ def test_picture_set_in_memory_equals_on_demand():
     asked = PictureSet.load(photos, size=64, budget_bytes=4 * 3 * 64 * 64 - 1)
     assert held.labels is None and held.pixels is not None and asked.pixels is None
     assert torch.equal(held.batch(torch.arange(4)), asked.batch(torch.arange(4)))
-    assert torch.equal(held.batch(torch.tensor([2]))[0], images.fit(images.read(photos[2]), 64))
+    assert torch.equal(held.batch(torch.tensor([2]))[0], image_io.fit(image_io.read(photos[2]), 64))
 
 
 def test_picture_set_of_nothing_and_gone_bad(tmp_path):

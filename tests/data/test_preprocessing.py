@@ -7,7 +7,7 @@ import torchvision
 from PIL import Image
 
 from mlcli.data.preprocessing import Preprocessing, shorten
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.models.sources import timm_models, torchvision_models
 
 SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 256), (257, 300), (640, 480), (5, 5)]
@@ -61,20 +61,20 @@ def test_floats_stay_floats_in_range(interpolation):
     prepared = preprocessing.prepare(image)
     assert prepared.dtype == torch.float32 and prepared.shape == (3, 16, 16)
     assert prepared.min() >= 0 and prepared.max() <= 1
-    of_bytes = preprocessing.prepare(images.to_bytes(image))
-    assert (images.to_unit(of_bytes) - prepared).abs().max() <= 0.5 / 255 + 1e-6
+    of_bytes = preprocessing.prepare(image_io.to_bytes(image))
+    assert (image_io.to_unit(of_bytes) - prepared).abs().max() <= 0.5 / 255 + 1e-6
 
 
 def test_without_resize_pictures_are_what_training_saw():
     image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    assert torch.equal(Preprocessing(crop=24).prepare(image), images.fit(image, 24))
+    assert torch.equal(Preprocessing(crop=24).prepare(image), image_io.fit(image, 24))
 
 
 def test_gray():
     image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     preprocessing = Preprocessing(crop=32, mean=(0.5,), std=(0.25,), channels=1)
     prepared = preprocessing.prepare(image)
-    assert torch.equal(prepared, images.to_gray(images.fit(image, 32)))
+    assert torch.equal(prepared, image_io.to_gray(image_io.fit(image, 32)))
     normal = preprocessing.normalise(prepared[None])
     assert normal.shape == (1, 1, 32, 32) and torch.allclose(normal, (prepared / 255 - 0.5) / 0.25)
 

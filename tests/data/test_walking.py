@@ -13,7 +13,7 @@ from PIL import Image
 from mlcli.data.folders import find_images
 from mlcli.data.walking import SYSTEM_FOLDERS
 from mlcli.errors import ImageError
-from mlcli.io import decoder, formats, images, tally
+from mlcli.io import decoder, formats, image_io, tally
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_odd_endings_are_looked_into(folder):
     summary = tally.current().summary()
     assert "4 other files (3 without an ending, 1 .unknown)" in summary
     for path in find_images([folder]).paths:
-        assert images.read(path).shape == (3, 6, 8)
+        assert image_io.read(path).shape == (3, 6, 8)
     assert "7 known by their first bytes, not by their names" in tally.current().summary()
 
 
@@ -88,7 +88,7 @@ def test_a_format_known_by_its_bytes_alone_is_named_too(folder):
     (problem,) = map(str, find_images([folder]).problems)
     assert "DICOM" in problem
     with pytest.raises(ImageError, match="in the format DICOM, which cannot be read here; convert"):
-        images.read(folder / "1.2.840.113")
+        image_io.read(folder / "1.2.840.113")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_format_known_by_its_bytes_alone_is_named_too(folder):
 def test_a_file_of_such_a_format_under_another_name(folder, name, head, kind):
     (folder / name).write_bytes(head)
     with pytest.raises(ImageError, match=f"in the format {kind}, which cannot be read here"):
-        images.read(folder / name)
+        image_io.read(folder / name)
 
 
 def test_raw_files_beside_their_developed_ones_are_no_problem(folder):
@@ -170,7 +170,7 @@ def test_heic_is_read(folder):
     assert [path.name for path in found.paths] == ["a.HEIC", "plain.jpg", "really heic.jpg"] and not found.problems
     turned = np.rot90(pixels, -1).transpose(2, 0, 1).astype(int)
     for name in ("a.HEIC", "really heic.jpg"):
-        image = images.read(folder / name)
+        image = image_io.read(folder / name)
         assert image.shape == (3, 60, 40)
         assert np.abs(image.numpy().astype(int) - turned).max() <= 2
 
@@ -181,7 +181,7 @@ def test_what_has_more_than_one_image_is_noted(folder, ending, what):
     first.save(folder / f"several.{ending}", save_all=True, append_images=[second])
     first.save(folder / f"single.{ending}")
     for name in (f"several.{ending}", f"single.{ending}"):
-        images.read(folder / name)
+        image_io.read(folder / name)
     noted = f"; 1 of several {what}, of which the first is read ({folder / f'several.{ending}'})"
     assert tally.current().summary() == "2 images read" + noted
 
@@ -194,5 +194,5 @@ def test_a_smaller_copy_in_a_tiff_is_no_page(folder):
         picture.seek(1)
         if picture.tag_v2.get(254) != 1:
             pytest.skip("this Pillow writes no such tag")
-    images.read(folder / "pyramid.tif")
+    image_io.read(folder / "pyramid.tif")
     assert tally.current().summary() == "1 image read"

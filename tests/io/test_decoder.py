@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFile
 
 from mlcli.errors import ImageError
-from mlcli.io import decoder, images, reading, tally
+from mlcli.io import decoder, image_io, reading, tally
 from tests import odd_images
 from tests.odd_images import ALPHA, GRAY, RGB, over_white
 from tests.written_bytes import png, png_chunks, profile
@@ -23,8 +23,8 @@ PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
 
 
 def seen(path) -> np.ndarray:
-    """(H, W, 3) in 0..255, as `images.read` has it."""
-    return images.to_unit(images.read(path)).permute(1, 2, 0).numpy() * 255
+    """(H, W, 3) in 0..255, as `image_io.read` has it."""
+    return image_io.to_unit(image_io.read(path)).permute(1, 2, 0).numpy() * 255
 
 
 def packed(values: np.ndarray, bits: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_damaged_pixels_are_not_saved_by_dropping_metadata(tmp_path):
     data[at] ^= 255
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageError, match="broken"):
-        images.read(tmp_path / "a.png")
+        image_io.read(tmp_path / "a.png")
 
 
 # -------------------------------------------------------------------------------------------------- BMP
@@ -294,20 +294,20 @@ def test_what_is_cut_off_is_taken_where_allowed(tmp_path):
         cut = -2 if name.endswith("jpg") else len(whole) * (6 if name == "rgb.png" else 7) // 8
         path.write_bytes(whole[:cut])
         with pytest.raises(ImageError, match=name):
-            images.read(path)
+            image_io.read(path)
         counted = tally.begin()
         with reading.using(reading.Reading(accept_truncated=True)):
-            got = images.to_unit(images.read(path))
+            got = image_io.to_unit(image_io.read(path))
         assert f"1 {reading.TRUNCATED} ({path})" in counted.summary(), name
         assert got.shape == good[name].shape
         near = (got - good[name]).abs().amax(0) <= odd_images.tolerance(name)
         assert near.float().mean() > (0.99 if name.endswith("jpg") else 0.2), name
     counted = tally.begin()
     with reading.using(reading.Reading(accept_truncated=True)):
-        assert images.read(folder / "rgb.png").shape == (3, HEIGHT, WIDTH)
+        assert image_io.read(folder / "rgb.png").shape == (3, HEIGHT, WIDTH)
         for name in ("empty.jpg", "text.jpg", "header.jpg", "one_byte.png", "bomb.png"):
             with pytest.raises(ImageError):  # of these nothing can be had
-                images.read(folder / name)
+                image_io.read(folder / name)
     assert reading.TRUNCATED not in counted.summary() and not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
@@ -359,7 +359,7 @@ def test_stretch_leaves_the_rest_alone(tmp_path):
             "float_unit.tif",
             "twelve_bits.tif",
         ):
-            got = images.to_unit(images.read(tmp_path / "odd" / name))
+            got = image_io.to_unit(image_io.read(tmp_path / "odd" / name))
             assert (got - good[name]).abs().max() <= odd_images.tolerance(name)
 
 
@@ -402,16 +402,16 @@ def test_tiny_files_that_would_take_gigabytes_or_minutes(tmp_path, monkeypatch):
     for name, (data, words) in cases.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ImageError, match=words):
-            images.read(tmp_path / name)
+            image_io.read(tmp_path / name)
 
 
 def test_honest_files_are_not_taken_for_false_ones(tmp_path):
     Image.new("1", (6000, 6000), 1).save(tmp_path / "blank.tif", compression="group4")
     Image.new("L", (5000, 5000), 255).save(tmp_path / "blank.png")
     for name in ("blank.tif", "blank.png"):
-        assert images.read(tmp_path / name).min() == 255
+        assert image_io.read(tmp_path / name).min() == 255
     (tmp_path / "a.jpg").write_bytes(jpeg_of_scans(1))
-    assert images.read(tmp_path / "a.jpg").shape == (3, HEIGHT, WIDTH)
+    assert image_io.read(tmp_path / "a.jpg").shape == (3, HEIGHT, WIDTH)
 
 
 def test_scans_are_counted_across_blocks():
@@ -421,10 +421,10 @@ def test_scans_are_counted_across_blocks():
 
 def test_a_large_image_is_converted_in_bands(tmp_path, monkeypatch):
     good, _ = odd_images.make(tmp_path / "odd")
-    whole = {name: images.read(tmp_path / "odd" / name) for name in good}
+    whole = {name: image_io.read(tmp_path / "odd" / name) for name in good}
     monkeypatch.setattr("mlcli.io.srgb.BAND_PIXELS", 50)
     for name in good:
-        assert torch.equal(images.read(tmp_path / "odd" / name), whole[name]), name
+        assert torch.equal(image_io.read(tmp_path / "odd" / name), whole[name]), name
 
 
 def test_a_pipe_without_end(tmp_path, monkeypatch):
@@ -435,4 +435,4 @@ def test_a_pipe_without_end(tmp_path, monkeypatch):
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(bytes(5000)), daemon=True)
     writer.start()
     with pytest.raises(ImageError, match="more than 1,000 bytes through a pipe"):
-        images.read(tmp_path / "pipe")
+        image_io.read(tmp_path / "pipe")

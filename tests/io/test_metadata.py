@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from mlcli.io import images, metadata
+from mlcli.io import image_io, metadata
 from tests import odd_images
 from tests.odd_images import ALPHA, GRAY, RGB
 from tests.written_bytes import profile
@@ -35,7 +35,7 @@ def test_exif_and_resolution_go_from_any_format_to_any(tmp_path, source, target)
     content, result = tmp_path / f"a.{source}", tmp_path / f"b.{target}"
     options = {} if source == "webp" else {"dpi": (300, 200)}
     Image.fromarray(RGB).save(content, exif=exif(6).tobytes(), **options)
-    images.write(PIXELS, result, like=content)
+    image_io.write(PIXELS, result, like=content)
     with Image.open(result) as made:
         got = made.getexif()
         assert (got[271], got[315], got[33432]) == ("Maker", "Somebody", "(c) Somebody")
@@ -46,7 +46,7 @@ def test_exif_and_resolution_go_from_any_format_to_any(tmp_path, source, target)
         assert got.get_ifd(34853)[1] == "N"
         if source != "webp" and target != "webp":  # which has no resolution of its own
             assert made.info["dpi"] == pytest.approx((300, 200), abs=0.1)
-    assert images.read(result).shape == PIXELS.shape  # and is not turned again
+    assert image_io.read(result).shape == PIXELS.shape  # and is not turned again
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "tif"])
@@ -54,14 +54,14 @@ def test_transparency_stays(tmp_path, ending):
     content, result = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
     clear = np.where(ALPHA < 100, 0, ALPHA)
     Image.fromarray(np.dstack([RGB, clear])).save(content, **EXACT.get(ending, {}))
-    images.write(images.read(content), result, like=content)  # nothing done to it
+    image_io.write(image_io.read(content), result, like=content)  # nothing done to it
     with Image.open(result) as made:
         assert made.mode == "RGBA"
         got = np.array(made)
     if ending != "webp":  # which is written with loss
         assert np.array_equal(got[..., 3], clear)
         assert np.abs(got[clear > 0][:, :3].astype(int) - RGB[clear > 0]).max() <= 2
-    assert (images.read(result).int() - images.read(content).int()).abs().float().mean() < 4
+    assert (image_io.read(result).int() - image_io.read(content).int()).abs().float().mean() < 4
 
 
 def test_transparency_of_every_kind(tmp_path):
@@ -77,10 +77,10 @@ def test_transparency_of_every_kind(tmp_path):
         image.save(tmp_path / name, **options)
         if expected is None:
             expected = np.array([0, 128, 255, 255])[np.array(image)]
-        alpha = metadata.alpha_of(tmp_path / name, images.MAX_PIXELS)
+        alpha = metadata.alpha_of(tmp_path / name, image_io.MAX_PIXELS)
         assert np.abs(alpha[0].numpy() * 255 - expected).max() < 0.5, name
         for made in (PIXELS, torch.from_numpy(GRAY.copy())[None]):
-            images.write(made, tmp_path / "result.png", like=tmp_path / name)
+            image_io.write(made, tmp_path / "result.png", like=tmp_path / name)
             with Image.open(tmp_path / "result.png") as result:
                 assert result.mode == ("RGBA" if made is PIXELS else "LA")
                 assert np.abs(np.array(result)[..., -1].astype(int) - expected).max() <= 1, name
@@ -88,7 +88,7 @@ def test_transparency_of_every_kind(tmp_path):
 
 def test_transparency_is_turned_and_resized(tmp_path):
     Image.fromarray(np.dstack([RGB, ALPHA])).save(tmp_path / "a.png", exif=exif(6))
-    images.write(torch.rand(3, 48, 32), tmp_path / "b.png", like=tmp_path / "a.png")
+    image_io.write(torch.rand(3, 48, 32), tmp_path / "b.png", like=tmp_path / "a.png")
     with Image.open(tmp_path / "b.png") as result:
         got = np.array(result)[..., 3]
     assert got.shape == (48, 32) and (np.diff(got.astype(int), axis=0) <= 0).all() and np.ptp(got, axis=1).max() == 0
@@ -97,8 +97,8 @@ def test_transparency_is_turned_and_resized(tmp_path):
 def test_what_is_opaque_or_cannot_be_transparent_is_written_plain(tmp_path):
     Image.fromarray(np.dstack([RGB, ALPHA])).save(tmp_path / "a.png")
     Image.fromarray(np.dstack([RGB, 0 * ALPHA + 255])).save(tmp_path / "opaque.png")
-    images.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
-    images.write(PIXELS, tmp_path / "b.png", like=tmp_path / "opaque.png")
+    image_io.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
+    image_io.write(PIXELS, tmp_path / "b.png", like=tmp_path / "opaque.png")
     for name in ("b.jpg", "b.png"):
         with Image.open(tmp_path / name) as result:
             assert result.mode == "RGB"
@@ -116,11 +116,11 @@ def test_a_profile_goes_with_the_colors_in_it(tmp_path, ending):
         (smooth.convert("L") if gray else smooth).save(
             content, icc_profile=data, **({"quality": 98} if ending == "jpg" else EXACT.get(ending, {}))
         )
-        seen = images.read(content)
-        images.write(seen[:1] if gray else seen, result, like=content)
+        seen = image_io.read(content)
+        image_io.write(seen[:1] if gray else seen, result, like=content)
         with Image.open(result) as made:
             assert made.info["icc_profile"] == data
-        assert (images.read(result).int() - seen.int()).abs().float().mean() < 3, (ending, gray)
+        assert (image_io.read(result).int() - seen.int()).abs().float().mean() < 3, (ending, gray)
 
 
 def test_a_profile_that_does_not_fit_is_said_to_be_srgb_or_left_out(tmp_path):
@@ -131,12 +131,12 @@ def test_a_profile_that_does_not_fit_is_said_to_be_srgb_or_left_out(tmp_path):
     }.items():
         mode = {"inks.tif": "CMYK", "gray.png": "L"}.get(name, "RGB")
         Image.fromarray(RGB).convert(mode).save(tmp_path / name, icc_profile=data)
-        images.write(PIXELS, tmp_path / "color.png", like=tmp_path / name)
-        images.write(PIXELS[:1], tmp_path / "gray-result.png", like=tmp_path / name)
+        image_io.write(PIXELS, tmp_path / "color.png", like=tmp_path / name)
+        image_io.write(PIXELS[:1], tmp_path / "gray-result.png", like=tmp_path / name)
         with Image.open(tmp_path / "color.png") as made:
             described = ImageCms.getOpenProfile(__import__("io").BytesIO(made.info["icc_profile"]))
             assert "srgb" in ImageCms.getProfileDescription(described).lower()
-        assert torch.equal(images.read(tmp_path / "color.png"), PIXELS)
+        assert torch.equal(image_io.read(tmp_path / "color.png"), PIXELS)
         if name != "gray.png":
             with Image.open(tmp_path / "gray-result.png") as made:
                 assert "icc_profile" not in made.info
@@ -147,22 +147,22 @@ def test_damaged_or_large_metadata_spoil_no_result(tmp_path):
     for name in (*good, *bad):
         if len(name) < 40:
             for ending in ENDINGS:
-                images.write(PIXELS, tmp_path / f"b.{ending}", like=tmp_path / "odd" / name)
-                assert images.read(tmp_path / f"b.{ending}").shape == PIXELS.shape, name
+                image_io.write(PIXELS, tmp_path / f"b.{ending}", like=tmp_path / "odd" / name)
+                assert image_io.read(tmp_path / f"b.{ending}").shape == PIXELS.shape, name
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif(1, inner={37500: bytes(100_000)}))
-    images.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
+    image_io.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
     with Image.open(tmp_path / "b.jpg") as made:
         assert made.getexif()[271] == "Maker" and 37500 not in made.getexif().get_ifd(34665)
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif(1, inner={37510: bytes(100_000)}))
-    images.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
-    images.write(PIXELS, tmp_path / "b.png", like=tmp_path / "no-such-file.png")
+    image_io.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.png")
+    image_io.write(PIXELS, tmp_path / "b.png", like=tmp_path / "no-such-file.png")
 
 
 def test_a_thumbnail_of_the_old_pixels_is_left_out(tmp_path):
     block = b"II*\0" + struct.pack("<IHHHII", 8, 1, 271, 2, 6, 44) + struct.pack("<I", 26)
     block += struct.pack("<HHHIII", 1, 513, 4, 1, 50, 0) + b"Maker\0"
     Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + block + b"\xff\xd8thumbnail")
-    images.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.jpg")
+    image_io.write(PIXELS, tmp_path / "b.jpg", like=tmp_path / "a.jpg")
     assert b"thumbnail" not in (tmp_path / "b.jpg").read_bytes()
     with Image.open(tmp_path / "b.jpg") as made:
         assert made.getexif()[271] == "Maker"

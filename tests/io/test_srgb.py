@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.io import images, srgb
+from mlcli.io import image_io, srgb
 
 
 @pytest.mark.parametrize("mode", "1 L P LA La PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I F I;16 I;16B I;16L".split())
@@ -18,7 +18,7 @@ def test_every_mode_of_pillow(mode):
         picture = Image.new("RGB", (5, 4), "white").convert("P").convert(mode)
     else:
         picture = Image.new(mode, (5, 4), white.get(mode, (255,) * len(mode)))
-    got = images.to_unit(srgb.from_pillow(picture))
+    got = image_io.to_unit(srgb.from_pillow(picture))
     assert got.shape == (3, 4, 5) and (1 - got).abs().max() <= 1.01 / 255
 
 

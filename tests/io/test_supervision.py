@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from mlcli.errors import ImageError, Interrupted
-from mlcli.io import images, supervision
+from mlcli.io import image_io, supervision
 from mlcli.io.decoding import decode
 from mlcli.runtime import signals
 from tests.cli import ENVIRONMENT
@@ -48,7 +48,7 @@ def test_a_stuck_decoder_is_left_to_itself(pipe, monkeypatch, workers):
 
 def test_one_image_too_has_a_limit(pipe, monkeypatch):
     monkeypatch.setattr(supervision, "SECONDS", 0.3)
-    for read in (images.read, images.read_labels):
+    for read in (image_io.read, image_io.read_labels):
         with pytest.raises(ImageError, match="did not end within"):
             read(pipe)
 
@@ -90,7 +90,7 @@ def test_a_signal_does_not_disturb_what_goes_on(monkeypatch):
 def test_a_signal_ends_a_process_whose_decoder_is_stuck(pipe, number, call):
     code = (
         "import sys; from mlcli.cli import main; import mlcli.cli as cli\n"
-        "from mlcli.io import images; from mlcli.io.decoding import decode\n"
+        "from mlcli.io import image_io; from mlcli.io.decoding import decode\n"
         f"path = {str(pipe)!r}\n"
         "def stuck(*_, **__):\n"
         f"    print('begun', flush=True); {call}\n"
@@ -140,7 +140,7 @@ def test_the_budget_is_given_back_whatever_happens(tmp_path, pipe, monkeypatch):
     generator.close()
     with pytest.raises(RuntimeError):
         list(decode([good] * 5, lambda image: _fail(), workers=2))
-    for read in (images.read, images.read_labels):
+    for read in (image_io.read, image_io.read_labels):
         for path in (good, bad, pipe):
             try:
                 read(path)
@@ -184,7 +184,7 @@ def test_results_that_nobody_takes_do_not_hold_up_the_first(tmp_path, monkeypatc
     def read(number):
         if number == 0:
             first.wait(10)
-        image = images.read(tmp_path / "a.png")
+        image = image_io.read(tmp_path / "a.png")
         if number == 1:
             first.set()
         return image
@@ -203,7 +203,7 @@ def test_a_stuck_image_does_not_hold_up_the_first_for_ever(tmp_path, monkeypatch
     def read(number):
         if number == 0:
             stuck.wait(10)
-        image = images.read(tmp_path / "a.png")
+        image = image_io.read(tmp_path / "a.png")
         if number == 1:  # holds its memory, and works on
             stuck.set()
             release.wait(10)

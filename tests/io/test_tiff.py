@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from mlcli.errors import ImageError
-from mlcli.io import images, reading, tally, tiff
+from mlcli.io import image_io, reading, tally, tiff
 from tests import tiff_files
 from tests.odd_images import encoded
 from tests.written_bytes import profile
@@ -80,7 +80,7 @@ def test_every_layout_gives_its_pixels(tmp_path, kind, dtype):
             stored = tifffile.imread(path)
             assert np.array_equal(np.moveaxis(stored, 0, -1) if planar else stored, values.squeeze()), layout
         try:
-            got = images.to_unit(images.read(path)).permute(1, 2, 0).numpy()
+            got = image_io.to_unit(image_io.read(path)).permute(1, 2, 0).numpy()
         except ImageError as error:
             assert "imagecodecs" in str(error) and compression in ("lzw", "packbits"), (layout, error)
             assert dtype != "u1" or (kind == "gray alpha" and planar), layout
@@ -99,7 +99,7 @@ def test_packed_gray(tmp_path, bits, photometric):
         data = tiff_files.tiff(values, photometric=photometric, bits=bits, endian=endian, tiled=tiled)
         (tmp_path / "a.tif").write_bytes(data)
         try:
-            got = images.to_unit(images.read(tmp_path / "a.tif"))[1].numpy()
+            got = image_io.to_unit(image_io.read(tmp_path / "a.tif"))[1].numpy()
         except ImageError as error:
             assert "imagecodecs" in str(error) and importlib.util.find_spec("imagecodecs") is None and bits > 8
             continue
@@ -111,18 +111,18 @@ def test_big_tiff_palettes_and_predictors(tmp_path):
     rgb = np.round(UNIT[..., :3] * 255).astype("u1")
     for endian, dtype in itertools.product("<>", ("u1", "u2")):
         tifffile.imwrite(path, rgb.astype(dtype), photometric="rgb", bigtiff=True, byteorder=endian)
-        got = images.read(path).permute(1, 2, 0).numpy()
+        got = image_io.read(path).permute(1, 2, 0).numpy()
         assert np.array_equal(got, rgb if dtype == "u1" else rgb >> 8)
         for planar in ("contig", "separate"):
             values = rgb.astype(dtype) * (257 if dtype == "u2" else 1)
             given = values if planar == "contig" else np.moveaxis(values, -1, 0)
             tifffile.imwrite(path, given, photometric="rgb", planarconfig=planar, compression="zlib", predictor=2)
-            assert np.array_equal(images.read(path).permute(1, 2, 0).numpy(), rgb), (dtype, planar)
+            assert np.array_equal(image_io.read(path).permute(1, 2, 0).numpy(), rgb), (dtype, planar)
     for dtype in ("u1", "u2"):
         colors = rng.integers(0, 65536, (3, 256 ** np.dtype(dtype).itemsize)).astype("u2")
         tifffile.imwrite(path, rgb[..., 0].astype(dtype), photometric="palette", colormap=colors)
         expected = (colors.T[rgb[..., 0]] >> 8).astype("u1")
-        assert np.array_equal(images.read(path).permute(1, 2, 0).numpy(), expected)
+        assert np.array_equal(image_io.read(path).permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", ["u4", "i4", "f4", "f8"])
@@ -131,7 +131,7 @@ def test_numbers_without_a_scale(tmp_path, dtype):
     words = np.round(UNIT[..., 0] * 65535).astype(dtype)
     for values in (words, words * np.dtype(dtype).type(30_000) + np.dtype(dtype).type(10**6)):
         (tmp_path / "a.tif").write_bytes(tiff_files.tiff(values, photometric=1))
-        got = images.read(tmp_path / "a.tif")
+        got = image_io.read(tmp_path / "a.tif")
         assert np.abs(got[0].numpy() - UNIT[..., 0]).max() < 1e-4, values.max()
 
 
@@ -142,7 +142,7 @@ def test_profiles_and_orientation_hold_in_every_layout(tmp_path):
     for planar in (False, True):
         path = tmp_path / f"{planar}.tif"
         path.write_bytes(_with_profile(tiff_files.tiff(values, photometric=2, planar=planar, tags={274: [6]}), linear))
-        got = images.read(path).numpy()
+        got = image_io.read(path).numpy()
         assert np.abs(got - np.rot90(expected, -1, (1, 2))).max() < 2.1, planar
 
 
@@ -177,7 +177,7 @@ def test_false_sizes_are_refused_before_anything_is_decoded(tmp_path, monkeypatc
     if 262 in change:
         monkeypatch.undo()  # what kind of values they are is known after decoding
     with pytest.raises(ImageError, match=words):
-        images.read(path)
+        image_io.read(path)
 
 
 def test_a_false_height_of_a_compressed_file(tmp_path):
@@ -186,7 +186,7 @@ def test_a_false_height_of_a_compressed_file(tmp_path):
             data = tiff_files.tiff(samples("gray", "u1"), photometric=1, compression=compression, tags={257: [height]})
             (tmp_path / "a.tif").write_bytes(data)
             with pytest.raises(ImageError, match=words):
-                images.read(tmp_path / "a.tif")
+                image_io.read(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "jpeg"])
@@ -194,7 +194,7 @@ def test_a_false_height_that_libtiff_would_fill(tmp_path, compression):
     image = Image.fromarray(np.round(UNIT[..., 0] * 255).astype("u1")).convert("L" if compression == "jpeg" else "1")
     image.save(tmp_path / "a.tif", compression=compression)
     data = (tmp_path / "a.tif").read_bytes()
-    assert images.read(tmp_path / "a.tif").shape == (3, HEIGHT, WIDTH)
+    assert image_io.read(tmp_path / "a.tif").shape == (3, HEIGHT, WIDTH)
     start = int.from_bytes(data[4:8], "little")
     for height in (5_000, 300_000):
         changed = bytearray(data)
@@ -203,7 +203,7 @@ def test_a_false_height_that_libtiff_would_fill(tmp_path, compression):
                 changed[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, height)
         (tmp_path / "b.tif").write_bytes(changed)
         with pytest.raises(ImageError, match="cut off or damaged: .* rows in a strip that holds"):
-            images.read(tmp_path / "b.tif")
+            image_io.read(tmp_path / "b.tif")
 
 
 def test_sensors_of_fewer_bits_are_named_and_stretched(tmp_path):
@@ -213,18 +213,18 @@ def test_sensors_of_fewer_bits_are_named_and_stretched(tmp_path):
         path.write_bytes(tiff_files.tiff(values, photometric=KINDS[kind][1], planar=planar))
         expected = np.broadcast_to(values / (2**bits - 1), (HEIGHT, WIDTH, 3))
         counted = tally.begin()
-        assert images.to_unit(images.read(path)).max() < 0.26
+        assert image_io.to_unit(image_io.read(path)).max() < 0.26
         assert reading.DARK in counted.summary() or (kind == "rgb" and not planar)
         counted = tally.begin()
         with reading.using(reading.Reading(stretch=True)):
-            got = images.to_unit(images.read(path)).permute(1, 2, 0).numpy()
+            got = image_io.to_unit(image_io.read(path)).permute(1, 2, 0).numpy()
         assert np.abs(got - expected).max() < 1.01 / 255 and reading.DARK not in counted.summary(), (bits, kind, planar)
 
 
 def test_labels_of_what_pillow_cannot_read_are_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff_files.tiff(samples("rgb", "f4"), photometric=2))
     with pytest.raises(ImageError, match="not a map of classes"):
-        images.read_labels(tmp_path / "a.tif")
+        image_io.read_labels(tmp_path / "a.tif")
 
 
 def test_misread_names_layouts_by_their_tags():

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.reporting import gallery
 from mlcli.reporting.gallery import Picture, Row
 from tests import browser
@@ -16,7 +16,7 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "a b#").mkdir()
     colour = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
-    images.write(colour, folder / "a b#" / "red.png")
+    image_io.write(colour, folder / "a b#" / "red.png")
     rows = [
         Row(n, f"conv4:{n}", [Picture("a b#/red.png", "channel <+>"), Picture("none.png", "", 2.5)]) for n in range(300)
     ]
@@ -51,6 +51,6 @@ def test_the_box_filters_rows(page, words, expected):
 def test_the_pictures_are_seen(page, tmp_path):
     shot = tmp_path / "shot.png"
     browser.run(page, "#q=200", f"--screenshot={shot}", "--window-size=600,500")
-    pixels = images.to_unit(images.read(shot))
+    pixels = image_io.to_unit(image_io.read(shot))
     red = (pixels - torch.tensor([1.0, 0.0, 0.0])[:, None, None]).abs().amax(0) < 0.02
     assert 120**2 < red.sum() < 136**2, "one picture, 8rem high"

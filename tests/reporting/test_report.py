@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.reporting import report
 from mlcli.training.run_folder import Run
 
@@ -35,7 +35,7 @@ def run(tmp_path) -> Run:
 def test_a_page_of_options_curves_samples_and_figures(run):
     for step, loss in ((1, 2.0), (2, 1.0), (3, 0.125)):
         run.log(step, {"loss": loss, "seconds": step})
-    images.write(torch.rand(3, 4, 4), run.samples_folder / "faces-00000003.png")
+    image_io.write(torch.rand(3, 4, 4), run.samples_folder / "faces-00000003.png")
     report.write(run)
     page = Page(run.report_file.read_text())
     text = " ".join(page.words)
@@ -47,7 +47,7 @@ def test_a_page_of_options_curves_samples_and_figures(run):
 
 def test_results_and_pictures_of_a_run_without_curves(run):
     run.save_results({"l2": 0.01, "validation": {"accuracy": 0.875, "count": 8}})
-    images.write(torch.rand(3, 4, 4), run.folder / "misclassified.png")
+    image_io.write(torch.rand(3, 4, 4), run.folder / "misclassified.png")
     report.write(run)
     page = Page(run.report_file.read_text())
     text = " ".join(page.words)
@@ -58,13 +58,13 @@ def test_results_and_pictures_of_a_run_without_curves(run):
 def test_samples_are_shown_from_the_first_to_the_last(run):
     assert report.shown_samples(run) == []
     for step in range(1, 31):
-        images.write(torch.rand(3, 2, 2), run.samples_folder / f"faces-{step:08d}.png")
+        image_io.write(torch.rand(3, 2, 2), run.samples_folder / f"faces-{step:08d}.png")
     shown = [int(file.stem[-8:]) for file in report.shown_samples(run)]
     assert len(shown) == report.SHOWN_SAMPLES and shown[0] == 1 and shown[-1] == 30
     assert all(2 <= later - former <= 3 for former, later in zip(shown, shown[1:], strict=False))
     for name in "abcde":
         for step in (1, 30):
-            images.write(torch.rand(3, 2, 2), run.samples_folder / f"{name}-{step:08d}.png")
+            image_io.write(torch.rand(3, 2, 2), run.samples_folder / f"{name}-{step:08d}.png")
     shown = report.shown_samples(run)
     assert {int(file.stem[-8:]) for file in shown} == {1, 30} and len(shown) == 12
 

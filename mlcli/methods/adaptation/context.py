@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mlcli.data.domains import Domain
 from mlcli.data.pairs import Kind
 from mlcli.errors import UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.adaptation.encoder import last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.recipes import Adaptation
@@ -149,7 +149,7 @@ def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor
     """The generator as a function of stored pictures: uint8 (N, C, S, S) -> the same."""
 
     def apply(pictures: Tensor) -> Tensor:
-        return images.to_bytes(translate(translator, pictures, runtime, batch_size=at_once(pictures, 100)))
+        return image_io.to_bytes(translate(translator, pictures, runtime, batch_size=at_once(pictures, 100)))
 
     return apply
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mlcli.io.images import to_gray
+from mlcli.io.image_io import to_gray
 
 SHOWN = 1000
 RANGE, POLARITY, COLOUR = 0.6, 0.05, 0.02  # of the span of values

@@ -129,7 +129,7 @@ class SeUDA(CycleGAN):
         translation.set_rate((self.mask_adam,), self.recipe, step, self.steps)
         losses = super().step(batch, step)
         with self.runtime.autocast():
-            judged = translation.judge(self.mask_discriminator, *self.seen)
+            judged = translation.discriminate(self.mask_discriminator, *self.seen)
         loss = 0.5 * self.loss.discriminator(*judged)
         loss.backward()
         translation.update(self.mask_adam, self.processes)

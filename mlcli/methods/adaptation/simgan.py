@@ -169,7 +169,7 @@ class SimGAN:
         random = generator(self.setting.seed, BUFFER, step)
         shown = self.processes.share(self.buffer.exchange(self.processes.collect(refined), random))
         with self.runtime.autocast():
-            judged = translation.judge(self.discriminator, y, shown)
+            judged = translation.discriminate(self.discriminator, y, shown)
         loss = self.loss.discriminator(*judged)
         loss.backward()
         translation.update(self.discriminator_adam, self.processes)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mlcli.data.pairs import Kind
 from mlcli.errors import ImageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.evaluation import evidence
 from mlcli.methods.evaluation.classification import predict
 from mlcli.models import registry
@@ -48,7 +48,7 @@ def _resized(p: Tensor, size: tuple[int, int]) -> Tensor:
 
 def read_pair(mask: Path, true: Path, classes: int) -> tuple[Tensor, Tensor]:
     """A mask and the true one, both (H, W). Raises ImageError where they cannot be compared."""
-    called, truth = (images.read_labels(path)[0] for path in (mask, true))
+    called, truth = (image_io.read_labels(path)[0] for path in (mask, true))
     if truth.max() >= classes:
         raise ImageError(f"{true}: holds class {int(truth.max())}, the model knows 0 to {classes - 1}")
     if called.shape != truth.shape:

@@ -168,7 +168,7 @@ class CycleGAN:
         network = self.discriminators[way]
         with self.runtime.autocast():
             if real.shape == fake.shape:
-                judged = translation.judge(network, real, fake.to(real.dtype))
+                judged = translation.discriminate(network, real, fake.to(real.dtype))
             else:  # pictures of several sizes
                 judged = network(real), network(fake)
         loss = 0.5 * self.loss.discriminator(*judged)

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.data.picture_set import PictureSet
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods import recipes
 from mlcli.methods.generation import fid_kid
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
@@ -105,7 +105,7 @@ class Gan:
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(batch, 1):
             pictures, labels, latent, epsilon = (each.to(self.runtime.device, non_blocking=True) for each in part)
-            real = images.to_unit(pictures) * 2 - 1
+            real = image_io.to_unit(pictures) * 2 - 1
             real = real.contiguous(memory_format=self.runtime.memory_format)
             with self.runtime.autocast(), torch.set_grad_enabled(number == len(batch)):
                 fake = self.generator(latent, labels)

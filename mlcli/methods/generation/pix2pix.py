@@ -115,7 +115,7 @@ class Pix2Pix:
         """D's loss, half of what it has to say of real pairs and generated ones, and how often it is right."""
         real, fake = torch.cat([x, y], 1), torch.cat([x, fake.to(y.dtype)], 1)
         with self.runtime.autocast():
-            judged = translation.judge(self.discriminator, real, fake)
+            judged = translation.discriminate(self.discriminator, real, fake)
         loss = 0.5 * self.loss.discriminator(*judged)
         if self.recipe.loss == "wasserstein":
             drawn = torch.rand(len(x) * self.processes.count, generator=self._random(translation.PENALTY, step))

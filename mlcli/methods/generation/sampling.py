@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlcli.data.class_names import normalized
 from mlcli.errors import UsageError, WeightsError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.io.files import file_hash
 from mlcli.io.schema import Invalid, choice, integer, record
 from mlcli.models import registry
@@ -63,7 +63,7 @@ class Sampler:
                 pictures = self.network(z.to(self.runtime.device), y.to(self.runtime.device)).float()
             if not pictures.isfinite().all():
                 raise WeightsError("the generator's pictures hold values that are no numbers; its weights are damaged")
-            yield images.to_bytes((pictures + 1) / 2).cpu()
+            yield image_io.to_bytes((pictures + 1) / 2).cpu()
 
     def grid(self, latent: Tensor, labels: Tensor, columns: int) -> Image:
         """The pictures in rows; with classes, the name of the class under the first picture of each row."""

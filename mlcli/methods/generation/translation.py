@@ -74,7 +74,7 @@ def update(optimizer: FusedAdam, processes: Processes) -> None:
     optimizer.zero_grad()
 
 
-def judge(network: nn.Module, real: Tensor, fake: Tensor) -> tuple:
+def discriminate(network: nn.Module, real: Tensor, fake: Tensor) -> tuple:
     """(D(real), D(fake)), in one pass where D sees each picture by itself.
 
     Batch norm does not: it would take the statistics of both together, and tell them apart by these.

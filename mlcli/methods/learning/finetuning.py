@@ -67,8 +67,8 @@ class Features:
         def compute(numbers: Tensor) -> Tensor:
             parts = []
             for some in numbers.split(BATCH):
-                images = pictures.batch(some)
-                views = [images] + [augment(images, flips[some], shifts[:, some]) for flips, shifts in drawn]
+                batch = pictures.batch(some)
+                views = [batch] + [augment(batch, flips[some], shifts[:, some]) for flips, shifts in drawn]
                 parts.append(torch.stack([self(view) for view in views], 1))
             return torch.cat(parts)
 

@@ -68,12 +68,12 @@ class Jigsaw:
         whole = images.permute(0, 2, 3, 1).float()  # (N, S, S, C)
         mean, deviation = whole.mean((1, 2), keepdim=True), whole.std((1, 2), keepdim=True)
         laid = mean.expand_as(whole).clone()
-        pictures, inside = torch.arange(n)[:, None, None], torch.arange(side)
+        numbers, inside = torch.arange(n)[:, None, None], torch.arange(side)
         for place in range(TILES):
             tile = self.orders[labels, place]  # (N,)
             rows = (tile // GRID * cell + drawn[0, place])[:, None] + inside  # (N, side)
             columns = (tile % GRID * cell + drawn[1, place])[:, None] + inside
-            pixels = whole[pictures, rows[:, :, None], columns[:, None, :]]  # (N, side, side, C)
+            pixels = whole[numbers, rows[:, :, None], columns[:, None, :]]  # (N, side, side, C)
             pixels = pixels - pixels.mean((1, 2), keepdim=True)
             pixels = pixels / pixels.std((1, 2), keepdim=True).clamp_min(1) * deviation + mean
             top, left = place // GRID * cell + gap // 2, place % GRID * cell + gap // 2

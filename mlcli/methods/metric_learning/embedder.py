@@ -14,7 +14,7 @@ from mlcli.data.distortions import Distortion
 from mlcli.errors import ImageError, UsageError
 from mlcli.io.decoding import map_pictures
 from mlcli.io.files import file_hash
-from mlcli.io.images import to_unit
+from mlcli.io.image_io import to_unit
 from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, optional, record, text
 from mlcli.methods.metric_learning.losses import Sphere, WeightedL1, Whitened
 from mlcli.methods.metric_learning.roc import Logistic, Roc, platt

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mlcli.data.distortions import Distortion
 from mlcli.data.picture_set import PictureSet
-from mlcli.io.images import to_unit
+from mlcli.io.image_io import to_unit
 from mlcli.methods import recipes
 from mlcli.methods.metric_learning import embedder as embedding
 from mlcli.methods.metric_learning.calibration import Calibrated

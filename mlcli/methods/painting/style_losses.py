@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.errors import UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.painting.tiles import Tile, tiles
 from mlcli.models.features import Activations
 from mlcli.models.graph import Layer
@@ -168,7 +168,7 @@ class Perception:
     def maps(self, picture: Tensor, tile: Tile) -> dict[str, Tensor]:
         """The tile's own maps (C, h, w) by layer. picture: what the tile sees, (3, H, W) in [0, 1]."""
         if self.model.preprocessing.channels == 1:
-            picture = images.to_gray(picture)
+            picture = image_io.to_gray(picture)
         try:
             with self.runtime.autocast():
                 found = self.activations(picture[None])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.errors import TrainingError, UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.painting.style_losses import Losses, Objective, Perception, Style
 from mlcli.methods.recipes import Stylize
 from mlcli.models import features
@@ -119,7 +119,7 @@ class Stylization:
         self.palette = content
         if recipe.keep_colors:
             styles = [replace(style, picture=luminance_like(style.picture, content)) for style in styles]
-            self.content = images.to_gray(content).expand(3, -1, -1).contiguous()
+            self.content = image_io.to_gray(content).expand(3, -1, -1).contiguous()
         self.styles = styles
         self.scales = scales(recipe)
         self.scale, self.done = 0, 0  # the scale at work, the steps done in it
@@ -315,11 +315,11 @@ def covering(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 def luminance_like(picture: Tensor, other: Tensor) -> Tensor:
     """A picture (3, H, W) in gray, its luminance with the mean and deviation of another's (Gatys et al. 2017, 5.1)."""
-    own, wanted = images.to_gray(picture), images.to_gray(other)
+    own, wanted = image_io.to_gray(picture), image_io.to_gray(other)
     matched = (own - own.mean()) / own.std().clamp_min(1e-3) * wanted.std() + wanted.mean()
     return matched.clamp(0, 1).expand(3, -1, -1).contiguous()
 
 
 def with_colours_of(picture: Tensor, other: Tensor) -> Tensor:
     """The luminance of a picture (3, H, W) with the chroma (I and Q of YIQ) of another of its size."""
-    return (other + images.to_gray(picture) - images.to_gray(other)).clamp(0, 1)
+    return (other + image_io.to_gray(picture) - image_io.to_gray(other)).clamp(0, 1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.recipes import INVERSES
 from mlcli.runtime.device import generator
 
@@ -26,10 +26,10 @@ def pair(
 
     Of a gray picture both are gray, (1, H, W). X as `make` gives it.
     """
-    y = images.to_unit(picture)
+    y = image_io.to_unit(picture)
     gray = bool((y[:1] == y).all())
     if size is not None:
-        y = images.fill(y, size)
+        y = image_io.fill(y, size)
     x = make(name, y, strength)
     return (x[:1] if gray and isinstance(x, Tensor) else x), (y[:1] if gray else y)
 
@@ -40,12 +40,12 @@ def make(name: str, picture: Tensor, strength: float | None = None) -> Tensor | 
     name: one of INVERSES, which says what `strength` is; None: its default, or what fits the size of the picture.
     """
     if name == "gray":
-        return images.to_gray(picture)
+        return image_io.to_gray(picture)
     if strength is None:
         strength = INVERSES[name].strength or fitting(name, min(picture.shape[1:]))
     if name == "labels":
         numbers, colours = labels(picture, round(strength))
-        return images.with_palette(numbers, colours)
+        return image_io.with_palette(numbers, colours)
     whole = {"edges": edges, "blur": blur}
     return whole[name](picture, strength) if name in whole else STEPS[name](picture, max(1, round(strength)))
 
@@ -239,7 +239,7 @@ def labels(picture: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     order = (colours @ torch.tensor([0.299, 0.587, 0.114])).argsort(stable=True)
     place = torch.zeros(classes, dtype=torch.long)
     place[(count > 0).nonzero()[:, 0][order]] = torch.arange(len(order))
-    return place[numbers].to(torch.uint8), images.to_bytes(colours[order])
+    return place[numbers].to(torch.uint8), image_io.to_bytes(colours[order])
 
 
 PLACE = 25.0  # units of Lab that the long side of a picture counts for

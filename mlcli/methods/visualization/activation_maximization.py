@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.errors import UsageError, out_of_memory, reason
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.recipes import Maximization
 from mlcli.methods.visualization import color_decorrelation
@@ -112,7 +112,7 @@ def maximise(
             nonlocal done
             done += 1
             if step in snapshots:
-                kept[step] = images.to_bytes(_resized(drawn.cpu(), (height, width)).clamp(0, 1))
+                kept[step] = image_io.to_bytes(_resized(drawn.cpu(), (height, width)).clamp(0, 1))
             if on_step is not None:
                 on_step(done, value)
 
@@ -131,7 +131,7 @@ def maximise(
             on_step=step_done,
         )
         with torch.no_grad():
-            final = images.to_bytes(pictures().cpu())
+            final = image_io.to_bytes(pictures().cpu())
         if aligned:
             final = final[_order(activations, chosen, final, group, runtime.device, transforms)]
         # What is reported is of the network itself, to the last digit
@@ -325,7 +325,7 @@ def values(
     activations, batch: Batch, pictures: Tensor, device: torch.device, transforms: Transforms = PLAIN
 ) -> list[float]:
     """The objectives of finished pictures (N, C, H, W) uint8, in fp32; the mean over the windows of `transforms`."""
-    pictures = images.to_unit(pictures.to(device))
+    pictures = image_io.to_unit(pictures.to(device))
     seen = windows(pictures, transforms)
     return (sum(batch(activations(each), pictures) for each in seen) / len(seen)).tolist()
 
@@ -348,5 +348,5 @@ def _check(activations, batch: Batch, model: Model, size: tuple[int, int], runti
 
 def _start(start: Tensor, model: Model) -> Tensor:
     """(3, H, W) to (1, channels, H, W) in [0, 1]."""
-    start = images.to_unit(start)
-    return (images.to_gray(start) if model.preprocessing.channels == 1 else start)[None]
+    start = image_io.to_unit(start)
+    return (image_io.to_gray(start) if model.preprocessing.channels == 1 else start)[None]

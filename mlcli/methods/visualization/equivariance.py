@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mlcli.errors import UsageError, out_of_memory
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, motion, moved
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
@@ -259,7 +259,7 @@ class Measure:
     @torch.inference_mode()
     def compared(self, pictures: Tensor) -> Iterator[Comparison]:
         """A batch as in `add`, amount by amount, the layers of each in order."""
-        pictures = images.to_unit(pictures.to(self.runtime.device))
+        pictures = image_io.to_unit(pictures.to(self.runtime.device))
         wide = self._values(self._moved_pictures(pictures, Motion(), self.wide_margin), self.wide_margin)
         for point, t in enumerate(self.motions):
             values = self._values(self._moved_pictures(pictures, t, self.margin), self.margin)
@@ -273,7 +273,7 @@ class Measure:
 
     def example(self, picture: Tensor) -> "Example":
         """What becomes of one picture (C, side, side)."""
-        pictures = images.to_unit(picture.to(self.runtime.device))[None]
+        pictures = image_io.to_unit(picture.to(self.runtime.device))[None]
         shown = [self._moved_pictures(pictures, t, 0)[0].cpu() for t in self.motions]
         maps: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.sights}
         for found, _, still, after, before, _ in self.compared(pictures):

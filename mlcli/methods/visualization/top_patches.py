@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError
-from mlcli.io import images, srgb
+from mlcli.io import image_io, srgb
 from mlcli.io.decoding import decode
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
@@ -38,7 +38,7 @@ SLIGHT = 0.9  # of the ranks of one sign, the strongest at 0 and zero at 1
 SAMPLE = 1024
 
 
-class Picture(NamedTuple):
+class PreparedImage(NamedTuple):
     """A picture as the network sees it, and the size of the file's own (upright)."""
 
     prepared: Tensor
@@ -46,7 +46,7 @@ class Picture(NamedTuple):
     width: int
 
     @classmethod
-    def prepare(cls, preprocessing: Preprocessing, image: Tensor) -> "Picture":
+    def prepare(cls, preprocessing: Preprocessing, image: Tensor) -> "PreparedImage":
         return cls(preprocessing.prepare(image), *image.shape[1:])
 
 
@@ -150,7 +150,7 @@ class Extremes:
 def search(
     model: Model,
     wanted: Mapping[str, Sequence[int]],
-    pictures: Iterable[tuple[int, Picture]],
+    pictures: Iterable[tuple[int, PreparedImage]],
     runtime: Runtime,
     *,
     top: int,
@@ -168,7 +168,7 @@ def search(
     pictures = iter(pictures)
     while batch := list(islice(pictures, batch_size)):
         origins = torch.tensor([(number, picture.height, picture.width) for number, picture in batch])
-        prepared = images.stack([picture.prepared for _, picture in batch]).to(runtime.device)
+        prepared = image_io.stack([picture.prepared for _, picture in batch]).to(runtime.device)
         with runtime.autocast():
             values = activations(prepared)
         for address, patches in found.items():
@@ -189,7 +189,7 @@ def crops(
         wanted.setdefault(paths[patch.picture], []).append(index)
 
     def cut(path: Path) -> list[Tensor]:
-        image = images.read(path)
+        image = image_io.read(path)
         return [_cut(image, patches[index], path, side, gray) for index in wanted[path]]
 
     result: dict[int, Tensor | ImageError] = {}
@@ -202,9 +202,9 @@ def _cut(image: Tensor, patch: Patch, path: Path, side: int, gray: bool) -> Tens
     if image.shape[1:] != patch.size:
         raise ImageError(f"{path}: has changed since its patches were found")
     left, top, right, bottom = patch.box
-    piece = images.to_bytes(image[:, top:bottom, left:right])
+    piece = image_io.to_bytes(image[:, top:bottom, left:right])
     if gray:
-        piece = images.to_gray(piece).expand(3, -1, -1)
+        piece = image_io.to_gray(piece).expand(3, -1, -1)
     scale = side / max(right - left, bottom - top)
     size = [max(1, round(scale * length)) for length in (right - left, bottom - top)]
-    return srgb.from_pillow(images.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))
+    return srgb.from_pillow(image_io.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))

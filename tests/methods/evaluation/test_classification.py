@@ -10,7 +10,7 @@ from PIL import Image
 from mlcli.data.folders import ClassFolder
 from mlcli.data.picture_set import PictureSet
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import decoding, images
+from mlcli.io import decoding, image_io
 from mlcli.methods.evaluation import classification
 from mlcli.methods.evaluation.classification import balanced_interval, errors, evaluate, predict, probabilities, wilson
 from mlcli.models import registry
@@ -32,7 +32,7 @@ def test_probabilities_are_softmax_of_the_logits_in_order(model, tmp_path):
     paths = ClassFolder.open(class_folders(tmp_path, per_class=3)).paths
     answers = list(probabilities(model, paths, FP32, batch_size=4))
     assert [path for path, _ in answers] == paths
-    pictures = torch.stack([model.preprocessing.prepare(images.read(path)) for path in paths])
+    pictures = torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in paths])
     expected = model(pictures).softmax(1)
     torch.testing.assert_close(torch.stack([row for _, row in answers]), expected, atol=1e-6, rtol=1e-5)
     assert expected.std(0).max() > 1e-4  # the pictures do differ

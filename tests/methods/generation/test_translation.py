@@ -31,7 +31,7 @@ def test_judged_in_one_pass_as_in_two(scales, norm):
     each = [PatchGAN(filters=4, layers=1, norm=norm) for _ in range(scales)]
     network = each[0] if scales == 1 else MultiScale(each)
     real, fake = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32) * 3
-    judged = translation.judge(network, real, fake)
+    judged = translation.discriminate(network, real, fake)
     for outputs, pictures in zip(judged, (real, fake), strict=True):
         expected = network(pictures)
         if scales == 1:

@@ -13,7 +13,7 @@ from tests.methods.learning.test_supervised import Pictures
 CPU = torch.device("cpu")
 
 
-def picture(size: int = 18) -> torch.Tensor:
+def sample_image(size: int = 18) -> torch.Tensor:
     return torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator(0))
 
 
@@ -55,7 +55,7 @@ def test_each_tile_stands_where_its_order_says():
 
 
 def test_tiles_have_lost_their_own_brightness():
-    image = picture(30).float()
+    image = sample_image(30).float()
     image[..., :10, :10] = image[..., :10, :10] / 4  # a dark tile
     puzzle = Jigsaw(2, 0)
     laid = puzzle(image.to(torch.uint8), torch.tensor([1]), puzzle.draw(1, 30, generator(0))).float()

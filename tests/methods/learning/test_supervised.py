@@ -19,22 +19,22 @@ def drawn(dy=0, dx=0, y=0, x=0) -> torch.Tensor:
     return torch.tensor([[dy], [dx], [y], [x]])
 
 
-def picture(size: int = 6) -> torch.Tensor:
+def sample_image(size: int = 6) -> torch.Tensor:
     return torch.arange(3 * size * size, dtype=torch.uint8).view(1, 3, size, size)
 
 
 def test_nothing_drawn_changes_nothing():
-    assert torch.equal(augment(picture(), torch.tensor([False]), drawn()), picture())
+    assert torch.equal(augment(sample_image(), torch.tensor([False]), drawn()), sample_image())
 
 
 def test_a_flip_mirrors_left_and_right():
-    assert torch.equal(augment(picture(), torch.tensor([True]), drawn()), picture().flip(3))
+    assert torch.equal(augment(sample_image(), torch.tensor([True]), drawn()), sample_image().flip(3))
 
 
 @pytest.mark.parametrize("dy, dx", [(2, 0), (0, -3), (-2, 1), (5, 5)])
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_shift_is_a_crop_of_the_reflected_picture(dy, dx, flip):
-    image = picture()
+    image = sample_image()
     padded = nn.functional.pad(image.float(), (5, 5, 5, 5), mode="reflect")
     expected = padded[:, :, 5 + dy : 11 + dy, 5 + dx : 11 + dx]
     # the shift is of the mirrored picture, which here is the picture itself
@@ -43,8 +43,8 @@ def test_a_shift_is_a_crop_of_the_reflected_picture(dy, dx, flip):
 
 
 def test_a_cut_out_square_takes_the_mean_of_its_picture():
-    result = augment(picture(), torch.tensor([False]), drawn(y=2, x=3), cutout=2)
-    expected = picture().clone()
+    result = augment(sample_image(), torch.tensor([False]), drawn(y=2, x=3), cutout=2)
+    expected = sample_image().clone()
     expected[0, :, 1:3, 2:4] = expected.float().mean((2, 3)).to(torch.uint8)[0, :, None, None]
     assert torch.equal(result, expected)
 

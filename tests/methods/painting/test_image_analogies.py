@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.errors import DataError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.painting import image_analogies
 from mlcli.methods.recipes import ANALOGIES
 from mlcli.runtime.device import generator
@@ -15,7 +15,7 @@ from mlcli.runtime.device import generator
 FILTER = ANALOGIES["filter"]
 
 
-def picture(height, width, seed=0, cell=6):
+def sample_image(height, width, seed=0, cell=6):
     """Soft blots of all colours with some grain: (3, height, width) in [0, 1]."""
     random = generator(seed)
     small = torch.rand(1, 3, max(2, height // cell), max(2, width // cell), generator=random)
@@ -25,21 +25,21 @@ def picture(height, width, seed=0, cell=6):
 
 def edges(image):
     """A filter of luminance: the horizontal difference about mid-gray."""
-    gray = images.to_gray(image)
+    gray = image_io.to_gray(image)
     return (0.5 + (gray.roll(-1, 2) - gray.roll(1, 2))).clamp(0, 1).expand(3, -1, -1).contiguous()
 
 
 def test_yiq():
-    image = picture(9, 7)
+    image = sample_image(9, 7)
     yiq = image_analogies.to_yiq(image)
-    assert torch.allclose(yiq[:1], images.to_gray(image), atol=1e-6)
+    assert torch.allclose(yiq[:1], image_io.to_gray(image), atol=1e-6)
     assert torch.allclose(image_analogies.from_yiq(yiq), image, atol=1e-5)
     gray = image_analogies.to_yiq(torch.full((3, 2, 2), 0.4))
     assert gray[1:].abs().max() < 1e-6
 
 
 def test_the_pyramid_is_that_of_burt_and_adelson():
-    image = picture(7, 10)[:1]
+    image = sample_image(7, 10)[:1]
     kernel = np.array([1, 4, 6, 4, 1]) / 16
     wide = np.pad(image[0].double().numpy(), 2, mode="edge")
     rows = range(0, 7, 2)
@@ -50,7 +50,7 @@ def test_the_pyramid_is_that_of_burt_and_adelson():
 
 
 def test_luminance_is_remapped_to_mean_and_deviation():
-    a, a_prime, b = (image_analogies.to_yiq(picture(12, 12, seed)) for seed in (1, 2, 3))
+    a, a_prime, b = (image_analogies.to_yiq(sample_image(12, 12, seed)) for seed in (1, 2, 3))
     mapped = image_analogies.remap_luminance(a, a, b)
     assert math.isclose(mapped[0].mean(), b[0].mean(), abs_tol=1e-5)
     assert math.isclose(mapped[0].std(), b[0].std(), abs_tol=1e-5)
@@ -64,13 +64,13 @@ def test_luminance_is_remapped_to_mean_and_deviation():
 
 
 def test_whose_colours():
-    a = picture(20, 20)
-    sepia = images.to_gray(a) * torch.tensor([1.0, 0.8, 0.55])[:, None, None]
-    of = {"b": [a, 0.5 * a, a.roll(1, 1)], "a-prime": [sepia, images.to_gray(a).expand(3, -1, -1), 1 - a]}
+    a = sample_image(20, 20)
+    sepia = image_io.to_gray(a) * torch.tensor([1.0, 0.8, 0.55])[:, None, None]
+    of = {"b": [a, 0.5 * a, a.roll(1, 1)], "a-prime": [sepia, image_io.to_gray(a).expand(3, -1, -1), 1 - a]}
     for source, primes in of.items():
         for prime in primes:
             assert image_analogies.color_source(image_analogies.to_yiq(a), image_analogies.to_yiq(prime)) == source
-    gray = images.to_gray(a).expand(3, -1, -1)
+    gray = image_io.to_gray(a).expand(3, -1, -1)
     assert image_analogies.color_source(image_analogies.to_yiq(gray), image_analogies.to_yiq(edges(gray))) == "b"
     assert image_analogies.color_source(None, a) == "a-prime"
 
@@ -79,7 +79,7 @@ def test_whose_colours():
 @pytest.mark.parametrize("side, coarse", [(5, False), (3, True)])
 def test_neighbourhoods(side, coarse, wrap):
     size = (9, 7)
-    image = picture(5, 4)[:2] if coarse else picture(*size)[:2]
+    image = sample_image(5, 4)[:2] if coarse else sample_image(*size)[:2]
     part = image_analogies.Part(image, side, 2.0, coarse, wrap)
     rows, columns = (grid.flatten() for grid in torch.meshgrid(*map(torch.arange, size), indexing="ij"))
     patches = part.patches(rows, columns)
@@ -118,7 +118,7 @@ def test_the_source_map_of_the_level_below():
 
 
 def matcher(margin=0, blind=True, **more):
-    a, a_prime, b, b_prime = (picture(*size, seed)[:1] for seed, size in enumerate([(14, 11)] * 2 + [(9, 10)] * 2))
+    a, a_prime, b, b_prime = (sample_image(*size, seed)[:1] for seed, size in enumerate([(14, 11)] * 2 + [(9, 10)] * 2))
     parts_a = image_analogies.feature_parts([a], [a_prime], 0, 2.0)
     parts_b = image_analogies.feature_parts([b], [b_prime], 0, 2.0)
     options = {"blind": blind, "margin": margin, "ties": 0.0, "cells": 1} | more
@@ -179,7 +179,7 @@ def test_textures_copy_no_pixel_of_the_border():
 
 
 def test_the_picture_itself_is_found_again():
-    a = picture(40, 33)
+    a = sample_image(40, 33)
     result = image_analogies.create(a, edges(a), a, FILTER)
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(33), indexing="ij")
     assert (result.source == torch.stack([rows, columns], -1)).all(-1).float().mean() > 0.98
@@ -188,39 +188,39 @@ def test_the_picture_itself_is_found_again():
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 71)])
 def test_a_filter_is_learned(size):
-    a, b = picture(64, 64, 1), picture(*size, 2)
-    truth = images.to_gray(edges(b))
+    a, b = sample_image(64, 64, 1), sample_image(*size, 2)
+    truth = image_io.to_gray(edges(b))
     shares = []
     result = image_analogies.create(a, edges(a), b, replace(FILTER, color="b"), progress=shares.append)
     assert result.b_prime.shape == b.shape and result.b_prime.min() >= 0 and result.b_prime.max() <= 1
 
     def decibel(image):
-        return float(-10 * (images.to_gray(image) - truth).square().mean().log10())
+        return float(-10 * (image_io.to_gray(image) - truth).square().mean().log10())
 
     assert decibel(result.b_prime) > decibel(b) + 8
     assert shares == sorted(shares) and shares[-1] == 1
 
 
 def test_colours_come_from_b_or_from_a_prime():
-    a, b = picture(32, 32, 1), picture(32, 32, 2)
+    a, b = sample_image(32, 32, 1), sample_image(32, 32, 2)
     darker = image_analogies.create(a, 0.8 * a, b, FILTER)
     assert darker.color == "b"
     inside = (darker.b_prime > 0.01) & (darker.b_prime < 0.99)  # not clamped
     chroma = (image_analogies.to_yiq(darker.b_prime) - image_analogies.to_yiq(b))[1:].abs().amax(0)
     assert chroma[inside.all(0)].max() < 1e-4
     tone = torch.tensor([1.0, 0.8, 0.55])[:, None, None]
-    sepia = image_analogies.create(a, images.to_gray(a) * tone, b, FILTER)
+    sepia = image_analogies.create(a, image_io.to_gray(a) * tone, b, FILTER)
     assert sepia.color == "a-prime"
-    truth = images.to_gray(b) * tone
+    truth = image_io.to_gray(b) * tone
     assert (sepia.b_prime - truth).abs().mean() < 0.02
-    gray = images.to_gray(b).expand(3, -1, -1)
-    result = image_analogies.create(images.to_gray(a).expand(3, -1, -1), edges(a), gray, FILTER).b_prime
+    gray = image_io.to_gray(b).expand(3, -1, -1)
+    result = image_analogies.create(image_io.to_gray(a).expand(3, -1, -1), edges(a), gray, FILTER).b_prime
     assert (result.amax(0) - result.amin(0)).max() < 1e-4
 
 
 def test_remapping_reaches_a_darker_picture():
-    a = picture(48, 48, 1)
-    b = 0.3 * picture(48, 48, 2)
+    a = sample_image(48, 48, 1)
+    b = 0.3 * sample_image(48, 48, 2)
     softer = [image[None].roll(1, 2).add(image).div(2)[0] for image in (a, b)]  # commutes with the remapping
     error = {
         remap: (image_analogies.create(a, softer[0], b, replace(FILTER, remap=remap)).b_prime - softer[1])
@@ -243,7 +243,7 @@ def test_a_texture_of_stripes_goes_on():
 
 
 def test_a_texture_can_be_tiled():
-    texture = picture(64, 64, 5, cell=8)
+    texture = sample_image(64, 64, 5, cell=8)
     gray = image_analogies.to_yiq(
         image_analogies.create(None, texture, None, ANALOGIES["texture-synthesis"], size=(48, 48)).b_prime
     )[0]
@@ -255,7 +255,7 @@ def test_a_texture_can_be_tiled():
 def test_numbers_are_painted_with_their_textures():
     labels = torch.zeros(3, 48, 48)
     labels[0, :, :24], labels[2, :, 24:] = 0.4, 0.8
-    painting = picture(48, 48, 4, cell=3) * 0.3
+    painting = sample_image(48, 48, 4, cell=3) * 0.3
     painting[1, :, :24] += 0.6
     painting[0, :, 24:] += 0.6
     target = labels.transpose(1, 2).contiguous()
@@ -265,11 +265,11 @@ def test_numbers_are_painted_with_their_textures():
 
 
 def test_a_texture_takes_the_shape_of_a_picture():
-    texture = picture(64, 64, 5, cell=3)
+    texture = sample_image(64, 64, 5, cell=3)
     b = torch.zeros(3, 64, 64)
     b[:, :, 32:] = 0.1  # both darker than the texture, were it not for the remapping
     result = image_analogies.create(texture, texture, b, ANALOGIES["texture-transfer"])
-    gray = images.to_gray(result.b_prime)[0]
+    gray = image_io.to_gray(result.b_prime)[0]
     assert gray[:, 36:].mean() > gray[:, :28].mean() + 0.1
     row, column = result.source.unbind(-1)
     assert torch.allclose(result.b_prime, texture[:, row, column], atol=1e-5)
@@ -290,7 +290,7 @@ def test_among_equal_neighbourhoods_chance_decides():
 
 
 def test_more_weight_on_coherence_copies_larger_pieces():
-    texture, b = picture(48, 48, 5, cell=3), picture(48, 48, 6)
+    texture, b = sample_image(48, 48, 5, cell=3), sample_image(48, 48, 6)
     pieces = []
     for kappa in (0.0, 5.0, 1000.0):
         source = image_analogies.create(texture, texture, b, replace(ANALOGIES["texture-transfer"], kappa=kappa)).source
@@ -300,13 +300,13 @@ def test_more_weight_on_coherence_copies_larger_pieces():
 
 
 def test_a_search_in_cells_comes_near_the_exact_one():
-    a, b = picture(64, 64, 1), picture(64, 64, 2)
+    a, b = sample_image(64, 64, 1), sample_image(64, 64, 2)
     found, exact = (image_analogies.create(a, edges(a), b, FILTER, cells=cells).distance for cells in (None, 1))
     assert found < 1.05 * exact
 
 
 def test_the_seed_is_all_the_chance_there_is():
-    texture = picture(40, 40, 5, cell=3)
+    texture = sample_image(40, 40, 5, cell=3)
     synthesis = ANALOGIES["texture-synthesis"]
     one, again, other = (
         image_analogies.create(None, texture, None, replace(synthesis, seed=seed), size=(24, 24)).b_prime
@@ -318,7 +318,7 @@ def test_the_seed_is_all_the_chance_there_is():
 @pytest.mark.parametrize("mode", ANALOGIES)
 @pytest.mark.parametrize("small, large", [((1, 1), (1, 1)), ((1, 1), (20, 3)), ((2, 37), (1, 1)), ((3, 3), (1, 50))])
 def test_tiny_pictures(mode, small, large):
-    a, b = picture(*small, 1), picture(*large, 2)
+    a, b = sample_image(*small, 1), sample_image(*large, 2)
     if mode == "texture-synthesis":
         result = image_analogies.create(None, a, None, ANALOGIES[mode], size=large)
     else:
@@ -329,10 +329,10 @@ def test_tiny_pictures(mode, small, large):
 def test_flat_pictures():
     flat = torch.full((3, 40, 40), 0.5)
     for remap in ("none", "a", "b"):
-        result = image_analogies.create(flat, flat, picture(40, 40), replace(FILTER, remap=remap, color="a-prime"))
+        result = image_analogies.create(flat, flat, sample_image(40, 40), replace(FILTER, remap=remap, color="a-prime"))
         assert result.b_prime.isfinite().all()
 
 
 def test_sizes_that_differ():
     with pytest.raises(DataError, match="A is 5 x 4 pixels and A' 4 x 5"):
-        image_analogies.create(picture(4, 5), picture(5, 4), picture(4, 4), FILTER)
+        image_analogies.create(sample_image(4, 5), sample_image(5, 4), sample_image(4, 4), FILTER)

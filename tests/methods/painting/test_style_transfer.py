@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from mlcli.errors import TrainingError, UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods import recipes
 from mlcli.methods.painting import style_transfer
 from mlcli.methods.painting.style_losses import Style
@@ -137,16 +137,16 @@ def test_colours_are_kept():
     work = begin(replace(TINY, keep_colors=True, tv=0.0, alpha=0.05))
     run(work)
     result, before = work.result(), style_transfer.resized(content, (40, 40))
-    luma, chroma = images.to_gray(result), result - images.to_gray(result)
-    assert (luma - images.to_gray(before)).abs().mean() > 0.03  # painted
+    luma, chroma = image_io.to_gray(result), result - image_io.to_gray(result)
+    assert (luma - image_io.to_gray(before)).abs().mean() > 0.03  # painted
     inside = ((result > 0.01) & (result < 0.99)).all(0)
     assert inside.float().mean() > 0.5
-    assert ((chroma - before + images.to_gray(before)).abs().amax(0)[inside] < 1e-5).all()
+    assert ((chroma - before + image_io.to_gray(before)).abs().amax(0)[inside] < 1e-5).all()
 
 
 def test_the_style_in_the_luminance_of_the_content():
     matched = style_transfer.luminance_like(stripes() * 0.3 + 0.2, smooth())
-    gray = images.to_gray(smooth())
+    gray = image_io.to_gray(smooth())
     assert matched.mean().item() == pytest.approx(gray.mean().item(), abs=1e-3)
     assert matched[0].std().item() == pytest.approx(gray.std().item(), rel=0.02)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.recipes import INVERSES
 from mlcli.methods.synthesis import paired_degradations
 from mlcli.methods.synthesis.paired_degradations import (
@@ -129,7 +129,7 @@ def test_flat_and_nearly_flat_pictures_have_no_edges():
 
 
 def test_edges_of_a_photograph_are_lines():
-    picture = images.fill(images.to_unit(images.read(PHOTOS / "coffee.jpg")), (128, 128))
+    picture = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "coffee.jpg")), (128, 128))
     found = edges(picture, paired_degradations.fitting("edges", 128))[0] == 0
     assert 0.02 < found.float().mean() < 0.15
     blocks = torch.nn.functional.avg_pool2d(found[None, None].float(), 3, 1)
@@ -254,7 +254,7 @@ def test_any_size(name, size):
 
 
 def test_strength_counts():
-    picture = images.fill(images.to_unit(images.read(PHOTOS / "cat.jpg")), (64, 64))
+    picture = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "cat.jpg")), (64, 64))
 
     def detail(x):
         return (x - blur(x, 1)).abs().mean()
@@ -278,9 +278,9 @@ def test_pairs_of_gray_pictures_are_gray_and_size_is_cut_from_the_middle():
     for name in ("gray", "blur", "mosaic", "low-resolution", "edges"):
         x, y = pair(name, picture)
         assert x.shape == y.shape == (1, 20, 30)
-    assert torch.equal(images.to_bytes(y), picture[:1])
+    assert torch.equal(image_io.to_bytes(y), picture[:1])
     picture = torch.stack([noise(20, 30)] * 2 + [torch.zeros(20, 30)])
     x, y = pair("blur", picture, None, (20, 10))
     assert x.shape == y.shape == (3, 20, 10) and torch.equal(y, picture[:, :, 10:20])
     x, y = pair("gray", picture, None, (5, 9))
-    assert x.shape == (1, 5, 9) and torch.allclose(x, images.to_gray(y))
+    assert x.shape == (1, 5, 9) and torch.allclose(x, image_io.to_gray(y))

@@ -7,7 +7,7 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.visualization.equivariance import Measure, circular, named_layers
 from mlcli.methods.visualization.motion import CIRCULAR, MIRROR
 from mlcli.models import features, registry
@@ -148,9 +148,9 @@ def test_layers_by_name(cifarnet):
 
 def test_an_example_is_what_was_measured(cifarnet):
     measure = Measure(cifarnet, named_layers(cifarnet, ["conv1", "logits"]), "translate", [0, 8], CPU, CIRCULAR)
-    x = images.to_bytes(pictures(32, 1)[0])
+    x = image_io.to_bytes(pictures(32, 1)[0])
     example = measure.example(x)
-    torch.testing.assert_close(example.pictures[1], images.to_unit(x).roll(8, 2))
+    torch.testing.assert_close(example.pictures[1], image_io.to_unit(x).roll(8, 2))
     assert list(example.maps) == ["conv1"]
     after, before = example.maps["conv1"][1]
     torch.testing.assert_close(after, before)

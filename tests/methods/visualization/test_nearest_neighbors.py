@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import images
+from mlcli.io import image_io
 from mlcli.methods.visualization import nearest_neighbors
 from mlcli.methods.visualization.nearest_neighbors import distance, feature_vectors, nearest
 from mlcli.models import features, registry
@@ -96,7 +96,7 @@ def test_a_vector_is_the_layer_averaged_over_its_places(model, tmp_path, address
     heard = []
     model.network.get_submodule(address).register_forward_hook(lambda *call: heard.append(call[-1]))
     good = [path for path in paths if path != paths[1]]
-    model(torch.stack([model.preprocessing.prepare(images.read(path)) for path in good]))
+    model(torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in good]))
     expected = heard[0] if heard[0].ndim == 2 else heard[0].double().sum((2, 3)) / heard[0][0, 0].numel()
     rows = torch.stack([row for _, row in found if isinstance(row, torch.Tensor)])
     torch.testing.assert_close(rows.double(), expected.double(), atol=1e-5, rtol=1e-4)

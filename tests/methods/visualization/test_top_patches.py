@@ -8,9 +8,9 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import images, srgb
+from mlcli.io import image_io, srgb
 from mlcli.methods.visualization import top_patches
-from mlcli.methods.visualization.top_patches import GROUPS, Patch, Picture
+from mlcli.methods.visualization.top_patches import GROUPS, Patch, PreparedImage
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
@@ -43,7 +43,7 @@ def model():
 
 def pictures(count=70):
     torch.manual_seed(1)
-    return [Picture(torch.randint(0, 3, (3, SIZE, SIZE)) / 2, HEIGHT, WIDTH) for _ in range(count)]
+    return [PreparedImage(torch.randint(0, 3, (3, SIZE, SIZE)) / 2, HEIGHT, WIDTH) for _ in range(count)]
 
 
 def maps(model, picture):
@@ -136,7 +136,7 @@ def test_what_is_kept_does_not_grow_with_the_pictures(model, monkeypatch):
 
 def test_deep_pictures_among_flat_ones(model):
     flat = torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8)
-    batch = [Picture(flat, SIZE, SIZE), Picture(images.to_unit(flat), SIZE, SIZE)]
+    batch = [PreparedImage(flat, SIZE, SIZE), PreparedImage(image_io.to_unit(flat), SIZE, SIZE)]
     found = top_patches.search(model, {"conv1": [0]}, enumerate(batch), RUNTIME, top=2, batch_size=2)["conv1"].of(0)
     one, other = found["strongly_positive"]
     assert one.value == other.value and one.picture == 0
@@ -156,7 +156,7 @@ def files(tmp_path):
     torch.manual_seed(2)
     paths = [tmp_path / f"{name}.png" for name in "abc"]
     for path in paths:
-        images.write(torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8), path)
+        image_io.write(torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8), path)
     return paths
 
 
@@ -168,17 +168,17 @@ def test_crops_are_the_pixels_of_the_files(files):
     found = top_patches.crops(files, wanted, 8)
     for patch, crop in list(zip(wanted, found, strict=True))[:3]:
         left, top, right, bottom = patch.box
-        assert torch.equal(crop, images.read(files[patch.picture])[:, top:bottom, left:right])
+        assert torch.equal(crop, image_io.read(files[patch.picture])[:, top:bottom, left:right])
     smaller = Image.open(files[2]).crop((0, 0, 16, 16)).resize((8, 8), Image.Resampling.BICUBIC)
     assert torch.equal(found[3], srgb.from_pillow(smaller))
     gray = top_patches.crops(files, wanted[:1], 8, gray=True)[0]
-    assert torch.equal(gray, images.to_gray(found[0]).expand(3, -1, -1))
+    assert torch.equal(gray, image_io.to_gray(found[0]).expand(3, -1, -1))
 
 
 def test_files_that_go_or_change_meanwhile(files):
     wanted = [Patch(number, 0.0, (0, 0), (0, 0, 5, 5), (20, 30)) for number in (0, 1, 2, 0)]
     files[0].unlink()
-    images.write(torch.zeros(3, 20, 31), files[1])
+    image_io.write(torch.zeros(3, 20, 31), files[1])
     gone, changed, good, again = top_patches.crops(files, wanted, 5)
     assert isinstance(gone, ImageError) and isinstance(again, ImageError) and "a.png: no such file" in str(gone)
     assert isinstance(changed, ImageError) and "b.png: has changed" in str(changed)

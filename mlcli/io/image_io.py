@@ -183,12 +183,12 @@ def _made_like(image: Tensor, like: str | Path | None, kind: str, bits: int) -> 
         with suppress(ImageError):  # changed since it was read
             alpha = metadata.alpha_of(like, MAX_PIXELS)
     if alpha is None:
-        picture = to_pillow(image, bits=bits)
+        made = to_pillow(image, bits=bits)
     else:
         colors, alpha = metadata.with_alpha(to_unit(image.detach().cpu()).reshape(-1, *image.shape[-2:]), alpha)
-        picture = to_pillow(colors)
-        picture.putalpha(to_pillow(alpha))
-    return (picture, {}) if like is None else metadata.carried(like, picture, kind)
+        made = to_pillow(colors)
+        made.putalpha(to_pillow(alpha))
+    return (made, {}) if like is None else metadata.carried(like, made, kind)
 
 
 def output_format(path: str | Path) -> str:
