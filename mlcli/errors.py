@@ -16,7 +16,7 @@ class UsageError(MlcliError):
 
 
 class ImageError(MlcliError):
-    """A file that is no picture, or a broken one. The rest of a batch goes on."""
+    """A file that is no image, or a broken one. The rest of a batch goes on."""
 
 
 class DataError(MlcliError):

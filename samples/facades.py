@@ -2,8 +2,8 @@
 
     python samples/facades.py FOLDER [--size 128] [--train 120] [--test 24] [--seed 0]
 
-A holds the map, a picture with a palette whose index is the class (see CLASSES), B the front that is drawn of it.
-Form and place of every part are in the map; the colour of the wall and what the windows mirror are not, so there is
+A holds the map, an image with a palette whose index is the class (see CLASSES), B the front that is drawn of it.
+Form and place of every part are in the map; the color of the wall and what the windows mirror are not, so there is
 more than one good answer, as in the facades of Isola et al. 2017.
 """
 
@@ -26,27 +26,27 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares o
 
 
 class Front:
-    """A front on its way: the map and the picture, drawn part by part."""
+    """A front on its way: the map and the image, drawn part by part."""
 
     def __init__(self, size: int, random: np.random.Generator):
         self.size, self.random = size, random
         self.map = Image.new("P", (size, size), 0)
-        self.map.putpalette([level for colour in CLASSES.values() for level in colour])
-        self.picture = Image.new("RGB", (size * FINE, size * FINE))
-        self.on_map, self.pen = ImageDraw.Draw(self.map), ImageDraw.Draw(self.picture)
+        self.map.putpalette([level for color in CLASSES.values() for level in color])
+        self.image = Image.new("RGB", (size * FINE, size * FINE))
+        self.on_map, self.pen = ImageDraw.Draw(self.map), ImageDraw.Draw(self.image)
         self.wall = WALLS[random.integers(len(WALLS))]
 
     def part(self, name: str, box: Box) -> list[int]:
-        """Enter a part in the map; its box there in pixels of the picture, so that the two agree to the pixel."""
+        """Enter a part in the map; its box there in pixels of the image, so that the two agree to the pixel."""
         left, top, right, bottom = (round(side * self.size) for side in box)
         right, bottom = max(right, left + 1), max(bottom, top + 1)
         self.on_map.rectangle((left, top, right - 1, bottom - 1), fill=list(CLASSES).index(name))
         return [side * FINE for side in (left, top, right, bottom)]
 
-    def fill(self, box: Sequence[float], colour) -> None:
+    def fill(self, box: Sequence[float], color) -> None:
         left, top, right, bottom = box
         if right - left >= 1 and bottom - top >= 1:
-            self.pen.rectangle((left, top, right - 1, bottom - 1), fill=shade(colour, 1))
+            self.pen.rectangle((left, top, right - 1, bottom - 1), fill=shade(color, 1))
 
     def sky(self) -> None:
         box = self.part("sky", (0, 0, 1, 1))
@@ -81,8 +81,8 @@ class Front:
         height = bottom - top - 2 * frame
         mirrored = self.random.random()  # the height to which the opposite house is mirrored
         for y in range(height):
-            colour = (44, 58, 78) if y / height > mirrored else (132, 164, 196)
-            self.fill([left + frame, top + frame + y, right - frame, top + frame + y + 1], colour)
+            color = (44, 58, 78) if y / height > mirrored else (132, 164, 196)
+            self.fill([left + frame, top + frame + y, right - frame, top + frame + y + 1], color)
         middle = (left + right) / 2
         self.fill([middle - frame / 2, top, middle + frame / 2, bottom], (236, 234, 228))
         third = top + (bottom - top) / 3
@@ -116,19 +116,19 @@ class Front:
             self.fill(stripe, (238, 234, 226) if number % 2 else awning)
 
     def finished(self) -> tuple[Image.Image, Image.Image]:
-        """(map, picture), the picture lit from one side and with a little grain."""
-        small = np.asarray(self.picture.resize((self.size, self.size), Image.Resampling.BOX)).astype(float)
+        """(map, image), the image lit from one side and with a little grain."""
+        small = np.asarray(self.image.resize((self.size, self.size), Image.Resampling.BOX)).astype(float)
         light = np.linspace(0.92, 1.06, self.size)[None, :, None]
         small = small * light + self.random.normal(0, 3, (self.size, self.size, 1))
         return self.map, Image.fromarray(small.clip(0, 255).round().astype(np.uint8))
 
 
-def shade(colour, factor: float) -> tuple[int, ...]:
-    return tuple(min(255, round(level * factor)) for level in colour)
+def shade(color, factor: float) -> tuple[int, ...]:
+    return tuple(min(255, round(level * factor)) for level in color)
 
 
 def draw(size: int, random: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """(map, picture) of one front: sky, roof, storeys of windows, a ground floor of doors and shops."""
+    """(map, image) of one front: sky, roof, storeys of windows, a ground floor of doors and shops."""
     front = Front(size, random)
     front.sky()
     left, right = random.uniform(0, 0.12, 2) * (random.random(2) < 0.6)
@@ -169,7 +169,7 @@ def draw(size: int, random: np.random.Generator) -> tuple[Image.Image, Image.Ima
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of an image in pixels")
     parser.add_argument("--train", type=int, default=120, help="pairs to train on")
     parser.add_argument("--test", type=int, default=24, help="pairs to test on")
     parser.add_argument("--seed", type=int, default=0)
@@ -179,8 +179,8 @@ def main() -> None:
             (arguments.folder / name / side).mkdir(parents=True, exist_ok=True)
         for number in range(count):
             pair = draw(arguments.size, np.random.default_rng((arguments.seed, part, number)))
-            for side, picture in zip("AB", pair, strict=True):
-                picture.save(arguments.folder / name / side / f"{number:03d}.png", optimize=True)
+            for side, image in zip("AB", pair, strict=True):
+                image.save(arguments.folder / name / side / f"{number:03d}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def hand(random: np.random.Generator) -> dict:
 
 
 def draw(strokes: list[np.ndarray], style: dict, writer: dict, size: int, random: np.random.Generator) -> Image.Image:
-    """One picture of a character: black on white, (size, size)."""
+    """One image of a character: black on white, (size, size)."""
     side = size * FINE
-    picture = Image.new("L", (side, side), 255)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("L", (side, side), 255)
+    pen = ImageDraw.Draw(image)
     width = max(1, round(writer["pen"] * side))
     place = random.normal(0, 0.04, 2)
     for stroke in strokes:
@@ -63,7 +63,7 @@ def draw(strokes: list[np.ndarray], style: dict, writer: dict, size: int, random
         pen.line([tuple(point) for point in path], fill=0, width=width, joint="curve")
         for x, y in (path[0], path[-1]):
             pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
-    return picture.resize((size, size), Image.Resampling.BOX)
+    return image.resize((size, size), Image.Resampling.BOX)
 
 
 def smooth(points: np.ndarray, steps: int = 12) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Draws small scenes by day and by night, two sets of pictures for cyclegan.
+"""Draws small scenes by day and by night, two sets of images for cyclegan.
 
     python samples/scenes.py FOLDER [--size 64] [--train 200] [--test 40] [--seed 0]
 
@@ -35,41 +35,41 @@ WALLS = [(236, 220, 190), (214, 178, 132), (206, 206, 210), (222, 160, 140)]
 
 
 class Scene:
-    """A picture on its way. What `random` gives is the same by day and by night; `night` is what differs."""
+    """An image on its way. What `random` gives is the same by day and by night; `night` is what differs."""
 
     def __init__(self, size: int, random: np.random.Generator, night: bool):
         self.random, self.night, self.scale = random, night, size * FINE / UNIT
-        self.size, self.colours = size, NIGHT if night else DAY
-        self.picture = Image.new("RGB", (size * FINE, size * FINE))
-        self.pen = ImageDraw.Draw(self.picture)
+        self.size, self.colors = size, NIGHT if night else DAY
+        self.image = Image.new("RGB", (size * FINE, size * FINE))
+        self.pen = ImageDraw.Draw(self.image)
 
-    def colour(self, colour):
-        """A name of the palette, or a colour by day, of which the night leaves a third, and blue."""
-        if isinstance(colour, str):
-            return self.colours[colour]
+    def color(self, color):
+        """A name of the palette, or a color by day, of which the night leaves a third, and blue."""
+        if isinstance(color, str):
+            return self.colors[color]
         if not self.night:
-            return colour
-        return tuple(round(0.3 * level + blue) for level, blue in zip(colour, (0, 2, 24), strict=True))
+            return color
+        return tuple(round(0.3 * level + blue) for level, blue in zip(color, (0, 2, 24), strict=True))
 
-    def polygon(self, colour, *points) -> None:
-        self.pen.polygon([(x * self.scale, y * self.scale) for x, y in points], fill=self.colour(colour))
+    def polygon(self, color, *points) -> None:
+        self.pen.polygon([(x * self.scale, y * self.scale) for x, y in points], fill=self.color(color))
 
-    def box(self, colour, left, top, right, bottom) -> None:
-        self.polygon(colour, (left, top), (right, top), (right, bottom), (left, bottom))
+    def box(self, color, left, top, right, bottom) -> None:
+        self.polygon(color, (left, top), (right, top), (right, bottom), (left, bottom))
 
-    def disc(self, colour, x, y, radius, flat=1.0) -> None:
+    def disc(self, color, x, y, radius, flat=1.0) -> None:
         box = x - radius, y - flat * radius, x + radius, y + flat * radius
-        self.pen.ellipse([side * self.scale for side in box], fill=self.colour(colour))
+        self.pen.ellipse([side * self.scale for side in box], fill=self.color(color))
 
     # ------------------------------------------------------------------------------------------ what is around
 
     def sky(self, horizon: float) -> None:
         random = self.random
-        top, low = np.array(self.colours["zenith"]), np.array(self.colours["horizon"])
+        top, low = np.array(self.colors["zenith"]), np.array(self.colors["horizon"])
         for line in range(self.size * FINE):
             share = min(1, line / (horizon * self.scale))
-            colour = tuple(int(v) for v in (top + (low - top) * share).round())
-            self.pen.line((0, line, self.size * FINE, line), fill=colour)
+            color = tuple(int(v) for v in (top + (low - top) * share).round())
+            self.pen.line((0, line, self.size * FINE, line), fill=color)
         stars = random.uniform(0, 1, (26, 3))
         x, y, radius = random.uniform(8, 56), random.uniform(6, 13), random.uniform(3.4, 4.6)
         clouds = random.uniform(0, 1, (random.integers(0, 4), 3))
@@ -79,17 +79,17 @@ class Scene:
                 self.spot((level, level, level), across * UNIT, down * (horizon - 6), 0.25 + 0.3 * bright)
         self.disc("light", x, y, radius)
         if self.night:  # a crescent: the sky bites into the disc
-            self.spot(self.colours["zenith"], x + 0.5 * radius, y - 0.2 * radius, 0.85 * radius)
+            self.spot(self.colors["zenith"], x + 0.5 * radius, y - 0.2 * radius, 0.85 * radius)
         else:
             for across, down, wide in clouds:
                 for puff, lift in ((-1, 0), (0, -0.7), (1, 0)):
                     at = across * UNIT + puff * (2 + 3 * wide), 4 + down * (horizon - 14) + lift
                     self.disc((252, 252, 252), *at, 2.4 + 2.4 * wide, 0.55)
 
-    def spot(self, colour, x, y, radius) -> None:
-        """A disc in the very colour given."""
+    def spot(self, color, x, y, radius) -> None:
+        """A disc in the very color given."""
         box = [side * self.scale for side in (x - radius, y - radius, x + radius, y + radius)]
-        self.pen.ellipse(box, fill=colour)
+        self.pen.ellipse(box, fill=color)
 
     def hills(self, name: str, horizon: float, height: float) -> None:
         random = self.random
@@ -112,14 +112,14 @@ class Scene:
 
     def boat(self, x: float, y: float, s: float) -> None:
         side = 1 if self.random.random() < 0.5 else -1
-        colour = [(176, 52, 44), (46, 88, 140), (236, 232, 222), (60, 110, 70)][self.random.integers(4)]
+        color = [(176, 52, 44), (46, 88, 140), (236, 232, 222), (60, 110, 70)][self.random.integers(4)]
         two = self.random.random() < 0.6
         self.box("trunk", x - 0.4, y - 22 * s, x + 0.4, y)
         self.polygon("sail", (x + side, y - 21 * s), (x + side, y - 2), (x + side * 11 * s, y - 2))
         if two:
             self.polygon("sail", (x - side, y - 17 * s), (x - side, y - 2), (x - side * 7 * s, y - 2))
         self.polygon(
-            colour,
+            color,
             (x - 12 * s, y - 1),
             (x + 12 * s, y - 1),
             (x + (12 - 4) * s, y + 5 * s),
@@ -173,7 +173,7 @@ class Scene:
             self.disc("leaf", *place, (3.6 + 2.4 * radius) * s)
 
     def finished(self) -> Image.Image:
-        return self.picture.resize((self.size, self.size), Image.Resampling.BOX)
+        return self.image.resize((self.size, self.size), Image.Resampling.BOX)
 
 
 def draw(kind: str, size: int, random: np.random.Generator, night: bool) -> Image.Image:
@@ -197,8 +197,8 @@ def draw(kind: str, size: int, random: np.random.Generator, night: bool) -> Imag
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", type=int, default=64, help="side of a picture in pixels")
-    parser.add_argument("--train", type=int, default=200, help="pictures to train on, by day and by night each")
+    parser.add_argument("--size", type=int, default=64, help="side of an image in pixels")
+    parser.add_argument("--train", type=int, default=200, help="images to train on, by day and by night each")
     parser.add_argument("--test", type=int, default=40, help="scenes to test on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Cut the sample photographs into square tiles, for commands that want many pictures.
+"""Cut the sample photographs into square tiles, for commands that want many images.
 
 python samples/tiles.py FOLDER [SIDE]
 """

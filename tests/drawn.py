@@ -1,4 +1,4 @@
-"""Drawn pictures for the tests of translation, in memory and on disk: outlines in A, filled shapes in B."""
+"""Drawn images for the tests of translation, in memory and on disk: outlines in A, filled shapes in B."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mlcli.data.pairing import find_pairs
-from mlcli.data.pairs import Framing, Kind, PairSet, UnpairedSets
+from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.io.image_io import to_pillow
 from mlcli.runtime.device import generator
 
@@ -26,22 +26,22 @@ def draw(count: int, size: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def write(root: Path, count: int, size: int = 16, seed: int = 0) -> Path:
     """root/A/NN.png and root/B/NN.png."""
-    for side, pictures in zip("AB", draw(count, size, seed), strict=True):
+    for side, images in zip("AB", draw(count, size, seed), strict=True):
         (root / side).mkdir(parents=True, exist_ok=True)
-        for number, picture in enumerate(pictures):
-            to_pillow(picture).save(root / side / f"{number:02d}.png")
+        for number, image in enumerate(images):
+            to_pillow(image).save(root / side / f"{number:02d}.png")
     return root
 
 
-def framing(size: int = 16) -> Framing:
-    return Framing((size, size), (size + 2, size + 2))
+def framing(size: int = 16) -> ResizeCrop:
+    return ResizeCrop((size, size), (size + 2, size + 2))
 
 
 def pairs(root: Path, count: int, size: int = 16, seed: int = 0) -> PairSet:
-    return PairSet.load(find_pairs(write(root, count, size, seed)), (Kind(), Kind()), framing(size))
+    return PairSet.load(find_pairs(write(root, count, size, seed)), (ImageSpec(), ImageSpec()), framing(size))
 
 
 def sets(root: Path, count: int, size: int = 16, seed: int = 0) -> UnpairedSets:
     write(root, count, size, seed)
     paths = [sorted((root / side).iterdir()) for side in "AB"]
-    return UnpairedSets.load(*paths, (Kind(), Kind()), framing(size))
+    return UnpairedSets.load(*paths, (ImageSpec(), ImageSpec()), framing(size))

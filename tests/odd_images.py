@@ -1,4 +1,4 @@
-"""A folder of odd and bad picture files, with the pixels that a right reader finds in them.
+"""A folder of odd and bad image files, with the pixels that a right reader finds in them.
 
 Expected pixels are computed here with NumPy from the definition of each format, never with mlcli.
 """
@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from tests.written_bytes import png, profile, tiff
 
-# A picture without symmetry (H = 16, W = 24): red grows to the right, green downwards, a blue corner.
+# An image without symmetry (H = 16, W = 24): red grows to the right, green downwards, a blue corner.
 HEIGHT, WIDTH = 16, 24
 RGB = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 RGB[..., 0] = np.linspace(0, 255, WIDTH).round()
@@ -56,9 +56,9 @@ def _expected(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    share = alpha.astype(np.float64)[..., None] / 255 if colour.ndim == 3 else alpha.astype(np.float64) / 255
-    return colour * share + 255 * (1 - share)
+def over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha.astype(np.float64)[..., None] / 255 if color.ndim == 3 else alpha.astype(np.float64) / 255
+    return color * share + 255 * (1 - share)
 
 
 def encoded(light: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def _transparent(folder, good):
     premultiplied = (RGB * (ALPHA[..., None] / 255)).round().astype(np.uint8)
     (folder / "premultiplied.tif").write_bytes(tiff(np.dstack([premultiplied, ALPHA]), 8, photometric=2, extra=1))
     good["premultiplied.tif"] = over_white(RGB, ALPHA)
-    # A colour key: every pixel of just that value is transparent.
+    # A color key: every pixel of just that value is transparent.
     Image.fromarray(GRAY).save(folder / "key_gray.png", transparency=int(GRAY[3, 3]))
     good["key_gray.png"] = np.where(GRAY == GRAY[3, 3], 255, GRAY)
     Image.fromarray(RGB).save(folder / "key_rgb.png", transparency=tuple(map(int, RGB[2, 20])))
@@ -245,7 +245,7 @@ def _orientation(value: int) -> Image.Exif:
 
 
 def _profiled(folder, good):
-    """Profiles of linear light: a reader that ignores them shows pictures far too dark."""
+    """Profiles of linear light: a reader that ignores them shows images far too dark."""
     linear = profile(b"RGB ")
     Image.fromarray(RGB).save(folder / "icc.png", icc_profile=linear)
     good["icc.png"] = encoded(RGB / 255)
@@ -259,10 +259,10 @@ def _profiled(folder, good):
     Image.fromarray(DEEP).save(folder / "icc_deep.png", icc_profile=profile(b"GRAY"))
     good["icc_deep.png"] = encoded(DEEP / 65535)
     palette = Image.fromarray(GRAY // 64)
-    colours = np.array([[0, 0, 0], [255, 0, 0], [10, 200, 30], [0, 0, 255]], np.uint8)
-    palette.putpalette(colours.tobytes())
+    colors = np.array([[0, 0, 0], [255, 0, 0], [10, 200, 30], [0, 0, 255]], np.uint8)
+    palette.putpalette(colors.tobytes())
     palette.save(folder / "icc_palette.png", icc_profile=linear)
-    good["icc_palette.png"] = encoded(colours / 255)[GRAY // 64]
+    good["icc_palette.png"] = encoded(colors / 255)[GRAY // 64]
     corners = np.where(CMYK > 127, 255, 0).astype(np.uint8)
     Image.fromarray(corners, "CMYK").save(folder / "icc_cmyk.tif", icc_profile=profile(b"CMYK"))
     # The made-up press of profile(): paper is L* 100, each of the four inks takes 25 away.
@@ -304,7 +304,7 @@ def _bad(folder) -> set[str]:
     contents = {
         "empty.jpg": b"",
         "one_byte.png": b"\x89",
-        "text.jpg": b"This is not a picture.\n",
+        "text.jpg": b"This is not an image.\n",
         "page.png": b"<!DOCTYPE html><html><body>404</body></html>",
         "drawing.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         "archive.jpg": b"PK\x03\x04" + bytes(60),

@@ -21,53 +21,53 @@ CPU = torch.device("cpu")
 
 
 def draw(count: int, seed: int = 0, size: int = 16) -> tuple[Tensor, Tensor]:
-    """(pictures (count, 1, size, size) in [0, 1], labels (count,)): classes in turn, at random places."""
+    """(images (count, 1, size, size) in [0, 1], labels (count,)): classes in turn, at random places."""
     random = generator(seed)
-    pictures, labels = torch.zeros(count, 1, size, size), torch.arange(count) % 3
+    images, labels = torch.zeros(count, 1, size, size), torch.arange(count) % 3
     places = torch.randint(4, size - 4, (count, 2), generator=random)
-    for picture, label, (y, x) in zip(pictures, labels.tolist(), places.tolist(), strict=True):
+    for image, label, (y, x) in zip(images, labels.tolist(), places.tolist(), strict=True):
         if label != 2:
-            picture[0, y - 1 : y + 1, x - 4 : x + 4] = 1
+            image[0, y - 1 : y + 1, x - 4 : x + 4] = 1
         if label != 0:
-            picture[0, y - 4 : y + 4, x - 1 : x + 1] = 1
-    return pictures, labels
+            image[0, y - 4 : y + 4, x - 1 : x + 1] = 1
+    return images, labels
 
 
-def target_look(pictures: Tensor, seed: int = 0) -> Tensor:
+def target_look(images: Tensor, seed: int = 0) -> Tensor:
     """Another scanner: paler, blurred, noisy."""
-    noise = torch.randn(pictures.shape, generator=generator(seed, 1)) * 0.08
-    return (0.35 + 0.45 * F.avg_pool2d(pictures, 3, 1, 1) + noise).clamp(0, 1)
+    noise = torch.randn(images.shape, generator=generator(seed, 1)) * 0.08
+    return (0.35 + 0.45 * F.avg_pool2d(images, 3, 1, 1) + noise).clamp(0, 1)
 
 
 def domain(count: int, seed: int = 0, target: bool = False) -> Domain:
-    pictures, labels = draw(count, seed)
-    pictures = target_look(pictures, seed) if target else pictures
-    whole = (pictures * 255).round().to(torch.uint8)
+    images, labels = draw(count, seed)
+    images = target_look(images, seed) if target else images
+    whole = (images * 255).round().to(torch.uint8)
     return Domain(whole, [Path(f"{number:03d}.png") for number in range(count)], labels)
 
 
-def write(root: Path, count: int, seed: int = 0, target: bool = False, labelled: bool = True) -> Path:
+def write(root: Path, count: int, seed: int = 0, target: bool = False, labeled: bool = True) -> Path:
     """root/CLASS/NNN.png; without labels root/NNN.png."""
     data = domain(count, seed, target)
-    for picture, path, label in zip(data.pictures, data.paths, data.labels.tolist(), strict=True):
-        place = (root / CLASSES[label] if labelled else root) / path
+    for image, path, label in zip(data.images, data.paths, data.labels.tolist(), strict=True):
+        place = (root / CLASSES[label] if labeled else root) / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        to_pillow(picture).save(place)
+        to_pillow(image).save(place)
     return root
 
 
 def write_masks(root: Path, count: int, seed: int = 0, target: bool = False) -> Path:
     """root/images/NN.png and root/masks/NN.png, in which class 1 is the shape."""
-    pictures, _ = draw(count, seed)
-    looks = target_look(pictures, seed) if target else pictures
+    images, _ = draw(count, seed)
+    looks = target_look(images, seed) if target else images
     for number in range(count):
-        for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", pictures[number, 0])):
+        for folder, values in (("images", (looks[number, 0] * 255).round()), ("masks", images[number, 0])):
             (root / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(values.to(torch.uint8).numpy()).save(root / folder / f"{number:02d}.png")
     return root
 
 
-def setting(folder: Path, recipe, source: Domain | None = None, target: Domain | None = None, seed: int = 0) -> Setting:
+def setting(folder: Path, config, source: Domain | None = None, target: Domain | None = None, seed: int = 0) -> Setting:
     """One run in a folder, with the stages as run folders in it."""
     processes = Processes(CPU)
 
@@ -82,7 +82,7 @@ def setting(folder: Path, recipe, source: Domain | None = None, target: Domain |
         source,
         replace(target, labels=None),
         CLASSES,
-        recipe,
+        config,
         seed,
         runtime,
         processes,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.methods.generation.sampling import KIND
 from mlcli.models import registry, translators
 from mlcli.networks.dcgan import Generator
@@ -61,7 +61,7 @@ SMALL = {
     "finetune": Small("{input} --model {model} --precision fp32 --copies 1 -o {out}", "classes", "run"),
     "pretext": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "photos", "run"),
     "siamese-train": Small(
-        "{input} --steps 2 --identities 3 --pictures 2 --dimension 4 --size 16 --precision fp32 -o {out}",
+        "{input} --steps 2 --identities 3 --images 2 --dimension 4 --size 16 --precision fp32 -o {out}",
         "identities",
         "run",
     ),
@@ -110,7 +110,7 @@ def make(root: Path) -> Path:
     run_folder.save_tensors(
         root / "model" / "model.safetensors", classifier.network.state_dict(), classifier.describe()
     )
-    translator = translators.create("unet", Kind(), Kind(), (16, 16), filters=4, norm="instance")
+    translator = translators.create("unet", ImageSpec(), ImageSpec(), (16, 16), filters=4, norm="instance")
     translators.save(run_folder.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
     network = Generator(16, 3, 4, 4, 0)
     description = {"kind": KIND, "options": network.options, "classes": []}

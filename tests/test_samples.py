@@ -14,7 +14,7 @@ import torch
 
 from mlcli.commands import COMMANDS
 from mlcli.data.pairing import find_pairs
-from mlcli.data.pairs import Framing, Kind, PairSet
+from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop
 from tests.cli import ENVIRONMENT
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -39,7 +39,7 @@ def test_fronts_of_houses_lie_on_their_maps():
     facades = script("facades")
     seen = set()
     for number in range(12):
-        labels, front = (np.asarray(picture) for picture in facades.draw(64, random(number)))
+        labels, front = (np.asarray(image) for image in facades.draw(64, random(number)))
         assert labels.shape == (64, 64) and front.shape == (64, 64, 3)
         seen |= set(np.unique(labels).tolist())
         names = list(facades.CLASSES)
@@ -55,9 +55,9 @@ def test_fronts_of_houses_lie_on_their_maps():
 
 def test_fronts_are_pairs_to_train_on(tmp_path):
     draw("facades", tmp_path, "--size", 32, "--train", 3, "--test", 1)
-    kinds = Kind(labels=8), Kind()
+    kinds = ImageSpec(labels=8), ImageSpec()
     train, test = (
-        PairSet.load(find_pairs(tmp_path, part), kinds, Framing((32, 32), (36, 36))) for part in ("train", "test")
+        PairSet.load(find_pairs(tmp_path, part), kinds, ResizeCrop((32, 32), (36, 36))) for part in ("train", "test")
     )
     assert (len(train), len(test)) == (3, 1) and not train.problems
     a, b = train.batch(torch.arange(3), torch.rand(3, 3))
@@ -70,10 +70,10 @@ def test_scenes_by_day_and_by_night_are_the_same_scenes(kind):
     for number in range(6):
         day, night = (np.asarray(scenes.draw(kind, 64, random(number), dark)).astype(int) for dark in (False, True))
         assert day.mean() > 3 * night.mean()
-        water = [(picture[-1, :, 2] > picture[-1, :, 1]).mean() > 0.7 for picture in (day, night)]
+        water = [(image[-1, :, 2] > image[-1, :, 1]).mean() > 0.7 for image in (day, night)]
         assert water == [kind in ("boat", "lighthouse")] * 2
         # What stands out from the row it is in stands at the same place
-        contours = [np.abs(np.diff(picture[36:56], axis=1)).sum(2) for picture in (day, night)]
+        contours = [np.abs(np.diff(image[36:56], axis=1)).sum(2) for image in (day, night)]
         assert np.corrcoef(*(contour.flatten() for contour in contours))[0, 1] > 0.3
     assert not np.array_equal(day, scenes.draw(kind, 64, random(99), False))
 
@@ -129,7 +129,7 @@ needed = {"pairs", "pix2pix", "translate", "classify", "train"} - {command.name 
 
 
 @pytest.mark.skipif(bool(needed) or not shutil.which("make"), reason=f"needs make and {needed}")
-def test_make_goes_from_pictures_to_answers_and_then_does_nothing(tmp_path):
+def test_make_goes_from_images_to_answers_and_then_does_nothing(tmp_path):
     build = tmp_path / "build"
     small = {
         "SIZE": 32,
@@ -159,7 +159,7 @@ def test_make_adapts_from_drawn_digits_to_handwritten_ones(tmp_path):
     small = {"METHOD": "adda", "DRAWN": 200, "ADAPT": options}
     make(tmp_path, small, "adapt")
     result = json.loads((tmp_path / "adapted-a/adda/results.json").read_text())
-    assert result["test_pictures"] == 500 and result["source_only"]["mean"] > 0.3
+    assert result["test_images"] == 500 and result["source_only"]["mean"] > 0.3
     assert not any("disagree" in words for words in result["guards"])
     assert "Nothing to be done" in make(tmp_path, small, "adapt")
     lines = make(tmp_path, {}, "-n", "organs").splitlines()

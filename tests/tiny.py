@@ -1,4 +1,4 @@
-"""Tiny labelled data sets that a network can learn in seconds, drawn anew in each test."""
+"""Tiny labeled data sets that a network can learn in seconds, drawn anew in each test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-COLOURS = {"blue": (60, 60, 200), "green": (60, 200, 60), "red": (200, 60, 60)}
+COLORS = {"blue": (60, 60, 200), "green": (60, 200, 60), "red": (200, 60, 60)}
 
 
 def class_folders(root: Path, *, per_class: int = 20, size: int = 16, seed: int = 0, noise: float = 60) -> Path:
-    """root/{blue,green,red}/NN.png: noisy squares of one colour."""
+    """root/{blue,green,red}/NN.png: noisy squares of one color."""
     random = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(per_class):
-            pixels = np.array(colour) + random.normal(0, noise, (size, size, 3))
+            pixels = np.array(color) + random.normal(0, noise, (size, size, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02d}.png")
     return root
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.methods.adaptation.seuda import behind
 from mlcli.models import registry, translators
 
@@ -23,7 +23,7 @@ def untrained(name: str) -> registry.Model:
 def translated(generator: str, side: int = 16) -> registry.Model:
     """CifarNet behind a generator by name, with instance norms, as `mlcli adapt --method seuda` writes it."""
     torch.manual_seed(0)
-    translator = translators.create(generator, Kind(3), Kind(3), (side, side), filters=4, norm="instance")
+    translator = translators.create(generator, ImageSpec(3), ImageSpec(3), (side, side), filters=4, norm="instance")
     model = behind(translator, registry.create("cifarnet", ("a", "b", "c"), side))
     model.network.eval().requires_grad_(False)
     return model

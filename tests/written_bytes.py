@@ -5,17 +5,17 @@ import zlib
 
 import numpy as np
 
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type of PNG
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the color type of PNG
 
 
-def png(depth: int, colour: int, rows: np.ndarray, *chunks: tuple[bytes, bytes], size=None) -> bytes:
-    """A PNG. colour: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA. rows: bytes as they stand in each line.
+def png(depth: int, color: int, rows: np.ndarray, *chunks: tuple[bytes, bytes], size=None) -> bytes:
+    """A PNG. color: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA. rows: bytes as they stand in each line.
 
     size: (width, height) that it says it has, in place of that of its rows.
     """
     lines = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-    width, height = size or (lines.shape[1] * 8 // (depth * SAMPLES[colour]), len(lines))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    width, height = size or (lines.shape[1] * 8 // (depth * SAMPLES[color]), len(lines))
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
     return png_chunks((b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b""))
 

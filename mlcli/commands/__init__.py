@@ -23,7 +23,7 @@ COMMANDS = (
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("finetune", "finetune", "Learn", "mlcli finetune horses/ -o runs/horses"),
-    Command("pretext", "pretext", "Learn", "mlcli pretext photos/ -o runs/unlabelled"),
+    Command("pretext", "pretext", "Learn", "mlcli pretext photos/ -o runs/unlabeled"),
     Command("siamese-train", "siamese_train", "Learn", "mlcli siamese-train faces/ --flip -o runs/faces"),
     Command("siamese-verify", "siamese_verify", "Learn", "mlcli siamese-verify runs/faces one.jpg other.jpg"),
     Command("pairs", "pairs", "Translate", "mlcli pairs photos/ --make edges -o edges2photos"),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.commands import _pictures, _training
+from mlcli.commands import _images, _training
 from mlcli.commands._report import Progress, complain, table
 from mlcli.methods.adaptation import METHODS
-from mlcli.methods.adaptation.recipes import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
+from mlcli.methods.adaptation.configs import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,25 +24,25 @@ TITLES = {
     "last": "  its last step",
     "best_possible": "  best step, chosen with the test labels",
     "target_supervised": "trained on target labels",
-    "held_out": "source only, held-out source pictures",
+    "held_out": "source only, held-out source images",
 }
 
 
-def recipe(options: Mapping[str, Any]) -> Adaptation:
-    """The recipe of the method, with what the command line says. Raises UsageError for another method's option."""
+def config(options: Mapping[str, Any]) -> Adaptation:
+    """The config of the method, with what the command line says. Raises UsageError for another method's option."""
     from mlcli.errors import UsageError
 
-    kind = METHODS[options["method"]].recipe
+    kind = METHODS[options["method"]].config
     own = {field.name for field in fields(kind)}
-    others = {field.name for entry in METHODS.values() for field in fields(entry.recipe)} - own
+    others = {field.name for entry in METHODS.values() for field in fields(entry.config)} - own
     for name in sorted(others):
         if options.get(name) is not None:
-            takes = [method for method, entry in METHODS.items() if name in {f.name for f in fields(entry.recipe)}]
+            takes = [method for method, entry in METHODS.items() if name in {f.name for f in fields(entry.config)}]
             words = name.replace("_", "-")
             raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
     values["pretrained"] = bool(options.get("pretrained") or options.get("weights"))
-    if options["task"] == "segment":  # a picture has thousands of labels, and classes need not be as frequent in it
+    if options["task"] == "segment":  # an image has thousands of labels, and classes need not be as frequent in it
         if values["pretrained"]:
             raise UsageError("--pretrained: --task segment takes unet, which comes without weights")
         values = {"model": "unet", "source_batch_size": 16, "select": "last"} | values
@@ -53,14 +53,14 @@ def recipe(options: Mapping[str, Any]) -> Adaptation:
 
 @dataclass
 class Data:
-    """The domains of a run. labelled_target: those of `target` whose labels are given."""
+    """The domains of a run. labeled_target: those of `target` whose labels are given."""
 
     source: "Domain"
     target: "Domain"
     classes: tuple[str, ...]
-    labelled_target: "Domain | None"
+    labeled_target: "Domain | None"
     test: "Domain | None"
-    native: tuple  # pictures (N, 3, S, S) of both domains as they are, for the guards
+    native: tuple  # images (N, 3, S, S) of both domains as they are, for the guards
 
     def summary(self) -> dict[str, dict]:
         """What config.json says of them; of the target nothing that depends on labels or names."""
@@ -69,7 +69,7 @@ class Data:
 
 
 def _summary(domain: "Domain") -> dict[str, Any]:
-    low, high = (int(value) for value in domain.pictures.aminmax())
+    low, high = (int(value) for value in domain.images.aminmax())
     return {
         "count": len(domain),
         "size": domain.size,
@@ -81,7 +81,7 @@ def _summary(domain: "Domain") -> dict[str, Any]:
 
 def read(
     options: Mapping[str, Any],
-    recipe: Adaptation,
+    config: Adaptation,
     model: "Model | None",
     *,
     workers,
@@ -94,23 +94,23 @@ def read(
     segment = options["task"] == "segment"
     load = _segmented if segment else _classified
     reading = {"workers": workers, "processes": processes, "quiet": quiet}
-    size = options["size"] or _size(options, recipe, model)
-    source, classes = load(options["source"], size, None, labelled=True, **reading)
-    target, _ = load(options["target"], size, classes, labelled=False, **reading)
+    size = options["size"] or _size(options, config, model)
+    source, classes = load(options["source"], size, None, labeled=True, **reading)
+    target, _ = load(options["target"], size, classes, labeled=False, **reading)
     # Read apart: what has no label is part of the target all the same
-    known = load(options["target"], size, classes, labelled=True, **reading)[0] if options["target_labels"] else None
-    test = load(options["test"], size, classes, labelled=True, **reading)[0] if options["test"] else None
+    known = load(options["target"], size, classes, labeled=True, **reading)[0] if options["target_labels"] else None
+    test = load(options["test"], size, classes, labeled=True, **reading)[0] if options["test"] else None
     if len(classes) < 2:
         raise UsageError(f"{options['source']}: one class, two are needed")
-    native = source.pictures, target.pictures
+    native = source.images, target.images
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
     if model:
         channels = model.preprocessing.channels
     else:  # networks of torchvision and timm take three channels, of gray images too
-        channels = 1 if gray and recipe.model in _own_networks() else 3
+        channels = 1 if gray and config.model in _own_networks() else 3
     colorless = options["gray"] or channels == 1
     source, target, known, test = (
-        each and (each.with_pictures(_colorless(each.pictures, channels)) if colorless else each)
+        each and (each.with_images(_colorless(each.images, channels)) if colorless else each)
         for each in (source.in_order(), target.in_order(), known and known.in_order(), test)
     )
     return Data(source, target, classes, known, test, native)
@@ -123,62 +123,62 @@ def _own_networks() -> tuple[str, ...]:
     return (registry.EMBEDDED, registry.SEGMENTER, *registry.SMALL)
 
 
-def _colorless(pictures: "Tensor", channels: int) -> "Tensor":
+def _colorless(images: "Tensor", channels: int) -> "Tensor":
     """Gray images (N, C, S, S), with one channel or with three equal ones."""
     from mlcli.io import image_io
 
-    return image_io.to_gray(pictures).expand(-1, channels, -1, -1).contiguous()
+    return image_io.to_gray(images).expand(-1, channels, -1, -1).contiguous()
 
 
-def _size(options: Mapping[str, Any], recipe: Adaptation, model: "Model | None") -> int:
+def _size(options: Mapping[str, Any], config: Adaptation, model: "Model | None") -> int:
     """The larger of the first images' sides of both domains, at most what suits, as a multiple that generators take."""
     from mlcli.models import pretrained, registry
 
-    largest = 64 if recipe.model in _own_networks() else 224
+    largest = 64 if config.model in _own_networks() else 224
     sides = [
         pretrained.default_size(model, paths) if model else registry.first_side(paths, 16, largest)
         for paths in (_paths(options[name], options["task"]) for name in ("source", "target"))
     ]
-    multiple = 8 if recipe.translates else 4
+    multiple = 8 if config.translates else 4
     return -(-max(sides) // multiple) * multiple
 
 
 def _paths(root: str, task: str, says: bool = False) -> list[Path]:
     """Every image of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
     inside = Path(root) / "images"
-    paths, _ = _pictures.named([str(inside if task == "segment" and os.path.isdir(inside) else root)], says=says)
+    paths, _ = _images.named([str(inside if task == "segment" and os.path.isdir(inside) else root)], says=says)
     return paths
 
 
-def _classified(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
-    """(the pictures of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
+def _classified(root: str, size: int, classes, *, labeled: bool, workers, processes, quiet):
+    """(the images of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
     from mlcli.data.domains import Domain
     from mlcli.data.folders import ClassFolder
 
     def read(folder: ClassFolder):
-        return _training.read_pictures(folder, size, 3, workers, processes, quiet)
+        return _training.read_images(folder, size, 3, workers, processes, quiet)
 
-    says, source = processes.main, labelled and classes is None
-    if labelled:
-        folder = _pictures.class_folder(root, classes, says=says, learns=source)
+    says, source = processes.main, labeled and classes is None
+    if labeled:
+        folder = _images.class_folder(root, classes, says=says, learns=source)
     else:
         folder = ClassFolder.of_one(_paths(root, "classify", says))
     if source:
-        folder, _, pictures = _training.read_training(folder, None, read, processes)
+        folder, _, images = _training.read_training(folder, None, read, processes)
     else:
-        pictures = read(folder)
-    return Domain.classified(root, pictures, labelled=labelled), folder.classes
+        images = read(folder)
+    return Domain.classified(root, images, labeled=labeled), folder.classes
 
 
-def _segmented(root: str, size: int, classes, *, labelled: bool, workers, processes, quiet):
+def _segmented(root: str, size: int, classes, *, labeled: bool, workers, processes, quiet):
     """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
     from mlcli.data import domains
 
-    paths = _paths(root, "segment", says=processes.main and not labelled)
+    paths = _paths(root, "segment", says=processes.main and not labeled)
     with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
         loading = {"workers": workers, "progress": lambda done, _: bar.to(done)}
         store, problems = (
-            domains.read_masked(root, size, **loading) if labelled else domains.read_unmasked(paths, size, **loading)
+            domains.read_masked(root, size, **loading) if labeled else domains.read_unmasked(paths, size, **loading)
         )
     for problem in problems if processes.main else ():
         complain(problem)
@@ -256,11 +256,11 @@ def report_tables(result: Mapping[str, Any]) -> list[tuple]:
 # ------------------------------------------------------------------------------------------------ the run folder
 
 
-def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtime, processes, save_every, quiet: bool):
+def setting(folder, data: Data, config: Adaptation, options, number: int, runtime, processes, save_every, quiet: bool):
     """What the method is given for the run of this number, whose stages are runs in RUN/seed-N/STAGE."""
     from dataclasses import replace
 
-    from mlcli.methods.adaptation.context import Setting
+    from mlcli.methods.adaptation.context import AdaptationContext
     from mlcli.training.run_folder import Run
 
     seed = options["seed"] + number
@@ -271,7 +271,7 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     def fit(run: Run, method, plan) -> None:
         if processes.main:
             written = {"method": options["method"], "stage": run.folder.name, "seed": seed}
-            written |= {name: getattr(recipe, name) for name in ("model", "pretrained", "weights")}
+            written |= {name: getattr(config, name) for name in ("model", "pretrained", "weights")}
             _training.start(run, "adapt (a stage of the run in ../..)", written, {}, resume=True)
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
@@ -280,7 +280,7 @@ def setting(folder, data: Data, recipe: Adaptation, options, number: int, runtim
     if (share := options.get("hold_out")) is not None:
         source, held_out = source.split(share, seed)
     target = drawn(data.target, options, number)
-    return Setting(source, target, data.classes, recipe, seed, runtime, processes, stage, fit, held_out)
+    return AdaptationContext(source, target, data.classes, config, seed, runtime, processes, stage, fit, held_out)
 
 
 def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain":
@@ -298,8 +298,8 @@ def save(folder, adapted, method: str) -> None:
         translators.save_file(place, {"AtoB": made}, {"AtoB": made.network}, method=method)
 
 
-def write_pictures(folder, pictures: Mapping) -> None:
+def write_images(folder, images: Mapping) -> None:
     from mlcli.io.image_io import write
 
-    for name, picture in pictures.items():
-        write(picture, folder.samples_folder / f"{name}.png")
+    for name, image in images.items():
+        write(image, folder.samples_folder / f"{name}.png")

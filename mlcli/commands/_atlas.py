@@ -1,9 +1,9 @@
 """The folder of an atlas: what it was begun with, the units that are done, and the page of them.
 
 FOLDER/
-  atlas.json    every option, seed, versions, model and list of pictures: what --resume holds against
-  patches.json  the patches of all units, from one pass over the pictures; absent without --images
-  units/        of each unit its pictures and, written last, NUMBER.json
+  atlas.json    every option, seed, versions, model and list of images: what --resume holds against
+  patches.json  the patches of all units, from one pass over the images; absent without --images
+  units/        of each unit its images and, written last, NUMBER.json
   index.html    the page
 """
 
@@ -26,7 +26,7 @@ from mlcli.reporting.gallery import GalleryImage, Row
 from mlcli.training.run_folder import read_json
 
 # What atlas.json holds besides options that a folder must have been begun with, and what to call it
-HELD = {"model_hash": "model weights", "pictures": "pictures"}
+HELD = {"model_hash": "model weights", "images": "images"}
 
 
 def _own_file(value: object) -> object:
@@ -41,21 +41,21 @@ CONFIG = schema.record({"command": schema.text(200), "options": schema.OBJECT})
 UNIT = schema.record(
     {
         "heading": schema.text(),
-        "pictures": schema.items(
+        "images": schema.items(
             schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
         ),
     }
 )
 PATCHES = schema.record(
     {
-        "pictures": schema.integer(0, 1 << 62),
+        "images": schema.integer(0, 1 << 62),
         "units": UNITS,
     }
 )
 
 
 class Drawn(NamedTuple):
-    """A picture of a row: the ending of its file's name, what is written below it, itself."""
+    """An image of a row: the ending of its file's name, what is written below it, itself."""
 
     name: str
     caption: str
@@ -117,18 +117,18 @@ class Atlas:
     # -- patches --
 
     def write_patches(self, count: int, units: Sequence[Mapping]) -> None:
-        """What one pass over `count` pictures found, as `_patches.units_entry` has it."""
-        write_json(self.patches_file, {"pictures": count, "units": units})
+        """What one pass over `count` images found, as `_patches.units_entry` has it."""
+        write_json(self.patches_file, {"images": count, "units": units})
 
     def patches(self) -> tuple[int, dict[int, dict]]:
-        """(pictures, unit: its patches); (0, nothing) where there was no pass."""
+        """(images, unit: its patches); (0, nothing) where there was no pass."""
         if not os.path.isfile(self.patches_file):
             return 0, {}
         document = read_json(self.patches_file, "", PATCHES, ADVICE)
         found = {entry["unit"]: entry for entry in document["units"]}
         if absent := [unit for unit in self.units if unit not in found]:
             raise RunError(f"{self.patches_file}: cannot be read (has no unit {absent[0]}); {ADVICE}")
-        return document["pictures"], found
+        return document["images"], found
 
     # -- units --
 
@@ -140,16 +140,14 @@ class Atlas:
         return [unit for unit in units if not os.path.isfile(self.unit_file(unit))]
 
     def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], made: Mapping) -> None:
-        """Write the pictures of a row and then its JSON, which says that all of them are there."""
-        pictures = []
-        for picture in drawn:
-            file = self.unit_file(unit, f"-{picture.name}")
-            image_io.write(picture.image, file, quality=90)
-            width, height = picture.image.size
-            pictures.append(
-                {"file": f"units/{file.name}", "caption": picture.caption, "ratio": round(width / height, 4)}
-            )
-        write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "pictures": pictures, "optimised": made})
+        """Write the images of a row and then its JSON, which says that all of them are there."""
+        images = []
+        for image in drawn:
+            file = self.unit_file(unit, f"-{image.name}")
+            image_io.write(image.image, file, quality=90)
+            width, height = image.image.size
+            images.append({"file": f"units/{file.name}", "caption": image.caption, "ratio": round(width / height, 4)})
+        write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "images": images, "optimized": made})
 
     def write_page(self, title: str, note: str, origin: Mapping) -> None:
         """The page of the units that are done."""
@@ -157,7 +155,7 @@ class Atlas:
         for unit in self.units:
             if os.path.isfile(self.unit_file(unit)):
                 entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume makes it again")
-                rows.append(Row(unit, entry["heading"], [GalleryImage(**picture) for picture in entry["pictures"]]))
+                rows.append(Row(unit, entry["heading"], [GalleryImage(**image) for image in entry["images"]]))
         so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
         facts = {**origin["options"], **{key: value for key, value in origin.items() if key != "options"}}
         gallery.write(self.page, title, rows, facts, note + so_far)

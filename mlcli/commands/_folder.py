@@ -1,4 +1,4 @@
-"""Work over folders of pictures, file by file: what is out of date is made, and the rest is left alone."""
+"""Work over folders of images, file by file: what is out of date is made, and the rest is left alone."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mlcli.commands._images import modified, results
 from mlcli.commands._options import names_image
-from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import (
     claim_folder,
@@ -45,13 +45,13 @@ def each_outdated(
     overwrite: bool,
     quiet: bool,
 ) -> tuple[dict[Path, Path], int]:
-    """Make of each picture a result in the folder `output`; ({current result: its picture}, how many failed).
+    """Make of each image a result in the folder `output`; ({current result: its image}, how many failed).
 
-    A result of the same `weights` that is newer than its picture is left alone. COMMAND.json tells of `options`,
+    A result of the same `weights` that is newer than its image is left alone. COMMAND.json tells of `options`,
     with others than these the folder is refused. The folder's lock is held until the command ends.
-    name: what a result is called, given its picture's place.
-    Of one picture `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
-    make: pictures (N, C, H, W) of one size and depth -> N results.  save: (a result, its picture, its file,
+    name: what a result is called, given its image's place.
+    Of one image `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
+    make: images (N, C, H, W) of one size and depth -> N results.  save: (a result, its image, its file,
     where to).
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
     """
@@ -78,7 +78,7 @@ def each_outdated(
         claim_folder(context, output, check)
     places, problems = results(given, output, name)
     if not places and not problems:
-        raise DataError(f"{' '.join(given)}: no pictures there")
+        raise DataError(f"{' '.join(given)}: no images there")
     if alone and places:
         places = {output: _only(places, given, output, endings)}
     told = {"run": str(weights), "sha256": files.file_hash(weights)}
@@ -86,11 +86,11 @@ def each_outdated(
     same = there and read_record(begun).get("sha256") == told["sha256"]
     # The record is written when a model first works here: what is older is of another
     jobs, since = [], modified(begun) if same else float("inf")
-    for place, picture in places.items():
-        if os.path.exists(place) and os.path.exists(picture) and os.path.samefile(place, picture):
-            problems.append(UsageError(f"{picture}: its result would replace it; name another folder"))
-        elif alone or not os.path.isfile(place) or place.stat().st_mtime < max(modified(picture), since):
-            jobs.append((picture, place))
+    for place, image in places.items():
+        if os.path.exists(place) and os.path.exists(image) and os.path.samefile(place, image):
+            problems.append(UsageError(f"{image}: its result would replace it; name another folder"))
+        elif alone or not os.path.isfile(place) or place.stat().st_mtime < max(modified(image), since):
+            jobs.append((image, place))
     for problem in problems:
         complain(problem)
     if jobs and not same and not alone:
@@ -100,14 +100,14 @@ def each_outdated(
     waiting: list[tuple[Path, torch.Tensor]] = []
 
     def flush(bar: Progress) -> None:
-        """Make and write the results of the pictures that wait, which are of one size and depth."""
+        """Make and write the results of the images that wait, which are of one size and depth."""
         nonlocal finished, failures
         if not waiting:
             return
-        made = make(torch.stack([picture for _, picture in waiting]))
+        made = make(torch.stack([image for _, image in waiting]))
         saved = [
-            pool.submit(copy_context().run, save, result, picture, places[place], place)
-            for (place, picture), result in zip(waiting, made, strict=True)
+            pool.submit(copy_context().run, save, result, image, places[place], place)
+            for (place, image), result in zip(waiting, made, strict=True)
         ]
         for (place, _), writing in zip(waiting, saved, strict=True):
             try:
@@ -122,32 +122,32 @@ def each_outdated(
 
     # Each file waits for the disk, and waits alongside the others of its batch
     with signals.noted() as caught, Progress(len(jobs), str(output), quiet=quiet) as bar, ThreadPoolExecutor(8) as pool:
-        pictures = [picture for picture, _ in jobs]
-        for number, picture in decode(pictures, read=read, workers=workers, window=2 * batch_size):
-            if isinstance(picture, ImageError):
+        images = [image for image, _ in jobs]
+        for number, image in decode(images, read=read, workers=workers, window=2 * batch_size):
+            if isinstance(image, ImageError):
                 failures += 1
                 failed.add(jobs[number][1])
-                bar.complain(picture)
+                bar.complain(image)
             else:
-                alike = waiting and (waiting[0][1].shape, waiting[0][1].dtype) == (picture.shape, picture.dtype)
+                alike = waiting and (waiting[0][1].shape, waiting[0][1].dtype) == (image.shape, image.dtype)
                 if waiting and (not alike or len(waiting) == batch_size):
                     flush(bar)
-                waiting.append((jobs[number][1], picture))
+                waiting.append((jobs[number][1], image))
             bar.to(number + 1)
             if caught:
                 flush(bar)
                 raise Interrupted(
-                    f"interrupted after {number + 1} of {len(jobs)} pictures; the same command goes on", caught[0]
+                    f"interrupted after {number + 1} of {len(jobs)} images; the same command goes on", caught[0]
                 )
         flush(bar)
     if alone and finished:
         files.write_json(begun, record(command, {"image": places[output], **options}, **told))
     say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date", quiet)
-    return {place: picture for place, picture in places.items() if place not in failed}, failures
+    return {place: image for place, image in places.items() if place not in failed}, failures
 
 
 def _only(places: dict[Path, Path], given: Sequence[str], output: Path, endings: Sequence[str]) -> Path:
-    """The one picture whose result `output` is to be. Raises UsageError where there are more, or for its ending."""
+    """The one image whose result `output` is to be. Raises UsageError where there are more, or for its ending."""
     from mlcli.errors import UsageError
 
     if len(places) > 1 or os.path.isdir(given[0]):

@@ -1,9 +1,9 @@
-"""Reading folders of pictures by identity, and saying what is wrong with them."""
+"""Reading folders of images by identity, and saying what is wrong with them."""
 
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
-from mlcli.commands._pictures import right_command
+from mlcli.commands._images import right_command
 from mlcli.commands._report import complain
 
 if TYPE_CHECKING:
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def read_identities(
     data: str, says: bool = True, seen: Set[bytes] = frozenset(), *, learns: bool = True, val: bool = False
 ) -> tuple["ClassFolder", set[bytes]]:
-    """(the pictures of a folder by identity, digests of their files).
+    """(the images of a folder by identity, digests of their files).
 
     What is left out, such as files among `seen`, is said on stderr, by one process of several. learns, val: as of
-    `_pictures.class_folder`. Raises DataError where fewer than two identities are left.
+    `_images.class_folder`. Raises DataError where fewer than two identities are left.
     """
     from mlcli.data.duplicates import without_duplicates
     from mlcli.data.folders import DividedError
@@ -34,11 +34,9 @@ def read_identities(
     if single:
         more = f" and {len(single) - 3} more" if len(single) > 3 else ""
         names = ", ".join(single[:3])
-        copies.append(
-            DataError(f"{data}: one picture alone of {names}{more}; there is no second one to compare it with")
-        )
+        copies.append(DataError(f"{data}: one image alone of {names}{more}; there is no second one to compare it with"))
     for problem in (*problems, *copies) if says else ():
         complain(problem)
     if several < 2:
-        raise DataError(f"{data}: pictures of {several} identity; two at least are needed, a folder for each")
+        raise DataError(f"{data}: images of {several} identity; two at least are needed, a folder for each")
     return folder, contents

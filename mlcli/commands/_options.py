@@ -92,7 +92,7 @@ def output_file_or_folder(help: str):
 
 OUTPUT = ("-o", "--output")
 Output = Annotated[Path | None, output_file("Write the result to this file.")]
-Picture = Annotated[Path, output_file("The image to write: .png, .jpg, .webp or .tif.")]
+Image = Annotated[Path, output_file("The image to write: .png, .jpg, .webp or .tif.")]
 RunFolder = Annotated[Path, output_folder("The run folder to write.")]
 Folder = Annotated[Path, output_folder("The folder to write.")]
 Layer = Annotated[str, typer.Option("--layer", help="A layer by address or alias (see mlcli layers).")]
@@ -104,7 +104,7 @@ Units = Annotated[str, typer.Option("--units", help="all, or units of the layer 
 Top = Annotated[int, typer.Option("--top", min=1, max=100, help="Patches in each group of a unit.")]
 Steps = Annotated[int, typer.Option("--steps", min=1, help="Of the ascent.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at a time.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]
 SaveEvery = Annotated[float, typer.Option("--save-every", min=0, help="Seconds between checkpoints.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]

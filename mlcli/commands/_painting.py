@@ -1,4 +1,4 @@
-"""Pictures that are painted step by step: which there are, the state beside each, snapshots, interruption."""
+"""Images that are painted step by step: which there are, the state beside each, snapshots, interruption."""
 
 import os
 import time
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from mlcli.commands._images import modified, results
 from mlcli.commands._options import FolderPath, names_image
-from mlcli.commands._pictures import modified, results
 from mlcli.commands._report import Progress, say
 from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
@@ -22,7 +22,7 @@ from mlcli.runtime import signals
 
 @dataclass(frozen=True)
 class Painting:
-    """One content and the picture that is made of it. `alone`: -o named it, rather than a folder."""
+    """One content and the image that is made of it. `alone`: -o named it, rather than a folder."""
 
     content: Path
     target: Path
@@ -30,7 +30,7 @@ class Painting:
 
     @property
     def state_file(self) -> Path:
-        """What --resume needs; here as long as the picture is not finished."""
+        """What --resume needs; here as long as the image is not finished."""
         return self.target.with_name(self.target.name + ".state")
 
     def wanted(
@@ -45,7 +45,7 @@ class Painting:
     ) -> bool:
         """Whether there is work to do, before any is done.
 
-        Raises UsageError where the picture that -o names stands already; in a folder a result is left alone if it is
+        Raises UsageError where the image that -o names stands already; in a folder a result is left alone if it is
         newer than its inputs, and one that this tool did not make, which has no JSON beside it, goes to `report`.
         """
         begun, exists = os.path.isfile(self.state_file), os.path.isfile(self.target)
@@ -81,14 +81,14 @@ class Painting:
         save_every: float,
         quiet: bool,
     ) -> None:
-        """Do the work, from the saved state where there is one and `resume` is on; write the picture.
+        """Do the work, from the saved state where there is one and `resume` is on; write the image.
 
-        Raises Interrupted after SIGINT, SIGTERM or SIGHUP, when the picture so far and the state are written.
+        Raises Interrupted after SIGINT, SIGTERM or SIGHUP, when the image so far and the state are written.
         """
         origin = {
             **{key: str(value) for key, value in options.items()},
             "model weights": model.hash,
-            "pictures": [files.file_hash(path) for path in (self.content, *inputs)],
+            "images": [files.file_hash(path) for path in (self.content, *inputs)],
         }
         done = self._load(work, origin) if resume and os.path.isfile(self.state_file) else 0
         began = saved = time.monotonic()
@@ -104,7 +104,7 @@ class Painting:
                 if not ended and (caught or time.monotonic() - saved > save_every):
                     try:
                         self._save(work, origin, progress.step)
-                    except MlcliError as error:  # such as a full disk; the picture can do without
+                    except MlcliError as error:  # such as a full disk; the image can do without
                         bar.complain(error)
                     saved = time.monotonic()
                 if caught and not ended:
@@ -123,7 +123,7 @@ class Painting:
         )
         self.state_file.unlink(missing_ok=True)
         say(f"{self.target}: {width} x {height}, {progress.steps} steps, loss {progress.losses.total:.4g}", quiet)
-        if caught:  # it came with the last step: this picture is done, others may not be
+        if caught:  # it came with the last step: this image is done, others may not be
             raise Interrupted(f"interrupted; {self.target} is finished", caught[0])
 
     def snapshot(self, step: int) -> Path:
@@ -136,14 +136,14 @@ class Painting:
         )
 
     def _save(self, work: Stylization | None, origin: dict, step: int) -> None:
-        with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many pictures large
+        with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many images large
             try:
                 torch.save({"origin": origin, "step": step, "work": work and work.state_dict()}, temporary)
             except RuntimeError:  # torch does not say what the disk said
                 raise MlcliError(f"{self.state_file}: cannot be written; is the disk full?") from None
 
     def _load(self, work: Stylization, origin: dict) -> int:
-        """The steps done. Raises RunError for a state of other options or pictures, or a damaged one."""
+        """The steps done. Raises RunError for a state of other options or images, or a damaged one."""
         try:
             state = read_state(self.state_file, self.state_file)
             then = state["origin"]
@@ -168,7 +168,7 @@ def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], li
     """
     targets, problems = results(contents, output, _writable)
     if not targets:
-        raise DataError(f"{' '.join(contents)}: no pictures there")
+        raise DataError(f"{' '.join(contents)}: no images there")
     if len(targets) == 1 and not os.path.isdir(contents[0]) and not isinstance(output, FolderPath):
         content = next(iter(targets.values()))
         image_io.output_format(output)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mlcli.commands import _pictures
+from mlcli.commands import _images
 from mlcli.commands._report import Progress
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import schema
@@ -40,16 +40,16 @@ def search(
     workers: int | None,
     quiet: bool,
 ) -> tuple[dict[str, Patches], int, int]:
-    """(address: its patches, pictures read, pictures that could not be, which are named).
+    """(address: its patches, images read, images that could not be, which are named).
 
     Raises DataError where none could be read.
     """
     with Progress(len(paths), "patches", quiet=quiet) as bar:
-        prepare = partial(method.Picture.prepare, model.preprocessing)
-        good = _pictures.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
+        prepare = partial(method.Image.prepare, model.preprocessing)
+        good = _images.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
         found = method.search(model, wanted, good, runtime, top=top, batch_size=batch_size)
     if not good.count:
-        raise DataError(f"no readable picture among the {len(paths)} that were named")
+        raise DataError(f"no readable image among the {len(paths)} that were named")
     return found, good.count, good.failures
 
 
@@ -85,7 +85,7 @@ def units_entry(patches: Patches, paths: Sequence[Path]) -> list[dict]:
 
 def _entry(patch: Patch, paths: Sequence[Path]) -> dict:
     return {
-        "file": paths[patch.picture],
+        "file": paths[patch.image],
         "value": patch.value,
         "place": patch.place,
         "box": patch.box,
@@ -116,7 +116,7 @@ UNITS = schema.items(schema.record({"unit": SIDE, **dict.fromkeys(GROUPS, schema
 
 
 def from_entry(unit: Mapping) -> tuple[list[Path], dict[str, list[Patch]]]:
-    """(files, group: its patches) of a unit as `units_entry` has it; their `picture` counts the files."""
+    """(files, group: its patches) of a unit as `units_entry` has it; their `image` counts the files."""
     paths: list[Path] = []
     groups: dict[str, list[Patch]] = {group: [] for group in GROUPS}
     for group, patches in groups.items():

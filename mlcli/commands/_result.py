@@ -106,7 +106,7 @@ def refuse_others(begun: Path, options: dict) -> None:
 
 
 def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
-    """OUTPUT.json beside a picture: what reproduces it."""
+    """OUTPUT.json beside an image: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
 
 

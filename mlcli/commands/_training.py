@@ -11,12 +11,12 @@ from typing import Any
 import torch
 import typer
 
-from mlcli.commands._pictures import class_folder
+from mlcli.commands._images import class_folder
 from mlcli.commands._report import Progress, complain, say
 from mlcli.commands._result import resume_command
 from mlcli.commands._stored import checked
 from mlcli.data.folders import ClassFolder
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
 from mlcli.io import locks, reading
 from mlcli.io.files import write_json
@@ -139,10 +139,10 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
                 raise RunError(
                     f"{run.folder}: began with other weights of its model; bring them back, or begin another"
                 )
-            # the count too: a picture that could not be read changes the order of all
+            # the count too: an image that could not be read changes the order of all
             if (then.get("hash"), then.get("count")) != (now.get("hash"), now.get("count")):
                 raise RunError(
-                    f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} pictures "
+                    f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} images "
                     f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
                 )
         said = {name: options[name] for name in (*LATER.get(command, ()), *LENGTHS) if name in options}
@@ -153,7 +153,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
     run.create({"command": command, "options": dict(options), "data": dict(data)})
 
 
-def read_pictures(
+def read_images(
     folder: ClassFolder,
     size: int,
     channels: int,
@@ -161,14 +161,14 @@ def read_pictures(
     processes: Processes,
     quiet: bool,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> PictureSet:
-    """Decode a labelled data set; broken files are named on stderr, by one process of several, and left out.
+) -> ImageDataset:
+    """Decode a labeled data set; broken files are named on stderr, by one process of several, and left out.
 
-    prepare: as in `PictureSet.load`.
+    prepare: as in `ImageDataset.load`.
     """
     quiet = quiet or not processes.main
     with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
-        pictures = PictureSet.load(
+        images = ImageDataset.load(
             folder.paths,
             folder.labels,
             size=size,
@@ -177,49 +177,49 @@ def read_pictures(
             progress=lambda done, total: bar.to(done),
             prepare=prepare,
         )
-    for problem in pictures.problems if processes.main else ():
+    for problem in images.problems if processes.main else ():
         complain(f"{problem}; left out")
-    if not len(pictures):
-        raise DataError(f"{folder.root}: no readable picture in it")
-    return pictures
+    if not len(images):
+        raise DataError(f"{folder.root}: no readable image in it")
+    return images
 
 
 def read_training(
     training: ClassFolder,
     validation: ClassFolder | None,
-    read: Callable[[ClassFolder], PictureSet],
+    read: Callable[[ClassFolder], ImageDataset],
     processes: Processes,
-) -> tuple[ClassFolder, ClassFolder | None, PictureSet]:
+) -> tuple[ClassFolder, ClassFolder | None, ImageDataset]:
     """(training, validation, the training images): without the classes of which no image can be read, which are named.
 
     The model would have them, and nothing would have taught it what they are. Raises DataError where fewer than two are
     left.
     """
-    pictures = read(training)
-    counts = pictures.labels.bincount(minlength=len(training.classes)).tolist()
+    images = read(training)
+    counts = images.labels.bincount(minlength=len(training.classes)).tolist()
     if absent := {label for label, count in enumerate(counts) if not count}:
         for label in sorted(absent) if processes.main else ():
             complain(f"{training.root}: no image of {training.classes[label]!r} can be used; it is left out")
-        good = set(pictures.paths)
+        good = set(images.paths)
         training = training.part(index for index, path in enumerate(training.paths) if path in good).without(absent)
         validation = validation and validation.without(absent)
         training.require_classes(2)
-        pictures = read(training)
-    return training, validation, pictures
+        images = read(training)
+    return training, validation, images
 
 
-def summary(folder: ClassFolder, pictures: PictureSet) -> dict[str, Any]:
+def summary(folder: ClassFolder, images: ImageDataset) -> dict[str, Any]:
     """What config.json says of a data set."""
-    low, high = (int(v) for v in pictures.batch(torch.arange(min(len(pictures), 256))).aminmax())
+    low, high = (int(v) for v in images.batch(torch.arange(min(len(images), 256))).aminmax())
     return {
         "root": str(folder.root),
-        "count": len(pictures),
-        "left_out": len(pictures.problems),
+        "count": len(images),
+        "left_out": len(images.problems),
         "classes": len(folder.classes),
-        "size": pictures.size,
-        "channels": pictures.channels,
+        "size": images.size,
+        "channels": images.channels,
         "value_range": [low, high],
-        "hash": sha256((folder.digest() + pictures.digest()).encode()).hexdigest(),
+        "hash": sha256((folder.digest() + images.digest()).encode()).hexdigest(),
     }
 
 
@@ -288,9 +288,9 @@ def held_share(val: str) -> float:
 def with_validation(
     training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False, says: bool = True
 ) -> tuple[ClassFolder, ClassFolder | None]:
-    """(training, validation) for --val, which names a labelled folder or the share of the training set to hold out.
+    """(training, validation) for --val, which names a labeled folder or the share of the training set to hold out.
 
-    keep_single: a class of one picture stays with the training set, and is no error. says: what is left out is named.
+    keep_single: a class of one image stays with the training set, and is no error. says: what is left out is named.
     """
     if val is None:
         return training, None

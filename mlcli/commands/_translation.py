@@ -1,4 +1,4 @@
-"""What the commands that train translators share: their options, recipe, data and run."""
+"""What the commands that train translators share: their options, config, data and run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -11,7 +11,7 @@ import typer
 
 from mlcli.commands._adversarial import Loss, Schedule
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods.recipes import Translation
+from mlcli.methods.configs import Translation
 
 
 class Generator(StrEnum):
@@ -52,30 +52,26 @@ class Preprocess(StrEnum):
     none = "none"
 
 
-def choices(recipe: Translation) -> SimpleNamespace:
-    """The defaults of a recipe that are choices, as the enumerations that the command line wants."""
+def choices(config: Translation) -> SimpleNamespace:
+    """The defaults of a config that are choices, as the enumerations that the command line wants."""
     kinds = (Generator, Norm, Upsampling, Discriminator, Init, Loss, Schedule, Preprocess)
-    return SimpleNamespace(**{kind.__name__.lower(): kind(getattr(recipe, kind.__name__.lower())) for kind in kinds})
+    return SimpleNamespace(**{kind.__name__.lower(): kind(getattr(config, kind.__name__.lower())) for kind in kinds})
 
 
 Size = Annotated[str, typer.Option("--size", help="SIDE or WIDTHxHEIGHT that is trained at.")]
 Load = Annotated[
     str | None,
-    typer.Option("--load-size", help="What pictures are brought to before a window is cut; default 286/256 of --size."),
+    typer.Option("--load-size", help="What images are brought to before a window is cut; default 286/256 of --size."),
 ]
-PreprocessOption = Annotated[Preprocess, typer.Option("--preprocess", help="How pictures come to --size.")]
-ChannelsA = Annotated[int, typer.Option("--channels-a", min=1, max=3, help="1 for gray pictures in A, else 3.")]
-ChannelsB = Annotated[int, typer.Option("--channels-b", min=1, max=3, help="1 for gray pictures in B, else 3.")]
+PreprocessOption = Annotated[Preprocess, typer.Option("--preprocess", help="How images come to --size.")]
+ChannelsA = Annotated[int, typer.Option("--channels-a", min=1, max=3, help="1 for gray images in A, else 3.")]
+ChannelsB = Annotated[int, typer.Option("--channels-b", min=1, max=3, help="1 for gray images in B, else 3.")]
 LabelsA = Annotated[int, typer.Option("--labels-a", min=0, max=256, help="A holds maps of so many classes.")]
 LabelsB = Annotated[int, typer.Option("--labels-b", min=0, max=256, help="B holds maps of so many classes.")]
-MaxPictures = Annotated[
-    int | None, typer.Option("--max-pictures", min=1, help="Train with so many alone, evenly spread.")
-]
+MaxImages = Annotated[int | None, typer.Option("--max-images", min=1, help="Train with so many alone, evenly spread.")]
 GeneratorOption = Annotated[Generator, typer.Option("--generator", help="Architecture of the generator.")]
 Filters = Annotated[int, typer.Option("--filters", min=1, help="Channels of the generator's largest maps.")]
-NormOption = Annotated[
-    Norm, typer.Option("--norm", help="Of all networks; of one picture at a time, batch is its own.")
-]
+NormOption = Annotated[Norm, typer.Option("--norm", help="Of all networks; of one image at a time, batch is its own.")]
 Dropout = Annotated[float, typer.Option("--dropout", min=0, max=0.9, help="Share of the generator's units.")]
 UpsamplingOption = Annotated[
     Upsampling, typer.Option("--upsampling", help="resize cannot make the checkerboards that transposed can.")
@@ -93,7 +89,7 @@ InitGain = Annotated[float, typer.Option("--init-gain", min=0)]
 From = Annotated[
     Path | None, typer.Option("--from", help="A run, or its model.safetensors, whose generators to begin with.")
 ]
-Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training pictures.")]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training images.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1)]
 Accumulate = Annotated[
     int, typer.Option("--accumulate", min=1, help="Parts that a batch is computed in, to save memory.")
@@ -111,9 +107,9 @@ SampleEvery = Annotated[
 ]
 
 
-def recipe(kind: type[Translation], options: Mapping[str, Any]) -> Translation:
-    """The recipe of the options in force. Raises UsageError for sizes that are none."""
-    from mlcli.commands._pictures import height_and_width
+def config(kind: type[Translation], options: Mapping[str, Any]) -> Translation:
+    """The config of the options in force. Raises UsageError for sizes that are none."""
+    from mlcli.commands._images import height_and_width
 
     values = {field.name: options[field.name] for field in fields(kind) if options.get(field.name) is not None}
     values["size"] = height, width = height_and_width(options["size"])
@@ -122,26 +118,26 @@ def recipe(kind: type[Translation], options: Mapping[str, Any]) -> Translation:
     return kind(**values)
 
 
-def stored(recipe: Translation, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json keeps: the options, with the numbers of the recipe; sizes as the command line has them."""
-    numbers = {name: value for name, value in asdict(recipe).items() if name not in ("size", "load")}
+def stored(config: Translation, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json keeps: the options, with the numbers of the config; sizes as the command line has them."""
+    numbers = {name: value for name, value in asdict(config).items() if name not in ("size", "load")}
     return {**options, **numbers}
 
 
 def kinds(options: Mapping[str, Any]) -> tuple:
-    """The kinds of pictures of A and of B."""
-    from mlcli.data.pairs import Kind
+    """The kinds of images of A and of B."""
+    from mlcli.data.pairs import ImageSpec
 
-    return tuple(Kind(options[f"channels_{side}"], options[f"labels_{side}"]) for side in "ab")
+    return tuple(ImageSpec(options[f"channels_{side}"], options[f"labels_{side}"]) for side in "ab")
 
 
-def framing(recipe: Translation):
-    """How pictures come to the size of training."""
-    from mlcli.data.pairs import Framing
+def framing(config: Translation):
+    """How images come to the size of training."""
+    from mlcli.data.pairs import ResizeCrop
     from mlcli.models.translators import multiple
 
-    step = multiple(recipe.generator, recipe.size)
-    return Framing(recipe.size, recipe.load, recipe.preprocess, recipe.flip, step)
+    step = multiple(config.generator, config.size)
+    return ResizeCrop(config.size, config.load, config.preprocess, config.flip, step)
 
 
 def read(load: Callable, total: int, what: str, *, workers: int | None, processes, quiet: bool):
@@ -176,14 +172,14 @@ def summary(data, hashes: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def check_batch(recipe: Translation, items: int, processes) -> None:
+def check_batch(config: Translation, items: int, processes) -> None:
     """Raise UsageError where the batch cannot be cut as it must be."""
     from mlcli.errors import UsageError
 
-    batch = min(recipe.batch_size, items)
+    batch = min(config.batch_size, items)
     processes.check_batch(batch)
-    if batch // processes.count % recipe.accumulate:
-        raise UsageError(f"--accumulate {recipe.accumulate}: does not divide a batch of {batch // processes.count}")
+    if batch // processes.count % config.accumulate:
+        raise UsageError(f"--accumulate {config.accumulate}: does not divide a batch of {batch // processes.count}")
 
 
 def begin_with(given: Path, translators: Mapping) -> None:
@@ -198,7 +194,7 @@ def begin_with(given: Path, translators: Mapping) -> None:
         translator.network.load_state_dict(other.network.state_dict())
 
 
-def train(command: str, run, method, recipe: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
+def train(command: str, run, method, config: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
     from mlcli.commands import _training
     from mlcli.training.loop import Plan
@@ -207,15 +203,15 @@ def train(command: str, run, method, recipe: Translation, options: Mapping, data
     curves = Curves(run) if options["tensorboard"] else None
     plan = Plan(
         len(method.data),
-        recipe.batch_size,
-        recipe.epochs,
-        recipe.seed,
+        config.batch_size,
+        config.epochs,
+        config.seed,
         max_steps=options["steps"],
         save_every=options["save_every"],
         sample_every=options["sample_every"],
     )
     if processes.main:
-        _training.start(run, command, stored(recipe, options), data, resume=resume)
+        _training.start(run, command, stored(config, options), data, resume=resume)
     processes.wait()
     if options["compile"]:
         for translator in method.translators.values():
@@ -228,8 +224,8 @@ def train(command: str, run, method, recipe: Translation, options: Mapping, data
     processes.close()
 
 
-def steps(recipe: Translation, items: int, options: Mapping) -> int:
+def steps(config: Translation, items: int, options: Mapping) -> int:
     """The steps of the whole run, by which the rates go."""
     from mlcli.training.loop import Plan
 
-    return Plan(items, recipe.batch_size, recipe.epochs, recipe.seed, max_steps=options["steps"]).steps
+    return Plan(items, config.batch_size, config.epochs, config.seed, max_steps=options["steps"]).steps

@@ -23,19 +23,19 @@ METHOD_HELP = "; ".join(f"{name}: {entry.words}" for name, entry in METHODS.item
 @option.reads_images
 def run(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Labelled: class folders, or images/ and masks/.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="Labeled: class folders, or images/ and masks/.", show_default=False)],
     target: Annotated[
-        Path, typer.Argument(help="Pictures of the other domain; labels are not read.", show_default=False)
+        Path, typer.Argument(help="Images of the other domain; labels are not read.", show_default=False)
     ],
     output: option.RunFolder,
     method: Annotated[Method, typer.Option("--method", help=METHOD_HELP, show_default=False)],
     test: Annotated[
-        Path | None, typer.Option("--test", help="Labelled pictures of the target, for the final table alone.")
+        Path | None, typer.Option("--test", help="Labeled images of the target, for the final table alone.")
     ] = None,
     task: Annotated[Task, typer.Option("--task", help="What the labels are.")] = Task.classify,
     target_labels: Annotated[
         bool,
-        typer.Option("--target-labels", help="TARGET is labelled as SOURCE: train on that too, to compare with."),
+        typer.Option("--target-labels", help="TARGET is labeled as SOURCE: train on that too, to compare with."),
     ] = False,
     model: Annotated[
         str | None,
@@ -61,12 +61,12 @@ def run(
             "torchvision and timm; with --pretrained from 64 to what the model has learned on.",
         ),
     ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="One channel, also where pictures have colours.")] = False,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel, also where images have colors.")] = False,
     max_source: Annotated[
-        int | None, typer.Option("--max-source", min=2, help="So many source pictures, drawn by the seed.")
+        int | None, typer.Option("--max-source", min=2, help="So many source images, drawn by the seed.")
     ] = None,
     max_target: Annotated[
-        int | None, typer.Option("--max-target", min=2, help="So many target pictures, drawn by the seed.")
+        int | None, typer.Option("--max-target", min=2, help="So many target images, drawn by the seed.")
     ] = None,
     hold_out: Annotated[
         float | None,
@@ -95,7 +95,7 @@ def run(
     shift: Annotated[
         int | None,
         typer.Option(
-            "--shift", min=0, help="Pictures are moved by up to so many pixels, with labels and in ADDA's stage."
+            "--shift", min=0, help="Images are moved by up to so many pixels, with labels and in ADDA's stage."
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Of the adaptation.")] = None,
@@ -111,11 +111,11 @@ def run(
             "--lead", min=0, max=1, help="adda: how often the discriminator must be right, or it alone learns."
         ),
     ] = None,
-    regularisation: Annotated[
-        float | None, typer.Option("--regularisation", min=0, help="simgan: weight of staying like the source picture.")
+    regularization: Annotated[
+        float | None, typer.Option("--regularization", min=0, help="simgan: weight of staying like the source image.")
     ] = None,
     history: Annotated[
-        int | None, typer.Option("--history", min=0, help="simgan: earlier refined pictures that are kept; 0 for none.")
+        int | None, typer.Option("--history", min=0, help="simgan: earlier refined images that are kept; 0 for none.")
     ] = None,
     stage: Annotated[
         Stage | None, typer.Option("--stage", help="cycada: pixel, feature, or both (default), one after the other.")
@@ -143,7 +143,7 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Carry a model from a labelled domain to one without labels.
+    """Carry a model from a labeled domain to one without labels.
 
     Labels of TARGET are never used, neither to train nor to choose; those of --test are read for the final table alone.
     That has source only, adapted and, with --target-labels, trained on target side by side: mean and spread over
@@ -165,24 +165,24 @@ def run(
     processes, runtime, folder, options = _training.begin("adapt", context)
     if resume and folder.exists():  # those that are there already stay in the table
         options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
-    entry, recipe = METHODS[options["method"]], shared.recipe(options)
+    entry, config = METHODS[options["method"]], shared.config(options)
     if options["task"] not in entry.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(entry.tasks)}")
     for name in ("generator", "pixel_steps", "pixel_lr") if options["stage"] == "feature" else ():
         if context.get_parameter_source(name).name != "DEFAULT":
             raise UsageError(f"--{name.replace('_', '-')}: is of the pixel stage; leave it or --stage feature out")
-    model = known_model(recipe.model, recipe.weights) if recipe.pretrained else None
+    model = known_model(config.model, config.weights) if config.pretrained else None
     if model:
         runtime = runtime.for_training_of(model.network, options["precision"])
-    data = shared.read(options, recipe, model, workers=workers, processes=processes, quiet=quiet)
+    data = shared.read(options, config, model, workers=workers, processes=processes, quiet=quiet)
 
     def setting(number: int):
-        return shared.setting(folder, data, recipe, options, number, runtime, processes, save_every, quiet)
+        return shared.setting(folder, data, config, options, number, runtime, processes, save_every, quiet)
 
     setting(0).require_networks()
     if processes.main:
         began = {"model": {"count": 1, "hash": model.hash}} if model else {}
-        _training.start(folder, "adapt", options | asdict(recipe), data.summary() | began, resume=resume)
+        _training.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=resume)
     processes.wait()
     disagreements = domain_checks.disagreements(*data.native)
     for words in disagreements if processes.main else ():
@@ -197,8 +197,8 @@ def run(
             given = setting(number)
             adapted = method.adapt(given)
             known = None
-            if data.labelled_target:
-                known = supervised_stage.train(given, "target", shared.drawn(data.labelled_target, options, number))
+            if data.labeled_target:
+                known = supervised_stage.train(given, "target", shared.drawn(data.labeled_target, options, number))
             trials.append(results.measure(given, adapted, data.test, known))
             if number == 0 and processes.main:
                 shared.save(folder, adapted, options["method"])
@@ -207,7 +207,7 @@ def run(
             result = {"method": options["method"], "task": options["task"]}
             result |= results.result(trials, options["task"], data.classes, data.test)
             result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
-            shared.write_pictures(folder, trials[0].pictures)
+            shared.write_images(folder, trials[0].images)
             folder.save_results(result)  # last: says that all else is there
         report.write(folder, shared.report_tables(result))  # of a run that was killed between the two, too
         for words in result["guards"][len(disagreements) :]:

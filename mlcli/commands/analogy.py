@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
-from mlcli.commands._pictures import height_and_width
+from mlcli.commands._images import height_and_width
 from mlcli.commands._report import Progress, say
-from mlcli.methods.recipes import ANALOGIES
+from mlcli.methods.configs import ANALOGIES
 
 Mode = StrEnum("Mode", list(ANALOGIES))
 OF_A_AND_B = ("source_weight", "match", "color", "remap")
@@ -36,21 +36,21 @@ class Remap(StrEnum):
 
 def defaults(name: str) -> str:
     """The default of an option for each mode, for the help."""
-    values = list(dict.fromkeys(str(getattr(recipe, name)) for recipe in ANALOGIES.values()))
+    values = list(dict.fromkeys(str(getattr(config, name)) for config in ANALOGIES.values()))
     return values[0] if len(values) == 1 else f"by mode: {', '.join(str(getattr(r, name)) for r in ANALOGIES.values())}"
 
 
 @option.reads_images
 def run(
-    pictures: Annotated[
+    images: Annotated[
         list[Path],
         typer.Argument(
             metavar="A A_PRIME B",
-            help="Three pictures; texture-transfer takes TEXTURE B, texture-synthesis TEXTURE alone.",
+            help="Three images; texture-transfer takes TEXTURE B, texture-synthesis TEXTURE alone.",
             show_default=False,
         ),
     ],
-    output: option.Picture,
+    output: option.Image,
     mode: Annotated[
         Mode, typer.Option("--mode", help="What is to be learned from A and A'; sets the defaults below.")
     ] = (Mode.filter),
@@ -81,7 +81,7 @@ def run(
         Color | None,
         typer.Option(
             "--color",
-            help="Take the colours from B or from A'; auto: from B unless A' has other colours than A.",
+            help="Take the colors from B or from A'; auto: from B unless A' has other colors than A.",
             show_default=defaults("color"),
         ),
     ] = None,
@@ -112,8 +112,8 @@ def run(
 ) -> None:
     """Paint B_PRIME such that A is to A_PRIME as B is to it.
 
-    Learns a filter from one example of it: A, and A' = A filtered. Or lays out the texture A' anew: like the picture B
-    (texture-transfer), from nothing (texture-synthesis), or by a map B of colours that the map A of A' explains
+    Learns a filter from one example of it: A, and A' = A filtered. Or lays out the texture A' anew: like the image B
+    (texture-transfer), from nothing (texture-synthesis), or by a map B of colors that the map A of A' explains
     (texture-by-numbers). A and A' must be of one size, B may be of any.
     """
     from mlcli.commands._result import refuse_existing, write_beside
@@ -127,10 +127,10 @@ def run(
     image_io.output_format(output)
     values = (source_weight, match, color, remap, kappa, levels, passes)
     changed = {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
-    recipe = replace(ANALOGIES[mode], **changed, seed=seed)
-    if len(pictures) != len(recipe.inputs):
+    config = replace(ANALOGIES[mode], **changed, seed=seed)
+    if len(images) != len(config.inputs):
         raise UsageError(
-            f"--mode {mode} takes {len(recipe.inputs)} pictures, {' '.join(recipe.inputs)}, not {len(pictures)}"
+            f"--mode {mode} takes {len(config.inputs)} images, {' '.join(config.inputs)}, not {len(images)}"
         )
     if mode == Mode["texture-synthesis"]:
         for name in OF_A_AND_B:
@@ -140,7 +140,7 @@ def run(
         raise UsageError(f"--size is for --mode texture-synthesis; with --mode {mode} the result is as large as B")
     wanted = None if size is None else height_and_width(size)
     runtime = Runtime.choose(device)
-    named = dict(zip(recipe.inputs, pictures, strict=True))
+    named = dict(zip(config.inputs, images, strict=True))
     loaded = {name: image_io.to_unit(image_io.read(path)).to(runtime.device) for name, path in named.items()}
     a_prime = loaded.get("A_PRIME", loaded.get("TEXTURE"))
     b = loaded.get("B")
@@ -150,17 +150,17 @@ def run(
     image_io.require_room(output, *(wanted or b.shape[1:]))
     with Progress(100, "analogy", quiet=quiet) as bar:
         result = image_analogies.create(
-            a, a_prime, b, recipe, size=wanted, progress=lambda share: bar.to(round(100 * share))
+            a, a_prime, b, config, size=wanted, progress=lambda share: bar.to(round(100 * share))
         )
     image_io.write(result.b_prime, output)
-    options = {"mode": mode, **{name: getattr(recipe, name) for name in OPTIONS}, "size": size, "seed": seed}
+    options = {"mode": mode, **{name: getattr(config, name) for name in OPTIONS}, "size": size, "seed": seed}
     write_beside(
         output,
         "analogy",
         options,
-        pictures={name: {"file": path, "sha256": file_hash(path)} for name, path in named.items()},
+        images={name: {"file": path, "sha256": file_hash(path)} for name, path in named.items()},
         color=result.color,
         distance=result.distance,
     )
     height, width = result.b_prime.shape[1:]
-    say(f"{output}: {width} x {height} pixels, mean distance of the neighbourhoods {result.distance:.4f}", quiet)
+    say(f"{output}: {width} x {height} pixels, mean distance of the neighborhoods {result.distance:.4f}", quiet)

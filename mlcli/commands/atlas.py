@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
 Parser = taking_many("--images")
-MADE, PATCH = 128, 96  # pixels, the sides of pictures in a row; what is made for a larger network is larger
+MADE, PATCH = 128, 96  # pixels, the sides of images in a row; what is made for a larger network is larger
 RISING = 3  # patches of each group in a spectrum
-AT_ONCE = 64  # pictures in the pass over --images
+AT_ONCE = 64  # images in the pass over --images
 
 
 @option.reads_images
@@ -37,21 +37,21 @@ def run(
     weights: option.Weights = None,
     classes: option.Classes = None,
     size: Annotated[
-        int | None, typer.Option("--size", min=1, help="Side of the pictures made, in pixels; default the model's own.")
+        int | None, typer.Option("--size", min=1, help="Side of the images made, in pixels; default the model's own.")
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             "--steps",
             min=1,
-            help=f"Number of optimization steps; default {recipes.Maximization.steps}, for a network of small images "
-            f"{recipes.SMALL_IMAGES.steps}.",
+            help=f"Number of optimization steps; default {configs.Maximization.steps}, for a network of small images "
+            f"{configs.SMALL_IMAGES.steps}.",
         ),
     ] = None,
-    seed: option.Seed = recipes.Maximization.seed,
+    seed: option.Seed = configs.Maximization.seed,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="Pictures at a time; default 64, to make large ones fewer."),
+        typer.Option("--batch-size", min=1, help="Images at a time; default 64, to make large ones fewer."),
     ] = None,
     device: option.Device = "auto",
     precision: Annotated[
@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Show what every unit of a layer looks for, on one page that opens offline.
 
-    A row for each unit: pictures made for the neuron in the middle of the map, for the channel, four that differ, and
+    A row for each unit: images made for the neuron in the middle of the map, for the channel, four that differ, and
     for the least value; with --images also the patches that excite the unit most, those it is most against, and its
     spectrum from one to the other. Units are written as they come; after an interruption --resume does what is missing.
     """
@@ -87,15 +87,15 @@ def run(
     chosen = registry.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
     side = size or chosen.preprocessing.crop
-    recipe = recipes.maximization(chosen.preprocessing.crop, field=target.receptive_field)
-    recipe = replace(recipe, steps=steps or recipe.steps, seed=seed)
-    method.check(chosen, target, recipe, runtime, side)
-    paths, failures = _pictures.named(images) if images else ([], 0)
+    config = configs.maximization(chosen.preprocessing.crop, field=target.receptive_field)
+    config = replace(config, steps=steps or config.steps, seed=seed)
+    method.check(chosen, target, config, runtime, side)
+    paths, failures = _images.named(images) if images else ([], 0)
 
     options = {"layer": layer, "units": units, "images": images, "top": top, "model": model, "weights": weights}
     options["classes"] = classes
-    options |= {"size": side, "batch_size": batch_size, "precision": runtime.precision, **asdict(recipe)}
-    origin = record("atlas", options, chosen, pictures={"count": len(paths), "hash": digest(paths)})
+    options |= {"size": side, "batch_size": batch_size, "precision": runtime.precision, **asdict(config)}
+    origin = record("atlas", options, chosen, images={"count": len(paths), "hash": digest(paths)})
     atlas = Atlas(output, wanted)
     begun = resume and atlas.begun
     if begun:
@@ -119,7 +119,7 @@ def run(
 
     count, entries = atlas.patches()
     batches = method.batches(wanted, side, batch_size)
-    each = method.CALLS * recipe.steps
+    each = method.CALLS * config.steps
     title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.places(target) > 1, count)
     classes = [f" {label}" for label in chosen.classes] if target.shape == (len(chosen.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * each, f"atlas of {name}", quiet=quiet) as bar:
@@ -134,7 +134,7 @@ def run(
         atlas.write_page(title, note, origin)
         for start, batch in zip(range(0, len(batches) * each, each), batches, strict=True):
             if missing := atlas.missing(batch):
-                made = method.optimise(chosen, target, batch, recipe, runtime, name=name, size=side, on_step=step)
+                made = method.optimize(chosen, target, batch, config, runtime, name=name, size=side, on_step=step)
                 for unit in missing:
                     row = _row(made[unit], _cut(entries[unit], tiles) if entries else None)
                     heading = f"{name}:{unit}" + (classes[unit] if classes else "")
@@ -148,15 +148,15 @@ def run(
         raise typer.Exit(1)
 
 
-def _note(neuron: bool, pictures: int) -> str:
+def _note(neuron: bool, images: int) -> str:
     """What there is to see in a row."""
-    made = "channel + and four diverse pictures of it, made for the channel; channel \N{MINUS SIGN}, made for its least"
+    made = "channel + and four diverse images of it, made for the channel; channel \N{MINUS SIGN}, made for its least"
     made = f"the neuron in the middle of the map; {made}" if neuron else made
-    numbers = "Numbers are the unit's values before its ReLU, where in the picture they are greatest or least."
-    if not pictures:
-        return f"Each row: {made}. Made without --images, hence without patches of pictures. {numbers}"
+    numbers = "Numbers are the unit's values before its ReLU, where in the image they are greatest or least."
+    if not images:
+        return f"Each row: {made}. Made without --images, hence without patches of images. {numbers}"
     return (
-        f"Each row: {made}; beside them the patches, of {pictures} pictures, that excite the unit most and those it is "
+        f"Each row: {made}; beside them the patches, of {images} images, that excite the unit most and those it is "
         f"most against; the spectrum from what was made for its least, over patches, to what was made for it. {numbers}"
     )
 
@@ -172,21 +172,21 @@ def _cut(entry, tiles) -> dict[str, list]:
 
 
 def _row(made, patches) -> list:
-    """The pictures of a row in the order of the original, and the spectrum."""
+    """The images of a row in the order of the original, and the spectrum."""
     from mlcli.commands._atlas import Drawn
     from mlcli.commands._patches import value_range
     from mlcli.io import image_io
     from mlcli.methods.visualization.unit_atlas import spectrum
     from mlcli.reporting import canvas
 
-    height = made["positive"][0].picture.shape[1]
+    height = made["positive"][0].image.shape[1]
     ending = ".png" if height < MADE else ".jpg"  # the edges of enlarged pixels are sharp
 
     def values(pairs) -> str:
         return value_range([patch for patch, _ in pairs])
 
     def square(one, side):
-        return canvas.square(one.picture.expand(3, -1, -1), side)
+        return canvas.square(one.image.expand(3, -1, -1), side)
 
     def single(kind: str, caption: str) -> Drawn:
         (one,) = made[kind]
@@ -222,6 +222,6 @@ def _row(made, patches) -> list:
 
 def _described(made) -> dict:
     return {
-        kind: [{"objective": one.objective, "value": one.value, "answer": one.answer} for one in pictures]
-        for kind, pictures in made.items()
+        kind: [{"objective": one.objective, "value": one.value, "answer": one.answer} for one in images]
+        for kind, images in made.items()
     }

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, table
 from mlcli.io.files import json_text
 
@@ -25,7 +25,7 @@ def run(
         typer.Option("--evaluate", help="IMAGES is a folder of class folders: report how often the model is right."),
     ] = False,
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Answer by a picture and its mirror image: a little surer, twice the time.")
+        bool, typer.Option("--mirror", help="Answer by an image and its mirror image: a little surer, twice the time.")
     ] = False,
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
@@ -56,14 +56,14 @@ def run(
     if evaluate:
         failures = _evaluate(images, chosen, answer, mirror, result, format, quiet)
     else:
-        paths, failures = _pictures.named(images)
+        paths, failures = _images.named(images)
         failures += _classify(paths, chosen, answer, result, format, top_k, quiet)
     if failures:
         raise typer.Exit(1)
 
 
 def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
-    """Print the predictions; the number of pictures that failed."""
+    """Print the predictions; the number of images that failed."""
     from mlcli.errors import ImageError
 
     entries = []
@@ -116,13 +116,13 @@ def _footnote(model) -> str:
 
 
 def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
-    """Print how often the model is right; the number of pictures that failed."""
+    """Print how often the model is right; the number of images that failed."""
     from mlcli.errors import DataError, ImageError, UsageError
     from mlcli.methods.evaluation import classification
 
     if len(images) != 1:
-        raise UsageError("--evaluate takes one folder, with one folder of pictures for each class")
-    folder = _pictures.class_folder(images[0], model.names, learns=False)
+        raise UsageError("--evaluate takes one folder, with one folder of images for each class")
+    folder = _images.class_folder(images[0], model.names, learns=False)
     failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
 
     def answers(bar: Progress):
@@ -138,7 +138,7 @@ def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
     with Progress(len(folder.paths), "evaluate", quiet=quiet) as bar:
         evaluation = classification.evaluate(model.classes, answers(bar))
     if not evaluation.count:
-        raise DataError(f"{folder.root}: no readable picture in it")
+        raise DataError(f"{folder.root}: no readable image in it")
     report = {"model": model.name, "mirrored": mirrored, **evaluation.as_json()}
     for label, wnid in zip(model.classes, model.wnids, strict=False):
         if label in report["per_class"]:
@@ -159,10 +159,10 @@ def evaluation_text(report: dict, evaluation) -> str:
     low, high = report["interval"]
     text = (
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"top-5 {report['top5_accuracy']:.2%}, {report['count']} pictures\n\n"
+        f"top-5 {report['top5_accuracy']:.2%}, {report['count']} images\n\n"
     )
     rows = [(name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()]
-    text += table(("class", "accuracy", "pictures"), rows, right=(1, 2))
+    text += table(("class", "accuracy", "images"), rows, right=(1, 2))
     if len(evaluation.classes) <= FEW:
         header = ("true \\ predicted", *evaluation.classes)
         rows = [(name, *row) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]

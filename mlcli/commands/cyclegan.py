@@ -6,24 +6,24 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _adversarial as adversarial
+from mlcli.commands import _images
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands import _translation as shared
-from mlcli.methods.recipes import CycleGAN as Recipe
+from mlcli.methods.configs import CycleGAN as Config
 
-DEFAULT = Recipe()
+DEFAULT = Config()
 CHOICE = shared.choices(DEFAULT)
 
 
 @option.reads_images
 def run(
     context: typer.Context,
-    folder_a: Annotated[Path, typer.Argument(help="A folder of pictures of one kind.", show_default=False)],
-    folder_b: Annotated[Path, typer.Argument(help="A folder of pictures of another kind.", show_default=False)],
+    folder_a: Annotated[Path, typer.Argument(help="A folder of images of one kind.", show_default=False)],
+    folder_b: Annotated[Path, typer.Argument(help="A folder of images of another kind.", show_default=False)],
     output: option.RunFolder,
-    val_a: Annotated[Path | None, typer.Option("--val-a", help="Pictures of A that are shown and measured.")] = None,
-    val_b: Annotated[Path | None, typer.Option("--val-b", help="Pictures of B that are shown and measured.")] = None,
+    val_a: Annotated[Path | None, typer.Option("--val-a", help="Images of A that are shown and measured.")] = None,
+    val_b: Annotated[Path | None, typer.Option("--val-b", help="Images of B that are shown and measured.")] = None,
     classifier_a: Annotated[
         str | None,
         typer.Option("--classifier-a", help="A model whose answers to --val-a and the translations of --val-b count."),
@@ -40,7 +40,7 @@ def run(
     channels_b: shared.ChannelsB = 3,
     labels_a: shared.LabelsA = 0,
     labels_b: shared.LabelsB = 0,
-    max_pictures: shared.MaxPictures = None,
+    max_images: shared.MaxImages = None,
     cycle: Annotated[float, typer.Option("--cycle", min=0, help="Weight of the way there and back.")] = DEFAULT.cycle,
     identity: Annotated[
         float,
@@ -84,7 +84,7 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Learn to translate between two sets of pictures without pairs, by cycle consistency.
+    """Learn to translate between two sets of images without pairs, by cycle consistency.
 
     Both ways are learned at once: what is translated there and back must be what it was. The run folder holds both
     generators, for `mlcli translate --direction`, with samples and a report; `--resume` goes on after an interruption
@@ -97,8 +97,8 @@ def run(
     from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("cyclegan", context)
-    recipe = shared.recipe(Recipe, options)
-    kinds, framing = shared.kinds(options), shared.framing(recipe)
+    config = shared.config(Config, options)
+    kinds, framing = shared.kinds(options), shared.framing(config)
     if (options["val_a"] is None) != (options["val_b"] is None):
         raise UsageError("--val-a and --val-b go together")
     classifiers = None
@@ -110,29 +110,29 @@ def run(
     def read(places: tuple[str, str], framing, most: int | None = None) -> tuple:
         return sets(places, kinds, framing, most, workers=workers, processes=processes, quiet=quiet)
 
-    data, hashes = read((options["folder_a"], options["folder_b"]), framing, options["max_pictures"])
+    data, hashes = read((options["folder_a"], options["folder_b"]), framing, options["max_images"])
     summaries, validation = {"training": shared.summary(data, hashes)}, None
     if options["val_a"]:
         validation, hashes = read((options["val_a"], options["val_b"]), framing.still())
         summaries["validation"] = shared.summary(validation, hashes)
-    shared.check_batch(recipe, len(data), processes)
+    shared.check_batch(config, len(data), processes)
 
-    seed_everything(recipe.seed)
-    count = shared.steps(recipe, len(data), options)
-    method = CycleGAN(data, recipe, count, runtime, processes, validation, classifiers)
+    seed_everything(config.seed)
+    count = shared.steps(config, len(data), options)
+    method = CycleGAN(data, config, count, runtime, processes, validation, classifiers)
     if options["begin"]:
         shared.begin_with(options["begin"], method.translators)
-    shared.train("cyclegan", folder, method, recipe, options, summaries, processes, resume=resume, quiet=quiet)
+    shared.train("cyclegan", folder, method, config, options, summaries, processes, resume=resume, quiet=quiet)
 
 
 def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, *, processes, **reading) -> tuple:
-    """(the pictures of two folders, a hash of the files of each). Raises DataError where one holds none."""
+    """(the images of two folders, a hash of the files of each). Raises DataError where one holds none."""
     from mlcli.data import folders
     from mlcli.data.pairs import UnpairedSets
 
     paths, hashes = [], {}
     for place in places:
-        found, _ = _pictures.named([str(place)], says=processes.main)
+        found, _ = _images.named([str(place)], says=processes.main)
         paths.append([found[index] for index in folders.spread(most, len(found))])
         hashes[place] = folders.digest(paths[-1], Path(place))
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, csv_text, out, say, table
 from mlcli.io.files import json_text
 
 RECORD, CURVES, EXAMPLE = "equivariance.json", "curves.png", "example.png"
-SHOWN, TILE = 5, 64  # amounts in the picture of examples, and the side of its tiles in pixels
+SHOWN, TILE = 5, 64  # amounts in the image of examples, and the side of its tiles in pixels
 STILL = {"translate": 0, "rotate": 0, "scale": 1, "flip": "none"}  # the amounts that change nothing
 
 
@@ -34,7 +34,7 @@ def run(
     context: typer.Context,
     images: option.Images,
     output: option.Folder,
-    transform: Annotated[Transform, typer.Option("--transform", help="What happens to the pictures.")] = (
+    transform: Annotated[Transform, typer.Option("--transform", help="What happens to the images.")] = (
         Transform.translate
     ),
     layer: Annotated[
@@ -59,7 +59,7 @@ def run(
         Padding,
         typer.Option(
             "--padding",
-            help="What is beyond the border: the picture in a mirror, or itself again (translate and flip).",
+            help="What is beyond the border: the image in a mirror, or itself again (translate and flip).",
         ),
     ] = Padding.mirror,
     model: option.Model = option.DEFAULT_MODEL,
@@ -77,8 +77,8 @@ def run(
     """Measure how far each layer is from invariance and from equivariance.
 
     For a layer f and a transformation t: how far f(t(x)) is from f(x) (invariance) and, where f is a map, from t(f(x))
-    (equivariance), relative to their norms and averaged over the pictures. Writes curves.png, one curve a layer;
-    example.png, the first picture and a unit of each map; and equivariance.json; interrupted, of the pictures so far.
+    (equivariance), relative to their norms and averaged over the images. Writes curves.png, one curve a layer;
+    example.png, the first image and a unit of each map; and equivariance.json; interrupted, of the images so far.
     --model sobel is the edge detector that should be equivariant. Computes in fp32.
     """
     import torch
@@ -100,37 +100,37 @@ def run(
     coarsest = max((one.stride for one in named.values() if is_map(one, padding.value)), default=1)
     amounts = motion.amounts(transform.value, most, points, chosen.preprocessing.crop, coarsest)
     measure = Measure(chosen, named, transform.value, amounts, runtime, padding.value)
-    paths, failures = _pictures.named(images)
+    paths, failures = _images.named(images)
     # In an order of no meaning, since each is compared with the one before it as with any other
     order = torch.randperm(len(paths), generator=generator(0)).tolist()
     first, count = None, 0
     with signals.noted() as caught, Progress(len(paths), "equivariance", quiet=quiet) as bar:
         prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]
         at_once = batch_size or measure.batch_size
-        good = _pictures.Readable(shuffled, prepare, bar, window=2 * at_once, workers=workers)
+        good = _images.Readable(shuffled, prepare, bar, window=2 * at_once, workers=workers)
         coming = iter(good)
-        while batch := [(order[place], picture) for place, picture in islice(coming, at_once)]:
+        while batch := [(order[place], image) for place, image in islice(coming, at_once)]:
             count += len(batch)
             first = min([*batch, *([first] if first else [])], key=lambda pair: pair[0])
-            measure.add(image_io.stack([picture for _, picture in batch]))
+            measure.add(image_io.stack([image for _, image in batch]))
             if caught:
                 break
     if first is None:
-        raise DataError(f"no readable picture among the {len(paths)} that were named")
+        raise DataError(f"no readable image among the {len(paths)} that were named")
 
     options = {"images": images, "model": model, "weights": weights, "layer": layer, "transform": transform.value}
     options |= {"range": most, "points": points, "padding": padding.value, "batch_size": at_once}
     entries = [_entry(found, amounts) for found in measure.findings]
-    document = record("equivariance", options, chosen, pictures=count, example=paths[first[0]], layers=entries)
+    document = record("equivariance", options, chosen, images=count, example=paths[first[0]], layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]
-    title = f"{chosen.name}, {count} pictures, --padding {padding.value}"
+    title = f"{chosen.name}, {count} images, --padding {padding.value}"
     image_io.write(_curves(title, entries, amounts, labels, motion.UNITS[transform.value]), output / CURVES)
     image_io.write(_example(measure.example(first[1]), entries, labels), output / EXAMPLE)
     write_json(output / RECORD, document)
     out(json_text(document) if format == "json" else _text(entries, transform.value, format))
-    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} pictures", quiet)
+    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} images", quiet)
     if caught and count + good.failures < len(paths):
-        raise Interrupted(f"interrupted after {count} of {len(paths)} pictures; the curves are of these", caught[0])
+        raise Interrupted(f"interrupted after {count} of {len(paths)} images; the curves are of these", caught[0])
     if failures + good.failures:
         raise typer.Exit(1)
 
@@ -166,7 +166,7 @@ def _curves(title, entries, amounts, labels, caption):
     ]
     moving = [Curve(e["layer"], column(e, "equivariance"), column(e, "exact")) for e in entries]
     panels = [
-        Panel("invariance: |f(t(x)) - f(x)| / |f(x)|; at the right: of unrelated pictures", still),
+        Panel("invariance: |f(t(x)) - f(x)| / |f(x)|; at the right: of unrelated images", still),
         Panel("equivariance: |f(t(x)) - t(f(x))| / |t(f(x))|; dots: without interpolation", moving),
     ]
     named = isinstance(amounts[0], str)
@@ -180,7 +180,7 @@ def _example(example, entries, labels):
 
     last = len(labels) - 1
     points = sorted({round(last * step / (SHOWN - 1)) for step in range(SHOWN)})
-    rows = [("t(x)", [Strip([square(example.pictures[point], TILE)]) for point in points])]
+    rows = [("t(x)", [Strip([square(example.images[point], TILE)]) for point in points])]
     for entry in entries:
         pairs = [example.maps[entry["layer"]][point] for point in points] if entry["layer"] in example.maps else []
         low = min((float(values.min()) for pair in pairs for values in pair), default=0)
@@ -200,7 +200,7 @@ def _text(entries, transform: str, format: str) -> str:
     if format == "csv":
         header = ["layer", *entries[0]["amounts"][0]]
         return csv_text(header, [(e["layer"], *point.values()) for e in entries for point in e["amounts"]])
-    header = ("layer", "stride", "invariance", "equivariance", "without interpolation", "unrelated pictures")
+    header = ("layer", "stride", "invariance", "equivariance", "without interpolation", "unrelated images")
     rows = []
     for entry in entries:
         changed = [point for point in entry["amounts"] if point["amount"] != STILL[transform]]

@@ -9,7 +9,7 @@ from mlcli.commands._report import say
 
 
 def run(
-    output: option.Picture,
+    output: option.Image,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
     layer: option.Layer = "conv1",
@@ -19,8 +19,8 @@ def run(
 ) -> None:
     """Draw the kernels of a convolution.
 
-    The first layer's kernels are drawn in colour, edges by orientation before colours by hue, each scaled on its own
-    and labelled with its unit. A deeper layer shows the kernel of one unit, as in --layer conv4:12 (default 0): a gray
+    The first layer's kernels are drawn in color, edges by orientation before colors by hue, each scaled on its own
+    and labeled with its unit. A deeper layer shows the kernel of one unit, as in --layer conv4:12 (default 0): a gray
     tile for each channel of its input, the strongest first.
     The default model is cifarnet: in 7x7 kernels edges and colors can be seen, in 3x3 ones hardly.
     """
@@ -44,8 +44,8 @@ def run(
         drawn = filter_images.first_layer(weight)
     else:
         drawn = filter_images.one_unit(weight, unit or 0, convolution.module.groups)
-    picture = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
-    image_io.write(picture, output)
+    image = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
+    image_io.write(image, output)
     structure = [round(share, 4) for share in filter_images.structure(weight).tolist()]
     options = {"model": model, "weights": weights, "layer": layer, "size": size}
     write_beside(output, "filters", options, chosen, address=convolution.address, structure=structure)

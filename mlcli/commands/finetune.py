@@ -9,13 +9,13 @@ import typer
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.data.folders import ClassFolder
-    from mlcli.data.picture_set import PictureSet
+    from mlcli.data.image_dataset import ImageDataset
     from mlcli.io.schema import Check
     from mlcli.methods.learning.finetuning import Learned
     from mlcli.models.registry import Model
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mlcli.training.loop import Method, Plan
     from mlcli.training.run_folder import Run
 
-DEFAULT = recipes.Finetune()
-SHOWN, SIDE = 60, 96  # pictures of a contact sheet, and pixels a side
+DEFAULT = configs.Finetune()
+SHOWN, SIDE = 60, 96  # images of a contact sheet, and pixels a side
 
 
 @option.reads_images
@@ -42,18 +42,18 @@ def run(
         str | None,
         typer.Option(
             "--val",
-            help="A labelled folder, or the share of DATA to hold out; without, folds estimate, or of more than "
-            f"{recipes.SCARCE} pictures a part of --folds is held out.",
+            help="A labeled folder, or the share of DATA to hold out; without, folds estimate, or of more than "
+            f"{configs.SCARCE} images a part of --folds is held out.",
         ),
     ] = None,
     folds: Annotated[
         int, typer.Option("--folds", min=2, max=100, help="Parts of DATA, each tested on what the others teach.")
     ] = 5,
     balanced: Annotated[
-        bool, typer.Option("--balanced", help="Classes weigh the same, however many pictures each has.")
+        bool, typer.Option("--balanced", help="Classes weigh the same, however many images each has.")
     ] = DEFAULT.balanced,
     copies: Annotated[
-        int, typer.Option("--copies", min=0, max=100, help="Of each picture: its mirror image, then shifted ones.")
+        int, typer.Option("--copies", min=0, max=100, help="Of each image: its mirror image, then shifted ones.")
     ] = DEFAULT.copies,
     flip: learning.Flip = DEFAULT.flip,
     translate: learning.Translate = DEFAULT.translate,
@@ -79,10 +79,10 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Teach a trained network other classes from few pictures.
+    """Teach a trained network other classes from few images.
 
     The layers of the model stay, the last one is solved anew for the classes of DATA; with --freeze, deeper layers
-    follow at lower rates. Says how often the result is right, by --val or by folds, and shows the pictures on which it
+    follow at lower rates. Says how often the result is right, by --val or by folds, and shows the images on which it
     is wrong; folds test the last layer alone. The result is a model for --model. --baseline takes longer than all else,
     and is off for that.
     """
@@ -100,11 +100,11 @@ def run(
     seed_everything(options["seed"])
     training, validation = _read(options, given, workers, processes, quiet)
     if options["baseline"] and not validation:
-        raise UsageError("--baseline: is compared on pictures that neither network learns from; name them with --val")
-    recipe = _recipe(options, len(training[1]))
+        raise UsageError("--baseline: is compared on images that neither network learns from; name them with --val")
+    config = _config(options, len(training[1]))
     note = {}
-    if recipe.freeze != "all" and not validation:
-        note = {"note": f"--freeze {recipe.freeze}: folds test the last layer alone; --val tests the tuned network"}
+    if config.freeze != "all" and not validation:
+        note = {"note": f"--freeze {config.freeze}: folds test the last layer alone; --val tests the tuned network"}
     for message in note.values() if processes.main else ():
         complain(message)
     data = {"training": _training.summary(*training), "model": {"count": 1, "hash": given.hash}}
@@ -112,26 +112,26 @@ def run(
         data["validation"] = _training.summary(*validation)
     resumed = resume and folder.exists()
     if processes.main:
-        _training.start(folder, "finetune", options | asdict(recipe), data, resume=resume)
+        _training.start(folder, "finetune", options | asdict(config), data, resume=resume)
     processes.wait()
 
-    def vectors(name: str, pictures: "PictureSet", copies: int) -> "Tensor":
-        with Progress(len(pictures), f"features of the {name} pictures", quiet=quiet or not processes.main) as bar:
-            arguments = pictures, recipe, folder.state_folder, name, processes
+    def vectors(name: str, images: "ImageDataset", copies: int) -> "Tensor":
+        with Progress(len(images), f"features of the {name} images", quiet=quiet or not processes.main) as bar:
+            arguments = images, config, folder.state_folder, name, processes
             return features.of(*arguments, copies=copies, report=bar.to)
 
     def fit(run: "Run", method: "Method", plan: "Plan") -> None:
         if run is not folder and processes.main:  # the baseline
-            _training.start(run, "train", asdict(method.recipe), {"training": data["training"]}, resume=resumed)
+            _training.start(run, "train", asdict(method.config), {"training": data["training"]}, resume=resumed)
         processes.wait()
         _training.fit(run, method, replace(plan, save_every=options["save_every"]), processes, quiet=quiet)
 
     with _training.interruptible(folder, quiet):
         if not folder.results(_results()):
             classes, tested = training[0].classes, validation[1] if validation else None
-            transfer = finetuning.Transfer(features, classes, training[1], tested, recipe, processes, fit)
+            transfer = finetuning.Transfer(features, classes, training[1], tested, config, processes, fit)
             learned = transfer.learn(
-                vectors("training", training[1], finetuning.most_copies(recipe)),
+                vectors("training", training[1], finetuning.most_copies(config)),
                 vectors("validation", tested, 0)[:, 0] if tested else None,
                 options["folds"],
                 folder,
@@ -149,25 +149,25 @@ def run(
     processes.close()
 
 
-def _recipe(options: dict, pictures: int) -> recipes.Finetune:
-    """The recipe of the options; small sets get small batches, so that there are some steps in an epoch."""
-    batch_size = options["batch_size"] or min(DEFAULT.batch_size, max(2, pictures // 10 // 2 * 2))
-    given = {field.name: options[field.name] for field in fields(recipes.Finetune) if field.name in options}
-    return recipes.Finetune(**given | {"batch_size": batch_size})
+def _config(options: dict, images: int) -> configs.Finetune:
+    """The config of the options; small sets get small batches, so that there are some steps in an epoch."""
+    batch_size = options["batch_size"] or min(DEFAULT.batch_size, max(2, images // 10 // 2 * 2))
+    given = {field.name: options[field.name] for field in fields(configs.Finetune) if field.name in options}
+    return configs.Finetune(**given | {"batch_size": batch_size})
 
 
-Data = tuple["ClassFolder", "PictureSet"]
+Data = tuple["ClassFolder", "ImageDataset"]
 
 
 def _read(
     options: dict, model: "Model", workers: int | None, processes: "Processes", quiet: bool
 ) -> tuple[Data, Data | None]:
-    """(training, validation): folder and pictures as the model takes them. What is left out is named.
+    """(training, validation): folder and images as the model takes them. What is left out is named.
 
-    Classes without a readable picture are none. Raises DataError where fewer than two are left.
+    Classes without a readable image are none. Raises DataError where fewer than two are left.
     """
     from mlcli.commands import _training
-    from mlcli.commands._pictures import class_folder
+    from mlcli.commands._images import class_folder
     from mlcli.data.duplicates import without_duplicates
 
     def tell(problems: list) -> None:
@@ -188,25 +188,25 @@ def _read(
         training, validation = _divided(whole, options, quiet or not processes.main)
     settings = model.preprocessing
 
-    def read(folder: "ClassFolder") -> "PictureSet":
+    def read(folder: "ClassFolder") -> "ImageDataset":
         arguments = settings.crop, settings.channels, workers, processes, quiet, settings.prepare
-        return _training.read_pictures(folder, *arguments)
+        return _training.read_images(folder, *arguments)
 
-    training, validation, pictures = _training.read_training(training, validation, read, processes)
+    training, validation, images = _training.read_training(training, validation, read, processes)
     held_out = read(validation) if validation else None
-    counts = pictures.labels.bincount()
+    counts = images.labels.bincount()
     if held_out is not None and not apart:
         counts += held_out.labels.bincount(minlength=len(counts))
     single = [name for name, count in zip(training.classes, counts.tolist(), strict=True) if count == 1]
     words = "to learn from" if apart else "which is learned and cannot be tested"
-    tell([f"{whole.root}: one picture of {name!r}, {words}" for name in single])
-    return (training, pictures), (validation, held_out) if validation else None
+    tell([f"{whole.root}: one image of {name!r}, {words}" for name in single])
+    return (training, images), (validation, held_out) if validation else None
 
 
 def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
-    """(training, validation) of DATA: of so many pictures that folds would take long, a part is held out unasked.
+    """(training, validation) of DATA: of so many images that folds would take long, a part is held out unasked.
 
-    Raises DataError where --val asks for a share and no class has two pictures.
+    Raises DataError where --val asks for a share and no class has two images.
     """
     from mlcli.commands._training import with_validation
     from mlcli.errors import DataError
@@ -215,37 +215,37 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
     if val is not None:
         training, validation = with_validation(whole, val, seed, keep_single=True)
         if not validation.paths:
-            raise DataError(f"{whole.root}: --val {val} can hold nothing out, for each class has one picture")
+            raise DataError(f"{whole.root}: --val {val} can hold nothing out, for each class has one image")
         return training, validation
-    if len(whole.paths) <= recipes.SCARCE:
+    if len(whole.paths) <= configs.SCARCE:
         return whole, None
     training, validation = whole.split(1 / options["folds"], seed, keep_single=True)
     if not validation.paths:
         return whole, None
     held = len(validation.paths)
-    say(f"{whole.root}: {held} of {len(whole.paths)} pictures are held out to test on, as by --val", quiet)
+    say(f"{whole.root}: {held} of {len(whole.paths)} images are held out to test on, as by --val", quiet)
     return training, validation
 
 
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:
-    """Draw the pictures that are called wrongly, the surest errors first; their number."""
+    """Draw the images that are called wrongly, the surest errors first; their number."""
     from mlcli.commands._result import write_beside
     from mlcli.io import image_io
     from mlcli.methods.evaluation.classification import errors
     from mlcli.reporting import canvas
 
-    pictures, probabilities = learned.tested, learned.probabilities
-    wrong, called = errors(probabilities, pictures.labels)
+    images, probabilities = learned.tested, learned.probabilities
+    wrong, called = errors(probabilities, images.labels)
     if not len(wrong):
         return 0
     shown = wrong[:SHOWN]
-    names = [(classes[pictures.labels[i]], classes[called[i]]) for i in wrong.tolist()]
+    names = [(classes[images.labels[i]], classes[called[i]]) for i in wrong.tolist()]
     labels = [f"{canvas.shortened(is_, SIDE)}\n{canvas.shortened('as ' + as_, SIDE)}" for is_, as_ in names[:SHOWN]]
-    tiles = pictures.batch(shown).expand(-1, 3, -1, -1)
+    tiles = images.batch(shown).expand(-1, 3, -1, -1)
     file = run.misclassified_file
     image_io.write(canvas.grid(tiles, labels, side=SIDE), file)
     results = [
-        {"image": str(pictures.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
+        {"image": str(images.paths[i]), "is": is_, "called": as_, "probability": probabilities[i].max().item()}
         for i, (is_, as_) in zip(wrong.tolist(), names, strict=True)
     ]
     write_beside(file, "finetune", options, model, results=results)

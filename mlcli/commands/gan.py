@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcli.commands import _adversarial as adversarial
+from mlcli.commands import _images
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._report import say
-from mlcli.methods.recipes import Gan as Recipe
+from mlcli.methods.configs import Gan as Config
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
 
-DEFAULT = Recipe()
+DEFAULT = Config()
 DEFAULT_LOSS, DEFAULT_SCHEDULE = adversarial.Loss(DEFAULT.loss), adversarial.Schedule(DEFAULT.schedule)
 
 
@@ -29,12 +29,12 @@ def run(
     ] = False,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=8, max=256, help="Side in pixels; default that of the first picture, at most 64."),
+        typer.Option("--size", min=8, max=256, help="Side in pixels; default that of the first image, at most 64."),
     ] = None,
     gray: learning.Gray = False,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Updates of the generator.")] = DEFAULT.steps,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=2, help="Real pictures in an update.")
+        int, typer.Option("--batch-size", min=2, help="Real images in an update.")
     ] = DEFAULT.batch_size,
     loss: adversarial.LossOption = DEFAULT_LOSS,
     spectral: Annotated[
@@ -47,7 +47,7 @@ def run(
     discriminator_steps: Annotated[
         int, typer.Option("--discriminator-steps", min=1, help="Updates of the discriminator to one of the generator.")
     ] = DEFAULT.discriminator_steps,
-    latent: Annotated[int, typer.Option("--latent", min=1, help="Numbers of noise for a picture.")] = DEFAULT.latent,
+    latent: Annotated[int, typer.Option("--latent", min=1, help="Numbers of noise for an image.")] = DEFAULT.latent,
     filters: Annotated[
         int, typer.Option("--filters", min=1, help="Channels of the largest maps of both networks.")
     ] = DEFAULT.filters,
@@ -61,13 +61,13 @@ def run(
     ema: Annotated[
         float, typer.Option("--ema", min=0, max=1, help="Decay of the generator's moving average, the result.")
     ] = DEFAULT.ema,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror pictures; not for digits and letters.")] = DEFAULT.flip,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror images; not for digits and letters.")] = DEFAULT.flip,
     model: Annotated[
         str, typer.Option("--model", help="The classifier in whose features distances are measured (see --compared).")
     ] = "cifarnet",
     weights: option.Weights = None,
     compared: Annotated[
-        int, typer.Option("--compared", min=0, help="Pictures for a distance to the data; 0 measures none.")
+        int, typer.Option("--compared", min=0, help="Images for a distance to the data; 0 measures none.")
     ] = DEFAULT.compared,
     evaluate_every: Annotated[
         int, typer.Option("--evaluate-every", min=1, help="Steps between grids of samples, and distances.")
@@ -81,13 +81,13 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Train a generative adversarial network on pictures.
+    """Train a generative adversarial network on images.
 
-    A generator learns to make pictures of noise that a discriminator cannot tell from the given ones. With
-    --conditional it learns the classes of a folder of class folders, and makes pictures of the class asked for. The
-    report shows the pictures over time, all of one fixed noise, and their Frechet and kernel distances to the data,
+    A generator learns to make images of noise that a discriminator cannot tell from the given ones. With
+    --conditional it learns the classes of a folder of class folders, and makes images of the class asked for. The
+    report shows the images over time, all of one fixed noise, and their Frechet and kernel distances to the data,
     which are measured in fp32 in the last hidden layer of a classifier: by default cifarnet, made for small images and
-    five times as fast as efficientnet_lite0. `mlcli sample` draws pictures from the run.
+    five times as fast as efficientnet_lite0. `mlcli sample` draws images from the run.
     """
     from mlcli.commands import _training
     from mlcli.methods.generation.fid_kid import Features
@@ -101,16 +101,16 @@ def run(
     training = _data(options["images"], options["conditional"], processes.main)
 
     def read(folder):
-        return _training.read_pictures(folder, size, 1 if options["gray"] else 3, workers, processes, quiet)
+        return _training.read_images(folder, size, 1 if options["gray"] else 3, workers, processes, quiet)
 
     size = options["size"] or registry.default_size(registry.EMBEDDED, training.paths)
-    recipe = _recipe(options)
+    config = _config(options)
     if options["conditional"]:
         training, _, dataset = _training.read_training(training, None, read, processes)
     else:
         dataset = read(training)
     data = {"training": _training.summary(training, dataset)}
-    features, count = None, min(recipe.compared, len(dataset))
+    features, count = None, min(config.compared, len(dataset))
     if count:
         exact = replace(runtime, precision="fp32")  # bf16 changes the distances
         features = Features(registry.load(options["model"], options["weights"]).to(exact), exact)
@@ -121,21 +121,21 @@ def run(
         }
     plan = Plan(
         len(dataset),
-        recipe.batch_size * recipe.discriminator_steps,
-        recipe.steps,  # more epochs than there can be
-        recipe.seed,
+        config.batch_size * config.discriminator_steps,
+        config.steps,  # more epochs than there can be
+        config.seed,
         save_every=options["save_every"],
         sample_every=options["evaluate_every"],
         evaluate_every=options["evaluate_every"],
-        max_steps=recipe.steps,
+        max_steps=config.steps,
     )
-    _check_batch(plan, recipe, processes.count)
-    processes.check_batch(recipe.batch_size)
-    seed_everything(recipe.seed)
+    _check_batch(plan, config, processes.count)
+    processes.check_batch(config.batch_size)
+    seed_everything(config.seed)
     classes = training.classes if options["conditional"] else ()
-    method = Gan(dataset, classes, recipe, runtime, processes, features)
+    method = Gan(dataset, classes, config, runtime, processes, features)
     if processes.main:
-        _training.start(folder, "gan", options | asdict(recipe) | {"size": size}, data, resume=resume)
+        _training.start(folder, "gan", options | asdict(config) | {"size": size}, data, resume=resume)
     processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
     if processes.main:
@@ -145,31 +145,31 @@ def run(
 
 
 def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
-    """The pictures that the arguments name, with classes if they are asked for."""
+    """The images that the arguments name, with classes if they are asked for."""
     from mlcli.data.folders import ClassFolder
     from mlcli.errors import UsageError
 
     if conditional:
         if len(images) != 1:
             raise UsageError(f"--conditional: give one folder of class folders, not {len(images)} names")
-        training = _pictures.class_folder(images[0], says=says)
+        training = _images.class_folder(images[0], says=says)
         training.require_classes(2)
         return training
-    return ClassFolder.of_one(_pictures.named(images, says=says)[0])
+    return ClassFolder.of_one(_images.named(images, says=says)[0])
 
 
-def _recipe(options: dict) -> Recipe:
-    """The recipe, with what the command line left open decided by the loss."""
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
-    return recipe if recipe.spectral is not None else replace(recipe, spectral=recipe.loss != "wasserstein")
+def _config(options: dict) -> Config:
+    """The config, with what the command line left open decided by the loss."""
+    config = Config(**{field.name: options[field.name] for field in fields(Config)})
+    return config if config.spectral is not None else replace(config, spectral=config.loss != "wasserstein")
 
 
-def _check_batch(plan, recipe: Recipe, processes: int) -> None:
-    """Raise DataError where the pictures do not fill the batches of one step."""
+def _check_batch(plan, config: Config, processes: int) -> None:
+    """Raise DataError where the images do not fill the batches of one step."""
     from mlcli.errors import DataError
 
-    needed = recipe.batch_size * recipe.discriminator_steps
+    needed = config.batch_size * config.discriminator_steps
     if plan.batch_size < needed:
         raise DataError(
-            f"{plan.items} pictures do not fill a step of {needed}; take a smaller --batch-size or more pictures"
+            f"{plan.items} images do not fill a step of {needed}; take a smaller --batch-size or more images"
         )

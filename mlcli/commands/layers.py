@@ -38,7 +38,7 @@ def run(
 
 
 def _plain(value):
-    """JSON knows no infinity: what sees the whole picture has no receptive field to state."""
+    """JSON knows no infinity: what sees the whole image has no receptive field to state."""
     if isinstance(value, tuple):
         return list(value)
     return None if isinstance(value, float) and math.isinf(value) else value

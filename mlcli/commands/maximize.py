@@ -8,10 +8,10 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
-DEFAULT = recipes.Maximization()
-SMALL, FINE, DREAM = recipes.SMALL_IMAGES, recipes.FINE, recipes.DREAM
+DEFAULT = configs.Maximization()
+SMALL, FINE, DREAM = configs.SMALL_IMAGES, configs.FINE, configs.DREAM
 SINGLE, TILE = 256, 96  # pixels, the least side of a single image, and about that of one in a grid
 MOST = 512  # images of one command
 
@@ -35,7 +35,7 @@ def _help(text: str, field: str) -> str:
 
 @option.reads_images
 def run(
-    output: option.Picture,
+    output: option.Image,
     objective: Annotated[
         str | None,
         typer.Argument(
@@ -49,9 +49,9 @@ def run(
         tuple[str, str] | None,
         typer.Option("--interpolate", help="Two objectives: frames from the first to the second, aligned."),
     ] = None,
-    frames: Annotated[int, typer.Option("--frames", min=2, help="Pictures of an interpolation.")] = 7,
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Images of an interpolation.")] = 7,
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Pictures of the same objective, for diversity(LAYER).")
+        int, typer.Option("--batch", min=1, help="Images of the same objective, for diversity(LAYER).")
     ] = 1,
     size: Annotated[
         int | None,
@@ -162,14 +162,14 @@ def run(
                 f"{objective}: makes {len(objectives)} images, and one command makes at most {MOST}; name a range of "
                 f"units, such as {objective.replace(':all', ':0-15') if ':all' in objective else 'conv4:0-15'}"
             )
-    recipe = recipes.maximization(
+    config = configs.maximization(
         chosen.preprocessing.crop, field=activation_maximization.receptive_field(objectives), dream=start is not None
     )
-    recipe = replace(recipe, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
-    shown = _steps(snapshots, recipe.steps)
+    config = replace(config, param=param.value, seed=seed, **{k: v for k, v in given.items() if v is not None})
+    shown = _steps(snapshots, config.steps)
     side = size or chosen.preprocessing.resize or chosen.preprocessing.crop
     sides = (side, side) if start is None else tuple(start.shape[1:])
-    grid = _grid(objectives, [*shown, recipe.steps], max(sides), frames if interpolate else 0, batch, zoom)
+    grid = _grid(objectives, [*shown, config.steps], max(sides), frames if interpolate else 0, batch, zoom)
     enlarged = zoom or max(1, -(-SINGLE // min(sides)))
     if grid is None:
         image_io.require_room(output, *(side * enlarged for side in sides))
@@ -180,11 +180,11 @@ def run(
     group = frames if interpolate else batch
     at_once = max(1, (batch_size or activation_maximization.at_once(*sides)) // group) * group
     batches = -(-len(objectives) // at_once)
-    with Progress(batches * recipe.steps, "maximize", quiet=quiet) as bar:
-        made = activation_maximization.maximise(
+    with Progress(batches * config.steps, "maximize", quiet=quiet) as bar:
+        made = activation_maximization.maximize(
             chosen,
             objectives,
-            recipe,
+            config,
             runtime,
             size=sides,
             group=group,
@@ -197,9 +197,9 @@ def run(
     if any(term.text.startswith("logit:") for each in objectives for _, term in each.terms):
         for words in _of_former_classes(model):
             complain(words)
-    drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.pictures[0], enlarged)
+    drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.images[0], enlarged)
     image_io.write(drawn, output)
-    called = activation_maximization.called(chosen, made.pictures, runtime)
+    called = activation_maximization.called(chosen, made.images, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
         for each, value, (name, probability) in zip(objectives, made.values, called, strict=True)
@@ -212,15 +212,15 @@ def run(
         "interpolate": interpolate,
         "frames": frames,
         "batch": batch,
-        "size": list(made.pictures.shape[2:]),
+        "size": list(made.images.shape[2:]),
         "init": init,
         "snapshots": shown,
         "zoom": zoom,
         "batch_size": at_once,
         "precision": runtime.precision,
-        **asdict(recipe),
+        **asdict(config),
     }
-    write_beside(output, "maximize", options, chosen, pictures=entries)
+    write_beside(output, "maximize", options, chosen, images=entries)
     first, more = entries[0], f" and {len(entries) - 1} more" if len(entries) > 1 else ""
     say(f"{output}: {first['objective']} = {first['value']:.4g}{more}", quiet)
 
@@ -238,12 +238,12 @@ def _steps(text: str | None, steps: int) -> list[int]:
 
 
 def _start(path: str, size: int | None):
-    """The picture (3, H, W) to start from, its short side `size` pixels, or at most 512."""
+    """The image (3, H, W) to start from, its short side `size` pixels, or at most 512."""
     from mlcli.data import preprocessing
     from mlcli.io import image_io
 
-    picture = preprocessing.shorten(image_io.read(path))
-    return preprocessing.resize(picture, size or min(512, *picture.shape[1:]))
+    image = preprocessing.shorten(image_io.read(path))
+    return preprocessing.resize(image, size or min(512, *image.shape[1:]))
 
 
 def _of_former_classes(model: str) -> list[str]:
@@ -266,9 +266,9 @@ def _of_former_classes(model: str) -> list[str]:
 
 
 def _grid(objectives, states: list[int], side: int, frames: int, batch: int, zoom: int | None) -> dict | None:
-    """How `canvas.grid` lays out a row of snapshots, of frames or of a batch, or a range; None for a single picture.
+    """How `canvas.grid` lays out a row of snapshots, of frames or of a batch, or a range; None for a single image.
 
-    states: the steps after which pictures are shown. side: the longer one of a picture.
+    states: the steps after which images are shown. side: the longer one of an image.
     """
     if len(objectives) * len(states) == 1:
         return None
@@ -280,10 +280,10 @@ def _grid(objectives, states: list[int], side: int, frames: int, batch: int, zoo
 
 
 def _tiles(made):
-    """The pictures of all states, (N, 3, H, W), those of an objective side by side."""
+    """The images of all states, (N, 3, H, W), those of an objective side by side."""
     import torch
 
-    return torch.stack([*made.snapshots.values(), made.pictures], 1).flatten(0, 1).expand(-1, 3, -1, -1)
+    return torch.stack([*made.snapshots.values(), made.images], 1).flatten(0, 1).expand(-1, 3, -1, -1)
 
 
 def _labels(objectives, frames: int) -> list[str]:

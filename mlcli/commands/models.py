@@ -31,7 +31,7 @@ def run(
     from mlcli.models import registry
 
     result = Result(output, overwrite)
-    entries = [asdict(entry) for entry in registry.catalogue(pattern)]
+    entries = [asdict(entry) for entry in registry.catalog(pattern)]
     if not entries:
         raise UsageError(f'{pattern}: no model of such a name; try "timm/*"')
     if format == "json":

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, csv_text, out, printable, say, table
 from mlcli.io.files import json_text
@@ -36,8 +36,8 @@ def run(
             show_default=False,
         ),
     ],
-    output: option.Picture,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours to show.")] = 5,
+    output: option.Image,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many neighbors to show.")] = 5,
     metric: Annotated[Metric, typer.Option("--metric", help="How far is far.")] = Metric.cosine,
     model: option.Model = option.DEFAULT_MODEL,
     weights: option.Weights = None,
@@ -59,10 +59,10 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Find the nearest pictures in feature space.
+    """Find the nearest images in feature space.
 
-    Draws each query with its neighbours, nearest first, and prints their distances. A query that is itself among the
-    pictures is none of its own neighbours; a copy of it under another name is. The vectors of the pictures are kept in
+    Draws each query with its neighbors, nearest first, and prints their distances. A query that is itself among the
+    images is none of its own neighbors; a copy of it under another name is. The vectors of the images are kept in
     an index: a later call computes only those of new and changed files, or all for another model or layer. A map is
     averaged over its places.
     """
@@ -79,29 +79,27 @@ def run(
     refuse_existing(output, overwrite)
     image_io.output_format(output)
     if "-" in queries and "-" in among:
-        raise UsageError("-: the paths on stdin are either the queries or the pictures to look among, not both")
-    (asked, unlisted), (pictures, unseen) = _pictures.named(queries), _pictures.named(among)
-    image_io.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(pictures)), size))
+        raise UsageError("-: the paths on stdin are either the queries or the images to look among, not both")
+    (asked, unlisted), (images, unseen) = _images.named(queries), _images.named(among)
+    image_io.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(images)), size))
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights).to(runtime)
     target = features.hidden(chosen) if layer is None else features.resolve(chosen, layer)
     compute = partial(feature_vectors, chosen, target, runtime=runtime, batch_size=batch_size, workers=workers)
 
     vectors, entries = _query_vectors(asked, compute, quiet)
-    file, source = (index, None) if index else place(among, pictures, chosen, target, runtime, weights)
+    file, source = (index, None) if index else place(among, images, chosen, target, runtime, weights)
     kept = Index(file, made_with(chosen, target, runtime), source)
     kept.require_width(vectors.shape[1])
-    failures = _update(kept, pictures, compute, refresh, quiet)
+    failures = _update(kept, images, compute, refresh, quiet)
     good = [entry for entry in entries if "error" not in entry]
-    own = places([entry["query"] for entry in good], pictures)
+    own = places([entry["query"] for entry in good], images)
     found, distances = nearest(
-        vectors, partial(kept.blocks, kept.places(pictures)), k, metric, leave_out=own, device=runtime.device
+        vectors, partial(kept.blocks, kept.places(images)), k, metric, leave_out=own, device=runtime.device
     )
     for entry, row, far in zip(good, found.tolist(), distances.tolist(), strict=True):
         entry["neighbors"] = [
-            {"image": str(pictures[number]), "distance": one}
-            for number, one in zip(row, far, strict=True)
-            if number >= 0
+            {"image": str(images[number]), "distance": one} for number, one in zip(row, far, strict=True) if number >= 0
         ]
     image_io.write(canvas.rows_of_files(_rows(good, among, size), size), output)
     options = {"queries": queries, "among": among, "k": k, "metric": metric, "model": model, "weights": weights}
@@ -133,8 +131,8 @@ def _query_vectors(asked, compute, quiet):
     return torch.stack(vectors), entries
 
 
-def _update(index, pictures, compute, refresh: bool, quiet: bool) -> int:
-    """Bring the index in step; the number of pictures that have no vector. Raises DataError where none has one."""
+def _update(index, images, compute, refresh: bool, quiet: bool) -> int:
+    """Bring the index in step; the number of images that have no vector. Raises DataError where none has one."""
     from mlcli.errors import DataError, ImageError
 
     failures = 0
@@ -152,18 +150,18 @@ def _update(index, pictures, compute, refresh: bool, quiet: bool) -> int:
     if index.outdated:
         say(f"{index.file}: made with another model, layer or precision; all vectors are computed anew", quiet)
     try:
-        computed, gone = index.update(pictures, watched, anew=refresh)
+        computed, gone = index.update(images, watched, anew=refresh)
     except (KeyboardInterrupt, SystemExit):
         say(f"{index.file}: keeps {len(index)} vectors; the same command goes on from there", quiet)
         raise
-    if failures == len(pictures):
-        raise DataError("none of the pictures to look among can be read")
+    if failures == len(images):
+        raise DataError("none of the images to look among can be read")
     say(f"{index.file}: {len(index)} vectors, {computed} of them computed now; {gone} files are gone", quiet)
     return failures
 
 
 def _rows(entries: list[dict], among: list[str], size: int) -> list[list[tuple[Path, str]]]:
-    """For each query a row of pictures and labels: names, those of neighbours inside --among, and distances."""
+    """For each query a row of images and labels: names, those of neighbors inside --among, and distances."""
     from mlcli.reporting.canvas import shortened
 
     folders = [Path(given) for given in among]
@@ -185,13 +183,13 @@ def _text(entries: list[dict], format: str) -> str:
     if format == "json":
         return json_text(entries)
     rows = [
-        (entry["query"], rank, neighbour["image"], neighbour["distance"])
+        (entry["query"], rank, neighbor["image"], neighbor["distance"])
         for entry in entries
-        for rank, neighbour in enumerate(entry.get("neighbors", ()), 1)
+        for rank, neighbor in enumerate(entry.get("neighbors", ()), 1)
     ]
     if format == "csv":
         rows = [(*row, "") for row in rows]
         rows += [(entry["query"], "", "", "", entry["error"]) for entry in entries if "error" in entry]
         return csv_text(("query", "rank", "image", "distance", "error"), rows)
     rows = [(query if rank == 1 else "", image, f"{distance:.4f}") for query, rank, image, distance in rows]
-    return table(("query", "neighbour", "distance"), rows, right=(2,)) if rows else ""
+    return table(("query", "neighbor", "distance"), rows, right=(2,)) if rows else ""

@@ -10,7 +10,7 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods.recipes import INVERSES
+from mlcli.methods.configs import INVERSES
 
 Make = StrEnum("Make", {name.replace("-", "_"): name for name in INVERSES})
 STRENGTHS = ", ".join(f"{name}: {inverse.means}" for name, inverse in INVERSES.items() if inverse.means)
@@ -22,32 +22,31 @@ RECORD = "pairs.json"
 def run(
     context: typer.Context,
     photos: option.Images,
-    make: Annotated[Make, typer.Option("--make", help="What to make of the pictures.")],
+    make: Annotated[Make, typer.Option("--make", help="What to make of the images.")],
     output: Annotated[Path, option.output_folder("The folder to write, with A/ and B/ in it.")],
     strength: Annotated[
         float | None,
         typer.Option(
             "--strength",
-            help=f"By --make; {STRENGTHS}. Default 4 for low-resolution, 12 for labels, else by "
-            "the size of the picture.",
+            help=f"By --make; {STRENGTHS}. Default 4 for low-resolution, 12 for labels, else by the size of the image.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", help="SIDE or WIDTHxHEIGHT of the pairs, cut from the middle; default as the pictures."),
+        typer.Option("--size", help="SIDE or WIDTHxHEIGHT of the pairs, cut from the middle; default as the images."),
     ] = None,
     workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Make aligned pairs of pictures for pix2pix, from a known inverse.
+    """Make aligned pairs of images for pix2pix, from a known inverse.
 
-    B/ gets the pictures and A/, under equal names, what --make makes of them, as PNG (TIFF stays TIFF). A pair newer
-    than its picture is left alone, so what was interrupted goes on, and cron and make can call again and again.
+    B/ gets the images and A/, under equal names, what --make makes of them, as PNG (TIFF stays TIFF). A pair newer
+    than its image is left alone, so what was interrupted goes on, and cron and make can call again and again.
     """
     from itertools import takewhile
 
-    from mlcli.commands._pictures import height_and_width, results
+    from mlcli.commands._images import height_and_width, results
     from mlcli.commands._result import claim_folder, record, refuse_existing_folder, refuse_others
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
     from mlcli.io import image_io, tally
@@ -59,7 +58,7 @@ def run(
     check(make, strength)
     window = None if size is None else height_and_width(size)
     if os.path.isdir(output) and any(os.path.isdir(given) and os.path.samefile(given, output) for given in photos):
-        raise UsageError(f"{output}: the folder of the pictures itself; name another for the pairs")
+        raise UsageError(f"{output}: the folder of the images itself; name another for the pairs")
     options = {"make": make.value, "strength": strength, "size": size}
     begun = output / RECORD
 
@@ -74,7 +73,7 @@ def run(
     for problem in problems:
         complain(problem)
     if not places:
-        raise DataError(f"{' '.join(photos)}: no pictures there")
+        raise DataError(f"{' '.join(photos)}: no images there")
     jobs = []
     for place, photo in places.items():
         files = photo, *(output / side / place.relative_to(output) for side in "AB")
@@ -86,12 +85,12 @@ def run(
     def work(files: tuple[Path, Path, Path]) -> MlcliError | None:
         photo, a, b = files
         try:
-            picture = image_io.read(photo)
-            x, y = paired_degradations.pair(make.value, picture, strength, window)
-            bits = 16 if picture.is_floating_point() else 8
+            image = image_io.read(photo)
+            x, y = paired_degradations.pair(make.value, image, strength, window)
+            bits = 16 if image.is_floating_point() else 8
             image_io.write(y, b, bits=bits)
             image_io.write(x, a, bits=8 if make.value in paired_degradations.FLAT else bits)
-        except MlcliError as problem:  # of one picture, or of the place for it; the others may be well
+        except MlcliError as problem:  # of one image, or of the place for it; the others may be well
             unread = isinstance(problem, ImageError)
             tally.current().leave_out(photo, UNREAD if unread else "image{s} whose pair cannot be written")
             return problem
@@ -109,7 +108,7 @@ def run(
                 made += 1
             bar.to(done)
     if done < len(jobs):
-        raise Interrupted(f"interrupted after {done} of {len(jobs)} pictures; the same command goes on", caught[0])
+        raise Interrupted(f"interrupted after {done} of {len(jobs)} images; the same command goes on", caught[0])
     say(f"{output}: {made} pairs made, {len(places) - len(jobs)} up to date", quiet)
     if failures:
         raise typer.Exit(1)
@@ -133,8 +132,8 @@ def png(path: Path) -> Path:
 
 
 def finished(photo: Path, a: Path, b: Path, begun: Path) -> bool:
-    """Whether a pair is there, whole and newer than its picture and than the options it was made with."""
-    from mlcli.commands._pictures import modified
+    """Whether a pair is there, whole and newer than its image and than the options it was made with."""
+    from mlcli.commands._images import modified
 
     if not (os.path.isfile(a) and os.path.isfile(b)):
         return False

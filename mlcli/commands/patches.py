@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, say
 
-PAGE = 32  # units on a picture at most
+PAGE = 32  # units on an image at most
 PAGE_PIXELS = 16_000_000  # and fewer where their tiles are larger
 WIDEST = 50_000  # pixels of the tiles of a row; JPEG ends at 65,535
 
@@ -32,11 +32,11 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Show the patches of pictures that units respond to.
+    """Show the patches of images that units respond to.
 
     For each unit the patches that excite it most, those that excite it slightly, and those it is slightly and strongly
-    against, by its value before the ReLU; at most one patch a picture in each group. A patch is what the unit sees, cut
-    from the picture in its file. Writes a picture for each layer (several where there are many units) and patches.json
+    against, by its value before the ReLU; at most one patch an image in each group. A patch is what the unit sees, cut
+    from the image in its file. Writes an image for each layer (several where there are many units) and patches.json
     with file, value, place and box of each patch. --layer can be given several times; all are found in one pass.
     """
     from mlcli.commands import _patches
@@ -50,7 +50,7 @@ def run(
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights).to(runtime)
     wanted = _wanted(chosen, layer, units)
-    paths, failures = _pictures.named(images)
+    paths, failures = _images.named(images)
     found, count, unreadable = _patches.search(
         chosen, wanted, paths, runtime, top=top, batch_size=batch_size, workers=workers, quiet=quiet
     )
@@ -62,10 +62,10 @@ def run(
             entries.append(_entry(name, layer_patches, files, paths))
     options = {"images": images, "layer": list(layer), "units": units, "top": top, "model": model, "weights": weights}
     options |= {"size": size, "batch_size": batch_size, "precision": runtime.precision}
-    document = record("patches", options, chosen, pictures=count, layers=entries)
+    document = record("patches", options, chosen, images=count, layers=entries)
     write_json(output / "patches.json", document)
     drawn = ", ".join(f"{len(entry['units'])} units of {entry['layer']}" for entry in entries)
-    say(f"{output}: {drawn} over {count} pictures", quiet)
+    say(f"{output}: {drawn} over {count} images", quiet)
     if failures + unreadable + len(tiles.gone):
         raise typer.Exit(1)
 
@@ -82,7 +82,7 @@ def _wanted(model, layers, units) -> dict[str, list[int]]:
 
 
 def _room(top, size) -> list[int]:
-    """How many tiles each group has room for; of the slight ones fewer are shown. UsageError for too wide a picture."""
+    """How many tiles each group has room for; of the slight ones fewer are shown. UsageError for too wide an image."""
     from mlcli.errors import UsageError
     from mlcli.methods.visualization.top_patches import GROUPS
 
@@ -93,7 +93,7 @@ def _room(top, size) -> list[int]:
 
 
 def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[str]:
-    """Write the pictures of a layer; their names."""
+    """Write the images of a layer; their names."""
     from mlcli.commands._patches import value_range
     from mlcli.io import image_io
     from mlcli.methods.visualization.top_patches import GROUPS
@@ -101,7 +101,7 @@ def _draw(output, name, patches, paths, model, room, size, tiles, bar) -> list[s
 
     field = patches.layer.receptive_field
     sees = "all" if math.isinf(field) else f"{field:.0f} pixels"
-    title = f"{name} of {model.name}: receptive field {sees}, picture {model.preprocessing.crop} pixels"
+    title = f"{name} of {model.name}: receptive field {sees}, image {model.preprocessing.crop} pixels"
     headings = [group.replace("_", " ") for group in GROUPS]
     page = max(1, min(PAGE, PAGE_PIXELS // (sum(room) * size * size)))
     digits = len(str(max(patches.units)))

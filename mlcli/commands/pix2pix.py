@@ -11,9 +11,9 @@ from mlcli.commands import _adversarial as adversarial
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _translation as shared
-from mlcli.methods.recipes import Pix2Pix as Recipe
+from mlcli.methods.configs import Pix2Pix as Config
 
-DEFAULT = Recipe()
+DEFAULT = Config()
 CHOICE = shared.choices(DEFAULT)
 
 
@@ -42,7 +42,7 @@ def run(
     channels_b: shared.ChannelsB = 3,
     labels_a: shared.LabelsA = 0,
     labels_b: shared.LabelsB = 0,
-    max_pictures: shared.MaxPictures = None,
+    max_images: shared.MaxImages = None,
     l1: Annotated[float, typer.Option("--l1", min=0, help="Weight of the mean absolute error.")] = DEFAULT.l1,
     gan: Annotated[
         float, typer.Option("--gan", min=0, help="Weight of the adversarial loss; 0: L1 alone.")
@@ -51,7 +51,7 @@ def run(
         float, typer.Option("--feature-matching", min=0, help="Weight of the discriminator's features (pix2pixHD: 10).")
     ] = DEFAULT.feature_matching,
     keep_luminance: Annotated[
-        bool, typer.Option("--keep-luminance", help="Colour gray pictures: what is made keeps their luma.")
+        bool, typer.Option("--keep-luminance", help="Color gray images: what is made keeps their luma.")
     ] = DEFAULT.keep_luminance,
     loss: adversarial.LossOption = CHOICE.loss,
     penalty: adversarial.Penalty = DEFAULT.penalty,
@@ -88,7 +88,7 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Learn to translate pictures from aligned pairs, by a conditional GAN.
+    """Learn to translate images from aligned pairs, by a conditional GAN.
 
     A/ and B/ hold the pairs under equal names (also trainA/ trainB/, train/A train/B, or files with both side by
     side). The run folder holds the generator, for `mlcli translate`, with samples and a report; `--resume` goes on
@@ -100,10 +100,10 @@ def run(
     from mlcli.runtime.device import seed_everything
 
     processes, runtime, folder, options = _training.begin("pix2pix", context)
-    recipe = shared.recipe(Recipe, options)
-    kinds, framing = shared.kinds(options), shared.framing(recipe)
+    config = shared.config(Config, options)
+    kinds, framing = shared.kinds(options), shared.framing(config)
 
-    training, held = pairings(options["data"], options["val"], options["max_pictures"], recipe.seed)
+    training, held = pairings(options["data"], options["val"], options["max_images"], config.seed)
 
     def read(pairing, framing) -> PairSet:
         def load(**loading) -> PairSet:
@@ -114,17 +114,17 @@ def run(
 
     pairs = read(training, framing)
     validation = read(held, framing.still()) if held else None
-    shared.check_batch(recipe, len(pairs), processes)
+    shared.check_batch(config, len(pairs), processes)
     summaries = {"training": shared.summary(pairs, {"pairs": training.digest()})}
     if held:
         summaries["validation"] = shared.summary(validation, {"pairs": held.digest()})
 
-    seed_everything(recipe.seed)
-    count = shared.steps(recipe, len(pairs), options)
-    method = Pix2Pix(pairs, recipe, count, runtime, processes, validation)
+    seed_everything(config.seed)
+    count = shared.steps(config, len(pairs), options)
+    method = Pix2Pix(pairs, config, count, runtime, processes, validation)
     if options["begin"]:
         shared.begin_with(options["begin"], method.translators)
-    shared.train("pix2pix", folder, method, recipe, options, summaries, processes, resume=resume, quiet=quiet)
+    shared.train("pix2pix", folder, method, config, options, summaries, processes, resume=resume, quiet=quiet)
 
 
 def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.commands import _images
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
-from mlcli.commands import _pictures
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mlcli.runtime.device import Runtime
     from mlcli.training.run_folder import Run
 
-DEFAULT = recipes.Pretext()
-TESTED = 10_000  # of the pictures of --probe, at most
+DEFAULT = configs.Pretext()
+TESTED = 10_000  # of the images of --probe, at most
 
 
 class Task(StrEnum):
@@ -54,11 +54,11 @@ def run(
     ] = False,
     probe: Annotated[
         Path | None,
-        typer.Option("--probe", help="A labelled folder: measure in the end what each layer says of its classes."),
+        typer.Option("--probe", help="A labeled folder: measure in the end what each layer says of its classes."),
     ] = None,
-    labels: Annotated[int, typer.Option("--labels", min=2, help="Labelled pictures that a probe learns from.")] = 1000,
+    labels: Annotated[int, typer.Option("--labels", min=2, help="Labeled images that a probe learns from.")] = 1000,
     val: Annotated[
-        Path | None, typer.Option("--val", help="A labelled folder to test probes on; default others of --probe.")
+        Path | None, typer.Option("--val", help="A labeled folder to test probes on; default others of --probe.")
     ] = None,
     size: Annotated[
         int | None,
@@ -78,7 +78,7 @@ def run(
     lr: Annotated[
         float | None, typer.Option("--lr", min=0, help="The highest rate; default by model and batch size.")
     ] = None,
-    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror pictures.")] = DEFAULT.flip,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror images.")] = DEFAULT.flip,
     translate: learning.Translate = DEFAULT.translate,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
@@ -89,10 +89,10 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Train a network on pictures without labels.
+    """Train a network on images without labels.
 
-    Classes are made by a transformation: the network learns by how much a picture is turned, or how its tiles are
-    shuffled, and to tell it must learn what pictures show. It begins from scratch or, with --pretrained, from what a
+    Classes are made by a transformation: the network learns by how much an image is turned, or how its tiles are
+    shuffled, and to tell it must learn what images show. It begins from scratch or, with --pretrained, from what a
     model knows already. `mlcli finetune --model RUN` goes on from there with few labels. --probe says how good the
     layers are, beside those of a network that has learned nothing; of a run that is done, with --resume.
     """
@@ -109,8 +109,8 @@ def run(
 
     processes, runtime, folder, options = _training.begin("pretext", context)
 
-    training = ClassFolder.of_one(_pictures.named(options["images"], says=processes.main)[0])
-    labelled = _labelled(options, says=processes.main)
+    training = ClassFolder.of_one(_images.named(options["images"], says=processes.main)[0])
+    labeled = _labeled(options, says=processes.main)
     begun = known_model(options["model"]) if options.get("pretrained") else None
     if begun:
         if options["gray"]:
@@ -119,11 +119,11 @@ def run(
     else:
         side = options["size"] or registry.default_size(options["model"], training.paths)
         channels = 1 if options["gray"] else 3
-    dataset = _training.read_pictures(training, side, channels, workers, processes, quiet)
+    dataset = _training.read_images(training, side, channels, workers, processes, quiet)
     data = {"training": _training.summary(training, dataset)}
     sets = {}
-    for name, part in labelled.items():
-        sets[name] = _training.read_pictures(part, side, channels, workers, processes, quiet)
+    for name, part in labeled.items():
+        sets[name] = _training.read_images(part, side, channels, workers, processes, quiet)
         data[name] = _training.summary(part, sets[name])
     chosen = pretext.task(options["task"], options["permutations"], options["seed"])
     seed_everything(options["seed"])
@@ -133,32 +133,32 @@ def run(
     else:
         model = registry.create(options["model"], chosen.classes, side, channels)
     trained_in = runtime.for_training_of(model.network, options["precision"])
-    recipe = recipes.supervised(options, len(dataset), model.architecture, model.has_batch_norm, recipes.Pretext)
+    config = configs.supervised(options, len(dataset), model.architecture, model.has_batch_norm, configs.Pretext)
     if begun:
-        recipe = recipes.gentler(recipe, options["lr"], model.has_batch_norm, len(dataset))
+        config = configs.gentler(config, options["lr"], model.has_batch_norm, len(dataset))
     plan = Plan(
         len(dataset),
-        recipe.batch_size,
-        recipe.epochs,
-        recipe.seed,
+        config.batch_size,
+        config.epochs,
+        config.seed,
         max_steps=options["steps"],
         save_every=options["save_every"],
     )
     processes.check_batch(plan.batch_size)
-    method = pretext.Pretext(chosen, model, dataset, recipe, plan.steps, trained_in, processes)
+    method = pretext.Pretext(chosen, model, dataset, config, plan.steps, trained_in, processes)
     processes.wait()
     if processes.main:
-        _training.start(folder, "pretext", options | asdict(recipe), data, resume=resume)
+        _training.start(folder, "pretext", options | asdict(config), data, resume=resume)
     processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
     if processes.main:
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
-        if labelled:
-            results, measured_on = folder.results(_results()), {name: data[name]["hash"] for name in labelled}
+        if labeled:
+            results, measured_on = folder.results(_results()), {name: data[name]["hash"] for name in labeled}
             whole = {"labels", "best layer", "accuracy", "best layer of an untrained network", "untrained"}
             # of other images, or of a version that measured less
             if results.get("data") != measured_on or not whole <= results.keys():
-                results = _probe(folder, labelled["probe"].classes, sets, runtime, recipe.seed, quiet)
+                results = _probe(folder, labeled["probe"].classes, sets, runtime, config.seed, quiet)
                 results |= {"data": measured_on}
                 folder.save_results(results)
             report.write(folder)  # of a run that was killed between the two, too
@@ -172,7 +172,7 @@ def run(
     processes.close()
 
 
-def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
+def _labeled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
     """What probes learn from and are tested on; empty where none is asked for. What is left out is named on stderr.
 
     Of equal files one is taken, so that nothing is tested on what it learned from.
@@ -183,22 +183,22 @@ def _labelled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
 
     if options["probe"] is None:
         if options["val"] is not None:
-            raise UsageError("--val: tests the probes; name the pictures that they learn from with --probe")
+            raise UsageError("--val: tests the probes; name the images that they learn from with --probe")
         return {}
-    folder = _pictures.class_folder(options["probe"], says=says)
+    folder = _images.class_folder(options["probe"], says=says)
     folder.require_classes(2)
     folder, problems, _ = without_duplicates(folder)
     learned, tested = draw(folder, options["labels"], TESTED, options["seed"])
     if options["val"] is not None:
         seen = set(filter(None, map(content, learned.paths)))
         tested, others, _ = without_duplicates(
-            _pictures.class_folder(options["val"], folder.classes, says=says, learns=False), seen
+            _images.class_folder(options["val"], folder.classes, says=says, learns=False), seen
         )
         problems += others
     for problem in problems if says else ():
         complain(problem)
     if not tested.paths:
-        raise DataError(f"{folder.root}: all its pictures are learned from; fewer --labels, or --val to test on")
+        raise DataError(f"{folder.root}: all its images are learned from; fewer --labels, or --val to test on")
     return {"probe": learned, "test": tested}
 
 

@@ -29,9 +29,9 @@ def run(
     context: typer.Context,
     what: Annotated[What, typer.Argument(metavar="digits|organs", help="What to draw.", show_default=False)],
     output: option.Folder,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many pictures.")] = 1000,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many images.")] = 1000,
     size: Annotated[
-        int | None, typer.Option("--size", max=512, help="Side of a picture in pixels; default 28, organs 64.")
+        int | None, typer.Option("--size", max=512, help="Side of an image in pixels; default 28, organs 64.")
     ] = None,
     look: Annotated[Look, typer.Option("--look", help="Of digits pen and paper, of organs the scanner.")] = Look.a,
     fonts: Annotated[
@@ -43,11 +43,11 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Draw labelled pictures: digits, or organs with their masks.
+    """Draw labeled images: digits, or organs with their masks.
 
     digits: FOLDER/0 to FOLDER/9, in strokes of varied shape and slant, bright on dark: by a pen (look a) or in pale
     hairlines (b). organs: FOLDER/images and FOLDER/masks under equal names, chests as one of two scanners shows them.
-    One seed gives both looks the same shapes, so that their appearance alone differs. Without --fonts the pictures are
+    One seed gives both looks the same shapes, so that their appearance alone differs. Without --fonts the images are
     the same on every machine.
     """
     from itertools import takewhile
@@ -58,7 +58,7 @@ def run(
     from mlcli.io.decoding import decode
     from mlcli.io.files import write_json
     from mlcli.methods.synthesis import digits, phantoms
-    from mlcli.reporting.palette import class_colours
+    from mlcli.reporting.palette import class_colors
     from mlcli.runtime import signals
 
     check(what, size, fonts)
@@ -68,16 +68,16 @@ def run(
     refuse_others(output, name, count, what)
 
     def digit(number: int) -> dict:
-        picture, label = digits.digit(number, seed, side, faces, look.value)
-        return {str(label): picture}
+        image, label = digits.digit(number, seed, side, faces, look.value)
+        return {str(label): image}
 
     def organs(number: int) -> dict:
-        picture, mask = phantoms.phantom(number, seed, side, look.value)
-        return {"masks": image_io.with_palette(mask, class_colours(len(phantoms.CLASSES))), "images": picture}
+        image, mask = phantoms.phantom(number, seed, side, look.value)
+        return {"masks": image_io.with_palette(mask, class_colors(len(phantoms.CLASSES))), "images": image}
 
     def work(number: int) -> None:
-        for folder, picture in draw(number).items():
-            image_io.write(picture, output / folder / name(number), flush=False)
+        for folder, image in draw(number).items():
+            image_io.write(image, output / folder / name(number), flush=False)
 
     faces = digits.fonts_at_hand() if fonts else []
     options = {"what": what.value, "count": count, "size": side, "look": look.value, "seed": seed}
@@ -85,7 +85,7 @@ def run(
         draw, facts = digit, {"fonts": [face or "Pillow's own" for face in faces]}
     else:
         draw, facts = organs, {"classes": phantoms.CLASSES}
-    (output / RECORD).unlink(missing_ok=True)  # of pictures that are about to go
+    (output / RECORD).unlink(missing_ok=True)  # of images that are about to go
     with signals.noted() as caught, Progress(count, f"{output}", quiet=quiet) as bar:
         done = 0
         # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
@@ -93,13 +93,13 @@ def run(
         for done, _ in enumerate(decode(numbers, read=work, workers=workers), 1):
             bar.to(done)
     if done < count:
-        raise Interrupted(f"interrupted after {done} of {count} pictures; --overwrite begins anew", caught[0])
+        raise Interrupted(f"interrupted after {done} of {count} images; --overwrite begins anew", caught[0])
     write_json(output / RECORD, record("render", options, **facts))
     say(f"{output}: {count} {what.value} of {side} pixels", quiet)
 
 
 def refuse_others(output: Path, name, count: int, what: What) -> None:
-    """Raise UsageError where a picture stands in the folder that would not be replaced."""
+    """Raise UsageError where an image stands in the folder that would not be replaced."""
     from mlcli.data.folders import find_images
     from mlcli.errors import UsageError
     from mlcli.methods.synthesis.digits import DIGITS
@@ -113,7 +113,7 @@ def refuse_others(output: Path, name, count: int, what: What) -> None:
 
 
 def check(what: What, size: int | None, fonts: bool) -> None:
-    """Raise UsageError for options of the other kind of pictures, and for a size in which nothing can be seen."""
+    """Raise UsageError for options of the other kind of images, and for a size in which nothing can be seen."""
     from mlcli.errors import UsageError
 
     if fonts and what != What.digits:

@@ -17,13 +17,13 @@ def run(
         option.output_file_or_folder("An image (.png, .jpg, .webp, .tif), or a folder for single images."),
     ],
     number: Annotated[
-        int, typer.Option("-n", "--number", min=1, help="Pictures in all, rounded up to whole rows or classes.")
+        int, typer.Option("-n", "--number", min=1, help="Images in all, rounded up to whole rows or classes.")
     ] = 64,
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Each row goes from one point of the noise to another.")
     ] = False,
     columns: Annotated[
-        int | None, typer.Option("--columns", min=1, help="Pictures in a row; default by their number.")
+        int | None, typer.Option("--columns", min=1, help="Images in a row; default by their number.")
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -31,7 +31,7 @@ def run(
     ] = None,
     truncation: Annotated[
         float | None,
-        typer.Option("--truncation", min=0.05, help="Draw noise beyond it anew: more typical, less varied pictures."),
+        typer.Option("--truncation", min=0.05, help="Draw noise beyond it anew: more typical, less varied images."),
     ] = None,
     seed: option.Seed = 0,
     device: option.Device = "auto",
@@ -39,9 +39,9 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Draw pictures from a generator that `mlcli gan` trained.
+    """Draw images from a generator that `mlcli gan` trained.
 
-    Into a picture they come as a grid, those of a conditional generator with a row for each class; into a folder one
+    Into an image they come as a grid, those of a conditional generator with a row for each class; into a folder one
     by one, in class folders. With --interpolate each row goes in equal steps from one random point to another; columns
     are then 8.
     """
@@ -75,7 +75,7 @@ def run(
     options = {"run": generator, "number": len(drawn.labels), "interpolate": interpolate, "columns": drawn.columns}
     options |= {"class": only or [], "truncation": truncation, "seed": seed, "precision": runtime.precision}
     write_beside(output, "sample", options, sampler)
-    say(f"{output}: {len(drawn.labels)} pictures", quiet)
+    say(f"{output}: {len(drawn.labels)} images", quiet)
 
 
 def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
@@ -86,9 +86,9 @@ def _write_each(sampler, drawn, folder: Path, quiet: bool) -> None:
     folders = _folders(sampler.classes)
     of_class = [folders[label] if folders else "" for label in drawn.labels.tolist()]
     with Progress(len(of_class), str(folder), quiet=quiet) as bar:
-        for pictures in sampler.batches(drawn.latent, drawn.labels):
-            for picture in pictures:
-                image_io.write(picture, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
+        for images in sampler.batches(drawn.latent, drawn.labels):
+            for image in images:
+                image_io.write(image, folder / of_class[bar.done] / f"{bar.done:0{digits}d}.png")
                 bar.to(bar.done + 1)
 
 

@@ -35,21 +35,21 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Draw the masks of pictures by a trained segmenter.
+    """Draw the masks of images by a trained segmenter.
 
-    Each mask has the name of its picture, as a PNG, and its size; below a folder it has the same path. It holds the
+    Each mask has the name of its image, as a PNG, and its size; below a folder it has the same path. It holds the
     number of the class at each pixel, 0 for the background, and a palette to look at it by. A mask by this model that
-    is newer than its picture is left alone, so that what was interrupted goes on, and cron and make can call again and
+    is newer than its image is left alone, so that what was interrupted goes on, and cron and make can call again and
     again.
     """
     import torch
 
     from mlcli.commands._folder import each_outdated
-    from mlcli.data.pairs import Kind
+    from mlcli.data.pairs import ImageSpec
     from mlcli.errors import UsageError
     from mlcli.io.image_io import with_palette, write
     from mlcli.methods.evaluation import segmentation
-    from mlcli.reporting.palette import class_colours
+    from mlcli.reporting.palette import class_colors
     from mlcli.runtime.device import Runtime
 
     if evaluate and not os.path.isdir(evaluate):
@@ -60,10 +60,10 @@ def run(
         raise UsageError("--format: is of the report; name the true masks with --evaluate")
     runtime = Runtime.choose(device, precision)
     model = segmentation.load(trained).to(runtime)
-    palette = class_colours(len(model.classes))
+    palette = class_colors(len(model.classes))
 
-    def make(pictures: torch.Tensor) -> list[torch.Tensor]:
-        return segmentation.segment(model, pictures, runtime)
+    def make(images: torch.Tensor) -> list[torch.Tensor]:
+        return segmentation.segment(model, images, runtime)
 
     places, failures = each_outdated(
         context,
@@ -74,9 +74,9 @@ def run(
         {"precision": runtime.precision},
         weights=model.weights_file,
         name=lambda path: path.with_suffix(".png"),
-        read=Kind(model.preprocessing.channels).read,
+        read=ImageSpec(model.preprocessing.channels).read,
         make=make,
-        save=lambda mask, picture, source, place: write(with_palette(mask, palette), place),
+        save=lambda mask, image, source, place: write(with_palette(mask, palette), place),
         endings=(".png",),
         batch_size=batch_size,
         workers=workers,
@@ -90,7 +90,7 @@ def run(
 
 
 def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model", format: option.Format) -> int:
-    """Print how well the masks of the pictures agree with the true ones; how many could not be compared."""
+    """Print how well the masks of the images agree with the true ones; how many could not be compared."""
     from mlcli.data.pairing import match
     from mlcli.errors import DataError, ImageError
     from mlcli.io.files import json_text
@@ -98,12 +98,12 @@ def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model
 
     true_masks = dict(match(output, f"{output} and {masks}", output, masks).paths)
     pairs, failures = [], 0
-    for place, picture in places.items():
+    for place, image in places.items():
         if not os.path.isfile(place):
-            continue  # the picture has been named
+            continue  # the image has been named
         try:
             if place not in true_masks:
-                raise DataError(f"{picture}: no mask of this name in {masks}; not evaluated")
+                raise DataError(f"{image}: no mask of this name in {masks}; not evaluated")
             pairs.append(segmentation.read_pair(place, true_masks[place], len(model.classes)))
         except (DataError, ImageError) as problem:
             complain(problem)
@@ -118,7 +118,7 @@ def _evaluate(places: dict[Path, Path], output: Path, masks: Path, model: "Model
         out(csv_text(("class", "dice", "count"), rows))
     else:
         low, high = report["interval"]
-        text = f"Dice {report['dice']:.2%} (95 % interval {low:.2%} to {high:.2%}), {report['count']} pictures\n\n"
+        text = f"Dice {report['dice']:.2%} (95 % interval {low:.2%} to {high:.2%}), {report['count']} images\n\n"
         words = [(name, "" if dice is None else f"{dice:.2%}", count) for name, dice, count in rows]
-        out(text + table(("class", "Dice", "pictures"), words, right=(1, 2)))
+        out(text + table(("class", "Dice", "images"), words, right=(1, 2)))
     return failures

@@ -10,8 +10,8 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import complain, say
-from mlcli.methods import recipes
-from mlcli.methods.recipes import Siamese as Recipe
+from mlcli.methods import configs
+from mlcli.methods.configs import Siamese as Config
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
 
-DEFAULT = Recipe()
+DEFAULT = Config()
 SMALL, EMBEDDED = "smallnet", "cifarnet"
-LOOKED_AT = 100  # pictures, of which colour shows
+LOOKED_AT = 100  # images, of which color shows
 LARGEST = {SMALL: 48, EMBEDDED: 64}  # side in pixels by default: what takes minutes
-FISHER, MOST_FOLDS = recipes.Fisher(), 10
+FISHER, MOST_FOLDS = configs.Fisher(), 10
 FEWEST = 10  # false accepts that a threshold is set by; of fewer, the rate on others may be several times as high
-OF_DESCENT = {field.name for field in fields(Recipe)} - {field.name for field in fields(FISHER)} - {"loss"}
-OF_DESCENT |= {"gray", "precision"}  # what is solved for takes pictures as its model does, and float32
+OF_DESCENT = {field.name for field in fields(Config)} - {field.name for field in fields(FISHER)} - {"loss"}
+OF_DESCENT |= {"gray", "precision"}  # what is solved for takes images as its model does, and float32
 
 
 class Loss(StrEnum):
@@ -51,7 +51,7 @@ OF_LOSSES = {"margin": (Loss.softmax, Loss.triplet, Loss.contrastive), "softmax_
 def run(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Argument(help="A folder with one folder of pictures for each identity.", show_default=False)
+        Path, typer.Argument(help="A folder with one folder of images for each identity.", show_default=False)
     ],
     output: option.RunFolder,
     loss: Annotated[
@@ -80,22 +80,22 @@ def run(
         typer.Option(
             "--size",
             min=16,
-            help="Side in pixels; default the first picture's, at most 48, of fisher 64, of other models from 64 to "
+            help="Side in pixels; default the first image's, at most 48, of fisher 64, of other models from 64 to "
             "what they have learned on.",
         ),
     ] = None,
     gray: Annotated[
-        bool | None, typer.Option("--gray/--color", help="One channel or three; default by the first picture.")
+        bool | None, typer.Option("--gray/--color", help="One channel or three; default by the first image.")
     ] = None,
     orientations: Annotated[
         int,
-        typer.Option("--orientations", help="4: turned pictures are identities of their own; 8: mirrored ones too."),
+        typer.Option("--orientations", help="4: turned images are identities of their own; 8: mirrored ones too."),
     ] = DEFAULT.orientations,
     flip: Annotated[
-        bool, typer.Option("--flip", help="A mirrored picture is of the same identity, as a face is.")
+        bool, typer.Option("--flip", help="A mirrored image is of the same identity, as a face is.")
     ] = DEFAULT.flip,
     content: Annotated[
-        bool, typer.Option("--content", help="Cut pictures to what stands out from their border, as ink from paper.")
+        bool, typer.Option("--content", help="Cut images to what stands out from their border, as ink from paper.")
     ] = DEFAULT.content,
     views: Annotated[
         int, typer.Option("--views", min=1, max=5, help="Slightly turned and scaled, that the result averages over.")
@@ -105,9 +105,9 @@ def run(
         int | None,
         typer.Option("--identities", min=2, help=f"In a batch; default {DEFAULT.identities}, or 8 of a backbone's."),
     ] = None,
-    pictures: Annotated[int, typer.Option("--pictures", min=2, help="Of each identity in a batch.")] = DEFAULT.pictures,
+    images: Annotated[int, typer.Option("--images", min=2, help="Of each identity in a batch.")] = DEFAULT.images,
     dimension: Annotated[
-        int, typer.Option("--dimension", min=2, help="Numbers that the encoder makes of a picture.")
+        int, typer.Option("--dimension", min=2, help="Numbers that the encoder makes of an image.")
     ] = DEFAULT.dimension,
     margin: Annotated[float | None, typer.Option("--margin", min=0, help="Default by --loss.")] = DEFAULT.margin,
     softmax_scale: Annotated[
@@ -134,10 +134,10 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Learn from folders of pictures, one for each identity, whether two pictures show the same.
+    """Learn from folders of images, one for each identity, whether two images show the same.
 
     It holds for identities that were not among them. A folder of folders is a group of identities, as an alphabet is of
-    characters. Some identities are held out whole; by their pairs the threshold is calibrated: below it two pictures
+    characters. Some identities are held out whole; by their pairs the threshold is calibrated: below it two images
     count as the same. `mlcli siamese-verify` applies the run.
 
     Of some dozens of identities take --loss fisher: a network that has learned of other things is kept, and a metric
@@ -169,17 +169,17 @@ def run(
     sets, data = {}, {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
-            sets[name] = _training.read_pictures(part, size, channels, workers, processes, quiet, prepare)
+            sets[name] = _training.read_images(part, size, channels, workers, processes, quiet, prepare)
             require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
             data[name] = _training.summary(part, sets[name])
     if solves:  # of the others the network is part of the state
         data["model"] = {"count": 1, "hash": encoder.hash}
     make = _solved if solves else _descended
-    recipe, method, plan = make(options, encoder, sets, runtime, processes)
+    config, method, plan = make(options, encoder, sets, runtime, processes)
     processes.check_batch(plan.batch_size, "--loss fisher" if solves else "--identities")
     if processes.main:
         _warn_of_few(options["false_accept_rate"], method.different)
-        _training.start(folder, "siamese-train", options | asdict(recipe) | {"size": size}, data, resume=resume)
+        _training.start(folder, "siamese-train", options | asdict(config) | {"size": size}, data, resume=resume)
     processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
     if processes.main:
@@ -194,7 +194,7 @@ def _check(options: dict, context: typer.Context, solves: bool) -> None:
     if options["orientations"] not in (1, 4, 8):
         raise UsageError(f"--orientations {options['orientations']}: take 1, 4 or 8")
     if options["flip"] and options["orientations"] == 8:
-        raise UsageError("--flip: makes a mirrored picture the same identity, --orientations 8 another one; take one")
+        raise UsageError("--flip: makes a mirrored image the same identity, --orientations 8 another one; take one")
     if options["weights"] and options["model"] == SMALL:
         raise UsageError(f"--weights: {SMALL} begins anew; name the --model that they are of")
     if solves and options["model"] == SMALL:
@@ -224,29 +224,29 @@ def _warn_of_few(asked: float | None, different: int) -> None:
 
 
 def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
-    """(recipe, method, plan) of a network that learns step by step."""
+    """(config, method, plan) of a network that learns step by step."""
     from mlcli.methods.metric_learning.siamese import Siamese
     from mlcli.training.loop import Plan
 
-    recipe = complete(options, encoder)
+    config = complete(options, encoder)
     method = Siamese(
-        encoder, sets["training"], sets["validation"], recipe, options["false_accept_rate"], runtime, processes
+        encoder, sets["training"], sets["validation"], config, options["false_accept_rate"], runtime, processes
     )
     plan = Plan(
         method.items,
-        recipe.identities,
-        recipe.steps,  # more epochs than there can be
-        recipe.seed,
+        config.identities,
+        config.steps,  # more epochs than there can be
+        config.seed,
         save_every=options["save_every"],
-        sample_every=recipe.steps,
-        evaluate_every=max(1, recipe.steps // 5),
-        max_steps=recipe.steps,
+        sample_every=config.steps,
+        evaluate_every=max(1, config.steps // 5),
+        max_steps=config.steps,
     )
-    return recipe, method, plan
+    return config, method, plan
 
 
 def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
-    """(recipe, method, plan) of a metric on maps."""
+    """(config, method, plan) of a metric on maps."""
     from mlcli.commands._training import held_share
     from mlcli.methods.metric_learning.fisher import Fisher
     from mlcli.training.loop import Plan
@@ -255,16 +255,16 @@ def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", pro
     if "folds" not in chosen:  # of a run that is gone on with they are known
         alone = "validation" in sets
         chosen["folds"] = 1 if alone else min(MOST_FOLDS, max(2, round(1 / held_share(options["val"]))))
-    recipe = replace(FISHER, **chosen)
+    config = replace(FISHER, **chosen)
     training, validation = sets["training"], sets.get("validation")
-    method = Fisher(encoder, training, validation, recipe, options["false_accept_rate"], runtime, processes)
+    method = Fisher(encoder, training, validation, config, options["false_accept_rate"], runtime, processes)
     # The batch is that of all processes, so that a run can be gone on with by another number of them
-    items, batch = method.items(recipe.batch_size), recipe.batch_size
-    return recipe, method, Plan(items, batch, 1, recipe.seed, save_every=options["save_every"])
+    items, batch = method.items(config.batch_size), config.batch_size
+    return config, method, Plan(items, batch, 1, config.seed, save_every=options["save_every"])
 
 
 def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
-    """(training, validation) pictures by identity, no identity in both.
+    """(training, validation) images by identity, no identity in both.
 
     in_turn: a share is not held out here but, by the method, each identity once; then there is no validation set.
     """
@@ -287,14 +287,14 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
 
 
 def _size(training: "ClassFolder", model: str) -> int:
-    """The side of the first picture that can be read, as far as it suits the model."""
+    """The side of the first image that can be read, as far as it suits the model."""
     from mlcli.models import registry
 
     return min(LARGEST[model], registry.default_size(model, training.paths))
 
 
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
-    """By the option or, where it leaves it open, by the pictures, or some of many: 1 where all of them are gray."""
+    """By the option or, where it leaves it open, by the images, or some of many: 1 where all of them are gray."""
     from mlcli.data.folders import spread
     from mlcli.io import image_io
     from mlcli.io.decoding import decode
@@ -302,20 +302,20 @@ def _channels(gray: bool | None, training: "ClassFolder") -> int:
     if gray is not None:
         return 1 if gray else 3
     shown = [training.paths[index] for index in spread(LOOKED_AT, len(training.paths))]
-    pictures = (picture for _, picture in decode(shown) if not isinstance(picture, Exception))
-    return 1 if all(bool((picture == image_io.to_gray(picture)).all()) for picture in pictures) else 3
+    images = (image for _, image in decode(shown) if not isinstance(image, Exception))
+    return 1 if all(bool((image == image_io.to_gray(image)).all()) for image in images) else 3
 
 
-def complete(options: dict, encoder: "Model") -> Recipe:
-    """The recipe, with what the command line left open decided by the model."""
-    recipe = Recipe(
-        **{field.name: options[field.name] for field in fields(Recipe) if options.get(field.name) is not None}
+def complete(options: dict, encoder: "Model") -> Config:
+    """The config, with what the command line left open decided by the model."""
+    config = Config(
+        **{field.name: options[field.name] for field in fields(Config) if options.get(field.name) is not None}
     )
     small = encoder.architecture == SMALL
     optimizer = options["optimizer"] or (DEFAULT.optimizer if small else "adamw")
-    rate = DEFAULT.lr if optimizer == "muon" else recipes.RATE if small else recipes.RATE_OF_BACKBONE
+    rate = DEFAULT.lr if optimizer == "muon" else configs.RATE if small else configs.RATE_OF_BACKBONE
     return replace(
-        recipe,
+        config,
         optimizer=optimizer,
         lr=rate if options["lr"] is None else options["lr"],
         dimension=len(encoder.classes),

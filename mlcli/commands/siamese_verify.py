@@ -24,21 +24,19 @@ def run(
     network: Annotated[Path, typer.Argument(metavar="RUN", help="A run of siamese-train.", show_default=False)],
     images: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="A B", help="Two pictures; a .csv of pairs; or, with --gallery, any.", show_default=False
-        ),
+        typer.Argument(metavar="A B", help="Two images; a .csv of pairs; or, with --gallery, any.", show_default=False),
     ] = None,
     gallery: Annotated[
         str | None,
-        typer.Option("--gallery", help="A folder of known identities, a folder or a picture each: who is it?"),
+        typer.Option("--gallery", help="A folder of known identities, a folder or an image each: who is it?"),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Identities of the gallery to name.")] = 5,
     evaluate: Annotated[
         str | None, typer.Option("--evaluate", help="A folder of identities: how well are they told apart?")
     ] = None,
     way: Annotated[int, typer.Option("--way", min=2, help="Of --evaluate: identities in a trial.")] = 20,
-    shot: Annotated[int, typer.Option("--shot", min=1, help="Known pictures of each.")] = 1,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Pictures to classify.")] = 400,
+    shot: Annotated[int, typer.Option("--shot", min=1, help="Known images of each.")] = 1,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Images to classify.")] = 400,
     threshold: Annotated[
         float | None, typer.Option("--threshold", min=0, help="Another than the one that was calibrated.")
     ] = None,
@@ -52,7 +50,7 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Tell whether two pictures show the same identity, or who of a gallery it is.
+    """Tell whether two images show the same identity, or who of a gallery it is.
 
     Prints the distance, the calibrated threshold, and the probability that both are the same, as if half of all pairs
     were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate
@@ -69,9 +67,9 @@ def run(
     images = images or []
     listed = len(images) == 1 and images[0].lower().endswith(".csv") and gallery is None
     if evaluate is not None and (images or gallery):
-        raise UsageError("--evaluate takes its folder alone; leave out the pictures and --gallery")
+        raise UsageError("--evaluate takes its folder alone; leave out the images and --gallery")
     if evaluate is None and not (listed or (images if gallery else len(images) == 2)):
-        raise UsageError("give two pictures, a .csv of pairs, pictures and --gallery FOLDER, or --evaluate FOLDER")
+        raise UsageError("give two images, a .csv of pairs, images and --gallery FOLDER, or --evaluate FOLDER")
     result = Result(output, overwrite)
     siamese = embedder.load(network, Runtime.choose(device, precision))
     if threshold is not None:
@@ -99,7 +97,7 @@ class Reader:
         self.failures = 0
 
     def points(self, paths: list[Path], what: str) -> tuple[dict[int, "Tensor"], dict[int, str]]:
-        """({number of a picture: its point}, {number of another: what is wrong})."""
+        """({number of an image: its point}, {number of another: what is wrong})."""
         from mlcli.errors import ImageError
 
         good, bad = {}, {}
@@ -156,7 +154,7 @@ def _pairs(reader: Reader, pairs: list[tuple[str, str]]) -> list[dict]:
         reader.failures += 1
         complain(problem)
     paths = [path for path in named if path not in special]
-    good, bad = reader.points(list(map(as_on_disk, paths)), "pictures")
+    good, bad = reader.points(list(map(as_on_disk, paths)), "images")
     number = {path: place for place, path in enumerate(paths)}
     answers = []
     for pair in pairs:
@@ -209,10 +207,10 @@ def _pairs_text(answers: list[dict], format: str, *, single: bool) -> str:
 
 
 def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict]:
-    """What the gallery knows of each picture; one that is in the gallery itself is compared with the others there."""
+    """What the gallery knows of each image; one that is in the gallery itself is compared with the others there."""
     import torch
 
-    from mlcli.commands._pictures import named
+    from mlcli.commands._images import named
     from mlcli.commands._report import say
     from mlcli.data.duplicates import without_duplicates
     from mlcli.data.folders import places
@@ -227,12 +225,12 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
         complain(problem)
     reader.failures += len(problems)
     if not known.paths:
-        raise DataError(f"{gallery}: each of its pictures is of several identities; there is nothing to compare with")
+        raise DataError(f"{gallery}: each of its images is of several identities; there is nothing to compare with")
     asked, unlisted = named(images)
     reader.failures += unlisted
     of_known, _ = reader.points(known.paths, "gallery")
     if not of_known:
-        raise DataError(f"{gallery}: none of its pictures can be read")
+        raise DataError(f"{gallery}: none of its images can be read")
     numbers = list(of_known)
     points, identities = torch.stack(list(of_known.values())), [known.labels[number] for number in numbers]
     if (count := len(set(identities))) < k:
@@ -266,7 +264,7 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
 def _gallery_text(answers: list[dict], format: str) -> str:
     if format == "json":
         return json_text(answers)
-    # A picture that nobody can be named for, as the only one of the gallery, has a row all the same
+    # An image that nobody can be named for, as the only one of the gallery, has a row all the same
     named = [
         (answer, rank, one)
         for answer in answers
@@ -318,7 +316,7 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     report = {
         "run": siamese.model.name,
         "model_hash": siamese.hash,
-        "pictures": len(points),
+        "images": len(points),
         "identities": len(identities.unique()),
         **evaluate(siamese, points, identities, seed),
     }
@@ -326,12 +324,12 @@ def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed:
     groups = [group(name) for name in folder.classes]
     report["one_shot"] = one_shot(siamese, points, identities, groups, **options)
     if report["one_shot"] is None:
-        say(f"{data}: too few pictures of an identity for {shot}-shot classification; left out", reader.quiet)
+        say(f"{data}: too few images of an identity for {shot}-shot classification; left out", reader.quiet)
     elif (most := report["one_shot"]["way"]) < way:
         say(f"{data}: {most} identities in a trial, not {way}; there are no more", reader.quiet)
     if report["one_shot"] and (left_out := report["identities"] - report["one_shot"]["identities"]):
         say(
-            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few pictures, or too "
+            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few images, or too "
             "few others in their group",
             reader.quiet,
         )
@@ -361,7 +359,7 @@ def _evaluation_text(report: dict, format: str) -> str:
     pairs = report["pairs"]
     shown = [(name, *(f"{value:.4f}" if value != "" else "" for value in values)) for name, *values in rows]
     return (
-        f"{report['pictures']} pictures of {report['identities']} identities, {pairs['same']} pairs of one and "
+        f"{report['images']} images of {report['identities']} identities, {pairs['same']} pairs of one and "
         f"{pairs['different']} of two; threshold {report['threshold']:.4f}\n\n"
         + table(("figure", "value", "95 % from", "to"), shown, right=(1, 2, 3))
     )

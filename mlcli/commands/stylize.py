@@ -11,7 +11,7 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import complain, say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
 STARTS = ("content", "noise", "gray", "style")  # all other words of --init are files
 
@@ -41,14 +41,14 @@ def run(
     output: Annotated[
         Path, option.output_file_or_folder("The image to write; with a trailing /, or for several contents, a folder.")
     ],
-    style: Annotated[list[Path], typer.Option("--style", help="A picture to take the style of; repeat to mix.")],
+    style: Annotated[list[Path], typer.Option("--style", help="An image to take the style of; repeat to mix.")],
     style_weight: Annotated[
         list[float] | None,
         typer.Option("--style-weight", min=0, max=1e6, help="One for each --style; default equal shares."),
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option("--mask", help="One for each --style: a picture, white where it holds; or all."),
+        typer.Option("--mask", help="One for each --style: an image, white where it holds; or all."),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option("--alpha", min=0, max=1, help="Share of the content; the style has the rest.")
@@ -70,8 +70,8 @@ def run(
         Pooling, typer.Option("--pooling", help="average: in place of the network's max pooling, as in the paper.")
     ] = Pooling.max,
     init: Annotated[
-        str, typer.Option("--init", help="Where to start: content, noise, gray, style, or a picture.")
-    ] = recipes.Stylize.init,
+        str, typer.Option("--init", help="Where to start: content, noise, gray, style, or an image.")
+    ] = configs.Stylize.init,
     size: Annotated[int | None, typer.Option("--size", min=8, help="Long side of the result in pixels.")] = None,
     scales: Annotated[
         str | None, typer.Option("--scales", help="Long sides from coarse to fine, as in 96,192.")
@@ -81,24 +81,24 @@ def run(
     ] = None,
     style_scale: Annotated[
         float, typer.Option("--style-scale", min=0.05, help="Size of the style's forms; never over its own size.")
-    ] = recipes.Stylize.style_scale,
+    ] = configs.Stylize.style_scale,
     optimizer: Annotated[Optimizer | None, typer.Option("--optimizer", help="adam, or lbfgs as in the paper.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, max=1000, help="Step size of Adam.")] = None,
     averaging: Annotated[
         float | None, typer.Option("--averaging", min=0, max=0.9999, help="Decay of the average of the iterates.")
     ] = None,
     keep_colors: Annotated[
-        bool, typer.Option("--keep-colors", help="Keep the content's colours; only the luminance is painted.")
+        bool, typer.Option("--keep-colors", help="Keep the content's colors; only the luminance is painted.")
     ] = False,
     snapshot_every: Annotated[
-        int | None, typer.Option("--snapshot-every", min=1, help="Write the picture every so many steps too.")
+        int | None, typer.Option("--snapshot-every", min=1, help="Write the image every so many steps too.")
     ] = None,
     tile: Annotated[
-        int, typer.Option("--tile", min=64, help="Side of the parts of a large picture; sets the memory.")
-    ] = recipes.Stylize.tile,
+        int, typer.Option("--tile", min=64, help="Side of the parts of a large image; sets the memory.")
+    ] = configs.Stylize.tile,
     model: option.Model = "cifarnet",
     weights: option.Weights = None,
-    seed: option.Seed = recipes.Stylize.seed,
+    seed: option.Seed = configs.Stylize.seed,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
     save_every: option.SaveEvery = 60,
@@ -106,7 +106,7 @@ def run(
     resume: option.Resume = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Paint pictures in the style of another.
+    """Paint images in the style of another.
 
     What the options leave open is tuned for the model. Several contents go to a folder, where a finished result newer
     than its inputs is left alone. Ctrl-C keeps what there is; the same command with --resume goes on.
@@ -162,10 +162,10 @@ def run(
         check_writable(wanted[0].target)
         runtime = Runtime.choose(device, precision).for_training()
         chosen = registry.load(model, weights).to(runtime)
-        recipe = recipes.stylize(chosen.architecture)
-        recipe = replace(recipe, **{key: value for key, value in given.items() if value is not None})
-        recipe = replace(recipe, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
-        recipe = replace(recipe, tile=tile, seed=seed)
+        config = configs.stylize(chosen.architecture)
+        config = replace(config, **{key: value for key, value in given.items() if value is not None})
+        config = replace(config, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
+        config = replace(config, tile=tile, seed=seed)
         if model == registry.EMBEDDED and os.path.isfile(weights_path("vgg19")):
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
@@ -177,8 +177,8 @@ def run(
             for path, weight, name in zip(style, weight_of, mask_of, strict=True)
         ]
         start = read(init) if from_file else None
-        seer = style_transfer.open_layers(chosen, recipe, runtime)
-        options = asdict(recipe) | {
+        seer = style_transfer.open_layers(chosen, config, runtime)
+        options = asdict(config) | {
             "style": style,
             "style_weight": weight_of,
             "mask": mask_of,
@@ -189,9 +189,9 @@ def run(
     for painting in wanted:
         lock = ExitStack()
         try:
-            if len(paintings) > 1:  # the one of an only picture is held already
+            if len(paintings) > 1:  # the one of an only image is held already
                 lock.enter_context(locks.file_locked(painting.target))
-            work = style_transfer.Stylization(seer, read(painting.content), styles, recipe, start)
+            work = style_transfer.Stylization(seer, read(painting.content), styles, config, start)
             image_io.require_room(painting.target, *work.size)
             painting.paint(
                 work,

@@ -9,9 +9,9 @@ import typer
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._report import say
-from mlcli.methods import recipes
+from mlcli.methods import configs
 
-DEFAULT = recipes.Supervised()
+DEFAULT = configs.Supervised()
 
 
 class Schedule(StrEnum):
@@ -36,7 +36,7 @@ def run(
     model: learning.Model = "cifarnet",
     val: Annotated[
         str | None,
-        typer.Option("--val", help="A labelled folder, or the fraction of DATA to hold out (0.1)."),
+        typer.Option("--val", help="A labeled folder, or the fraction of DATA to hold out (0.1)."),
     ] = None,
     size: learning.Size = None,
     gray: learning.Gray = False,
@@ -59,7 +59,7 @@ def run(
     translate: learning.Translate = DEFAULT.translate,
     cutout: Annotated[int, typer.Option("--cutout", min=0, help="Side of a hidden square in pixels.")] = DEFAULT.cutout,
     cutmix: Annotated[
-        float, typer.Option("--cutmix", min=0, max=1, help="Share of pictures with a piece of another pasted in.")
+        float, typer.Option("--cutmix", min=0, max=1, help="Share of images with a piece of another pasted in.")
     ] = DEFAULT.cutmix,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
@@ -74,12 +74,12 @@ def run(
 
     `mlcli finetune` begins from the weights of a model instead: --freeze none trains all its layers further.
 
-    Pictures are mirrored, shifted, cut out and mixed at random, which teaches the invariances of the task. The run
+    Images are mirrored, shifted, cut out and mixed at random, which teaches the invariances of the task. The run
     folder holds the model, the options, the metrics and a report; `--resume` goes on after an interruption to the
     same numbers, and does nothing when the run is done.
     """
     from mlcli.commands import _training
-    from mlcli.commands._pictures import class_folder
+    from mlcli.commands._images import class_folder
     from mlcli.methods.evaluation.classification import accuracy
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
@@ -95,33 +95,33 @@ def run(
     channels = 1 if options["gray"] else 3
 
     def read(folder):
-        return _training.read_pictures(folder, size, channels, workers, processes, quiet)
+        return _training.read_images(folder, size, channels, workers, processes, quiet)
 
-    training, validation, pictures = _training.read_training(training, validation, read, processes)
+    training, validation, images = _training.read_training(training, validation, read, processes)
     seed_everything(options["seed"])
     model = registry.create(options["model"], training.classes, size, channels)
     runtime = runtime.for_training_of(model.network, options["precision"])
-    data = {"training": _training.summary(training, pictures)}
+    data = {"training": _training.summary(training, images)}
     if validation:
-        validation_pictures = read(validation)
-        data["validation"] = _training.summary(validation, validation_pictures)
-    recipe = recipes.supervised(options, len(pictures), model.architecture, model.has_batch_norm)
+        validation_images = read(validation)
+        data["validation"] = _training.summary(validation, validation_images)
+    config = configs.supervised(options, len(images), model.architecture, model.has_batch_norm)
     plan = Plan(
-        len(pictures),
-        recipe.batch_size,
-        recipe.epochs,
-        recipe.seed,
+        len(images),
+        config.batch_size,
+        config.epochs,
+        config.seed,
         max_steps=options["steps"],
         save_every=options["save_every"],
     )
     processes.check_batch(plan.batch_size)
 
     def evaluate(model: registry.Model) -> dict[str, float]:
-        return {"val_accuracy": accuracy(model, validation_pictures, runtime)} if validation else {}
+        return {"val_accuracy": accuracy(model, validation_images, runtime)} if validation else {}
 
-    method = Supervised(model, pictures, recipe, plan.steps, runtime, processes, evaluate)
+    method = Supervised(model, images, config, plan.steps, runtime, processes, evaluate)
     if processes.main:
-        _training.start(folder, "train", options | asdict(recipe), data, resume=resume)
+        _training.start(folder, "train", options | asdict(config), data, resume=resume)
     processes.wait()
     figures = _training.fit(folder, method, plan, processes, quiet=quiet)
     if processes.main:

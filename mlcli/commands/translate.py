@@ -26,7 +26,7 @@ def run(
         str | None, typer.Option("--direction", help="AtoB or BtoA, of a run that translates both ways.")
     ] = None,
     tile: Annotated[
-        int, typer.Option("--tile", min=64, help="Larger pictures are translated in tiles of about this side.")
+        int, typer.Option("--tile", min=64, help="Larger images are translated in tiles of about this side.")
     ] = 1024,
     onnx: Annotated[Path | None, option.output_file("Write the generator as an ONNX file.", "--onnx")] = None,
     batch_size: option.BatchSize = 8,
@@ -36,10 +36,10 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Translate pictures by a trained generator.
+    """Translate images by a trained generator.
 
-    Each result has the name, the size and, where its format can, the bit depth of its picture; below a folder it has
-    the same path. A result of this model, newer than its picture, is left alone, so that what was interrupted goes on,
+    Each result has the name, the size and, where its format can, the bit depth of its image; below a folder it has
+    the same path. A result of this model, newer than its image, is left alone, so that what was interrupted goes on,
     and cron and make can call again and again.
     """
     from mlcli.errors import UsageError
@@ -49,9 +49,7 @@ def run(
     if direction is not None and direction not in translators.DIRECTIONS:
         raise UsageError(f"--direction {direction}: take {' or '.join(translators.DIRECTIONS)}")
     if bool(images) != (output is not None) or not (images or onnx):
-        raise UsageError(
-            "give IMAGES and -o OUTPUT to translate pictures, --onnx FILE to export the generator, or both"
-        )
+        raise UsageError("give IMAGES and -o OUTPUT to translate images, --onnx FILE to export the generator, or both")
     if onnx:
         from mlcli.commands._result import refuse_existing
 
@@ -73,11 +71,11 @@ def run(
 
     translator = translator.to(runtime)
 
-    def make(pictures: torch.Tensor) -> torch.Tensor:
-        return translate(translator, pictures, runtime, tile=tile, batch_size=batch_size)
+    def make(images: torch.Tensor) -> torch.Tensor:
+        return translate(translator, images, runtime, tile=tile, batch_size=batch_size)
 
-    def save(made: torch.Tensor, picture: torch.Tensor, source: Path, place: Path) -> None:
-        deep = picture.is_floating_point() and len(made) == 1 and place.suffix.lower() in (".png", ".tif", ".tiff")
+    def save(made: torch.Tensor, image: torch.Tensor, source: Path, place: Path) -> None:
+        deep = image.is_floating_point() and len(made) == 1 and place.suffix.lower() in (".png", ".tif", ".tiff")
         maps = made.dtype == torch.uint8  # whose numbers are classes
         write(made, place, bits=16 if deep else 8, like=None if maps else source)
 

@@ -1,4 +1,4 @@
-"""Where in a picture its content is: what stands out from the paper that it lies on."""
+"""Where in an image its content is: what stands out from the paper that it lies on."""
 
 import math
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 MARGIN = 0.15  # around the content, of its longer side
-LEAST = 0.2  # of the picture's short side: a dot stays small
+LEAST = 0.2  # of the image's short side: a dot stays small
 
 
 def cut_to_content(image: Tensor) -> Tensor:
     """(C, H, W) -> the square (C, S, S) around its content, uint8 or float; the paper goes on where it ends.
 
-    The paper is the median colour of the border. Content differs from it by more than half of what anything does, so
-    that a stroke counts and the grain of paper does not. A picture of one colour stays as it is.
+    The paper is the median color of the border. Content differs from it by more than half of what anything does, so
+    that a stroke counts and the grain of paper does not. An image of one color stays as it is.
     """
     height, width = image.shape[1:]
     border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1)  # (C, 2 W + 2 H)

@@ -1,4 +1,4 @@
-"""Distortions of whole batches as tensors: affine ones, a smooth warp, light and contrast, drawn for each picture."""
+"""Distortions of whole batches as tensors: affine ones, a smooth warp, light and contrast, drawn for each image."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ KNOTS = 4  # of the warp, along each side
 
 @dataclass(frozen=True)
 class Distortion:
-    """How far pictures are distorted, each number drawn evenly from minus to plus what is given here.
+    """How far images are distorted, each number drawn evenly from minus to plus what is given here.
 
     rotation: degrees. scale: logarithm of the factor of each side. shear: tangent of its angle. shift: share of the
     side. warp: standard deviation of the displacement of 4 x 4 knots, share of the side, with a smooth field between
@@ -27,7 +27,7 @@ class Distortion:
     contrast: float = 0.0
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """(n, 8 + 2 * KNOTS^2): what `apply` takes for so many pictures."""
+        """(n, 8 + 2 * KNOTS^2): what `apply` takes for so many images."""
         even = torch.rand(n, 8, generator=random) * 2 - 1
         return torch.cat([even, torch.randn(n, 2 * KNOTS * KNOTS, generator=random)], 1)
 
@@ -37,7 +37,7 @@ class Distortion:
         views[1, 0], views[2, 0], views[3, 1:3], views[4, 1:3] = 1, -1, 1, -1
         return views[:count]
 
-    def apply(self, pictures: Tensor, drawn: Tensor) -> Tensor:
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         """(N, C, S, S) in [0, 1], any values of `draw` (N, ...) -> the same shape; the border pixels go on outside."""
         angle, x_scale, y_scale, shear, x, y, contrast, light = drawn[:, :8].T
         cos, sin = (self.rotation * math.pi / 180 * angle).cos(), (self.rotation * math.pi / 180 * angle).sin()
@@ -45,13 +45,13 @@ class Distortion:
         shear, x, y = self.shear * shear, 2 * self.shift * x, 2 * self.shift * y  # places run from -1 to 1
         # diag(scales) . shear . rotation, then the shift
         rows = [x_scale * (cos + shear * sin), x_scale * (shear * cos - sin), x, y_scale * sin, y_scale * cos, y]
-        places = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(pictures.shape), align_corners=False)
+        places = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
         if self.warp:
             knots = 2 * self.warp * drawn[:, 8:].view(-1, 2, KNOTS, KNOTS)
-            field = F.interpolate(knots, size=pictures.shape[2:], mode="bicubic", align_corners=True)
+            field = F.interpolate(knots, size=images.shape[2:], mode="bicubic", align_corners=True)
             places = places + field.permute(0, 2, 3, 1)
-        pictures = F.grid_sample(pictures, places, padding_mode="border", align_corners=False)
+        images = F.grid_sample(images, places, padding_mode="border", align_corners=False)
         if self.contrast:
             factor, more = (self.contrast * contrast).exp(), self.contrast / 2 * light
-            pictures = ((pictures - 0.5) * factor[:, None, None, None] + 0.5 + more[:, None, None, None]).clamp(0, 1)
-        return pictures
+            images = ((images - 0.5) * factor[:, None, None, None] + 0.5 + more[:, None, None, None]).clamp(0, 1)
+        return images

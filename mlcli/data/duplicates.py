@@ -30,10 +30,10 @@ def _decodes(path: Path) -> bool:
 def without_duplicates(
     folder: ClassFolder, seen: Set[bytes] = frozenset()
 ) -> tuple[ClassFolder, list[DataError], set[bytes]]:
-    """(the folder with each picture once, what was left out and why, the contents that are left).
+    """(the folder with each image once, what was left out and why, the contents that are left).
 
     Of equal files in one class the first stays. Equal files in several classes all go: their class is not known. So
-    does what is among `seen`, the contents of another part of the data. What is no picture stays, to be named as such
+    does what is among `seen`, the contents of another part of the data. What is no image stays, to be named as such
     when it is decoded.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
@@ -50,7 +50,7 @@ def without_duplicates(
         if (others or digest in seen) and not _decodes(first):
             kept += same
         elif digest in seen:
-            problems.append(DataError(f"{first}: the same file is among the training pictures; left out"))
+            problems.append(DataError(f"{first}: the same file is among the training images; left out"))
         elif len({folder.labels[index] for index in same}) > 1:
             names = ", ".join(str(path) for path in others)
             problems.append(DataError(f"{first}: the same file stands in another class ({names}); all left out"))

@@ -1,4 +1,4 @@
-"""Folders of pictures: which files there are, and what class each has."""
+"""Folders of images: which files there are, and what class each has."""
 
 import difflib
 import hashlib
@@ -161,7 +161,7 @@ def _folders(place: Path) -> set[str]:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A labelled data set: a folder with one folder of pictures for each class.
+    """A labeled data set: a folder with one folder of images for each class.
 
     paths[i] is of class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set do
     not repeat it.
@@ -223,7 +223,7 @@ class ClassFolder:
 
     @classmethod
     def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
-        """Pictures without labels, as a data set of one class that has no name."""
+        """Images without labels, as a data set of one class that has no name."""
         paths = [Path(path).absolute() for path in paths]
         return cls(Path(os.path.commonpath([path.parent for path in paths])), ("",), paths, [0] * len(paths))
 
@@ -233,9 +233,9 @@ class ClassFolder:
             raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
 
     def split(self, share: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
-        """(rest, held out): the share (0 to 1) of each class, but at least one picture to each side, by the seed.
+        """(rest, held out): the share (0 to 1) of each class, but at least one image to each side, by the seed.
 
-        A class of one picture is a DataError, or stays with the rest if `keep_single`.
+        A class of one image is a DataError, or stays with the rest if `keep_single`.
         """
         random = torch.Generator().manual_seed(seed)
         labels = torch.tensor(self.labels)
@@ -245,14 +245,14 @@ class ClassFolder:
             if len(members) < 2:
                 if keep_single:
                     continue
-                raise DataError(f"{self.root}: {self.classes[label]!r} has one picture, too few to hold one out")
+                raise DataError(f"{self.root}: {self.classes[label]!r} has one image, too few to hold one out")
             count = min(len(members) - 1, max(1, round(share * len(members))))
             chosen = torch.randperm(len(members), generator=random)[:count]
             held.update(members[chosen].tolist())
         return self.part(i for i in range(len(labels)) if i not in held), self.part(sorted(held))
 
     def part(self, indices: Iterable[int]) -> "ClassFolder":
-        """The same classes with these of the pictures, in this order."""
+        """The same classes with these of the images, in this order."""
         indices = list(indices)
         paths, labels = ([column[i] for i in indices] for column in (self.paths, self.labels))
         return replace(self, paths=paths, labels=labels, problems=())

@@ -1,4 +1,4 @@
-"""Folders of pictures by identity: one folder for each person, character or thing, and perhaps groups of them."""
+"""Folders of images by identity: one folder for each person, character or thing, and perhaps groups of them."""
 
 import os
 from pathlib import Path, PurePath
@@ -15,10 +15,10 @@ HELD = 20  # purpose of the random stream
 
 
 def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
-    """(the pictures below `root` by identity, what was left out and why).
+    """(the images below `root` by identity, what was left out and why).
 
-    An identity is a folder that holds pictures, with all that is below it; its name is its path in `root`, as in
-    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. A picture in no folder is
+    An identity is a folder that holds images, with all that is below it; its name is its path in `root`, as in
+    `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. An image in no folder is
     left out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is
     no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
@@ -43,7 +43,7 @@ def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFold
     if beside:
         problems.append(beside_folders(root, beside, "identity's"))
     if not identities:
-        raise DataError(f"{root}: no folders with pictures in it; put the pictures of each identity into one")
+        raise DataError(f"{root}: no folders with images in it; put the images of each identity into one")
     names = tuple(sorted(identities))
     paths = [path for name in names for path in identities[name]]
     labels = [label for label, name in enumerate(names) for _ in identities[name]]
@@ -59,14 +59,14 @@ def group(name: str) -> str:
 def hold_out(folder: ClassFolder, share: float, seed: int) -> tuple[ClassFolder, ClassFolder]:
     """(rest, held out): so large a share of the identities, whole ones, drawn by the seed; at least two on each side.
 
-    Identities of one picture, of which no two can be compared, are never held out. Raises DataError where the others do
+    Identities of one image, of which no two can be compared, are never held out. Raises DataError where the others do
     not suffice.
     """
     counts = torch.tensor(folder.labels).bincount(minlength=len(folder.classes))
     several = (counts > 1).nonzero()[:, 0]
     if len(several) < 4:
         raise DataError(
-            f"{folder.root}: {len(several)} identities with two pictures or more, too few to hold some out; four are "
+            f"{folder.root}: {len(several)} identities with two images or more, too few to hold some out; four are "
             "needed, or name a folder of others with --val"
         )
     count = min(len(several) - 2, max(2, round(share * len(several))))
@@ -85,9 +85,9 @@ def _only(folder: ClassFolder, identities: list[int]) -> ClassFolder:
 
 
 def folds(identities: Tensor, count: int, seed: int) -> Tensor:
-    """(N,) the fold of each picture, 0 to `count` - 1 or less, by its identity (N,): whole ones, drawn by the seed.
+    """(N,) the fold of each image, 0 to `count` - 1 or less, by its identity (N,): whole ones, drawn by the seed.
 
-    Every fold has two identities of two pictures or more, or it would have nothing to compare; those of one picture go
+    Every fold has two identities of two images or more, or it would have nothing to compare; those of one image go
     round. Raises DataError where there are too few for two folds.
     """
     present, counts = identities.unique(return_counts=True)
@@ -95,7 +95,7 @@ def folds(identities: Tensor, count: int, seed: int) -> Tensor:
     count = min(count, len(several) // 2)
     if count < 2:
         raise DataError(
-            f"{len(several)} identities with two pictures or more, too few to hold some out in turn; four are needed, "
+            f"{len(several)} identities with two images or more, too few to hold some out in turn; four are needed, "
             "or name a folder of others with --val"
         )
     order = torch.cat([several[torch.randperm(len(several), generator=generator(seed, HELD))], present[counts < 2]])

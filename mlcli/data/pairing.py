@@ -53,7 +53,7 @@ def parts(root: str | Path) -> list[str]:
 def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
     """The pairs below `root`; of its train, val or test `part`, where that is named.
 
-    Two folders, whose pictures belong together by their path in them, the endings of the files aside: A and B, of a
+    Two folders, whose images belong together by their path in them, the endings of the files aside: A and B, of a
     part trainA and trainB, train/A and train/B, or A/train and B/train. Or one folder of side-by-side files: the root
     itself, of a part root/train. Without `part` it is the train part of a divided set, else all.
     Raises DataError where there are no pairs, or more than one of these layouts.
@@ -109,9 +109,9 @@ def match(root: Path, layout: str, *roots: Path) -> Pairing:
             stem = _stem(name)
             tally.current().leave_out(path, "image{s} without a partner")
             several = len(stems[side][stem]) > 1 or len(stems[other].get(stem, ())) > 1
-            why = f"several pictures of this name, here or in {roots[other]}, and no telling which belong together"
+            why = f"several images of this name, here or in {roots[other]}, and no telling which belong together"
             left.append(
-                DataError(f"{path}: {why if several else f'no picture of this name in {roots[other]}'}; left out")
+                DataError(f"{path}: {why if several else f'no image of this name in {roots[other]}'}; left out")
             )
     paths = [pairs[name] for name in sorted(pairs)]
     return Pairing(root, layout, paths, problems=problems + left)

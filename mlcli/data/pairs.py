@@ -1,7 +1,7 @@
-"""Data for translation between two sets of pictures, A and B: aligned pairs, or two sets without any such tie.
+"""Data for translation between two sets of images, A and B: aligned pairs, or two sets without any such tie.
 
     pairing = find_pairs("facades", "train")           which files belong together; problems: what is left over
-    data = PairSet.load(pairing, (Kind(labels=12), Kind(3)), Framing())
+    data = PairSet.load(pairing, (ImageSpec(labels=12), ImageSpec(3)), ResizeCrop())
     drawn = data.draw(n, generator(seed, purpose, step))      (3, n), for the whole batch of all processes
     a, b = data.batch(indices, processes.share(drawn, 1))     as stored, on the CPU
     x = data.kinds[0].signal(a.to(device))                    what a network takes
@@ -28,12 +28,12 @@ MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none
 SHOWN = 8  # values of a map in a message
 BUDGET = 4 << 30  # bytes of pixels that are held in memory
 
-# ----------------------------------------------------------------------------------- what becomes of a picture
+# ----------------------------------------------------------------------------------- what becomes of an image
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What the pictures of a set are: gray (channels 1), colour (3), or maps of `labels` classes.
+class ImageSpec:
+    """What the images of a set are: gray (channels 1), color (3), or maps of `labels` classes.
 
     A map holds the number of its class at each pixel, as the value of gray or the index of a palette, from 0 on.
     """
@@ -43,7 +43,7 @@ class Kind:
 
     def __post_init__(self):
         if self.channels not in (1, 3):
-            raise UsageError(f"{self.channels} channels: pictures have 1 (gray) or 3 (colour)")
+            raise UsageError(f"{self.channels} channels: images have 1 (gray) or 3 (color)")
         if not 0 <= self.labels <= 256:
             raise UsageError(f"{self.labels} labels: maps have 1 to 256 classes")
 
@@ -82,12 +82,12 @@ class Kind:
         return resized.clamp(0, 1) if image.is_floating_point() else resized.clamp(0, 255).round().to(image.dtype)
 
     def signal(self, batch: Tensor) -> Tensor:
-        """What a network takes, float32 (N, width, H, W): pictures in [-1, 1], maps one-hot. On any device."""
+        """What a network takes, float32 (N, width, H, W): images in [-1, 1], maps one-hot. On any device."""
         if self.labels:
             return F.one_hot(batch[:, 0].long(), self.labels).movedim(3, 1).float()
         return image_io.to_unit(batch) * 2 - 1
 
-    def pictures(self, signal: Tensor) -> Tensor:
+    def images(self, signal: Tensor) -> Tensor:
         """The inverse of `signal` for the eye, (N, 1 or 3, H, W) in [0, 1]; of a map the likeliest class, in grays."""
         if self.labels:
             return signal.argmax(1, keepdim=True).float() / max(1, self.labels - 1)
@@ -95,13 +95,13 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Framing:
-    """How pictures of any size come to the size of training; sizes are (height, width) in pixels.
+class ResizeCrop:
+    """How images of any size come to the size of training; sizes are (height, width) in pixels.
 
     resize-and-crop: brought to `load`, whatever their ratio, and a random window of `size` cut out (pix2pix: 286 and
-    256). crop: the window is cut out of the picture as it is. scale-width: brought to the width of `load`, the ratio
+    256). crop: the window is cut out of the image as it is. scale-width: brought to the width of `load`, the ratio
     kept; scale-width-and-crop: and a window cut out. none: left as it is. Sides that are not cut are rounded to a
-    `multiple`. A picture smaller than the window is enlarged to hold it. flip: mirrored at random, left to right.
+    `multiple`. An image smaller than the window is enlarged to hold it. flip: mirrored at random, left to right.
     """
 
     size: tuple[int, int] = (256, 256)
@@ -112,21 +112,21 @@ class Framing:
 
     def __post_init__(self):
         if self.mode not in MODES:
-            raise UsageError(f"{self.mode}: unknown way to bring pictures to size; take {', '.join(MODES)}")
+            raise UsageError(f"{self.mode}: unknown way to bring images to size; take {', '.join(MODES)}")
         if self.mode == "resize-and-crop" and (self.load[0] < self.size[0] or self.load[1] < self.size[1]):
             load, size = (f"{width} x {height}" for height, width in (self.load, self.size))
-            raise UsageError(f"pictures of {load} hold no window of {size}; load them larger")
+            raise UsageError(f"images of {load} hold no window of {size}; load them larger")
 
     @property
     def crops(self) -> bool:
         return self.mode.endswith("crop")
 
-    def still(self) -> "Framing":
+    def still(self) -> "ResizeCrop":
         """The same for validation: nothing cut off that need not be, nothing mirrored."""
         return replace(self, load=self.size if self.mode == "resize-and-crop" else self.load, flip=False)
 
     def loaded(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that a picture is brought to before a window is cut out of it."""
+        """(height, width) that an image is brought to before a window is cut out of it."""
         if self.mode == "resize-and-crop":
             return self.load
         if self.mode.startswith("scale-width"):
@@ -136,31 +136,31 @@ class Framing:
             return round(height * factor), round(width * factor)
         return tuple(max(1, round(side / self.multiple)) * self.multiple for side in (height, width))
 
-    def cut(self, pictures: Sequence[Tensor], drawn: Tensor | None) -> Tensor:
-        """Pictures (C, H, W) as loaded to a batch (N, C, h, w).
+    def cut(self, images: Sequence[Tensor], drawn: Tensor | None) -> Tensor:
+        """Images (C, H, W) as loaded to a batch (N, C, h, w).
 
         drawn: (3, N) uniform in [0, 1): the place of the window from top to bottom and from left to right, and the
         flip; None: the middle, not mirrored. Raises DataError where nothing is cut and the sizes differ.
         """
         if drawn is None:
-            drawn = torch.full((3, len(pictures)), 0.5)
+            drawn = torch.full((3, len(images)), 0.5)
         if self.crops:
             (height, width), windows = self.size, []
-            for picture, (down, right) in zip(pictures, drawn[:2].T.tolist(), strict=True):
-                top = math.floor(down * (picture.shape[1] - height + 1))
-                left = math.floor(right * (picture.shape[2] - width + 1))
-                windows.append(picture[:, top : top + height, left : left + width])
-            pictures = windows
-        elif len({picture.shape for picture in pictures}) > 1:
-            raise DataError(f"pictures of several sizes in one batch; with {self.mode}, take batches of one")
-        batch = image_io.stack(pictures)
+            for image, (down, right) in zip(images, drawn[:2].T.tolist(), strict=True):
+                top = math.floor(down * (image.shape[1] - height + 1))
+                left = math.floor(right * (image.shape[2] - width + 1))
+                windows.append(image[:, top : top + height, left : left + width])
+            images = windows
+        elif len({image.shape for image in images}) > 1:
+            raise DataError(f"images of several sizes in one batch; with {self.mode}, take batches of one")
+        batch = image_io.stack(images)
         return torch.where((drawn[2] < 0.5)[:, None, None, None], batch.flip(3), batch) if self.flip else batch
 
 
 # ------------------------------------------------------------------------------------------------ loaded data
 
 
-class Store:
+class CachedDataset:
     """What `read` makes of items, in memory as long as all fit the budget, else read again when asked for.
 
     items: the good ones; problems: an ImageError for each of the others.
@@ -180,16 +180,16 @@ class Store:
         self.problems: list[ImageError] = []
         held: list[tuple[Tensor, ...]] | None = []
         used = 0
-        for number, pictures in decode(items, read=read, workers=workers):
-            if isinstance(pictures, ImageError):
-                self.problems.append(pictures)
+        for number, images in decode(items, read=read, workers=workers):
+            if isinstance(images, ImageError):
+                self.problems.append(images)
             else:
                 self.items.append(items[number])
-                used += sum(picture.nbytes for picture in pictures)
+                used += sum(image.nbytes for image in images)
                 if used > budget_bytes:
                     held = None
                 if held is not None:
-                    held.append(pictures)
+                    held.append(images)
             if progress is not None:
                 progress(number + 1, len(items))
         self.held = held
@@ -202,23 +202,23 @@ class Store:
         if self.held is not None:
             return [self.held[index] for index in indices]
         result = []
-        for _, pictures in decode([self.items[index] for index in indices], read=self.read, workers=self.workers):
-            if isinstance(pictures, ImageError):
-                raise DataError(f"{pictures} (it was whole when this began)")
-            result.append(pictures)
+        for _, images in decode([self.items[index] for index in indices], read=self.read, workers=self.workers):
+            if isinstance(images, ImageError):
+                raise DataError(f"{images} (it was whole when this began)")
+            result.append(images)
         return result
 
 
 class PairSet:
     """Aligned pairs for training. problems: what was left out, files without partner among them."""
 
-    def __init__(self, pairing: Pairing, kinds: tuple[Kind, Kind], framing: Framing, store: Store):
+    def __init__(self, pairing: Pairing, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, store: CachedDataset):
         self.pairing, self.kinds, self.framing, self.store = pairing, kinds, framing, store
         self.problems = [*pairing.problems, *store.problems]
 
     @classmethod
-    def load(cls, pairing: Pairing, kinds: tuple[Kind, Kind], framing: Framing, **options) -> "PairSet":
-        """Read every pair once. kinds: of A and of B. options: workers, budget_bytes, progress, as for `Store`.
+    def load(cls, pairing: Pairing, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, **options) -> "PairSet":
+        """Read every pair once. kinds: of A and of B. options: workers, budget_bytes, progress, as for `CachedDataset`.
 
         Raises DataError where no pair can be read.
         """
@@ -234,7 +234,7 @@ class PairSet:
             size = framing.loaded(*whole[0].shape[1:])
             return tuple(kind.resize(image, size) for kind, image in zip(kinds, whole, strict=True))
 
-        store = Store(pairing.paths, read, **options)
+        store = CachedDataset(pairing.paths, read, **options)
         if not store.items:
             raise DataError(f"{pairing.root}: no pair can be read. " + shortened(store.problems))
         return cls(pairing, kinds, framing, store)
@@ -261,49 +261,51 @@ class PairSet:
 
 
 class UnpairedSets:
-    """Two sets of pictures that know nothing of each other, for training by cycle consistency.
+    """Two sets of images that know nothing of each other, for training by cycle consistency.
 
     An epoch is as long as the larger set (Zhu 2017); `unpaired` says what an index shows.
     """
 
-    def __init__(self, kinds: tuple[Kind, Kind], framing: Framing, stores: tuple[Store, Store]):
+    def __init__(
+        self, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, stores: tuple[CachedDataset, CachedDataset]
+    ):
         self.kinds, self.framing, self.stores = kinds, framing, stores
         self.problems = [*stores[0].problems, *stores[1].problems]
 
     @classmethod
     def load(
-        cls, a: Sequence[Path], b: Sequence[Path], kinds: tuple[Kind, Kind], framing: Framing, **options
+        cls, a: Sequence[Path], b: Sequence[Path], kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, **options
     ) -> "UnpairedSets":
-        """Read every picture of both lists once. options: workers, budget_bytes (for each), progress, as for `Store`.
+        """Read every image of both lists once. options: as for `CachedDataset`, budget_bytes for each.
 
         Raises DataError where none of A, or none of B, can be read.
         """
 
-        def reader(kind: Kind) -> Callable[[Path], tuple[Tensor]]:
+        def reader(kind: ImageSpec) -> Callable[[Path], tuple[Tensor]]:
             def read(path: Path) -> tuple[Tensor]:
                 image = kind.read(path)
                 return (kind.resize(image, framing.loaded(*image.shape[1:])),)
 
             return read
 
-        stores = tuple(Store(paths, reader(kind), **options) for paths, kind in zip((a, b), kinds, strict=True))
+        stores = tuple(CachedDataset(paths, reader(kind), **options) for paths, kind in zip((a, b), kinds, strict=True))
         for name, store in zip("AB", stores, strict=True):
             if not store.items:
-                raise DataError(f"no picture of {name} can be read. " + shortened(store.problems))
+                raise DataError(f"no image of {name} can be read. " + shortened(store.problems))
         return cls(kinds, framing, stores)
 
     def __len__(self) -> int:
         return max(map(len, self.stores))
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """(7, n) for `batch`: windows and flips of A and of B, which are each on their own, and the picture of B."""
+        """(7, n) for `batch`: windows and flips of A and of B, which are each on their own, and the image of B."""
         return torch.rand(7, n, generator=random, dtype=torch.float64)  # float32 does not count past 16 million
 
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(A, B), each (N, C, h, w) as stored. drawn: of `draw`; None: picture i of each set, its middle."""
+        """(A, B), each (N, C, h, w) as stored. drawn: of `draw`; None: image i of each set, its middle."""
         windows = (None, None) if drawn is None else (drawn[:3], drawn[3:6])
         return tuple(
-            self.framing.cut([pictures[0] for pictures in store.get(place.tolist())], window)
+            self.framing.cut([images[0] for images in store.get(place.tolist())], window)
             for store, place, window in zip(self.stores, unpaired(self.stores, indices, drawn), windows, strict=True)
         )
 
@@ -314,15 +316,15 @@ class UnpairedSets:
 
 
 def unpaired(sides: tuple[Sized, Sized], indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(which picture of A, which of B) the indices (N,) show: i modulo the size of A, and one of B that is drawn.
+    """(which image of A, which of B) the indices (N,) show: i modulo the size of A, and one of B that is drawn.
 
-    drawn: its last row (N,), uniform in [0, 1), is for the picture of B; None: i modulo the size of B.
+    drawn: its last row (N,), uniform in [0, 1), is for the image of B; None: i modulo the size of B.
     """
     a, b = (indices % len(side) for side in sides)
     return a, b if drawn is None else (drawn[-1] * len(sides[1])).long()
 
 
-def _halves(path: Path, *kinds: Kind) -> list[Tensor]:
+def _halves(path: Path, *kinds: ImageSpec) -> list[Tensor]:
     """The left half of a file as the first kind reads it, and the right half as the second does."""
     a = kinds[0].read(path)
     b = a if kinds[1] == kinds[0] else kinds[1].read(path)

@@ -1,4 +1,4 @@
-"""From a picture of any size to what a network takes: resize, crop, gray, normalise."""
+"""From an image of any size to what a network takes: resize, crop, gray, normalize."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ FIELDS = schema.record(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a picture goes through on its way into the network.
+    """What an image goes through on its way into the network.
 
-    With `resize` the short side is brought to so many pixels and the centre (crop, crop) is kept, as torchvision does
-    it; without, the central square is brought to `crop` at once, as pictures are for training here. Then channels are
-    normalised by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray pictures. With `squash`
-    the whole picture is resized to (crop, crop), whatever its ratio, as some of timm's models were evaluated.
-    resampling: whose arithmetic resizes pictures of 8 bits, torch's (in floats) or Pillow's (rounded to bytes between
+    With `resize` the short side is brought to so many pixels and the center (crop, crop) is kept, as torchvision does
+    it; without, the central square is brought to `crop` at once, as images are for training here. Then channels are
+    normalized by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray images. With `squash`
+    the whole image is resized to (crop, crop), whatever its ratio, as some of timm's models were evaluated.
+    resampling: whose arithmetic resizes images of 8 bits, torch's (in floats) or Pillow's (rounded to bytes between
     its two passes); what a network was evaluated with differs from the other by a level of 255 in every sixth value,
     which decides between classes that are about equally probable.
     """
@@ -65,17 +65,17 @@ class Preprocessing:
         return result
 
     def prepare(self, image: Tensor) -> Tensor:
-        """One picture (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalised."""
+        """One image (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalized."""
         if self.squash:
             image = stretch(image, (self.crop, self.crop), self.interpolation, self.resampling)
         elif self.resize is None:
             image = image_io.fit(image, self.crop)
         else:
-            image = centre_crop(resize(shorten(image), self.resize, self.interpolation, self.resampling), self.crop)
+            image = center_crop(resize(shorten(image), self.resize, self.interpolation, self.resampling), self.crop)
         return image_io.to_gray(image) if self.channels == 1 else image
 
     def source_box(self, box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) in a picture (height, width) of what a box of its prepared form shows.
+        """(left, top, right, bottom) in an image (height, width) of what a box of its prepared form shows.
 
         Rounded outwards to whole pixels. The pixels around it from which antialiasing takes a share do not count.
         """
@@ -94,10 +94,10 @@ class Preprocessing:
         left, top, right, bottom = box
         return columns.floor(left), rows.floor(top), columns.ceil(right), rows.ceil(bottom)
 
-    def normalise(self, pictures: Tensor) -> Tensor:
-        """(N, C, H, W), uint8 or float in [0, 1] -> float32, normalised."""
-        mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (self.mean, self.std))
-        return (image_io.to_unit(pictures) - mean) / std
+    def normalize(self, images: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> float32, normalized."""
+        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+        return (image_io.to_unit(images) - mean) / std
 
 
 class _Axis(NamedTuple):
@@ -116,10 +116,10 @@ class _Axis(NamedTuple):
 
 
 def shorten(image: Tensor, ratio: int = 32) -> Tensor:
-    """(C, H, W) without the ends of a long strip, of which the centre crop shows nothing anyway.
+    """(C, H, W) without the ends of a long strip, of which the center crop shows nothing anyway.
 
     To resize a strip of 1 x 10000 as it is would take gigabytes. Its middle is kept, about `ratio` times as long as
-    wide; as many pixels go at one end as at the other, so that the centre stays where it was.
+    wide; as many pixels go at one end as at the other, so that the center stays where it was.
     """
     height, width = image.shape[1:]
     rows, columns = _ends(height, width, ratio)
@@ -154,16 +154,16 @@ def stretch(
 
 
 def _resized(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) that `resize` gives a picture; the long side is truncated, as torchvision does it."""
+    """(height, width) that `resize` gives an image; the long side is truncated, as torchvision does it."""
     return (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
 
 
-def centre_crop(image: Tensor, size: int) -> Tensor:
-    """The middle (C, size, size) of a picture with both sides at least `size`, rounded as torchvision does."""
+def center_crop(image: Tensor, size: int) -> Tensor:
+    """The middle (C, size, size) of an image with both sides at least `size`, rounded as torchvision does."""
     top, left = _corner(*image.shape[1:], size)
     return image[:, top : top + size, left : left + size]
 
 
 def _corner(height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of the `centre_crop` of a picture."""
+    """(top, left) of the `center_crop` of an image."""
     return round((height - size) / 2), round((width - size) / 2)

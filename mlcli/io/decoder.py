@@ -62,13 +62,13 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
                 if (plain := repairs.without_metadata(stream)) is None:
                     raise
                 loaded = _loaded(plain, path, max_pixels)
-            picture, orientation = loaded
+            image, orientation = loaded
             try:
-                yield picture, orientation
+                yield image, orientation
                 _note_more(stream, path)
             finally:
-                if isinstance(picture, Image.Image):
-                    picture.close()
+                if isinstance(image, Image.Image):
+                    image.close()
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -76,7 +76,7 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more pixels than the limit of {max_pixels:,}; make it smaller") from None
     except MemoryError:
-        raise ImageError(f"{path}: does not fit into memory; make the picture smaller") from None
+        raise ImageError(f"{path}: does not fit into memory; make the image smaller") from None
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         reason = str(error) or type(error).__name__
         cut = "truncated" in reason.lower() and not reading.current().accept_truncated
@@ -90,15 +90,15 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
     head = stream.read(4)
     stream.seek(0)
     try:
-        picture = Image.open(stream)
+        image = Image.open(stream)
     except UnidentifiedImageError:
         if head not in tiff.SIGNATURES:
             raise
         return _tiff(stream, path, max_pixels)
-    _check(picture, stream, path, max_pixels)
-    sixteen = ";16" in str(getattr(picture, "tile", "")) and picture.mode in ("RGB", "RGBA", "CMYK")
-    if picture.format == "TIFF":
-        tags = picture.tag_v2  # type: ignore[attr-defined]
+    _check(image, stream, path, max_pixels)
+    sixteen = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "CMYK")
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
         stretch = sixteen and allowed.stretch
         if tiff.misread(tags) or stretch:
             try:
@@ -107,54 +107,54 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
                 if stretch or not tiff.right_without_codec(tags, head[:1] == b"I"):
                     raise ImageError(f"{path}: {MISSING_CODEC}") from None
                 stream.seek(0)
-                picture = Image.open(stream)
-    if bits := repairs.bits_of_gray_bmp(picture, stream):
-        return repairs.gray_bmp(picture, stream, bits), 1
-    picture = _decoded(picture, stream, path)
-    orientation = _orientation(picture)  # now, for Pillow turns a TIFF by itself as it decodes it
-    if sixteen and picture.mode in ("RGB", "RGBA"):
-        picture = repairs.stretched_color(picture, stream, path)
-    return repairs.opaque(picture, stream), orientation
+                image = Image.open(stream)
+    if bits := repairs.bits_of_gray_bmp(image, stream):
+        return repairs.gray_bmp(image, stream, bits), 1
+    image = _decoded(image, stream, path)
+    orientation = _orientation(image)  # now, for Pillow turns a TIFF by itself as it decodes it
+    if sixteen and image.mode in ("RGB", "RGBA"):
+        image = repairs.stretched_color(image, stream, path)
+    return repairs.opaque(image, stream), orientation
 
 
-def _decoded(picture: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
+def _decoded(image: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
     """The image decoded; of a file that is cut off what there is, where `reading` allows it."""
     allowed = reading.current()
-    if picture.format == "JPEG2000" and not _ends_whole(stream):
+    if image.format == "JPEG2000" and not _ends_whole(stream):
         raise ImageError(f"{path}: cut off; replace the file")
     try:
-        picture.load()
+        image.load()
     except (OSError, SyntaxError, ValueError, EOFError):
         if not allowed.accept_truncated:
             raise
-        if picture.format in ("JPEG", "MPO"):  # which gives its last lines only at the mark of the end
+        if image.format in ("JPEG", "MPO"):  # which gives its last lines only at the mark of the end
             stream.seek(0)
-            picture = Image.open(io.BytesIO(stream.read() + b"\xff\xd9"))
+            image = Image.open(io.BytesIO(stream.read() + b"\xff\xd9"))
         else:
-            if getattr(picture, "_im", None) is None or picture.im.getbbox() is None:
+            if getattr(image, "_im", None) is None or image.im.getbbox() is None:
                 raise  # nothing was decoded
-            picture.tile = []  # type: ignore[attr-defined]  # what is decoded stays
-        picture.load()
+            image.tile = []  # type: ignore[attr-defined]  # what is decoded stays
+        image.load()
         tally.current().note(path, reading.TRUNCATED)
-    return picture
+    return image
 
 
-def _check(picture: Image.Image, stream: BinaryIO, path: str | Path, max_pixels: int) -> None:
+def _check(image: Image.Image, stream: BinaryIO, path: str | Path, max_pixels: int) -> None:
     """Refuse, before anything is decoded, what is too large, what the file cannot hold, and what takes forever.
 
     And wait until the memory for decoding it is free.
     """
-    if picture.format in NOT_PIXELS:
-        raise ImageError(f"{path}: {picture.format} files hold no pixels to read; convert it to PNG")
+    if image.format in NOT_PIXELS:
+        raise ImageError(f"{path}: {image.format} files hold no pixels to read; convert it to PNG")
     size = stream.seek(0, os.SEEK_END)
-    most = PIXELS_PER_BYTE_OF_BITS if picture.mode == "1" else PIXELS_PER_BYTE
-    _admit(path, size, max_pixels, *picture.size, _bytes_a_pixel(picture), most)
-    if picture.format == "TIFF":
+    most = PIXELS_PER_BYTE_OF_BITS if image.mode == "1" else PIXELS_PER_BYTE
+    _admit(path, size, max_pixels, *image.size, _bytes_a_pixel(image), most)
+    if image.format == "TIFF":
         whole = not reading.current().accept_truncated
-        tiff.check(picture.tag_v2, size, path, whole=whole)  # type: ignore[attr-defined]
+        tiff.check(image.tag_v2, size, path, whole=whole)  # type: ignore[attr-defined]
         if whole:
-            tiff.check_rows(picture.tag_v2, stream, path)  # type: ignore[attr-defined]
-    if picture.format in ("JPEG", "MPO") and (scans := _scans(stream)) > SCANS:
+            tiff.check_rows(image.tag_v2, stream, path)  # type: ignore[attr-defined]
+    if image.format in ("JPEG", "MPO") and (scans := _scans(stream)) > SCANS:
         raise ImageError(f"{path}: a JPEG of {scans:,} scans, which would take minutes; encoders make some ten")
     stream.seek(0)
 
@@ -169,7 +169,7 @@ def _admit(
     pixels = width * height
     if pixels > max_pixels:
         raise ImageError(
-            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; make the picture smaller"
+            f"{path}: {width} x {height} pixels are more than the limit of {max_pixels:,}; make the image smaller"
         )
     if pixels > ALWAYS_READ and pixels > size * most:
         raise ImageError(
@@ -179,11 +179,11 @@ def _admit(
     supervision.claim(pixels * memory)
 
 
-def _bytes_a_pixel(picture: Image.Image) -> int:
+def _bytes_a_pixel(image: Image.Image) -> int:
     """The memory that decoding takes: Pillow's image, what the decoder holds beside it, and the tensor."""
-    stored = {"1": 1, "L": 1, "P": 1}.get(picture.mode, 2 if picture.mode.startswith("I;16") else 4)
-    tensor = 16 if picture.mode[0] in "IF" else 4  # with what is computed on the way
-    return stored + tensor + DECODER_BYTES.get(picture.format or "", 0)
+    stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    tensor = 16 if image.mode[0] in "IF" else 4  # with what is computed on the way
+    return stored + tensor + DECODER_BYTES.get(image.format or "", 0)
 
 
 def _scans(stream: BinaryIO) -> int:
@@ -209,7 +209,7 @@ def _open(path: str | Path) -> BinaryIO:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(f"{path}: a folder, not a picture")
+            raise ImageError(f"{path}: a folder, not an image")
         if stat.S_ISREG(mode) and os.stat(path).st_size == 0:
             raise ImageError(f"{path}: empty file (0 bytes); replace it")
         if stat.S_ISFIFO(mode):  # a shell's <(command); decoders need to seek
@@ -219,7 +219,7 @@ def _open(path: str | Path) -> BinaryIO:
                 raise ImageError(f"{path}: more than {PIPE_BYTES:,} bytes through a pipe; give the name of a file")
             return io.BytesIO(data)
         if not stat.S_ISREG(mode):
-            raise ImageError(f"{path}: a device or socket, not a picture")
+            raise ImageError(f"{path}: a device or socket, not an image")
         return open(path, "rb")
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the name") from None
@@ -239,7 +239,7 @@ def _unidentified(path: str | Path) -> str:
         kind = formats.format_of_ending(os.path.basename(path))
     if kind and kind.remedy:
         return f"an image in the format {kind.name}, which cannot be read here; {kind.remedy}"
-    return "not a picture that Pillow can read, or cut off; replace the file"
+    return "not an image that Pillow can read, or cut off; replace the file"
 
 
 def _note_more(stream: BinaryIO, path: str | Path) -> None:
@@ -250,15 +250,15 @@ def _note_more(stream: BinaryIO, path: str | Path) -> None:
         return
     with suppress(Exception):  # what follows the first image may be broken, and that is whole
         stream.seek(0)
-        with Image.open(stream) as picture:
-            if not getattr(picture, "is_animated", False):
+        with Image.open(stream) as image:
+            if not getattr(image, "is_animated", False):
                 return
-            if picture.format != "TIFF":
+            if image.format != "TIFF":
                 tally.current().note(path, "of several frames, of which the first is read")
                 return
             for page in range(1, PAGES + 1):
-                picture.seek(page)
-                if not int(picture.tag_v2.get(SUBFILE, 0)) & REDUCED:  # type: ignore[attr-defined]
+                image.seek(page)
+                if not int(image.tag_v2.get(SUBFILE, 0)) & REDUCED:  # type: ignore[attr-defined]
                     tally.current().note(path, "of several pages, of which the first is read")
                     return
 
@@ -291,7 +291,7 @@ def prepare(max_pixels: int = 0) -> None:
     if limit is not None and 2 * limit < max_pixels:  # Pillow raises above twice its limit
         with _pillow_lock:
             # Only ever raised, so threads with different limits cannot disturb each other. It stays on as
-            # the guard for pictures inside pictures (icons), whose size the outer header does not tell.
+            # the guard for images inside images (icons), whose size the outer header does not tell.
             Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, (max_pixels + 1) // 2)
 
 
@@ -313,9 +313,9 @@ def _load_plugins() -> None:
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        return picture.getexif().get(ORIENTATION, 1)
+        return image.getexif().get(ORIENTATION, 1)
     except Exception:  # broken metadata spoils no pixel
         return 1
 

@@ -1,4 +1,4 @@
-"""Decoding pictures in threads, one after the other or by batches."""
+"""Decoding images in threads, one after the other or by batches."""
 
 import os
 from collections import deque
@@ -25,10 +25,10 @@ def decode(
     window: int | None = None,
     read: Callable[[str | Path], T] = image_io.read,
 ) -> Iterator[tuple[int, T | ImageError]]:
-    """Yield (index, picture) for each path in order, decoded in threads; an ImageError in place of a bad one.
+    """Yield (index, image) for each path in order, decoded in threads; an ImageError in place of a bad one.
 
     transform runs in the worker, and may make whatever is wanted of the tensor. workers: default one for each
-    processor; 0 decodes in the calling thread. window: at most so many pictures are in flight (default 4 for each
+    processor; 0 decodes in the calling thread. window: at most so many images are in flight (default 4 for each
     worker), however slow the consumer, so memory does not grow with the number of paths, and all of them together keep
     to the memory budget of `supervision`, but for the one that is waited for. Threads serve, since Pillow's decoders
     release the GIL. A file whose decoder exceeds the time limit gives an ImageError.
@@ -85,7 +85,7 @@ def _leave_out(item: object) -> None:
             tally.current().leave_out(path, UNREAD)
 
 
-def map_pictures(
+def map_images(
     paths: Sequence[Path],
     prepare: Callable[[Tensor], Tensor],
     compute: Callable[[Tensor], Tensor],
@@ -93,10 +93,10 @@ def map_pictures(
     batch_size: int,
     workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, its row of what `compute` gives for a batch) for each picture in order; an ImageError for a bad one.
+    """(path, its row of what `compute` gives for a batch) for each image in order; an ImageError for a bad one.
 
-    prepare: a picture as read -> (C, H, W), of one shape for all.  compute: (N, C, H, W) -> (N, ...).
-    Pictures are decoded in threads while the batches are computed; memory does not grow with their number.
+    prepare: an image as read -> (C, H, W), of one shape for all.  compute: (N, C, H, W) -> (N, ...).
+    Images are decoded in threads while the batches are computed; memory does not grow with their number.
     """
     waiting: list[tuple[Path, Tensor | ImageError]] = []
 

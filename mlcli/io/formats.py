@@ -32,8 +32,8 @@ def _avif_installed() -> bool:
     return features.check("avif")
 
 
-# Formats that Pillow reads. It opens more (icons of old programs, PDF streams), and `image_io.read` takes them when they
-# are named; these are what a folder of images has.
+# Formats that Pillow reads. It opens more (icons of old programs, PDF streams), and `image_io.read` takes them when
+# they are named; these are what a folder of images has.
 _READ = {
     "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
     "PNG": ".png .apng",

@@ -1,4 +1,4 @@
-"""Picture files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
+"""Image files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
 
 import io
 import math
@@ -41,8 +41,8 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """
 
     def pixels() -> Tensor:
-        with decoder.opened(path, max_pixels) as (picture, orientation):
-            values = picture if isinstance(picture, Tensor) else srgb.from_pillow(picture, path)
+        with decoder.opened(path, max_pixels) as (image, orientation):
+            values = image if isinstance(image, Tensor) else srgb.from_pillow(image, path)
             return decoder.upright(values, orientation)
 
     return _counted(supervision.watched(pixels, path), path)
@@ -55,13 +55,13 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """
 
     def numbers() -> Tensor:
-        with decoder.opened(path, max_pixels) as (picture, orientation):
-            mode = "F" if isinstance(picture, Tensor) else picture.mode
+        with decoder.opened(path, max_pixels) as (image, orientation):
+            mode = "F" if isinstance(image, Tensor) else image.mode
             if mode not in ("P", "L", "1"):
                 raise ImageError(
-                    f"{path}: a picture of mode {mode}, not a map of classes; these have a palette or 8-bit gray"
+                    f"{path}: an image of mode {mode}, not a map of classes; these have a palette or 8-bit gray"
                 )
-            return decoder.upright(torch.from_numpy(np.array(picture).astype(np.uint8))[None], orientation)
+            return decoder.upright(torch.from_numpy(np.array(image).astype(np.uint8))[None], orientation)
 
     return _counted(supervision.watched(numbers, path), path)
 
@@ -81,7 +81,7 @@ def to_unit(image: Tensor) -> Tensor:
 
 def to_bytes(image: Tensor) -> Tensor:
     """Float in [0, 1] (clamped) to uint8, rounded to nearest; uint8 passes through."""
-    return image if image.dtype == torch.uint8 else _quantised(image, 255).to(torch.uint8)
+    return image if image.dtype == torch.uint8 else _quantized(image, 255).to(torch.uint8)
 
 
 def to_gray(image: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def fit(image: Tensor, size: int) -> Tensor:
 def fill(image: Tensor, size: tuple[int, int]) -> Tensor:
     """As much of the middle of (C, H, W) as has the ratio of `size`, resized to it as `fit` does.
 
-    It is cut before resizing, which sees the same field as torchvision's resize and centre crop, and does not blow a
+    It is cut before resizing, which sees the same field as torchvision's resize and center crop, and does not blow a
     strip of 1 x 10000 up to a gigabyte first.
     """
     height, width = image.shape[-2:]
@@ -118,16 +118,16 @@ def fill(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def central_square(height: int, width: int) -> tuple[int, int, int]:
-    """(top, left, side) of the square that `fit` keeps of a picture."""
+    """(top, left, side) of the square that `fit` keeps of an image."""
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side
 
 
-def stack(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures of one size as a batch; all in [0, 1] where a picture of 16 bits is among those of 8."""
-    if any(picture.is_floating_point() for picture in pictures):
-        pictures = [to_unit(picture) for picture in pictures]
-    return torch.stack(list(pictures))
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Images of one size as a batch; all in [0, 1] where an image of 16 bits is among those of 8."""
+    if any(image.is_floating_point() for image in images):
+        images = [to_unit(image) for image in images]
+    return torch.stack(list(images))
 
 
 # ----------------------------------------------------------------------------------------------- writing
@@ -142,13 +142,13 @@ def write(
     flush: bool = True,
     like: str | Path | None = None,
 ) -> None:
-    """Write a picture as PNG, JPEG, WebP or TIFF by the ending of `path`; same pixels, same bytes.
+    """Write an image as PNG, JPEG, WebP or TIFF by the ending of `path`; same pixels, same bytes.
 
     image: (3, H, W), (1, H, W) or (H, W), uint8, or float in [0, 1] (clamped, rounded to nearest); or a
     Pillow image. quality: of JPEG and WebP, 1 to 100. bits: 16 for gray PNG and TIFF, else 8. flush: of
     `files.atomic_write`. like: the file of which `image`, a tensor, was made: the result has its transparency (of any
     size; not in JPEG), EXIF data, resolution and color profile.
-    Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the picture is
+    Raises UsageError for another ending or for bits that the format cannot hold, MlcliError if the image is
     not finite or the file cannot be written; what stood at `path` is then still there.
     """
     kind = output_format(path)
@@ -160,7 +160,7 @@ def write(
         image = to_pillow(to_bytes(srgb.from_pillow(image)))
     options = {
         "PNG": {},
-        # Full colour resolution at high quality: thin coloured lines and single pixels survive.
+        # Full color resolution at high quality: thin colored lines and single pixels survive.
         "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
         "WEBP": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
@@ -172,7 +172,7 @@ def write(
         image.save(buffer, kind, **options, **more)
     except (OSError, ValueError, SystemError) as error:  # such as a side over the format's limit
         width, height = image.size
-        raise MlcliError(f"{path}: {kind} cannot hold this {width} x {height} picture: {error}") from error
+        raise MlcliError(f"{path}: {kind} cannot hold this {width} x {height} image: {error}") from error
     files.write_bytes(path, buffer.getvalue(), flush=flush)
 
 
@@ -202,12 +202,12 @@ def output_format(path: str | Path) -> str:
 
 
 def require_room(path: str | Path, height: int, width: int) -> None:
-    """Raise UsageError where `path`, by its format, cannot hold a picture of this size, or `read` would not take it.
+    """Raise UsageError where `path`, by its format, cannot hold an image of this size, or `read` would not take it.
 
-    For before the work that makes the picture.
+    For before the work that makes the image.
     """
     kind = output_format(path)
-    size = f"{path}: the picture would be of {width} x {height} pixels"
+    size = f"{path}: the image would be of {width} x {height} pixels"
     if max(height, width) > SIDES.get(kind, math.inf):
         raise UsageError(f"{size}; {kind} holds at most {SIDES[kind]:,} a side, so make it smaller, or a PNG")
     if height * width > MAX_PIXELS:
@@ -223,24 +223,24 @@ def to_pillow(image: Tensor, *, bits: int = 8) -> Image.Image:
     if image.ndim == 3 and image.shape[0] == 1:
         image = image[0]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[0] != 3) or math.prod(image.shape) == 0:
-        raise ValueError(f"a picture has shape (3, H, W), (1, H, W) or (H, W), not {tuple(image.shape)}")
+        raise ValueError(f"an image has shape (3, H, W), (1, H, W) or (H, W), not {tuple(image.shape)}")
     if image.is_floating_point() and not image.isfinite().all():
-        raise MlcliError("the picture to write holds values that are not finite numbers")
+        raise MlcliError("the image to write holds values that are not finite numbers")
     if bits == 16:
-        return Image.fromarray(_quantised(to_unit(image), 65535).to(torch.int32).numpy().astype(np.uint16))
+        return Image.fromarray(_quantized(to_unit(image), 65535).to(torch.int32).numpy().astype(np.uint16))
     if image.ndim == 3:
         image = image.permute(1, 2, 0)
     return Image.fromarray(to_bytes(image).contiguous().numpy())
 
 
-def with_palette(numbers: Tensor, colours: Tensor) -> Image.Image:
-    """A map of classes (H, W) uint8 as a picture whose palette is their colours (K, 3) uint8; see `read_labels`."""
-    picture = Image.fromarray(numbers.numpy())
-    picture.putpalette(colours.flatten().tolist())
-    return picture
+def with_palette(numbers: Tensor, colors: Tensor) -> Image.Image:
+    """A map of classes (H, W) uint8 as an image whose palette is their colors (K, 3) uint8; see `read_labels`."""
+    image = Image.fromarray(numbers.numpy())
+    image.putpalette(colors.flatten().tolist())
+    return image
 
 
-def _quantised(image: Tensor, levels: int) -> Tensor:
+def _quantized(image: Tensor, levels: int) -> Tensor:
     # half precision cannot count to 255 in halves, let alone to 65535
     return image.to(torch.float32).clamp(0, 1).mul(levels).round()
 
@@ -249,5 +249,5 @@ def _check_depth(image: Tensor, kind: str, bits: int, path: str | Path) -> None:
     gray = image.ndim == 2 or image.shape[0] == 1
     if bits == 8 or (bits == 16 and gray and kind in ("PNG", "TIFF")):
         return
-    what = f"{bits}-bit {'gray' if gray else 'colour'} {kind}"
+    what = f"{bits}-bit {'gray' if gray else 'color'} {kind}"
     raise UsageError(f"{path}: {what} cannot be written; 16 bits fit gray PNG and TIFF, all else takes 8")

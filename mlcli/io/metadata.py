@@ -31,12 +31,12 @@ def alpha_of(path: str | Path, max_pixels: int) -> Tensor | None:
     def alpha() -> Tensor | None:
         if not _header(path, lambda image: image.has_transparency_data, False):
             return None
-        with decoder.opened(path, max_pixels) as (picture, orientation):
-            if isinstance(picture, Tensor) or not picture.has_transparency_data or picture.mode.startswith("I"):
+        with decoder.opened(path, max_pixels) as (image, orientation):
+            if isinstance(image, Tensor) or not image.has_transparency_data or image.mode.startswith("I"):
                 return None
-            if picture.mode in ("La", "RGBa"):
-                picture = picture.convert(picture.mode.upper())
-            levels = np.array(picture.convert("RGBA").getchannel("A"))
+            if image.mode in ("La", "RGBa"):
+                image = image.convert(image.mode.upper())
+            levels = np.array(image.convert("RGBA").getchannel("A"))
             return None if levels.min() == 255 else decoder.upright(torch.from_numpy(levels)[None] / 255, orientation)
 
     return supervision.watched(alpha, path)
@@ -76,14 +76,14 @@ def _header(path: str | Path, ask, default):
     """What `ask` says of an image that is opened, not decoded; `default` where it cannot be opened."""
     decoder.prepare()
     try:
-        with Image.open(path) as picture:
-            return ask(picture)
+        with Image.open(path) as image:
+            return ask(image)
     except Exception:  # broken metadata spoils no pixel; a file that is broken is named by whoever reads it
         return default
 
 
-def _exif(picture: Image.Image, size: tuple[int, int], kind: str) -> bytes:
-    given = picture.getexif()
+def _exif(image: Image.Image, size: tuple[int, int], kind: str) -> bytes:
+    given = image.getexif()
     kept = Image.Exif()
     for tag in set(given) & DESCRIPTIVE:
         kept[tag] = given[tag]

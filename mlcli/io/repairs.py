@@ -18,43 +18,43 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIXEL_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"})  # that are not critical, and yet change pixels
 
 
-def opaque(picture: Image.Image, stream: BinaryIO) -> Image.Image:
+def opaque(image: Image.Image, stream: BinaryIO) -> Image.Image:
     """The image without an alpha that its writer did not mean: all of it 0, or, in a TGA, said to be none."""
-    if picture.format not in ALPHA_OFTEN_UNUSED:
-        return picture
-    alpha = picture.mode in ("RGBA", "LA") or (picture.mode == "P" and picture.has_transparency_data)
+    if image.format not in ALPHA_OFTEN_UNUSED:
+        return image
+    alpha = image.mode in ("RGBA", "LA") or (image.mode == "P" and image.has_transparency_data)
     if not alpha:
-        return picture
+        return image
     unused = False
-    if picture.format == "TGA":
+    if image.format == "TGA":
         stream.seek(17)
         unused = stream.read(1)[0] & 15 == 0  # attribute bits
-    colors = picture.convert("RGBA") if picture.mode == "P" else picture
+    colors = image.convert("RGBA") if image.mode == "P" else image
     if not unused and colors.getchannel("A").getextrema() != (0, 0):
-        return picture
+        return image
     plain = colors.convert(colors.mode.removesuffix("A"))
     plain.info.pop("transparency", None)
     return plain
 
 
-def bits_of_gray_bmp(picture: Image.Image, stream: BinaryIO) -> int:
+def bits_of_gray_bmp(image: Image.Image, stream: BinaryIO) -> int:
     """4 or 8 bits of an uncompressed BMP whose palette is so gray that Pillow takes its pixels for others; else 0."""
-    if picture.format not in ("BMP", "DIB") or picture.mode not in ("1", "L"):
+    if image.format not in ("BMP", "DIB") or image.mode not in ("1", "L"):
         return 0
-    if picture.tile[0][0] != "raw":  # type: ignore[attr-defined]
+    if image.tile[0][0] != "raw":  # type: ignore[attr-defined]
         return 0
-    start = 14 if picture.format == "BMP" else 0
+    start = 14 if image.format == "BMP" else 0
     stream.seek(start)
     short = stream.read(4) == b"\x0c\0\0\0"
     stream.seek(start + (10 if short else 14))
     bits = struct.unpack("<H", stream.read(2))[0]
-    return bits if bits == 4 or (bits == 8 and picture.mode == "1") else 0
+    return bits if bits == 4 or (bits == 8 and image.mode == "1") else 0
 
 
-def gray_bmp(picture: Image.Image, stream: BinaryIO, bits: int) -> Image.Image:
+def gray_bmp(image: Image.Image, stream: BinaryIO, bits: int) -> Image.Image:
     """The pixels of such a file, of `bits` each."""
-    width, height = picture.size
-    _, _, offset, args = picture.tile[0]  # type: ignore[attr-defined]
+    width, height = image.size
+    _, _, offset, args = image.tile[0]  # type: ignore[attr-defined]
     stride = (width * bits + 31) // 32 * 4
     stream.seek(offset)
     rows = np.frombuffer(stream.read(stride * height), np.uint8)
@@ -64,19 +64,19 @@ def gray_bmp(picture: Image.Image, stream: BinaryIO, bits: int) -> Image.Image:
     if bits == 4:
         rows = np.stack([rows >> 4, rows & 15], -1).reshape(height, -1)
     values = rows[:: args[2], :width]
-    return Image.fromarray(np.minimum(values, 1) * np.uint8(255) if picture.mode == "1" else np.array(values))
+    return Image.fromarray(np.minimum(values, 1) * np.uint8(255) if image.mode == "1" else np.array(values))
 
 
-def stretched_color(picture: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
+def stretched_color(image: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
     """Color of 16 bits, of which Pillow gives the upper 8, brought to the full range where `reading` says so."""
-    if picture.format != "PNG":  # of a TIFF `tiff.read` does it
-        return picture
-    most = max(high for _, high in picture.getextrema()[:3])  # type: ignore[misc]
+    if image.format != "PNG":  # of a TIFF `tiff.read` does it
+        return image
+    most = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]
     if not 0 < most < 64:
-        return picture
+        return image
     if not reading.current().stretch:
         tally.current().note(path, reading.DARK)
-        return picture
+        return image
     stream.seek(0)
     with Image.open(stream) as lower:
         # Read as if the lower byte of each number came last, which Pillow then takes for the upper one
@@ -84,11 +84,11 @@ def stretched_color(picture: Image.Image, stream: BinaryIO, path: str | Path) ->
         lower.tile = [  # type: ignore[attr-defined]
             tile._replace(args=tile.args.replace(";16B", ";16L")) for tile in tiles
         ]
-        values = np.asarray(picture).astype(np.uint16) << 8 | np.asarray(lower)
+        values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
     values[..., :3] = srgb.stretched(values[..., :3], path)
     levels = (values >> 8).astype(np.uint8)
     stretched = Image.fromarray(levels)
-    stretched.info = {key: value for key, value in picture.info.items() if key == "icc_profile"}
+    stretched.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return stretched
 
 

@@ -15,22 +15,22 @@ BAND_PIXELS = 4_000_000  # that are converted at a time, so that a large image i
 DEPTHS = (8, 10, 12, 14)  # bits of sensors, whose numbers are stored in 16
 
 
-def from_pillow(picture: Image.Image, name: object = "") -> Tensor:
+def from_pillow(image: Image.Image, name: object = "") -> Tensor:
     """The pixels of a Pillow image of any mode as `image_io.read` gives them, EXIF orientation left alone.
 
     name: of its file, for `reading`.
-    Raises ValueError for floats that are not finite, and what Pillow raises for a broken picture.
+    Raises ValueError for floats that are not finite, and what Pillow raises for a broken image.
     """
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return _deep_gray(picture, name)
-    width, height = picture.size
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _deep_gray(image, name)
+    width, height = image.size
     pixels = torch.empty((3, height, width), dtype=torch.uint8)
     rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
-        band = picture
+        band = image
         if rows < height:
-            band = picture.crop((0, top, width, min(top + rows, height)))
-            band.format = picture.format
+            band = image.crop((0, top, width, min(top + rows, height)))
+            band.format = image.format
         values = torch.from_numpy(np.array(_over_white(_to_srgb(band))))
         pixels[:, top : top + rows] = values if values.ndim == 2 else values.permute(2, 0, 1)
     return pixels
@@ -56,7 +56,7 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
     """Bring numbers of unknown scale to [0, 1] as float32.
 
     The divisor is the smallest of the usual full scales that holds them all: 1 or 255 (floats only), 65535.
-    A float may overshoot its scale by a quarter, as resampled pictures do, and is clamped. Where no scale
+    A float may overshoot its scale by a quarter, as resampled images do, and is clamped. Where no scale
     fits (negative or greater values: heights, temperatures), the range from least to greatest is stretched.
     Raises ValueError for NaN and infinity.
     """
@@ -73,81 +73,81 @@ def unit_scale(values: np.ndarray) -> np.ndarray:
     return ((values / 2 - low / 2) / max(high / 2 - low / 2, TINY)).astype(np.float32)
 
 
-def _deep_gray(picture: Image.Image, name: object) -> Tensor:
+def _deep_gray(image: Image.Image, name: object) -> Tensor:
     """Gray with more than 8 bits to float32 (3, H, W) in [0, 1]."""
-    values = np.asarray(picture)
-    tags = getattr(picture, "tag_v2", {})
-    if picture.mode.startswith("I;16"):
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
         bits = tags.get(TIFF_BITS, (16,))[0]
         if bits == 16:
             given, values = values, stretched(values, name)
             if values is not given:
-                picture = Image.fromarray(values)
+                image = Image.fromarray(values)
         unit = np.minimum(values.astype(np.float32) / np.float32(2**bits - 1), 1)
-        if profile := _foreign_profile(picture):
-            # Colour management gives 8 bits, which is less than a curve of tones that is wrong costs.
-            if converted := _through_profile(picture, profile):
+        if profile := _foreign_profile(image):
+            # Color management gives 8 bits, which is less than a curve of tones that is wrong costs.
+            if converted := _through_profile(image, profile):
                 return from_pillow(converted).to(torch.float32) / 255
     else:
         unit = unit_scale(values)
-    if tags.get(TIFF_PHOTOMETRIC) == 0 and picture.mode != "I":  # white is zero; Pillow inverts 8 bits only
+    if tags.get(TIFF_PHOTOMETRIC) == 0 and image.mode != "I":  # white is zero; Pillow inverts 8 bits only
         unit = 1 - unit
-    key = picture.info.get("transparency")
+    key = image.info.get("transparency")
     if isinstance(key, int):
         unit = np.where(values == key, np.float32(1), unit)
     return torch.from_numpy(unit).expand(3, -1, -1).contiguous()
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """An image of at most 8 bits in mode L, LA, RGB or RGBA, its colours in sRGB."""
-    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """An image of at most 8 bits in mode L, LA, RGB or RGBA, its colors in sRGB."""
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for one of Adobe's, which are inverted, and inverts it back.
-        picture = Image.eval(picture, lambda value: 255 - value)
-    if picture.mode == "LAB":
+        image = Image.eval(image, lambda value: 255 - value)
+    if image.mode == "LAB":
         return ImageCms.profileToProfile(
-            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
-    picture = _simple_mode(picture)
-    profile = _foreign_profile(picture)
-    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
-    converted = profile and _through_profile(picture.convert(picture.mode.removesuffix("A")), profile)
+    image = _simple_mode(image)
+    profile = _foreign_profile(image)
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    converted = profile and _through_profile(image.convert(image.mode.removesuffix("A")), profile)
     if converted is None:
-        return picture.convert("RGB") if picture.mode == "CMYK" else picture
+        return image.convert("RGB") if image.mode == "CMYK" else image
     if alpha:
         converted.putalpha(alpha)
     return converted
 
 
-def _simple_mode(picture: Image.Image) -> Image.Image:
-    """Undo palettes, bits, premultiplied alpha and transparent colours: mode L, LA, RGB, RGBA or CMYK."""
-    key = picture.info.get("transparency")
-    if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        key = None  # the key of a 16-bit picture, which says nothing about the 8 bits that are left
-    if picture.mode == "P":
-        return picture.convert("RGB" if key is None else "RGBA")
-    if picture.mode == "PA":
-        return picture.convert("RGBA")
-    if picture.mode in ("La", "RGBa"):
-        return picture.convert(picture.mode.upper())
-    if picture.mode in ("1", "L", "RGB") and key is not None:
-        return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
-    if picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        return picture
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+def _simple_mode(image: Image.Image) -> Image.Image:
+    """Undo palettes, bits, premultiplied alpha and transparent colors: mode L, LA, RGB, RGBA or CMYK."""
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        key = None  # the key of a 16-bit image, which says nothing about the 8 bits that are left
+    if image.mode == "P":
+        return image.convert("RGB" if key is None else "RGBA")
+    if image.mode == "PA":
+        return image.convert("RGBA")
+    if image.mode in ("La", "RGBa"):
+        return image.convert(image.mode.upper())
+    if image.mode in ("1", "L", "RGB") and key is not None:
+        return image.convert("RGBA" if image.mode == "RGB" else "LA")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _over_white(picture: Image.Image) -> Image.Image:
-    if picture.mode not in ("LA", "RGBA"):
-        return picture
-    plain = picture.mode.removesuffix("A")
-    white = Image.new(plain, picture.size, (255,) * len(plain) if plain == "RGB" else 255)
-    white.paste(picture.convert(plain), mask=picture.getchannel("A"))
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    plain = image.mode.removesuffix("A")
+    white = Image.new(plain, image.size, (255,) * len(plain) if plain == "RGB" else 255)
+    white.paste(image.convert(plain), mask=image.getchannel("A"))
     return white
 
 
-def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
+def _foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
     """The embedded ICC profile, if there is a sound one and it is not sRGB."""
-    data = picture.info.get("icc_profile")
+    data = image.info.get("icc_profile")
     if not data:
         return None
     try:
@@ -157,14 +157,14 @@ def _foreign_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
-def _through_profile(picture: Image.Image, profile) -> Image.Image | None:
-    """`picture` converted from `profile` to sRGB (L stays L), or None: a profile of another kind of pixels."""
-    source = Image.frombytes("L", (256, 1), bytes(range(256))) if picture.mode == "L" else picture
+def _through_profile(image: Image.Image, profile) -> Image.Image | None:
+    """`image` converted from `profile` to sRGB (L stays L), or None: a profile of another kind of pixels."""
+    source = Image.frombytes("L", (256, 1), bytes(range(256))) if image.mode == "L" else image
     # Without this, LittleCMS samples the curve of gray at so few points that dark tones are 10 levels off.
-    flags = ImageCms.Flags.NOOPTIMIZE if picture.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE
+    flags = ImageCms.Flags.NOOPTIMIZE if image.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE
     srgb = ImageCms.createProfile("sRGB")
     try:
         converted = ImageCms.profileToProfile(source, profile, srgb, outputMode="RGB", flags=flags)
     except Exception:
         return None
-    return picture.point(converted.getchannel("R").tobytes()) if picture.mode == "L" else converted
+    return image.point(converted.getchannel("R").tobytes()) if image.mode == "L" else converted

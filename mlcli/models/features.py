@@ -73,9 +73,9 @@ def head(model: Model) -> Layer:
 
 
 def vectors(values: Tensor, layer: Layer) -> Tensor:
-    """Activations of a layer (N, ...) -> one vector for each picture (N, D), D the channels of the layer.
+    """Activations of a layer (N, ...) -> one vector for each image (N, D), D the channels of the layer.
 
-    A map, and a layer of tokens, is averaged over its places: where in the picture a thing is makes no difference.
+    A map, and a layer of tokens, is averaged over its places: where in the image a thing is makes no difference.
     Raises UsageError where it cannot be told which dimension holds the channels.
     """
     if values.ndim == 2:
@@ -107,23 +107,23 @@ class HeadInputs:
             self.compute, alone = self._heard, True
         else:
             self.activations = Activations(model, [self.hidden.address])
-            self.compute = lambda pictures: self.activations(pictures)[self.hidden.address]
+            self.compute = lambda images: self.activations(images)[self.hidden.address]
         linear = isinstance(self.head.module, nn.Linear) and self.head.module.bias is not None
         if not linear or not alone or len(self.hidden.shape) != 1:
             raise UsageError(
                 f"--model {model.name}: its last layer, {self.head.address}, is no linear one with a bias, of one "
-                "vector for each picture; take another model"
+                "vector for each image; take another model"
             )
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> (N, D)."""
-        return self.compute(pictures)
+        return self.compute(images)
 
-    def _heard(self, pictures: Tensor) -> Tensor:
+    def _heard(self, images: Tensor) -> Tensor:
         given: list[Tensor] = []
         handle = self.head.module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
         try:
-            self.model.network(self.model.normalised(pictures))
+            self.model.network(self.model.normalized(images))
         finally:
             handle.remove()
         return given[-1]
@@ -172,9 +172,9 @@ class Activations:
         _without_rectifiers(self.extractor)
         out_of_place(self.extractor)
 
-    def __call__(self, pictures: Tensor) -> Mapping[str, Tensor]:
+    def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """(N, C, H, W), uint8 or float in [0, 1] -> address: activations (N, ...)."""
-        values = self.extractor.forward(self.model.normalised(pictures))
+        values = self.extractor.forward(self.model.normalized(images))
         return {address: values[node] for address, node in self.nodes.items()}
 
 

@@ -1,4 +1,4 @@
-"""The graph of a network: its nodes as layers, their shapes, what they see of the picture, and the stages they make."""
+"""The graph of a network: its nodes as layers, their shapes, what they see of the image, and the stages they make."""
 
 import math
 import weakref
@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from mlcli.errors import UsageError, reason
-from mlcli.models.receptive_fields import PIXEL, WHOLE, Reach, Step, mirrors, seen, steps, union
+from mlcli.models.receptive_fields import PIXEL, WHOLE, ReceptiveField, Step, mirrors, seen, steps, union
 from mlcli.models.registry import Model, nearest
 from mlcli.models.tracing import Trace
 from mlcli.networks.translated import Translated
@@ -28,7 +28,7 @@ class Layer:
     address: str
     kind: str
     shape: tuple[int, ...]
-    reach: Reach
+    reach: ReceptiveField
     parameters: int
     is_map: bool
     alias: str = ""
@@ -53,7 +53,7 @@ class Layer:
         return self.shape[0] if self.is_map or vector else 0
 
     def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the pixels that the unit at this place sees of a picture (height, width)."""
+        """(left, top, right, bottom) of the pixels that the unit at this place sees of an image (height, width)."""
         reach = self.reach
         if WHOLE in reach:
             return 0, 0, width, height
@@ -74,7 +74,7 @@ class Graph:
         self.name, self.crop = model.name, model.preprocessing.crop
         self.trace = trace = Trace(model.network, model.name)
         self.values = self._values(model)
-        self.reaches: dict[fx.Node, Reach] = {}
+        self.reaches: dict[fx.Node, ReceptiveField] = {}
         self.layers: list[Layer] = []
         self.nodes: list[fx.Node] = []
         known = {id(parameter): name for name, parameter in model.network.named_parameters()}
@@ -111,7 +111,7 @@ class Graph:
             layer.alias = f"conv{number}"
 
     def _values(self, model: Model) -> dict[fx.Node, object]:
-        """Of every node the value for one picture of the model's size, tensors without their numbers."""
+        """Of every node the value for one image of the model's size, tensors without their numbers."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
         module = self.trace.module(nodes)
         for node in module.graph.nodes:  # tensors that the code makes are to have no numbers either
@@ -174,7 +174,7 @@ class Graph:
         return not any(source in past for node in nodes[start + 1 :] for source in node.all_input_nodes)
 
     def _step(self, node: fx.Node, module: nn.Module | None) -> Step | None:
-        """What a node computes and from what; None where its values do not depend on the picture."""
+        """What a node computes and from what; None where its values do not depend on the image."""
         inputs = [source for source in node.all_input_nodes if source in self.reaches]
         value = _first_tensor(self.values[node])
         if not inputs or value is None:
@@ -266,21 +266,21 @@ def _on_meta(argument):
 
 
 def on_shapes(module: nn.Module, model: Model):
-    """What a module gives for one picture of the model's size, of tensors their shapes alone where that will do.
+    """What a module gives for one image of the model's size, of tensors their shapes alone where that will do.
 
-    Raises UsageError where it takes no such picture.
+    Raises UsageError where it takes no such image.
     """
     module = _Called(module)
     weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
     kinds = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
     (dtype, device), size = next(iter(kinds)), model.preprocessing.crop
-    picture = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
+    image = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
             try:
-                return functional_call(module, weights, picture.to("meta"))
+                return functional_call(module, weights, image.to("meta"))
             except (RuntimeError, NotImplementedError):
-                return module(picture)  # some part of it asks for values
+                return module(image)  # some part of it asks for values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise UsageError(
             f"--model {model.name}: its layers cannot be told apart ({reason(error)}); take another"

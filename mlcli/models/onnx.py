@@ -16,21 +16,21 @@ NEEDED = ("onnx", "onnxruntime")
 TOLERANCE = 1e-4
 
 
-class Pictures(nn.Module):
-    """The generator between pictures: (N, C, H, W) in [0, 1] (of maps one-hot) -> (N, C', H, W) in [0, 1]."""
+class Images(nn.Module):
+    """The generator between images: (N, C, H, W) in [0, 1] (of maps one-hot) -> (N, C', H, W) in [0, 1]."""
 
     def __init__(self, translator: Translator):
         super().__init__()
         self.network, self.maps_in = translator.network, bool(translator.source.labels)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.network(pictures if self.maps_in else pictures * 2 - 1) * 0.5 + 0.5
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images if self.maps_in else images * 2 - 1) * 0.5 + 0.5
 
 
 def export(translator: Translator, file: Path) -> float:
-    """Write the generator; the largest difference of its output from the translator's, on random pictures.
+    """Write the generator; the largest difference of its output from the translator's, on random images.
 
-    Input `pictures` and output `translated` are float32 in [0, 1]; batch, height and width are free, sides multiples of
+    Input `images` and output `translated` are float32 in [0, 1]; batch, height and width are free, sides multiples of
     `translator.multiple`. Raises UsageError where a package is missing, MlcliError where the outputs differ by more
     than TOLERANCE; no file is left then.
     """
@@ -41,7 +41,7 @@ def export(translator: Translator, file: Path) -> float:
     import onnxruntime
 
     # In plain fp32 and contiguous memory, which is what the file holds
-    network = Pictures(translator).to("cpu", memory_format=torch.contiguous_format).eval()
+    network = Images(translator).to("cpu", memory_format=torch.contiguous_format).eval()
     height, width = (max(side, translator.smallest) for side in translator.size)
     example = torch.rand(1, translator.source.width, height, width, generator=torch.Generator().manual_seed(0))
     with atomic_write(file) as temporary:
@@ -51,18 +51,18 @@ def export(translator: Translator, file: Path) -> float:
                 network,
                 (example,),
                 temporary,
-                input_names=["pictures"],
+                input_names=["images"],
                 output_names=["translated"],
-                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("pictures", "translated")},
+                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in ("images", "translated")},
                 dynamo=False,
             )
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         difference = 0.0
         other = torch.cat([example, example.flip(2, 3)]).repeat(1, 1, 1, 2)
         with torch.no_grad():
-            for pictures in (example, other):
-                ours = network(pictures)
-                theirs = torch.from_numpy(session.run(None, {"pictures": pictures.numpy()})[0])
+            for images in (example, other):
+                ours = network(images)
+                theirs = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
                 difference = max(difference, (ours - theirs).abs().max().item())
         if not difference <= TOLERANCE:
             raise MlcliError(f"{file}: its output would differ from the generator's by {difference:.1e}; not written")

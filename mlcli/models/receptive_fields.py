@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 WHOLE = math.inf  # the receptive field of what sees the whole image
 
 
-class Reach(NamedTuple):
+class ReceptiveField(NamedTuple):
     """Of the input, what the units of a map see, in pixels.
 
     height, width: of one unit's receptive field. top, left: where that of unit (0, 0) begins, negative in the padding.
@@ -29,13 +29,13 @@ class Reach(NamedTuple):
     stride: float
     planes: bool = True
 
-    def everywhere(self) -> "Reach":
+    def everywhere(self) -> "ReceptiveField":
         """Positions as before, each of which sees everything."""
         return self._replace(height=WHOLE, width=WHOLE)
 
 
-PIXEL = Reach(1, 1, 0, 0, 1)
-ALL = Reach(WHOLE, WHOLE, 0, 0, WHOLE)
+PIXEL = ReceptiveField(1, 1, 0, 0, 1)
+ALL = ReceptiveField(WHOLE, WHOLE, 0, 0, WHOLE)
 
 # Modules (by class) and operations that work on each position alone
 POINTWISE = frozenset(
@@ -65,7 +65,7 @@ class Step:
     node: fx.Node
     module: nn.Module | None
     kind: str
-    before: Reach
+    before: ReceptiveField
     sources: list[Tensor]
     value: Tensor
     argument: Callable
@@ -76,7 +76,7 @@ class Step:
         return self.sources[0]
 
 
-def seen(step: Step) -> Reach:
+def seen(step: Step) -> ReceptiveField:
     """What the values of a node see."""
     if step.kind in MIXES or "attention" in step.kind:
         return ALL._replace(planes=step.before.planes)
@@ -103,14 +103,14 @@ def mirrors(step: Step) -> bool:
     return step.kind in ("ReflectionPad2d", "ReplicationPad2d") or (step.kind == "pad" and mode != "constant")
 
 
-def union(before: Sequence[Reach]) -> Reach:
+def union(before: Sequence[ReceptiveField]) -> ReceptiveField:
     """A sum or concatenation sees what any of its terms sees.
 
     One that has no positions (the weights of a squeeze-and-excitation, which scale whole maps) leaves the stride of the
     others.
     """
     top, left = min(b.top for b in before), min(b.left for b in before)
-    return Reach(
+    return ReceptiveField(
         max(b.top + b.height for b in before) - top,
         max(b.left + b.width for b in before) - left,
         top,
@@ -133,12 +133,12 @@ def steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
-def slide(reach: Reach, kernel, step, padding, dilation=1) -> Reach:
+def slide(reach: ReceptiveField, kernel, step, padding, dilation=1) -> ReceptiveField:
     """A window moved over a map: the first begins p j earlier; r += (k - 1) d j; j *= s."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(_pair, (kernel, step, padding, dilation))
     if reach.stride == WHOLE:
         return reach
-    return Reach(
+    return ReceptiveField(
         reach.height + (kh - 1) * dh * reach.stride,
         reach.width + (kw - 1) * dw * reach.stride,
         reach.top - ph * reach.stride,
@@ -147,7 +147,7 @@ def slide(reach: Reach, kernel, step, padding, dilation=1) -> Reach:
     )
 
 
-def _window(module: nn.Module, reach: Reach, source: Tensor | None, value: Tensor | None) -> Reach:
+def _window(module: nn.Module, reach: ReceptiveField, source: Tensor | None, value: Tensor | None) -> ReceptiveField:
     kernel, stride, dilation = module.kernel_size, module.stride, getattr(module, "dilation", 1)
     own = type(module) in SLIDING
     padding = _padding(module.padding, kernel, stride, dilation, source, value, own)
@@ -172,14 +172,14 @@ def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tup
     return tuple(found)
 
 
-def _placed(reach: Reach, step: Step) -> Reach:
+def _placed(reach: ReceptiveField, step: Step) -> ReceptiveField:
     """Of a convolution: after windows or tokens its values have positions again, but for a single one."""
     if reach.stride == WHOLE and step.value.ndim == 4 and step.value.shape[-1] > 1:
         return ALL._replace(stride=step.crop / step.value.shape[-1])
     return reach
 
 
-def _convolution(step: Step) -> Reach:
+def _convolution(step: Step) -> ReceptiveField:
     weight = step.argument(1, "weight", None)
     if not step.before.planes or not isinstance(weight, Tensor) or step.source.ndim != 4:
         return _unknown(step)
@@ -192,7 +192,7 @@ def _convolution(step: Step) -> Reach:
     return _placed(reach, step)
 
 
-def _pool(step: Step) -> Reach:
+def _pool(step: Step) -> ReceptiveField:
     kernel = step.argument(1, "kernel_size", 1)
     stride, padding = step.argument(2, "stride", None) or kernel, step.argument(3, "padding", 0)
     dilation = step.argument(4, "dilation", 1) if "max" in step.kind or step.kind == "boolean_dispatch" else 1
@@ -204,13 +204,13 @@ def _pool(step: Step) -> Reach:
     return reach if known and step.before.planes else _unknown(step)
 
 
-def _unshuffle(step: Step) -> Reach:
+def _unshuffle(step: Step) -> ReceptiveField:
     """Blocks of pixels to channels."""
     block = step.source.shape[-1] // step.value.shape[-1]
     return slide(step.before, block, block, 0)
 
 
-def _upsample(step: Step) -> Reach:
+def _upsample(step: Step) -> ReceptiveField:
     """Nearest neighbor by whole factors: within a block the units see the same; the box of each holds it."""
     if step.value.shape == step.source.shape:
         return step.before
@@ -220,7 +220,7 @@ def _upsample(step: Step) -> Reach:
     if mode != "nearest" or factors[0] != factors[1] or factor % 1 or not reach.planes or reach.stride == WHOLE:
         return _unknown(step)
     more = (factor - 1) * reach.stride / factor
-    return Reach(
+    return ReceptiveField(
         reach.height + more, reach.width + more, reach.top - more, reach.left - more, reach.stride / factor, True
     )
 
@@ -228,7 +228,7 @@ def _upsample(step: Step) -> Reach:
 # -- shapes --------------------------------------------------------------------------------------------------
 
 
-def _pad(step: Step) -> Reach:
+def _pad(step: Step) -> ReceptiveField:
     sides = list(getattr(step.module, "padding", None) or step.argument(1, "pad", ()))
     if not step.before.planes:
         sides = sides[2:]  # the channels come first
@@ -238,7 +238,7 @@ def _pad(step: Step) -> Reach:
     return _shifted(step.before, top=-top, left=-left)
 
 
-def _getitem(step: Step) -> Reach:
+def _getitem(step: Step) -> ReceptiveField:
     """A part of several values, or a slice of one."""
     reach, index = step.before, step.argument(1, "", None)
     if _keeps_sides(step):
@@ -259,12 +259,12 @@ def _getitem(step: Step) -> Reach:
     return moved._replace(stride=reach.stride * (rows.step or 1))
 
 
-def _shifted(reach: Reach, top: int, left: int) -> Reach:
+def _shifted(reach: ReceptiveField, top: int, left: int) -> ReceptiveField:
     """Unit (0, 0) is the one that was at (top, left)."""
     return reach._replace(top=reach.top + top * reach.stride, left=reach.left + left * reach.stride)
 
 
-def _permute(step: Step) -> Reach:
+def _permute(step: Step) -> ReceptiveField:
     """Where height and width are behind it."""
     count = step.source.ndim
     if step.kind == "transpose":
@@ -286,14 +286,14 @@ def _permute(step: Step) -> Reach:
     return _unknown(step)
 
 
-def _reshape(step: Step) -> Reach:
+def _reshape(step: Step) -> ReceptiveField:
     """Positions stay where the dimensions from height on do, for what is before them does not move them."""
     kept = 2 if step.before.planes else 3
     same = step.value.ndim > kept and step.value.shape[-kept:] == step.source.shape[-kept:]
     return step.before if same else _unknown(step)
 
 
-def _along(step: Step) -> Reach:
+def _along(step: Step) -> ReceptiveField:
     default = {"normalize": 1, "norm": None}.get(step.kind, -1)
     dimension = step.argument({"normalize": 2, "norm": 2, "topk": 2}.get(step.kind, 1), "dim", default)
     channels = step.source.ndim - (3 if step.before.planes else 1)
@@ -301,14 +301,14 @@ def _along(step: Step) -> Reach:
     return step.before if alone and _keeps_sides(step) else _unknown(step)
 
 
-def _channels_last(step: Step) -> Reach:
+def _channels_last(step: Step) -> ReceptiveField:
     """What works on the last dimension."""
     shape = getattr(step.module, "normalized_shape", None) or step.argument(1, "normalized_shape", (0,))
     one = step.kind.lower() == "linear" or isinstance(shape, int) or len(shape) == 1
     return step.before if one and not step.before.planes and _keeps_sides(step) else _unknown(step)
 
 
-def _unknown(step: Step) -> Reach:
+def _unknown(step: Step) -> ReceptiveField:
     """It may look anywhere; where height and width stay, it has positions all the same."""
     before, after = _sides(step.source, step.before.planes), _sides(step.value, step.before.planes)
     if step.before.stride != WHOLE and before and before == after and step.kind not in RULES:
@@ -316,11 +316,11 @@ def _unknown(step: Step) -> Reach:
     return ALL._replace(planes=step.before.planes)
 
 
-def _everywhere(step: Step) -> Reach:
+def _everywhere(step: Step) -> ReceptiveField:
     return step.before.everywhere()
 
 
-RULES: dict[str, Callable[[Step], Reach]] = {
+RULES: dict[str, Callable[[Step], ReceptiveField]] = {
     "conv2d": _convolution,
     **dict.fromkeys(("max_pool2d", "avg_pool2d", "boolean_dispatch"), _pool),
     **dict.fromkeys(("PixelUnshuffle", "pixel_unshuffle", "SpaceToDepth"), _unshuffle),

@@ -71,27 +71,27 @@ class Model:
     options: dict = field(default_factory=dict)
     wnids: tuple[str, ...] = ()
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes). Raises UsageError without classes."""
         self.require_classes()
-        return logits(self.network(self.normalised(pictures)))
+        return logits(self.network(self.normalized(images)))
 
     def to(self, runtime: Runtime) -> "Model":
         """The model with its network on the runtime's device, in its memory format."""
         self.network.to(runtime.device, memory_format=runtime.memory_format)
         return self
 
-    def prepared(self, pictures: Tensor) -> Tensor:
-        """Gray or colour pictures (N, 1 or 3, H, W) of any size, as the model takes them, of the same dtype."""
-        return torch.stack([self.preprocessing.prepare(picture) for picture in pictures.expand(-1, 3, -1, -1)])
+    def prepared(self, images: Tensor) -> Tensor:
+        """Gray or color images (N, 1 or 3, H, W) of any size, as the model takes them, of the same dtype."""
+        return torch.stack([self.preprocessing.prepare(image) for image in images.expand(-1, 3, -1, -1)])
 
-    def normalised(self, pictures: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """What the network itself is given, in the memory format of its weights."""
-        pictures = self.preprocessing.normalise(pictures)
+        images = self.preprocessing.normalize(images)
         weights = next((p for p in self.network.parameters() if p.ndim == 4), None)
         if weights is not None and weights.is_contiguous(memory_format=torch.channels_last):
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
-        return pictures
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
 
     def finite(self, values: Tensor, runtime: Runtime) -> Tensor:
         """The values that the network computed. Raises WeightsError where one of them is no number."""
@@ -227,7 +227,7 @@ def _stored(architecture: str) -> Path | None:
 
 
 def create(architecture: str, classes: Sequence[str], size: int, channels: int = 3) -> Model:
-    """A new model with random weights, for training from scratch on pictures of (size, size).
+    """A new model with random weights, for training from scratch on images of (size, size).
 
     Raises UsageError for an unknown architecture, or one that cannot be built for this size or these channels.
     """
@@ -244,7 +244,7 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     if shape[:2] != (1, len(classes)):
         values = " x ".join(map(str, shape[1:]))
         raise UsageError(f"--model {architecture}: is no classifier, it gives {values} values; take another model")
-    # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the pictures are; batch norm does the rest.
+    # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the images are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     names = ClassNames.of(classes)
     return Model(architecture, network, names.labels, preprocessing, known, options=options, wnids=names.wnids)
@@ -272,9 +272,9 @@ def with_classes(model: Model, classes: Sequence[str]) -> Model:
 
 
 def check_size(network: nn.Module, architecture: str, size: int, channels: int) -> tuple[int, ...]:
-    """The shape of what the network gives for one picture of this size. Shapes alone are computed.
+    """The shape of what the network gives for one image of this size. Shapes alone are computed.
 
-    Raises UsageError where such a picture does not pass through it.
+    Raises UsageError where such an image does not pass through it.
     """
     weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     try:
@@ -306,7 +306,7 @@ def _network(architecture: str, classes: int, options: Mapping) -> nn.Module:
 
 
 def default_size(architecture: str, paths: Sequence[Path]) -> int:
-    """The side to train at when none is given: the short side of the first readable picture, at most what suits."""
+    """The side to train at when none is given: the short side of the first readable image, at most what suits."""
     return first_side(paths, 16, 64) if architecture in (EMBEDDED, *SMALL) else 224
 
 
@@ -416,11 +416,11 @@ def _named(model: Model, classes: Sequence[str], file: str | Path) -> Model:
 
 
 def count_of_timm() -> int:
-    """How many architectures the catalogue leaves out without a pattern."""
+    """How many architectures the catalog leaves out without a pattern."""
     return len(timm_models.names())
 
 
-def catalogue(pattern: str | None = None) -> list[Entry]:
+def catalog(pattern: str | None = None) -> list[Entry]:
     """What `mlcli models` lists: those whose name fits the pattern (* and ?), or all but timm's."""
     modules = SOURCES if pattern else SOURCES[:-1]
     return [

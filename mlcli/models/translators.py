@@ -1,7 +1,7 @@
-"""Generators that turn pictures of one kind into pictures of another, and the file that holds them.
+"""Generators that turn images of one kind into images of another, and the file that holds them.
 
 A file of translators names its directions ("AtoB", and "BtoA" where there is one), and for each all that is needed to
-open it again: architecture, options, and the kinds of pictures that go in and come out.
+open it again: architecture, options, and the kinds of images that go in and come out.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError, WeightsError
 from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, record
 from mlcli.models.weight_files import built, damaged, model_file, read_tensors
@@ -66,23 +66,23 @@ GENERATORS_OF_FILE = record({}, dict.fromkeys(DIRECTIONS, mapping()), closed=Tru
 class Translator:
     """A generator with everything that belongs to it.
 
-    source, target: the kinds of pictures that go in and come out.  size: (height, width) that it was trained at.
+    source, target: the kinds of images that go in and come out.  size: (height, width) that it was trained at.
     """
 
     network: nn.Module
     architecture: str
-    source: Kind
-    target: Kind
+    source: ImageSpec
+    target: ImageSpec
     size: tuple[int, int]
     options: dict = field(default_factory=dict)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
-        return self.target.pictures(self.signal(pictures))
+        return self.target.images(self.signal(images))
 
-    def signal(self, pictures: Tensor) -> Tensor:
+    def signal(self, images: Tensor) -> Tensor:
         """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
-        signal = self.source.signal(pictures)
+        signal = self.source.signal(images)
         weights = next(p for p in self.network.parameters() if p.ndim == 4)
         if weights.is_contiguous(memory_format=torch.channels_last):
             signal = signal.contiguous(memory_format=torch.channels_last)
@@ -90,7 +90,7 @@ class Translator:
 
     @property
     def multiple(self) -> int:
-        """What both sides of a picture must be multiples of."""
+        """What both sides of an image must be multiples of."""
         return 2**self.network.depth
 
     @property
@@ -114,16 +114,16 @@ class Translator:
 
 
 def multiple(name: str, size: tuple[int, int]) -> int:
-    """What the sides of all pictures must be multiples of for a generator by name, made for (height, width)."""
+    """What the sides of all images must be multiples of for a generator by name, made for (height, width)."""
     if GENERATORS[name][0] == "unet":
         return 2 ** fitting_depth(*size)
     return 2 ** GENERATORS[name][1].get("downs", 2) if GENERATORS[name][0] == "resnet" else 1
 
 
-def create(name: str, source: Kind, target: Kind, size: tuple[int, int], **options) -> Translator:
+def create(name: str, source: ImageSpec, target: ImageSpec, size: tuple[int, int], **options) -> Translator:
     """A translator of GENERATORS by name, with weights as torch draws them; options are those of the architecture.
 
-    Raises UsageError where the network cannot be built for pictures of this size, (height, width).
+    Raises UsageError where the network cannot be built for images of this size, (height, width).
     """
     architecture, own = GENERATORS[name]
     options = own | options
@@ -175,7 +175,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     tensors, description = read_tensors(file)
     if description.get("kind") != "translator":
         kind = description.get("kind", "file without a description")
-        raise WeightsError(f"{file}: holds a {kind}, not a generator that translates pictures")
+        raise WeightsError(f"{file}: holds a {kind}, not a generator that translates images")
     try:
         generators = GENERATORS_OF_FILE(description.get("generators"))
     except Invalid as error:
@@ -190,7 +190,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     try:
         made = built(lambda: network(described), own, file)
         architecture, options, size = described["architecture"], dict(described["options"]), tuple(described["size"])
-        source, target = Kind(**described["source"]), Kind(**described["target"])
+        source, target = ImageSpec(**described["source"]), ImageSpec(**described["target"])
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise damaged(file, error) from None
     made.eval().requires_grad_(False)
@@ -200,13 +200,15 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
 def network(described: Mapping) -> nn.Module:
     """A generator as `Translator.describe` has it, with random weights. Raises schema.Invalid for what is none."""
     GENERATOR(described)
-    source, target = (Kind(**described[end]) for end in ("source", "target"))
+    source, target = (ImageSpec(**described[end]) for end in ("source", "target"))
     return _network(described["architecture"], source, target, **described["options"])
 
 
-def _network(architecture: str, source: Kind, target: Kind, *, keep_luminance: bool = False, **options) -> nn.Module:
+def _network(
+    architecture: str, source: ImageSpec, target: ImageSpec, *, keep_luminance: bool = False, **options
+) -> nn.Module:
     if not keep_luminance:
         return ARCHITECTURES[architecture](source.width, target.width, **options)
-    if (source, target) != (Kind(1), Kind(3)):
-        raise UsageError("--keep-luminance makes colour pictures of gray ones; take --channels-a 1 and --channels-b 3")
+    if (source, target) != (ImageSpec(1), ImageSpec(3)):
+        raise UsageError("--keep-luminance makes color images of gray ones; take --channels-a 1 and --channels-b 3")
     return KeepLuminance(ARCHITECTURES[architecture](1, 2, **options))

@@ -25,7 +25,7 @@ def unit(inputs: int, outputs: int, kernel: int = 3, *, pool: str = "") -> nn.Se
 class CifarNet(nn.Module):
     """Five convolutional stages, global max pooling, one linear layer; 3.3 M parameters, 257 MMAC at 32 px.
 
-    forward: (N, channels, H, W) normalised, H and W at least 16 -> logits (N, classes).
+    forward: (N, channels, H, W) normalized, H and W at least 16 -> logits (N, classes).
     Stages, at 32 px: conv1 (64, 32, 32), conv2 (128, 16, 16), conv3 (256, 8, 8), conv4 (384, 4, 4),
     conv5 (384, 4, 4); `features` (384) is the penultimate vector.
     conv1 is a learned, stride-1, 7x7 kernel: large enough that its filters can be read by eye.
@@ -47,7 +47,7 @@ class CifarNet(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("conv1"):
                 # The first outputs start as copies of the inputs (dirac, Zagoruyko 2017), so that gradients and the
-                # picture reach every layer from the first step on.
+                # image reach every layer from the first step on.
                 nn.init.dirac_(module.weight.data[: module.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Generator and discriminator for small pictures: DCGAN (Radford et al. 2016) as Miyato et al. 2018 have it, table 3.
+"""Generator and discriminator for small images: DCGAN (Radford et al. 2016) as Miyato et al. 2018 have it, table 3.
 
 With classes the generator's batch norms are conditional and the discriminator ends in a projection (Miyato & Koyama
 2018), as in BigGAN (Brock et al. 2019), at a size that two cores can train.
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from mlcli.networks.initialisation import initialise
+from mlcli.networks.initialization import initialize
 from mlcli.networks.upsampling import doubled
 
 WIDEST = 8  # times `filters`
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch norm whose scale and shift are those of the picture's class (Dumoulin et al. 2017).
+    """Batch norm whose scale and shift are those of the image's class (Dumoulin et al. 2017).
 
     forward: (N, C, H, W), labels (N,) -> (N, C, H, W).  Without classes it is plain batch norm, and labels are ignored.
     """
@@ -41,7 +41,7 @@ class ConditionalBatchNorm2d(nn.Module):
 class Generator(nn.Module):
     """A linear layer to a map of 4 to 7 pixels, doublings with batch norm and ReLU, a 3 x 3 convolution, tanh.
 
-    forward: latent (N, latent) of N(0, 1), labels (N,) or None -> pictures (N, channels, size, size) in [-1, 1].
+    forward: latent (N, latent) of N(0, 1), labels (N,) or None -> images (N, channels, size, size) in [-1, 1].
     A size that is no multiple of the doublings is cut out of the middle of the next larger one.
     """
 
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         )
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(width, classes) for width in widths)
         self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         # The channels last, as the convolutions take them fastest
@@ -75,9 +75,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """3 x 3 convolutions to 1, 2, 4, 8 times `filters`, one of 4 x 4 and stride 2 between two of them; leaky ReLU.
 
-    forward: pictures (N, channels, size, size) in [-1, 1], labels (N,) or None -> logits (N,).
+    forward: images (N, channels, size, size) in [-1, 1], labels (N,) or None -> logits (N,).
     With h the last map it is w . h, and with classes v_y . sum over places of h is added (Miyato & Koyama 2018, eq. 4).
-    No norm mixes the pictures of a batch; `spectral` divides each weight by its largest singular value.
+    No norm mixes the images of a batch; `spectral` divides each weight by its largest singular value.
     """
 
     def __init__(self, size: int = 32, channels: int = 3, filters: int = 64, classes: int = 0, spectral: bool = True):
@@ -92,14 +92,14 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.linear = nn.Linear(widths[-1] * (size // 2**halvings) ** 2, 1)
         self.classes = nn.Embedding(classes, widths[-1]) if classes else None
-        initialise(self)
+        initialize(self)
         if spectral:
             for module in self.modules():
                 if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
                     spectral_norm(module)
 
-    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.layers(pictures)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.layers(images)
         logits = self.linear(h.flatten(1)).squeeze(1)
         if self.classes is None:
             return logits

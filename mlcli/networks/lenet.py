@@ -15,7 +15,7 @@ class LeNet(nn.Module):
         super().__init__()
         side = ((size - 4) // 2 - 4) // 2
         if side < 1:
-            raise ValueError(f"pictures of {size} pixels are too small, 16 are needed")
+            raise ValueError(f"images of {size} pixels are too small, 16 are needed")
         self.conv1 = nn.Conv2d(channels, 20, 5)
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.hidden = nn.Linear(50 * side * side, 500)

@@ -1,15 +1,15 @@
-"""Colours for gray pictures: a generator of chroma, beside the luma that is known."""
+"""Colors for gray images: a generator of chroma, beside the luma that is known."""
 
 import torch
 from torch import Tensor, nn
 
 
 class KeepLuminance(nn.Module):
-    """Pictures whose luma is that of the gray picture given; `chroma`, a network, makes their colours alone.
+    """Images whose luma is that of the gray image given; `chroma`, a network, makes their colors alone.
 
     forward: gray (N, 1, H, W) in [-1, 1] -> (N, 3, H, W) in [-1, 1]. chroma: the same -> (N, 2, H, W) in [-1, 1], Cb
-    and Cr of ITU-R BT.601, in whose luma `images.to_gray` turns pictures gray. Colours that no screen can show are cut
-    off, and there alone the luma changes. (Isola et al. 2017, section 4, colourise in Lab, for the same end.)
+    and Cr of ITU-R BT.601, in whose luma `images.to_gray` turns images gray. Colors that no screen can show are cut
+    off, and there alone the luma changes. (Isola et al. 2017, section 4, colorise in Lab, for the same end.)
     """
 
     def __init__(self, chroma: nn.Module):
@@ -18,7 +18,7 @@ class KeepLuminance(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Sides of pictures must be multiples of 2^depth."""
+        """Sides of images must be multiples of 2^depth."""
         return self.chroma.depth
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance norm by the statistics of each picture alone, in training and after (Ulyanov et al. 2016).
+    """Instance norm by the statistics of each image alone, in training and after (Ulyanov et al. 2016).
 
-    Of a single picture it is batch norm, whose kernels keep channels_last; torch's instance norm copies the map to
+    Of a single image it is batch norm, whose kernels keep channels_last; torch's instance norm copies the map to
     another format and back, which on a CPU takes four times as long.
     """
 
@@ -24,7 +24,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 NORMS = {
     "batch": nn.BatchNorm2d,
     "instance": InstanceNorm2d,
-    # What batch norm is where every batch is one picture, in training and in the pix2pix paper's tests
+    # What batch norm is where every batch is one image, in training and in the pix2pix paper's tests
     "instance-affine": lambda channels: InstanceNorm2d(channels, affine=True),
     "none": lambda channels: nn.Identity(),
 }

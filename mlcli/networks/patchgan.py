@@ -53,7 +53,7 @@ class PatchGAN(Discriminator):
 
 
 class MultiScale(nn.Module):
-    """Discriminators of one kind for the picture, its half, its quarter, ... (pix2pixHD).
+    """Discriminators of one kind for the image, its half, its quarter, ... (pix2pixHD).
 
     forward: (N, inputs, H, W) -> [logits at each scale].  features: [maps of all stages at each scale].
     """

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Refiner(nn.Module):
-    """3 x 3 to `filters` maps, residual blocks, 1 x 1 to the picture; nothing is made smaller on the way.
+    """3 x 3 to `filters` maps, residual blocks, 1 x 1 to the image; nothing is made smaller on the way.
 
     forward: (N, inputs, H, W) in [-1, 1] -> (N, outputs, H, W), about in [-1, 1]. No tanh, which public codes add: at
     black, -1, its slope is zero, and a refiner that has once made all black, which is near most digits, stays there.

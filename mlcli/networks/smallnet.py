@@ -1,4 +1,4 @@
-"""SmallNet: a residual network for small pictures, such as faces and characters, that learns in minutes."""
+"""SmallNet: a residual network for small images, such as faces and characters, that learns in minutes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ class Block(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """forward: (N, channels, size, size) normalised -> (N, outputs), of about unit variance.
+    """forward: (N, channels, size, size) normalized -> (N, outputs), of about unit variance.
 
-    A stem that halves the picture and three blocks of `width` * 2, 4 and 8 channels; then every output sees all places
+    A stem that halves the image and three blocks of `width` * 2, 4 and 8 channels; then every output sees all places
     of the last map, each by its own weight: what is where matters in a face and in a character.
     """
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Sobel(nn.Module):
-    """The gradient of a picture's luma by Sobel's two kernels, and its length. Nothing is learned.
+    """The gradient of an image's luma by Sobel's two kernels, and its length. Nothing is learned.
 
     forward: (N, 3, H, W) in [0, 1] -> (N, 1, H, W), the length, in levels a pixel.
     Stages: gradient (2, H, W), to the right and downwards; magnitude (1, H, W).

@@ -1,13 +1,13 @@
-"""A network behind a generator that brings pictures to what the network knows."""
+"""A network behind a generator that brings images to what the network knows."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Translated(nn.Module):
-    """network(normalised(generator(x))), the network itself unchanged.
+    """network(normalized(generator(x))), the network itself unchanged.
 
-    forward: (N, C, H, W) in [-1, 1] -> what the network gives. mean, std: its normalisation of values in [0, 1].
+    forward: (N, C, H, W) in [-1, 1] -> what the network gives. mean, std: its normalization of values in [0, 1].
     """
 
     def __init__(self, generator: nn.Module, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):

@@ -66,7 +66,7 @@ class UNet(nn.Module):
 
 
 class Segmenter(UNet):
-    """The same network for masks: logits (N, classes, H, W) in place of pictures, so without the tanh and dropout."""
+    """The same network for masks: logits (N, classes, H, W) in place of images, so without the tanh and dropout."""
 
     def __init__(self, num_classes: int, channels: int = 1, depth: int = 4, filters: int = 16, norm: str = "batch"):
         super().__init__(channels, num_classes, depth, filters, norm, dropout=0.0)

@@ -10,7 +10,7 @@ UPSAMPLINGS = ("transposed", "resize")
 def doubled(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Module:
     """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W).
 
-    kind: 'transposed', a transposed convolution of side `kernel` (3 or 4); or 'resize', nearest-neighbour resizing and
+    kind: 'transposed', a transposed convolution of side `kernel` (3 or 4); or 'resize', nearest-neighbor resizing and
     a 3 x 3 convolution, in which every output pixel is made of as many terms as any other, so that no checkerboard
     arises (Odena et al. 2016).
     """

@@ -1,4 +1,4 @@
-"""Pictures made of tiles: a grid of small images with a label each, or a sheet of labelled rows."""
+"""Images made of tiles: a grid of small images with a label each, or a sheet of labeled rows."""
 
 import itertools
 import math
@@ -51,8 +51,8 @@ def grid(
     """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels with its pixels kept square.
 
     labels: a short text below each tile, of as many lines as the first.
-    columns: default near a square picture. apart: pixels more between the first column and the others.
-    Raises UsageError for a picture larger than could be read again.
+    columns: default near a square image. apart: pixels more between the first column and the others.
+    Raises UsageError for an image larger than could be read again.
     """
     n, _, height, width = tiles.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -66,8 +66,8 @@ def grid(
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         x, y = gap + column * cell_width + (apart if column else 0), gap + row * cell_height
-        picture = to_pillow(tile).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-        canvas.paste(picture, (x, y))
+        image = to_pillow(tile).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        canvas.paste(image, (x, y))
         if labels is not None:
             for number, line in enumerate(labels[index].split("\n")):
                 place = (x + width * scale / 2, y + height * scale + 1 + LINE_HEIGHT * number)
@@ -94,7 +94,7 @@ def sheet(
     """Rows of a label and strips, the strips in columns with a heading each.
 
     lengths: the room of each column in tiles. Tiles of up to (side, side) stand in the middle of their place.
-    Raises UsageError for a picture larger than could be read again.
+    Raises UsageError for an image larger than could be read again.
     """
     font = ImageFont.load_default(FONT_SIZE)
     cell, margin, line = side + gap, 14, LINE_HEIGHT
@@ -147,7 +147,7 @@ def _place(canvas: Image.Image, tile: Tensor | None, x: int, y: int, side: int) 
 def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise UsageError(
-            f"--size {side}: {tiles} tiles of it make a picture of {width} x {height} pixels; take a smaller"
+            f"--size {side}: {tiles} tiles of it make an image of {width} x {height} pixels; take a smaller"
         )
     return Image.new("RGB", (width, height), PAPER)
 
@@ -170,7 +170,7 @@ def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
 
 
 def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:
-    """Picture files in rows with a label each, the first of a row set apart from the others.
+    """Image files in rows with a label each, the first of a row set apart from the others.
 
     Rows may differ in length. A file that cannot be read leaves its place white.
     """
@@ -178,12 +178,12 @@ def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Imag
     cells = {(r, c): cell for r, row in enumerate(rows) for c, cell in enumerate(row)}
     paths = list(dict.fromkeys(path for path, _ in cells.values()))
     decoded = decode(paths, lambda image: to_bytes(square(image, side)))
-    pictures = {paths[index]: image for index, image in decoded if isinstance(image, Tensor)}
+    images = {paths[index]: image for index, image in decoded if isinstance(image, Tensor)}
     white = torch.full((3, side, side), 255, dtype=torch.uint8)
     tiles, labels = [], []
     for place in itertools.product(range(len(rows)), range(columns)):
         path, label = cells.get(place, (None, "\n"))
-        tiles.append(pictures.get(path, white))
+        tiles.append(images.get(path, white))
         labels.append(label)
     return grid(torch.stack(tiles), labels, columns=columns, side=side, apart=side // 4)
 
@@ -194,7 +194,7 @@ def enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def square(image: Tensor, side: int) -> Tensor:
-    """The central square of a picture (C, H, W) as (C, side, side); a small one is enlarged with its pixels square."""
+    """The central square of an image (C, H, W) as (C, side, side); a small one is enlarged with its pixels square."""
     if 2 * min(image.shape[1:]) > side:
         return fit(image, side)
     return interpolate(fit(image, min(image.shape[1:]))[None], size=(side, side), mode="nearest-exact")[0]

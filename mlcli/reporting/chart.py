@@ -1,4 +1,4 @@
-"""Curves as a picture: panels side by side with axes, and one legend for them all."""
+"""Curves as an image: panels side by side with axes, and one legend for them all."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ FINE = 3  # drawn this much larger and then reduced, which smooths the lines
 FONT_SIZE, LINE_HEIGHT = 12, 16  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 46, 20, 30, 44  # around the axes of a panel
 # Told apart also by those who see red and green alike (after Wong 2011), in the order of use
-COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (90, 90, 90))
+COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (90, 90, 90))
 
 
 class Curve(NamedTuple):
@@ -46,10 +46,10 @@ def chart(
     """Panels of (width, height) pixels inside their axes, from 0 to the greatest value of them all.
 
     places: of the points on the x axis, rising; labels: below them, as many as there is room for; caption: of the axis.
-    The curves of a name have one colour. joined: by lines; else each point is a dot.
+    The curves of a name have one color. joined: by lines; else each point is a dot.
     """
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
-    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
     shown = [v for panel in panels for curve in panel.curves for v in (*curve.values, curve.level) if _is_number(v)]
     step, top = scale(max(shown, default=1.0))
     font = ImageFont.load_default(FONT_SIZE)
@@ -77,16 +77,16 @@ def chart(
             texts.append(((x, floor + 7), label, "ma"))
         texts.append(((left + width / 2, floor + 24), caption, "ma"))
         for curve in panel.curves:
-            _curve(pen, curve, places, at, colours[curve.name], joined)
+            _curve(pen, curve, places, at, colors[curve.name], joined)
     for number, name in enumerate(names):
         x, y = len(panels) * cell, LINE_HEIGHT + TOP + 8 + LINE_HEIGHT * number
-        _line(pen, [(x, y), (x + 14, y)], colours[name], 2.5)
+        _line(pen, [(x, y), (x + 14, y)], colors[name], 2.5)
         texts.append(((x + 20, y), name, "lm"))
-    picture = large.resize(size, Image.Resampling.BOX)
-    writer = ImageDraw.Draw(picture)
+    image = large.resize(size, Image.Resampling.BOX)
+    writer = ImageDraw.Draw(image)
     for place, text, anchor in texts:
         writer.text(place, text, INK, font, anchor=anchor)
-    return picture
+    return image
 
 
 def scale(greatest: float, lines: int = 5) -> tuple[float, float]:
@@ -99,27 +99,27 @@ def scale(greatest: float, lines: int = 5) -> tuple[float, float]:
     return step, step * math.ceil(greatest / step * (1 - 1e-9))
 
 
-def _curve(pen: ImageDraw.ImageDraw, curve: Curve, places, at, colour, joined: bool) -> None:
+def _curve(pen: ImageDraw.ImageDraw, curve: Curve, places, at, color, joined: bool) -> None:
     piece: list[tuple[float, float]] = []
     for number, (place, value) in enumerate(zip(places, curve.values, strict=True)):
         if not _is_number(value):
-            _line(pen, piece, colour, 2)
+            _line(pen, piece, color, 2)
             piece = []
             continue
         x, y = at(place, value)
         if joined:
             piece.append((x, y))
         if not joined or (curve.dots and curve.dots[number]):
-            pen.ellipse([FINE * side for side in (x - 3.5, y - 3.5, x + 3.5, y + 3.5)], fill=colour)
-    _line(pen, piece, colour, 2)
+            pen.ellipse([FINE * side for side in (x - 3.5, y - 3.5, x + 3.5, y + 3.5)], fill=color)
+    _line(pen, piece, color, 2)
     if _is_number(curve.level):
         x, y = at(places[-1], curve.level)
-        _line(pen, [(x + 4, y), (x + 14, y)], colour, 2)
+        _line(pen, [(x + 4, y), (x + 14, y)], color, 2)
 
 
-def _line(pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour, width: float) -> None:
+def _line(pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], color, width: float) -> None:
     if len(points) > 1:
-        pen.line([(x * FINE, y * FINE) for x, y in points], fill=colour, width=round(width * FINE), joint="curve")
+        pen.line([(x * FINE, y * FINE) for x, y in points], fill=color, width=round(width * FINE), joint="curve")
 
 
 def _room(places: Sequence[float], labels: Sequence[str], width: int, font) -> list[tuple[float, str]]:

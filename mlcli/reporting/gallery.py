@@ -1,4 +1,4 @@
-"""A page of many rows of pictures that opens offline: pictures load when they come into view, a box filters rows."""
+"""A page of many rows of images that opens offline: images load when they come into view, a box filters rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from urllib.parse import quote
 from mlcli.io.files import write_text
 from mlcli.reporting.report import STYLE, rows, text
 
-# Rows out of view are neither laid out nor painted (content-visibility), so that thousands of pictures scroll well.
+# Rows out of view are neither laid out nor painted (content-visibility), so that thousands of images scroll well.
 LOOK = """
 body{max-width:none}header{position:sticky;top:0;background:inherit;padding:.5rem 0;z-index:1}
 header input{font:inherit;padding:.2rem .5rem;width:16rem}details{margin:.5rem 0}
@@ -51,7 +51,7 @@ arrive();
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One picture of a row: its file, relative to the page, what it shows, and its width divided by its height."""
+    """One image of a row: its file, relative to the page, what it shows, and its width divided by its height."""
 
     file: str
     caption: str
@@ -64,13 +64,13 @@ class Row:
 
     number: int
     heading: str
-    pictures: Sequence[GalleryImage]
+    images: Sequence[GalleryImage]
 
 
 def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping, note: str = "") -> None:
     """Write the page. note: what is to be seen. facts: what it was made from, shown folded.
 
-    A click on a picture opens its file. Without a script all rows are shown.
+    A click on an image opens its file. Without a script all rows are shown.
     """
     body, count = "".join(_section(entry) for entry in entries), len(entries)
     write_text(
@@ -89,6 +89,6 @@ def _section(entry: Row) -> str:
         f'<figure style="--ratio:{p.ratio:.4g}"><a href="{text(quote(p.file))}"><img loading=lazy '
         f'alt="{text(entry.heading)}, {text(p.caption)}" src="{text(quote(p.file))}"></a>'
         f"<figcaption>{text(p.caption)}</figcaption></figure>"
-        for p in entry.pictures
+        for p in entry.images
     )
     return f"<section data-number={entry.number}><h2>{text(entry.heading)}</h2>{figures}</section>"

@@ -37,7 +37,7 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
     results = run.results()
     single = {name: value for name, value in results.items() if not isinstance(value, dict)}
     more = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
-    pictures = figure(run.misclassified_file) if os.path.exists(run.misclassified_file) else ""
+    images = figure(run.misclassified_file) if os.path.exists(run.misclassified_file) else ""
     stages = "".join(
         f'<li><a href="{text(place)}">{text(place)}</a>'
         for place in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
@@ -47,7 +47,7 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>"
         f"<h1>{text(title)}</h1>"
         + "".join(f"<h2>{text(heading)}</h2>{table(header, lines)}" for heading, header, lines in tables)
-        + (f"<h2>Stages</h2><ul>{stages}</ul>" if stages else f"<h2>Result</h2>{rows(last | single)}{more}{pictures}")
+        + (f"<h2>Stages</h2><ul>{stages}</ul>" if stages else f"<h2>Result</h2>{rows(last | single)}{more}{images}")
         + (f"<h2>Curves</h2>{curves or '<p>None yet.</p>'}" if curves or not (results or stages) else "")
         + (f"<h2>Samples</h2>{samples}" if samples else "")
         + f"<h2>Options</h2>{rows(config['options'])}<h2>Data</h2>"
@@ -68,7 +68,7 @@ def figure(file: Path) -> str:
 
 
 def shown_samples(run: Run) -> list[Path]:
-    """At most `SHOWN_SAMPLES` pictures: all of some steps, evenly from the first to the last."""
+    """At most `SHOWN_SAMPLES` images: all of some steps, evenly from the first to the last."""
     by_step = defaultdict(list)
     for file in sorted(run.samples_folder.glob("*.png")):
         by_step[file.stem.rsplit("-", 1)[-1]].append(file)

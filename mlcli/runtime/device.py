@@ -161,7 +161,7 @@ def cpu_capabilities() -> dict:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes in the calling thread alone: for work on many pictures at a time, a thread each."""
+    """Torch computes in the calling thread alone: for work on many images at a time, a thread each."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -177,7 +177,7 @@ def generator(*numbers: int) -> torch.Generator:
     """
     state = 0x9E3779B97F4A7C15
     for number in numbers:
-        # splitmix64, so that neighbouring seeds and steps give unrelated streams
+        # splitmix64, so that neighboring seeds and steps give unrelated streams
         state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
@@ -191,5 +191,5 @@ def numpy_generator(*numbers: int) -> np.random.Generator:
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed torch's global generators (what dropout and initialisation draw from) from the numbers."""
+    """Seed torch's global generators (what dropout and initialization draw from) from the numbers."""
     torch.manual_seed(generator(*numbers).initial_seed())

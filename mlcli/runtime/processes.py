@@ -1,7 +1,7 @@
 """One process or several, under torchrun or `accelerate launch`. Accelerate does the talking between them.
 
 Gradients are averaged after the backward pass instead of inside it (DistributedDataParallel): a method with
-several networks and optimisers, such as a GAN, then needs no special care.
+several networks and optimizers, such as a GAN, then needs no special care.
 """
 
 import os

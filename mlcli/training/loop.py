@@ -33,7 +33,7 @@ ORDER, NOISE = 1, 2  # purposes of the random streams
 class Method(Protocol):
     """What a method of the literature gives to the loop."""
 
-    state: Mapping[str, Any]  # name -> object with state_dict and load_state_dict: networks, optimisers, pools
+    state: Mapping[str, Any]  # name -> object with state_dict and load_state_dict: networks, optimizers, pools
 
     def load(self, indices: Tensor, step: int) -> Any:
         """The batch of these indices (this process's share); called in a thread, ahead of its step."""
@@ -51,7 +51,7 @@ class Method(Protocol):
         """What is wrong with the logged means of the losses, though they are numbers; usually nothing ('')."""
 
     def samples(self) -> dict[str, Tensor | Image]:
-        """Pictures by name, as `images.write` takes them, to be written beside the step; may be empty."""
+        """Images by name, as `images.write` takes them, to be written beside the step; may be empty."""
 
     def save_model(self, run: Run) -> None:
         """Write the result."""
@@ -90,7 +90,7 @@ class Plan:
         return min(whole, self.max_steps) if self.max_steps else whole
 
     def samples_after(self, step: int) -> bool:
-        """Whether pictures are drawn after so many steps."""
+        """Whether images are drawn after so many steps."""
         return step == self.steps or step % (self.sample_every or self.steps_per_epoch) == 0
 
     def evaluates_after(self, step: int) -> bool:
@@ -305,7 +305,7 @@ def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, 
     names = _named(method.name_batch(plan.indices(step), step))
     raise TrainingError(
         f"{run.folder}: the loss is no longer a number at step {step + 1}, in the batch of {names}. Look at these "
-        "pictures; or start again with a lower --lr or with --precision fp32. The last good state is kept"
+        "images; or start again with a lower --lr or with --precision fp32. The last good state is kept"
     )
 
 

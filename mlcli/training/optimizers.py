@@ -1,4 +1,4 @@
-"""Optimisers that torch does not bring in the form needed here."""
+"""Optimizers that torch does not bring in the form needed here."""
 
 from collections.abc import Iterable
 

@@ -5,7 +5,7 @@ RUN/
   model.safetensors  the result, self-describing
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
-  samples/           pictures by step
+  samples/           images by step
   results.json       what was measured in the end, of commands that measure more than their curves
   misclassified.png  the errors of a classifier, with a JSON beside it
   report.html        one offline page

@@ -10,7 +10,7 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
     mlcli render organs -n 400 --look b --seed 1 -o DATA/organs-b/train
     mlcli render organs -n 200 --look b --seed 2 -o DATA/organs-b/test
 
-Rows: adda (2,000 MNIST and 1,800 USPS pictures, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
+Rows: adda (2,000 MNIST and 1,800 USPS images, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and
 from digits that look like MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
 direction the command, source only and adapted, what is to be reached, and the seconds. A run that is there already is
@@ -18,7 +18,7 @@ gone on with. What follows `--` goes to `mlcli adapt` as it is, such as fewer st
 
 With --choose no test set is read: each run of the row is tried with the options of CHOICES, with seeds that are in no
 figure and a tenth of the source held out. It prints how often the source model is right on that tenth and the criterion
-of the adapted model's answers for the unlabelled target, means over the seeds, and names the options with the best
+of the adapted model's answers for the unlabeled target, means over the seeds, and names the options with the best
 criterion among those whose source model is at most a hundredth worse than the best one.
 """
 
@@ -66,14 +66,14 @@ CHOICES = {
     "adda": [[], ["--shift", "0"], ["--steps", "2500"]],
     "cycada": [[], ["--steps", "1000"]],
     "seuda": [[], ["--semantic", "0"]],
-    "simgan": [[], ["--regularisation", "0.5"], ["--regularisation", "0.1"]],
+    "simgan": [[], ["--regularization", "0.5"], ["--regularization", "0.1"]],
     "mnist-m": [[], ["--steps", "2500"]],
 }
 CHOOSING, WORSE = 100, 0.01  # the first seed; by how much a source model may be worse on what was held out
 
 
 def blend(mnist: Path, photos: Path, output: Path) -> None:
-    """MNIST-M (Ganin et al. 2016): |patch - digit| with a patch of a photograph for each digit, in colour."""
+    """MNIST-M (Ganin et al. 2016): |patch - digit| with a patch of a photograph for each digit, in color."""
     papers = [image_io.read(path) for path in find_images([str(photos)]).paths]
     for number, part in enumerate(("train", "test")):
         folder, random = ClassFolder.open(mnist / part), generator(0, number)

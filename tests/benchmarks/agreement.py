@@ -25,7 +25,7 @@ def main() -> None:
     same = (rows["fp32"].argmax(1) == rows["auto"].argmax(1)).float().mean().item()
     difference = (rows["fp32"] - rows["auto"]).abs().max().item()
     print(
-        f"{len(paths)} pictures: same class in {same:.2%}, probabilities differ by at most {difference:.3f} "
+        f"{len(paths)} images: same class in {same:.2%}, probabilities differ by at most {difference:.3f} "
         f"({Runtime.choose().precision} against fp32)"
     )
 

@@ -6,7 +6,7 @@
 
 filters: pairs A, B of photographs at 256 x 256. A' is A filtered; by how many dB of PSNR, in luminance, is B' nearer to
 B filtered than B is? PHOTOS: a folder; without it the pairs come from samples/photos.
-search: the mean distance of the neighbourhoods of the results against those of an exact search, for each filter at
+search: the mean distance of the neighborhoods of the results against those of an exact search, for each filter at
 256 x 256.
 time: seconds for each mode at 512 x 512.
 """
@@ -23,8 +23,8 @@ import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
 from mlcli.io import image_io
+from mlcli.methods.configs import ANALOGIES
 from mlcli.methods.painting import image_analogies
-from mlcli.methods.recipes import ANALOGIES
 from mlcli.runtime.device import generator
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "photos"
@@ -61,8 +61,8 @@ def photograph(path, side=256):
     return image_io.fit(image_io.to_unit(image_io.read(path)), side)
 
 
-def filtered(picture, function):
-    return function(image_io.to_gray(picture)).expand(3, -1, -1).contiguous()
+def filtered(image, function):
+    return function(image_io.to_gray(image)).expand(3, -1, -1).contiguous()
 
 
 def psnr(one, other):
@@ -116,7 +116,7 @@ def search(arguments):
 
 def seconds(_):
     gravel, astronaut, coffee = (photograph(SAMPLES / f"{name}.jpg", 512) for name in ("gravel", "astronaut", "coffee"))
-    label_a, label_b = ((picture > 0.5).float() for picture in (coffee, astronaut))
+    label_a, label_b = ((image > 0.5).float() for image in (coffee, astronaut))
     works = {
         "filter": (astronaut, filtered(astronaut, emboss), coffee),
         "texture-transfer": (gravel, gravel, astronaut),

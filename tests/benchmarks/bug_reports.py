@@ -126,8 +126,8 @@ def expect(done: Done, status: int, *words: str) -> Done:
     return done
 
 
-def picture(file: Path, seed: int = 0, size: int = 32, mode: str = "RGB", **options) -> Path:
-    """A file of a random picture."""
+def image(file: Path, seed: int = 0, size: int = 32, mode: str = "RGB", **options) -> Path:
+    """A file of a random image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     channels = {"RGB": 3, "RGBA": 4, "L": 1}[mode]
     pixels = np.random.default_rng(seed).integers(0, 255, (size, size, channels), dtype=np.uint8)
@@ -139,14 +139,14 @@ def data(root: Path, classes=("cat", "ship"), each: int = 10, size: int = 32) ->
     """Class folders."""
     for number, name in enumerate(classes):
         for index in range(each):
-            picture(root / name / f"{index}.png", 100 * number + index, size)
+            image(root / name / f"{index}.png", 100 * number + index, size)
     return root
 
 
 def pairs(root: Path, values: tuple[int, ...] = (0, 1)) -> Path:
-    """Maps of these values in A/, pictures in B/."""
+    """Maps of these values in A/, images in B/."""
     for index in range(4):
-        picture(root / "B" / f"{index}.png", index)
+        image(root / "B" / f"{index}.png", index)
         (root / "A").mkdir(exist_ok=True)
         chosen = np.random.default_rng(index).integers(0, len(values), (32, 32))
         Image.fromarray(np.array(values, np.uint8)[chosen]).save(root / "A" / f"{index}.png")
@@ -155,10 +155,10 @@ def pairs(root: Path, values: tuple[int, ...] = (0, 1)) -> Path:
 
 def translator(folder: Path) -> Path:
     """A run folder with a generator of random weights."""
-    from mlcli.data.pairs import Kind
+    from mlcli.data.pairs import ImageSpec
     from mlcli.models import translators
 
-    made = translators.create("resnet-6", Kind(3), Kind(3), (32, 32), filters=2)
+    made = translators.create("resnet-6", ImageSpec(3), ImageSpec(3), (32, 32), filters=2)
     translators.save_file(folder / "model.safetensors", {"AtoB": made}, {"AtoB": made.network})
     return folder
 

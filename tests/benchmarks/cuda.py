@@ -28,30 +28,30 @@ def set_freedom(free: bool) -> None:
 
 def training(precision: str):
     """(load, step) of `mlcli train`'s cifarnet, batches of 1,000."""
-    from mlcli.methods import recipes
+    from mlcli.methods import configs
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
     from mlcli.runtime.processes import Processes
 
     runtime = Runtime.choose("cuda", precision)
-    data = training_step.pictures(2000)
+    data = training_step.images(2000)
     model = registry.create("cifarnet", [str(n) for n in range(10)], 32)
-    method = Supervised(model, data, recipes.Supervised(batch_size=1000), 1000, runtime, Processes(runtime.device))
+    method = Supervised(model, data, configs.Supervised(batch_size=1000), 1000, runtime, Processes(runtime.device))
     model.network.train()
     return lambda number: method.load(torch.arange(1000) + number % 2 * 1000, number), method.step
 
 
 def translating(name: str, precision: str):
-    from mlcli.methods import recipes
+    from mlcli.methods import configs
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.processes import Processes
 
     runtime = Runtime.choose("cuda", precision)
     torch.manual_seed(0)
-    chosen, recipe = {"pix2pix": (Pix2Pix, recipes.Pix2Pix), "cyclegan": (CycleGAN, recipes.CycleGAN)}[name]
-    data = translation.Pictures(256)
-    method = chosen(data, recipe(size=(256, 256)), 10**6, runtime, Processes(runtime.device))
+    chosen, config = {"pix2pix": (Pix2Pix, configs.Pix2Pix), "cyclegan": (CycleGAN, configs.CycleGAN)}[name]
+    data = translation.Images(256)
+    method = chosen(data, config(size=(256, 256)), 10**6, runtime, Processes(runtime.device))
     return lambda number: method.load(torch.tensor([number % len(data)]), number), method.step
 
 

@@ -2,15 +2,15 @@
 
     python tests/benchmarks/finetune.py cifar10 --model runs/nine [--draws 5] [--count 100] [-o RUNS] [-- ...]
 
-`runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` recipe on the other nine classes. Each draw
+`runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` config on the other nine classes. Each draw
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the two stages before it
 (what follows `--` goes to mlcli finetune in place of `--freeze conv3`); `mlcli train` teaches a network of the same
-architecture the same pictures from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
+architecture the same images from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
 --mirror` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
 deviation. A draw that was broken off is gone on with.
 
-With --choose N they are tested on N other training pictures of each instead, and draws are of other seeds: to choose
-what follows `--` without a look at the test pictures. (`runs/nine` has learned from the others, but from no horse.)
+With --choose N they are tested on N other training images of each instead, and draws are of other seeds: to choose
+what follows `--` without a look at the test images. (`runs/nine` has learned from the others, but from no horse.)
 """
 
 import argparse

@@ -5,7 +5,7 @@
     python tests/benchmarks/gan.py runs/gan --model runs/mnist --mnist mnist/test --usps usps/train usps/test
 
 Frechet and kernel distances, in the last hidden layer of the classifier, of 10,000 samples to the MNIST test set;
-beside them those of USPS and, with --training, of as many MNIST training pictures, which no generator can better. How
+beside them those of USPS and, with --training, of as many MNIST training images, which no generator can better. How
 often the classifier calls a sample each digit, and of a conditional generator how often the digit that was asked for.
 """
 
@@ -14,7 +14,7 @@ import argparse
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.generation import sampling
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel
@@ -22,11 +22,11 @@ from mlcli.models import registry
 from mlcli.runtime.device import Runtime, generator
 
 
-def pictures(folders: list[str], size: int, count: int) -> torch.Tensor:
-    """At most `count` gray pictures (N, 1, size, size), chosen at random."""
+def images(folders: list[str], size: int, count: int) -> torch.Tensor:
+    """At most `count` gray images (N, 1, size, size), chosen at random."""
     paths = find_images(folders).paths
     chosen = torch.randperm(len(paths), generator=generator(0))[:count].tolist()
-    loaded = PictureSet.load([paths[index] for index in chosen], size=size, channels=1)
+    loaded = ImageDataset.load([paths[index] for index in chosen], size=size, channels=1)
     return loaded.batch(torch.arange(len(loaded)))
 
 
@@ -48,10 +48,10 @@ def main() -> None:
     model = registry.load(arguments.model).to(runtime)
     features = Features(model, runtime)
     size = sampler.network.size
-    real = features(pictures(arguments.mnist, size, arguments.n))
-    others = {"samples": made, "USPS": pictures(arguments.usps, size, arguments.n)}
+    real = features(images(arguments.mnist, size, arguments.n))
+    others = {"samples": made, "USPS": images(arguments.usps, size, arguments.n)}
     if arguments.training:
-        others["MNIST training pictures"] = pictures(arguments.training, size, arguments.n)
+        others["MNIST training images"] = images(arguments.training, size, arguments.n)
     found = {}
     for name, other in others.items():
         vectors = features(other)
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"{len(other)} {name} to {len(real)} of MNIST: Frechet {found[name]:.4f}, kernel {other_way:.5f}")
     print(f"samples over USPS: {found['samples'] / found['USPS']:.4f}; target under 0.1")
 
-    prepared = [model.preprocessing.prepare(picture.expand(3, -1, -1)) for picture in made]
+    prepared = [model.preprocessing.prepare(image.expand(3, -1, -1)) for image in made]
     called = torch.cat([predict(model, torch.stack(prepared[i : i + 500]), runtime) for i in range(0, len(made), 500)])
     called = called.argmax(1)
     shares = torch.bincount(called, minlength=len(model.classes)) / len(called)

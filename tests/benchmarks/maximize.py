@@ -17,7 +17,7 @@ channels, the first being 0.
 interpolation: objectives a and b of each frame. diversity: Gram-matrix cosine and objective of four images, with and
 without the term. Both by the finished images of 8 bits, without transforms.
 dream: how far `maximize LAYER --init FILE` changes images, in levels of 255, and their correlation with the originals.
-speed: channels a minute of GoogLeNet's conv2 (random weights), 128 px, 64 steps, against Lucent's recipe written
+speed: channels a minute of GoogLeNet's conv2 (random weights), 128 px, 64 steps, against Lucent's config written
 plainly: one channel at a time, resized to 224, the whole network run, in fp32; alternating, the plain loop for two
 channels.
 Each takes --model but speed.
@@ -39,8 +39,8 @@ import torch.nn.functional as F
 from mlcli.data.folders import find_images
 from mlcli.io import image_io
 from mlcli.io.decoding import decode
-from mlcli.methods.recipes import Maximization
-from mlcli.methods.recipes import maximization as suited
+from mlcli.methods.configs import Maximization
+from mlcli.methods.configs import maximization as suited
 from mlcli.methods.visualization import activation_maximization
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
@@ -103,15 +103,15 @@ def open_model(name: str) -> tuple[registry.Model, Runtime]:
 
 def made(model: registry.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
     """The images, (N, C, H, W) uint8, by the hyperparameters that the command takes for these objectives by default."""
-    recipe = suited(model.preprocessing.crop, field=activation_maximization.receptive_field(objectives))
-    return activation_maximization.maximise(model, objectives, recipe, runtime, **options).pictures
+    config = suited(model.preprocessing.crop, field=activation_maximization.receptive_field(objectives))
+    return activation_maximization.maximize(model, objectives, config, runtime, **options).images
 
 
 @torch.inference_mode()
-def answers(model, address: str, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(greatest, mean) over the positions, each (N, units), of pictures (N, C, H, W) uint8, before a rectifier."""
+def answers(model, address: str, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(greatest, mean) over the positions, each (N, units), of images (N, C, H, W) uint8, before a rectifier."""
     activations = Activations(model, [address + SIGNED])
-    maps = [activations(part)[address + SIGNED].flatten(2).float() for part in pictures.split(50)]
+    maps = [activations(part)[address + SIGNED].flatten(2).float() for part in images.split(50)]
     greatest = torch.cat([part.amax(2) for part in maps])
     return greatest, torch.cat([part.clamp_min(0).mean(2) for part in maps])
 
@@ -194,20 +194,22 @@ def dream(arguments) -> None:
                   "--overwrite", "-q")  # fmt: skip
             seconds = time.perf_counter() - began
             made = image_io.read(target)
-            before, after = (image_io.to_unit(i) for i in (image_io.fit(image_io.read(path), 256), image_io.fit(made, 256)))
+            before, after = (
+                image_io.to_unit(i) for i in (image_io.fit(image_io.read(path), 256), image_io.fit(made, 256))
+            )
             change = 255 * (after - before).abs().mean()
             like = torch.corrcoef(torch.stack([before.mean(0).flatten(), after.mean(0).flatten()]))[0, 1]
             print(f"{path.name}: {change:.1f} levels, correlation {like:.2f}, {seconds:.0f} s", flush=True)
 
 
 def plain(network: torch.nn.Module, channel: int, steps: int, size: int = 128) -> None:
-    """Lucent's recipe for one channel: Fourier image, pad, jitter, scale, rotate, jitter, resize to 224, forward."""
+    """Lucent's config for one channel: Fourier image, pad, jitter, scale, rotate, jitter, resize to 224, forward."""
     height = width = size
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
     scale = (1 / frequency.clamp_min(1 / size))[..., None]
     spectrum = (0.01 * torch.randn(1, 3, height, width // 2 + 1, 2)).requires_grad_()
-    colours = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
-    colours = colours / colours.norm(dim=0).max()
+    colors = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+    colors = colors / colors.norm(dim=0).max()
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     caught = {}
     hook = network.conv2.register_forward_hook(lambda module, inputs, output: caught.update(value=output))
@@ -219,7 +221,7 @@ def plain(network: torch.nn.Module, channel: int, steps: int, size: int = 128) -
 
     for _ in range(steps):
         image = torch.fft.irfftn(torch.view_as_complex(spectrum * scale), (height, width), norm="ortho") / 4
-        image = torch.sigmoid(torch.einsum("cd,ndhw->nchw", colours, image))
+        image = torch.sigmoid(torch.einsum("cd,ndhw->nchw", colors, image))
         image = jitter(F.pad(image, [12] * 4, mode="constant", value=0.5), 8)
         factor = 1 + (torch.randint(0, 11, ()).item() - 5) / 50
         image = F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
@@ -240,11 +242,11 @@ def speed(arguments) -> None:
     ours = registry.load("googlenet", untrained=True).to(runtime)
     network = registry.load("googlenet", untrained=True).network
     objectives = parse("conv2.relu:all", ours)
-    recipe = Maximization(steps=arguments.steps, octaves=1)
+    config = Maximization(steps=arguments.steps, octaves=1)
     rates = []
     for _ in range(arguments.rounds):
         began = time.perf_counter()
-        activation_maximization.maximise(ours, objectives, recipe, runtime, size=128)
+        activation_maximization.maximize(ours, objectives, config, runtime, size=128)
         middle = time.perf_counter()
         for channel in range(2):
             plain(network, channel, arguments.steps)

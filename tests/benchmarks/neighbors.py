@@ -1,11 +1,11 @@
-"""Seconds of `mlcli neighbors` once all pictures are indexed: to open and compare the index, and to search.
+"""Seconds of `mlcli neighbors` once all images are indexed: to open and compare the index, and to search.
 
     python tests/benchmarks/neighbors.py [--count 100000] [--queries 1 10 100] [--rounds 5]
 
-The vectors are drawn at random, as long as those of the embedded network; the pictures are files of one byte, since an
+The vectors are drawn at random, as long as those of the embedded network; the images are files of one byte, since an
 index that is in step with its folder opens none of them. Given are seconds by the clock and those of the processor,
 which other work on the machine does not lengthen. With --agreement CLASSES, a folder of class folders that the
-embedded network indexes first: how many of the 5 nearest of every 20th picture are of its class.
+embedded network indexes first: how many of the 5 nearest of every 20th image are of its class.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
             measured("list the folder", find_images, [folder])
             index = measured("open the index", Index, file, {})
             assert measured("compare it with the folder", index.update, paths, compute) == (0, 0)
-            blocks = partial(index.blocks, measured("match pictures and vectors", index.places, paths))
+            blocks = partial(index.blocks, measured("match images and vectors", index.places, paths))
             for metric in METRICS:
                 for number in queries:
                     asked = torch.rand(number, width, generator=random)
@@ -82,7 +82,7 @@ def agreement(root: str) -> None:
                 vectors[asked], partial(index.blocks, index.places(folder.paths)), 5, metric, leave_out=asked
             )
             share = (labels[found] == labels[asked][:, None]).float().mean().item()
-            print(f"{metric}: {share:.1%} of the 5 nearest of {len(asked)} pictures are of the same class")
+            print(f"{metric}: {share:.1%} of the 5 nearest of {len(asked)} images are of the same class")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""`mlcli patches` against a brute-force pass: one picture at a time, everything kept, everything sorted.
+"""`mlcli patches` against a brute-force pass: one image at a time, everything kept, everything sorted.
 
     python tests/benchmarks/patches.py PHOTOS [--count 200] [--top 9] [--batch-size 64] [--model cifarnet] [--memory]
 
-For every unit of each stage the groups of patches must be the same pictures, places and boxes. Both run in fp32, whose
-last digits depend on how many pictures are computed at once, so an exchange of neighbours in the order whose values
+For every unit of each stage the groups of patches must be the same images, places and boxes. Both run in fp32, whose
+last digits depend on how many images are computed at once, so an exchange of neighbors in the order whose values
 differ by less than 1e-4 is counted apart; with --batch-size 1 there is none. The values of the strongest patches must
 also be the maxima of what the network's own modules give (after the ReLU). --memory: the peak memory of the command
 over 1 and 4 times the folder.
@@ -30,7 +30,7 @@ CLOSE = 1e-4
 
 
 def brute_force(model, paths, layers):
-    """{layer: ((units, pictures) maxima, their places, minima, their places, maxima after the ReLU)}, sizes."""
+    """{layer: ((units, images) maxima, their places, minima, their places, maxima after the ReLU)}, sizes."""
     signed = features.Activations(model, [layer.alias + "@signed" for layer in layers])
     whole = {}
     for layer in layers:
@@ -39,10 +39,10 @@ def brute_force(model, paths, layers):
     rows = {layer.alias: [] for layer in layers}
     sizes = []
     with torch.inference_mode():
-        for _, picture in decode(paths, lambda image: method.Picture.prepare(model.preprocessing, image)):
-            sizes.append((picture.height, picture.width))
-            values = signed(picture.prepared[None])
-            model(picture.prepared[None])
+        for _, image in decode(paths, lambda image: method.Image.prepare(model.preprocessing, image)):
+            sizes.append((image.height, image.width))
+            values = signed(image.prepared[None])
+            model(image.prepared[None])
             for name, found in rows.items():
                 flat = values[name + "@signed"][0].flatten(1)
                 found.append((flat.amax(1), flat.argmax(1), flat.amin(1), flat.argmin(1), whole[name][0].amax((1, 2))))
@@ -52,7 +52,7 @@ def brute_force(model, paths, layers):
 
 
 def expected(values, places, sign, top):
-    """(strong, slight) of a unit: [(value, picture, place)] from all its extremes (pictures,)."""
+    """(strong, slight) of a unit: [(value, image, place)] from all its extremes (images,)."""
     order = sorted(range(len(values)), key=lambda i: (-sign * values[i], i))
     every = 1
     while len(range(0, len(values), every)) > method.SAMPLE:
@@ -67,13 +67,13 @@ def compare(model, paths, top, batch_size) -> None:
     model = model.to(runtime)
     layers = [layer for layer in features.layers(model) if layer.alias]
     units = {layer.alias: range(layer.units) for layer in layers}
-    pictures = decode(paths, lambda image: method.Picture.prepare(model.preprocessing, image))
+    images = decode(paths, lambda image: method.Image.prepare(model.preprocessing, image))
     began = time.perf_counter()
-    found = method.search(model, units, pictures, runtime, top=top, batch_size=batch_size)
+    found = method.search(model, units, images, runtime, top=top, batch_size=batch_size)
     ours = time.perf_counter() - began
     began = time.perf_counter()
     brute, sizes = brute_force(model, paths, layers)
-    print(f"{len(paths)} pictures: {ours:.1f} s, brute force {time.perf_counter() - began:.1f} s")
+    print(f"{len(paths)} images: {ours:.1f} s, brute force {time.perf_counter() - began:.1f} s")
     crop = model.preprocessing.crop
     for layer in layers:
         maxima, at_most, minima, at_least, rectified = (column.tolist() for column in brute[layer.alias])
@@ -85,10 +85,10 @@ def compare(model, paths, top, batch_size) -> None:
             answers = dict(zip(method.GROUPS, (strong_plus, slight_plus, slight_minus, strong_minus), strict=True))
             for group, answer in answers.items():
                 assert len(groups[group]) == len(answer)
-                for patch, (value, picture, place) in zip(groups[group], answer, strict=True):
+                for patch, (value, image, place) in zip(groups[group], answer, strict=True):
                     row, column = divmod(place, layer.shape[2])
-                    box = model.preprocessing.source_box(layer.box(row, column, crop, crop), *sizes[picture])
-                    equal = (patch.picture, patch.place, patch.box) == (picture, (row, column), box)
+                    box = model.preprocessing.source_box(layer.box(row, column, crop, crop), *sizes[image])
+                    equal = (patch.image, patch.place, patch.box) == (image, (row, column), box)
                     close = abs(patch.value - value) < CLOSE
                     same += equal and close
                     exchanged += close and not equal

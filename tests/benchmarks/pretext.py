@@ -1,9 +1,9 @@
-"""What a network learns from pictures without labels: rotation on CIFAR-10, linear probes of 1,000 labels.
+"""What a network learns from images without labels: rotation on CIFAR-10, linear probes of 1,000 labels.
 
     python tests/benchmarks/pretext.py cifar10 [--epochs 10] [--task rotation] [--labels 1000] [-o runs/rotation]
 
 `mlcli pretext` on cifar10/train, of which the class folders are never read; then a linear classifier of each layer from
-so many labelled training pictures, tested on all of cifar10/test, beside the same on a network with random weights.
+so many labeled training images, tested on all of cifar10/test, beside the same on a network with random weights.
 Interrupted, the same command goes on.
 """
 

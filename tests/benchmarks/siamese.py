@@ -2,7 +2,7 @@
 
     python tests/benchmarks/siamese.py faces ORL -o RUNS
     python tests/benchmarks/siamese.py characters images_background_small1 -o RUNS
-    python tests/benchmarks/siamese.py symmetry RUNS/faces-0/run PICTURES
+    python tests/benchmarks/siamese.py symmetry RUNS/faces-0/run IMAGES
 
 faces: the forty people of the AT&T faces (a folder each, below any folders) in four folds of ten; trained on the other
 thirty, all pairs of the ten compared. characters: each alphabet (a folder of folders) in turn by a network of the
@@ -107,9 +107,9 @@ def choose(data: Path, output: Path, seed: int, options: list[str]) -> None:
     print(f"{' '.join(options)}: EER {found:.2%} of twenty people; {time.monotonic() - began:.0f} s", flush=True)
 
 
-def symmetry(run: Path, pictures: Path) -> None:
+def symmetry(run: Path, images: Path) -> None:
     """d(a, b) and d(b, a), each by a call of its own."""
-    files = sorted(path for path in pictures.rglob("*") if path.suffix in (".pgm", ".png", ".jpg"))[::7][:12]
+    files = sorted(path for path in images.rglob("*") if path.suffix in (".pgm", ".png", ".jpg"))[::7][:12]
     worst = 0.0
     for a, b in itertools.combinations(files[:6], 2):
         one, other = (
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("faces", "characters", "symmetry"))
     parser.add_argument("data", type=Path, help="of symmetry, a run")
-    parser.add_argument("pictures", type=Path, nargs="?", help="of symmetry")
+    parser.add_argument("images", type=Path, nargs="?", help="of symmetry")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs"))
     parser.add_argument("--folds", type=int, nargs="*", default=[], help="only these")
     parser.add_argument("--seed", type=int, default=0)
@@ -132,7 +132,7 @@ def main() -> None:
     own, more = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     options = parser.parse_args(own)
     if options.what == "symmetry":
-        symmetry(options.data, options.pictures)
+        symmetry(options.data, options.images)
         return
     more = more or OPTIONS[options.what]
     if options.choose:

@@ -22,8 +22,8 @@ from tests.benchmarks.bug_reports import (
     data,
     described,
     expect,
+    image,
     pairs,
-    picture,
     run,
     situation,
     translator,
@@ -57,7 +57,7 @@ def _():
 
 @situation("A", "translate with a stderr that nobody reads ends 0 after its results")
 def _():
-    picture(Path("i/a.png")), translator(Path("t"))
+    image(Path("i/a.png")), translator(Path("t"))
     expect(run("translate", "t", "i", "-o", "o", stderr=without_reader()), 0)
     assert Path("o/a.png").is_file()
 
@@ -100,7 +100,7 @@ def _():
 
 @situation("A", "-o /dev/stdout leaves the caller's other lines in the log")
 def _():
-    picture(Path("a.png"))
+    image(Path("a.png"))
     for name in ("/dev/stdout", "/dev/fd/1"):
         for more in ((), ("--overwrite",)):
             with open("log", "w") as log:
@@ -131,10 +131,10 @@ def _():
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        picture(Path("d/a.png")), Image.open("d/a.png").save("d/b.heic")
+        image(Path("d/a.png")), Image.open("d/a.png").save("d/b.heic")
         assert "b.heic" in expect(run("classify", "d", "--model", "cifarnet", "--format", "csv"), 0).out
     else:
-        picture(Path("d/a.png"))
+        image(Path("d/a.png"))
         Path("d/b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
         assert "mlcli[heif]" in run("classify", "d", "--model", "cifarnet").err
 
@@ -142,14 +142,14 @@ def _():
 @situation("B", "images with odd endings, or none, are looked into")
 def _():
     for name in ("photo.jpg_large", "photo.jpg.1", "without"):
-        picture(Path("d") / name, format="JPEG")
+        image(Path("d") / name, format="JPEG")
     done = expect(run("classify", "d", "--model", "cifarnet", "--format", "json"), 0)
     assert len(json.loads(done.out)) == 3
 
 
 @situation("B", "loose images beside class folders are named by train, finetune and classify --evaluate")
 def _():
-    data(Path("d")), picture(Path("d/loose.png"))
+    data(Path("d")), image(Path("d/loose.png"))
     assert "loose" in run(*TRAIN).err
     assert "loose" in run("finetune", "d", "-o", "f", "--model", "cifarnet").err
     assert "loose" in run("classify", "d", "--evaluate", "--model", "r").err
@@ -169,7 +169,7 @@ def _():
 def _():
     data(Path("d"))
     for name in ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "lost+found"):
-        picture(Path("d") / name / "0.png"), picture(Path("d/cat") / name / "0.png")
+        image(Path("d") / name / "0.png"), image(Path("d/cat") / name / "0.png")
     expect(run(*TRAIN), 0)
     assert described(Path("r/model.safetensors"))["classes"] == ["cat", "ship"]
     done = expect(run("classify", "d", "--model", "cifarnet", "--format", "json"), 0)
@@ -242,7 +242,7 @@ def _():
 
 @situation("C", "PNGs with large chunks of text or profiles are read")
 def _():
-    picture(Path("a.png"))
+    image(Path("a.png"))
     content = Path("a.png").read_bytes()
     long = zlib.compress(b"x" * 80_000_000)
     chunks = {"zTXt": b"k\0\0" + long, "iCCP": b"k\0\0" + long, "iTXt": b"k\0\1\0\0\0" + long}
@@ -255,7 +255,7 @@ def _():
 
 @situation("C", "a JPEG two bytes short is refused, and taken by --accept-truncated")
 def _():
-    picture(Path("a.jpg"), size=64)
+    image(Path("a.jpg"), size=64)
     Path("a.jpg").write_bytes(Path("a.jpg").read_bytes()[:-20])
     assert "--accept-truncated" in expect(run("classify", "a.jpg", "--model", "cifarnet"), 1).err
     expect(run("classify", "a.jpg", "--model", "cifarnet", "--accept-truncated"), 0)
@@ -272,7 +272,7 @@ def _():
 
 @situation("C", "translate keeps transparency and resolution")
 def _():
-    picture(Path("i/a.png"), mode="RGBA", dpi=(300, 300)), translator(Path("t"))
+    image(Path("i/a.png"), mode="RGBA", dpi=(300, 300)), translator(Path("t"))
     expect(run("translate", "t", "i", "-o", "o"), 0)
     made = Image.open("o/a.png")
     assert made.mode == "RGBA" and round(made.info["dpi"][0]) == 300
@@ -284,7 +284,7 @@ def _():
 
 @situation("D", "lists in UTF-16, with a byte-order mark and without, are decoded or refused, and no disk is walked")
 def _():
-    names = [str(picture(Path(f"d/{name}.png")).absolute()) for name in ("a", "b")]
+    names = [str(image(Path(f"d/{name}.png")).absolute()) for name in ("a", "b")]
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"):
         done = run("classify", "-", "--model", "cifarnet", "--format", "json",
                    given="\n".join(names).encode(encoding), seconds=60)  # fmt: skip
@@ -301,7 +301,7 @@ def _():
 
 @situation("D", "a folder named ~ is worth a warning")
 def _():
-    picture(Path("a.png"))
+    image(Path("a.png"))
     assert "~" in run("classify", "a.png", "--model", "cifarnet", "-o", "~/x.txt").err
 
 
@@ -373,12 +373,12 @@ def _():
 
 @situation("F", "a trailing slash is a folder, an ending of images a file")
 def _():
-    picture(Path("a.png")), translator(Path("t"))
+    image(Path("a.png")), translator(Path("t"))
     expect(run("translate", "t", "a.png", "-o", "b.png"), 0)
     assert Path("b.png").is_file()
     expect(run("translate", "t", "a.png", "-o", "new/"), 0)
     assert Path("new/a.png").is_file()
-    picture(Path("s.png"), 1)
+    image(Path("s.png"), 1)
     more = ("--style", "s.png", "--steps", 1, "--size", 32, "--model", "cifarnet")
     expect(run("stylize", "a.png", "-o", "painted/", *more), 0)
     assert Path("painted/a.png").is_file()
@@ -405,7 +405,7 @@ def _():
 
 @situation("F", "a run that is not there is called a run")
 def _():
-    picture(Path("a.png"))
+    image(Path("a.png"))
     done = run("translate", "nosuchrun", "a.png", "-o", "o")
     assert done.status in (1, 2) and "nosuchrun: no such run" in done.err and "weights" not in done.err, done.err
 
@@ -433,7 +433,7 @@ def with_description(folder: Path, **changes) -> Path:
 
 @situation("G1", "opening a run builds nothing that downloads or unpickles")
 def _():
-    picture(Path("a.png"))
+    image(Path("a.png"))
     for name in ("fasterrcnn_resnet50_fpn", "deeplabv3_resnet50", "timm/hf-hub:timm/resnet18.a1_in1k", "raft_large"):
         done = run("classify", "a.png", "--model", with_description(Path("r"), architecture=name), "--format", "json")
         assert done.status == 1 and not done.out and "damaged" in done.err, done
@@ -486,7 +486,7 @@ def _():
 
 @situation("G6", "an image without its JSON is not taken for finished unsaid; a finished adapt is left alone")
 def _():
-    picture(Path("c/a.png")), picture(Path("s.png"), 1)
+    image(Path("c/a.png")), image(Path("s.png"), 1)
     words = ("stylize", "c", "--style", "s.png", "-o", "o", "--steps", 1, "--size", 32, "--model", "cifarnet")
     expect(run(*words), 0)
     Path("o/a.png.json").unlink()
@@ -542,7 +542,7 @@ def _():
     for text in ("[]", "{}", '{"options": 5}', '{"command": "pairs", "options": []}'):
         Path("p/pairs.json").write_text(text)
         expect(run("pairs", "d", "--make", "gray", "-o", "p"), 2, "pairs.json", "--overwrite")
-    picture(Path("a.png"))
+    image(Path("a.png"))
     for changes in ({"preprocessing": {"crop": 0}}, {"options": {"channels": -1}}, {"options": {"size": 10**6}},
                     {"classes": 5}, {"preprocessing": {"crop": 10**6}}):  # fmt: skip
         expect(run("classify", "a.png", "--model", with_description(Path("m"), **changes), seconds=60), 1, "damaged")
@@ -586,7 +586,7 @@ def _():
 @situation("G11", "cells of CSV are no formulas")
 def _():
     for name in ("=1+1", "+2", "-3", "@x"):
-        picture(Path("d") / f"{name}.png")
+        image(Path("d") / f"{name}.png")
     os.chdir("d")
     names = b"\n".join(os.fsencode(file) for file in sorted(os.listdir()))
     done = run("classify", "-", "--model", "cifarnet", "--format", "csv", given=names)
@@ -596,7 +596,7 @@ def _():
 
 @situation("G11", "inputs dated in the future are done once")
 def _():
-    picture(Path("i/a.png")), translator(Path("t"))
+    image(Path("i/a.png")), translator(Path("t"))
     os.utime("i/a.png", (time.time() + 10**7,) * 2)
     expect(run("translate", "t", "i", "-o", "o"), 0)
     expect(run("translate", "t", "i", "-o", "o"), 0, "1 up to date")
@@ -643,6 +643,6 @@ def _():
     import pickle
 
     Path("w.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
-    picture(Path("a.png"))
+    image(Path("a.png"))
     done = run("classify", "a.png", "--model", "squeezenet1_1", "--weights", "w.pth")
     assert done.status == 1 and "Warning" not in done.err and not Path("ran").exists(), done.err

@@ -5,7 +5,7 @@
     python tests/benchmarks/stylize.py memory           # peak of the command at 4096 x 4096 on cifarnet
 
 The baseline is the tutorial's way: fp32, contiguous tensors, the losses as modules between the layers of the network,
-Gram matrices by torch.mm, autograd for all. Both minimise the very same loss by Adam from the same start.
+Gram matrices by torch.mm, autograd for all. Both minimize the very same loss by Adam from the same start.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.io import image_io
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.painting import style_transfer
 from mlcli.methods.painting.style_losses import Objective, Style
 from mlcli.models import registry
@@ -31,7 +31,7 @@ from mlcli.runtime.device import Runtime
 PHOTOS = Path(__file__).parents[2] / "samples" / "photos"
 
 
-def picture(name: str, side: int) -> Tensor:
+def image(name: str, side: int) -> Tensor:
     """(3, side, side) in [0, 1]: the middle of a sample, enlarged where need be."""
     return style_transfer.covering(image_io.to_unit(image_io.read(PHOTOS / name)), (side, side))
 
@@ -65,10 +65,10 @@ class StyleLoss(nn.Module):
 class Baseline:
     """One step at a time, as a reader of the tutorial writes it."""
 
-    def __init__(self, network: nn.Module, normalise, content: Tensor, style: Tensor, recipe):
-        self.normalise, self.recipe = normalise, recipe
-        content_layers = {int(name.split(".")[1]) for name, _ in recipe.content_layers}
-        style_layers = {int(name.split(".")[1]) for name, _ in recipe.style_layers}
+    def __init__(self, network: nn.Module, normalize, content: Tensor, style: Tensor, config):
+        self.normalize, self.config = normalize, config
+        content_layers = {int(name.split(".")[1]) for name, _ in config.content_layers}
+        style_layers = {int(name.split(".")[1]) for name, _ in config.style_layers}
         self.network, self.content, self.style = nn.Sequential(), [], []
         for index, layer in enumerate(network.features):
             if isinstance(layer, nn.ReLU):
@@ -77,43 +77,43 @@ class Baseline:
                 layer.padding_mode = "replicate"
             self.network.append(layer)
             if index in content_layers:
-                self.content.append(ContentLoss(self.network(normalise(content[None]))))
+                self.content.append(ContentLoss(self.network(normalize(content[None]))))
                 self.network.append(self.content[-1])
             if index in style_layers:
-                self.style.append(StyleLoss(self.network(normalise(style[None]))))
+                self.style.append(StyleLoss(self.network(normalize(style[None]))))
                 self.network.append(self.style[-1])
             if index == max(content_layers | style_layers):
                 break
-        self.picture = content.clone()[None].requires_grad_()
-        self.optimizer = torch.optim.Adam([self.picture], lr=recipe.lr, betas=style_transfer.BETAS)
+        self.image = content.clone()[None].requires_grad_()
+        self.optimizer = torch.optim.Adam([self.image], lr=config.lr, betas=style_transfer.BETAS)
 
     def step(self) -> None:
         self.optimizer.zero_grad()
-        self.network(self.normalise(self.picture))
-        x = self.picture
+        self.network(self.normalize(self.image))
+        x = self.image
         variation = (x[..., 1:, :] - x[..., :-1, :]).square().sum() + (x[..., 1:] - x[..., :-1]).square().sum()
         content = sum(module.loss for module in self.content) / len(self.content)
         style = sum(module.loss for module in self.style) / len(self.style)
-        loss = self.recipe.alpha * content + (1 - self.recipe.alpha) * style + self.recipe.tv * variation / x.numel()
+        loss = self.config.alpha * content + (1 - self.config.alpha) * style + self.config.tv * variation / x.numel()
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            self.picture.clamp_(0, 1)
+            self.image.clamp_(0, 1)
 
 
 def speed(arguments) -> None:
     side, steps = arguments.side, arguments.steps
-    recipe = replace(recipes.stylize("vgg19"), scales=(side,), steps=(steps,), averaging=0.0, alpha=arguments.alpha)
-    content, style = picture("astronaut.jpg", side), picture("hubble.jpg", side)
+    config = replace(configs.stylize("vgg19"), scales=(side,), steps=(steps,), averaging=0.0, alpha=arguments.alpha)
+    content, style = image("astronaut.jpg", side), image("hubble.jpg", side)
     torch.manual_seed(arguments.seed)
     model = registry.load("vgg19", untrained=True)
     torch.manual_seed(arguments.seed)
     plain = registry.load("vgg19", untrained=True)
     runtime = Runtime.choose()
-    seer = style_transfer.open_layers(model.to(runtime), recipe, runtime)
-    work = style_transfer.Stylization(seer, content, [Style(style)], recipe)
+    seer = style_transfer.open_layers(model.to(runtime), config, runtime)
+    work = style_transfer.Stylization(seer, content, [Style(style)], config)
     ours = work.steps()
-    baseline = Baseline(plain.network, plain.preprocessing.normalise, content, style, recipe)
+    baseline = Baseline(plain.network, plain.preprocessing.normalize, content, style, config)
     theirs, own = [], []
     for step in range(steps):
         began = time.perf_counter()
@@ -123,9 +123,9 @@ def speed(arguments) -> None:
         if step:  # the first step of each allocates, and ours computes its targets in it
             theirs.append(middle - began)
             own.append(time.perf_counter() - middle)
-    stylized = work.picture.detach()
-    judge = objective(plain, "fp32", recipe, content, Style(style))
-    losses = [judge(x)[0].total for x in (content, baseline.picture.detach()[0], stylized)]
+    stylized = work.image.detach()
+    judge = objective(plain, "fp32", config, content, Style(style))
+    losses = [judge(x)[0].total for x in (content, baseline.image.detach()[0], stylized)]
     ratios = sorted(a / b for a, b in zip(theirs, own, strict=True))
     print(f"{runtime.precision}, {torch.get_num_threads()} threads, {side} x {side}, {steps} steps")
     print(
@@ -135,23 +135,23 @@ def speed(arguments) -> None:
     print(f"({losses[2] / losses[1] - 1:+.2%})")
 
 
-def objective(model, precision: str, recipe, content: Tensor, style: Style) -> Objective:
+def objective(model, precision: str, config, content: Tensor, style: Style) -> Objective:
     runtime = Runtime.choose("auto", precision)
-    seer = style_transfer.open_layers(model.to(runtime), recipe, runtime)
+    seer = style_transfer.open_layers(model.to(runtime), config, runtime)
     return Objective(
         seer.perception,
         content,
         [style],
         content_layers=seer.content_layers,
         style_layers=seer.style_layers,
-        alpha=recipe.alpha,
-        tv=recipe.tv,
-        style_loss=recipe.style_loss,
+        alpha=config.alpha,
+        tv=config.tv,
+        style_loss=config.style_loss,
     )
 
 
 def tiles(arguments) -> None:
-    content, style = picture("astronaut.jpg", 512), picture("hubble.jpg", 512)
+    content, style = image("astronaut.jpg", 512), image("hubble.jpg", 512)
     noise = torch.rand(3, 512, 512, generator=torch.Generator().manual_seed(arguments.seed))
     for name in ("cifarnet", "vgg19"):
         torch.manual_seed(arguments.seed)
@@ -159,8 +159,8 @@ def tiles(arguments) -> None:
         for style_loss in ("gram", "gaussian"):
             found = []
             for tile in (512, 128):
-                recipe = replace(recipes.stylize(name), tile=tile, style_loss=style_loss)
-                found.append(objective(model, "fp32", recipe, content, Style(style))((content + noise) / 2))
+                config = replace(configs.stylize(name), tile=tile, style_loss=style_loss)
+                found.append(objective(model, "fp32", config, content, Style(style))((content + noise) / 2))
             (whole, gradient), (tiled, other) = found
             distance = ((gradient - other).norm() / gradient.norm()).item()
             worst = ((gradient - other).abs().max() / gradient.abs().max()).item()
@@ -176,7 +176,7 @@ def memory(arguments) -> None:
     side = arguments.side
     with tempfile.TemporaryDirectory() as folder:
         content, target = Path(folder) / "content.jpg", Path(folder) / "out.jpg"
-        image_io.write(picture("astronaut.jpg", side), content)
+        image_io.write(image("astronaut.jpg", side), content)
         command = [
             sys.executable,
             "-m",

@@ -1,10 +1,10 @@
-"""Pictures a second of `classify` against the plain loop of torchvision's documentation, alternately in one run.
+"""Images a second of `classify` against the plain loop of torchvision's documentation, alternately in one run.
 
     python tests/benchmarks/throughput.py PHOTOS [--models squeezenet1_1 resnet50] [--count 200] [--rounds 3]
 
 PHOTOS is a folder of photographs. Weights are random, put where torchvision's download would have put them (in a
 temporary TORCH_HOME), so nothing is fetched; the time does not depend on their values. Also compared: the
-probabilities under --precision fp32, and the peak memory of a process that classifies 1 and 4 times the pictures.
+probabilities under --precision fp32, and the peak memory of a process that classifies 1 and 4 times the images.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def place_weights(name: str) -> None:
 
 
 def plain(name: str, paths: list[Path]) -> list[torch.Tensor]:
-    """The example in torchvision's documentation of its models, in a loop; fp32, one picture at a time."""
+    """The example in torchvision's documentation of its models, in a loop; fp32, one image at a time."""
     weights = torchvision.models.get_model_weights(name).DEFAULT
     network = torchvision.models.get_model(name, weights=None)
     network.load_state_dict(torch.load(weights_path(name), weights_only=True))

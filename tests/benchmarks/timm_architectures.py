@@ -28,7 +28,7 @@ from timm.layers import create_pool2d
 from torch import nn
 
 from mlcli.errors import MlcliError
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.visualization import activation_maximization, objective_parser
 from mlcli.models import registry
@@ -111,7 +111,7 @@ def run(name: str, giant: bool) -> dict:
         with torch.inference_mode():
             values, told = (
                 Activations(model, [last])(image)[last],
-                registry.logits(model.network(model.normalised(image))),
+                registry.logits(model.network(model.normalized(image))),
             )
         torch.testing.assert_close(values, told, rtol=1e-3, atol=1e-4 * told.abs().max().item() + 1e-8)
 
@@ -119,8 +119,8 @@ def run(name: str, giant: bool) -> dict:
         layers = graph_of(model).layers
         middle = layers[len(layers) // 2]
         text = f"{middle.address}:0" if middle.units else middle.address
-        recipe = recipes.Maximization(steps=2)
-        activation_maximization.maximise(model, objective_parser.parse(text, model), recipe, runtime)
+        config = configs.Maximization(steps=2)
+        activation_maximization.maximize(model, objective_parser.parse(text, model), config, runtime)
 
     attempt(record, "classify", classify)
     if graph is None:

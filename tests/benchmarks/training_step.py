@@ -17,10 +17,10 @@ from types import SimpleNamespace
 KINDS = ("ours", "fp32", "plain")
 
 
-def pictures(count: int):
+def images(count: int):
     import torch
 
-    class Pictures(SimpleNamespace):
+    class Images(SimpleNamespace):
         def __len__(self):
             return count
 
@@ -29,7 +29,7 @@ def pictures(count: int):
 
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return Pictures(pixels=pixels, labels=torch.arange(count) % 10, paths=[""] * count, size=32)
+    return Images(pixels=pixels, labels=torch.arange(count) % 10, paths=[""] * count, size=32)
 
 
 def measure(kind: str, batch_size: int, steps: int) -> float:
@@ -39,12 +39,12 @@ def measure(kind: str, batch_size: int, steps: int) -> float:
     runtime = None if kind == "plain" else Runtime.choose("cpu", "auto" if kind == "ours" else "fp32")
     import torch
 
-    from mlcli.methods import recipes
+    from mlcli.methods import configs
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
     from mlcli.runtime.processes import Processes
 
-    data = pictures(2 * batch_size)
+    data = images(2 * batch_size)
     model = registry.create("cifarnet", [str(n) for n in range(10)], 32)
     if kind == "plain":
         optimizer = torch.optim.SGD(model.network.parameters(), 0.1, 0.9, nesterov=True)
@@ -56,8 +56,8 @@ def measure(kind: str, batch_size: int, steps: int) -> float:
             loss.backward()
             optimizer.step()
     else:
-        recipe = recipes.Supervised(batch_size=batch_size)
-        method = Supervised(model, data, recipe, 100, runtime, Processes(runtime.device))
+        config = configs.Supervised(batch_size=batch_size)
+        method = Supervised(model, data, config, 100, runtime, Processes(runtime.device))
 
         def step(number):
             method.step(method.load(torch.arange(batch_size) + number % 2 * batch_size, number), number)

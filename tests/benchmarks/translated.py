@@ -1,10 +1,10 @@
-"""How near translated pictures are to the wanted ones, and how sharp.
+"""How near translated images are to the wanted ones, and how sharp.
 
     python tests/benchmarks/translated.py WANTED FOLDER...
 
-FOLDERs hold pictures named as those of WANTED: what `mlcli translate` made, or what it was given. Printed of each: the
-mean absolute difference for values in [0, 1], with the share of pictures that are nearer than those of the first
-FOLDER; and the sharpness, the mean length of the gradient of the gray picture (central differences), over WANTED's.
+FOLDERs hold images named as those of WANTED: what `mlcli translate` made, or what it was given. Printed of each: the
+mean absolute difference for values in [0, 1], with the share of images that are nearer than those of the first
+FOLDER; and the sharpness, the mean length of the gradient of the gray image (central differences), over WANTED's.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from mlcli.data.folders import find_images
 from mlcli.io import image_io
 
 
-def sharpness(picture: torch.Tensor) -> float:
+def sharpness(image: torch.Tensor) -> float:
     """Mean length of the gradient of (C, H, W) in [0, 1], turned to gray."""
-    gray = image_io.to_gray(picture)[0] if len(picture) == 3 else picture[0]
+    gray = image_io.to_gray(image)[0] if len(image) == 3 else image[0]
     down, right = torch.gradient(gray)
     return (down.square() + right.square()).sqrt().mean().item()
 
 
-def colour(path: Path) -> torch.Tensor:
+def color(path: Path) -> torch.Tensor:
     return image_io.to_unit(image_io.read(path))
 
 
@@ -38,14 +38,14 @@ def main() -> None:
     rows, edges, wanted_edges = [], [], []
     for path in find_images([arguments.wanted]).paths:
         stem = os.path.splitext(path.relative_to(arguments.wanted))[0]
-        wanted = colour(path)
-        others = [colour(files[stem]) for files in stems]
+        wanted = color(path)
+        others = [color(files[stem]) for files in stems]
         rows.append([(other - wanted).abs().mean().item() for other in others])
         edges.append([sharpness(other) for other in others])
         wanted_edges.append(sharpness(wanted))
     errors, edges = torch.tensor(rows), torch.tensor(edges)
     relative = edges.mean(0) / torch.tensor(wanted_edges).mean()
-    print(f"{len(rows)} pictures")
+    print(f"{len(rows)} images")
     for number, root in enumerate(roots):
         nearer = (errors[:, number] < errors[:, 0]).float().mean()
         print(

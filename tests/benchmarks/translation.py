@@ -4,8 +4,8 @@
 
 Each measurement is a process of its own, the kinds alternating: `ours` is the step of `mlcli pix2pix` or `cyclegan`
 under --precision auto; `fp32` the same under fp32; `plain` a loop in fp32 with PyTorch's defaults, written as the
-papers have it: contiguous memory, torch's norms and Adam as they come, one pass through a network for each picture. The
-networks are the published ones from the same initial weights, the batch one picture. --curves prints the losses too.
+papers have it: contiguous memory, torch's norms and Adam as they come, one pass through a network for each image. The
+networks are the published ones from the same initial weights, the batch one image. --curves prints the losses too.
 """
 
 import argparse
@@ -21,15 +21,15 @@ KINDS = ("ours", "fp32", "plain")
 METHODS = ("pix2pix", "cyclegan")
 
 
-class Pictures:
+class Images:
     """Pairs in memory, as PairSet and UnpairedSets give them: shapes in B, their outlines and noise in A."""
 
     def __init__(self, size: int, count: int = 16):
         import torch
 
-        from mlcli.data.pairs import Kind
+        from mlcli.data.pairs import ImageSpec
 
-        self.kinds = Kind(), Kind()
+        self.kinds = ImageSpec(), ImageSpec()
         random = torch.Generator().manual_seed(0)
         coarse = torch.rand(count, 3, 8, 8, generator=random)
         smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
@@ -85,12 +85,12 @@ def plain_cyclegan(method):
     import torch
     import torch.nn.functional as F
 
-    from mlcli.methods.generation.image_pool import HistoryPool
+    from mlcli.methods.generation.image_pool import ImagePool
 
     there, back = (with_torch_norms(network) for network in method.generators.values())
     judge_b, judge_a = (with_torch_norms(network) for network in method.discriminators.values())
     generators_adam, discriminators_adam = adam(there, back), adam(judge_a, judge_b)
-    pools, random = (HistoryPool(50), HistoryPool(50)), torch.Generator().manual_seed(0)
+    pools, random = (ImagePool(50), ImagePool(50)), torch.Generator().manual_seed(0)
 
     def one(says):
         return F.mse_loss(says, torch.ones_like(says))
@@ -156,18 +156,18 @@ def stepper(kind: str, name: str, size: int, device: str):
         runtime = Runtime.choose(device, precision)
     import torch
 
-    from mlcli.methods import recipes
+    from mlcli.methods import configs
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.processes import Processes
 
     torch.manual_seed(0)
-    chosen, recipe = {
-        "pix2pix": (Pix2Pix, recipes.Pix2Pix(size=(size, size))),
-        "cyclegan": (CycleGAN, recipes.CycleGAN(size=(size, size))),
+    chosen, config = {
+        "pix2pix": (Pix2Pix, configs.Pix2Pix(size=(size, size))),
+        "cyclegan": (CycleGAN, configs.CycleGAN(size=(size, size))),
     }[name]
-    data = Pictures(size)
-    method = chosen(data, recipe, 10**6, runtime, Processes(runtime.device))
+    data = Images(size)
+    method = chosen(data, config, 10**6, runtime, Processes(runtime.device))
     plain = {"pix2pix": plain_pix2pix, "cyclegan": plain_cyclegan}[name](method) if kind == "plain" else None
 
     def step(number):

@@ -6,7 +6,7 @@ from mlcli.training import run_folder
 
 
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory):
+def colors(tmp_path_factory):
     """A run folder with a classifier of blue, green and red squares that is always right."""
     torch.manual_seed(0)
     model = registry.create("cifarnet", ["blue", "green", "red"], 16)
@@ -22,7 +22,7 @@ def colours(tmp_path_factory):
         network.classifier.weight.zero_()
         network.classifier.weight[:, :3] = 20 * torch.eye(3)
         network.classifier.bias.zero_()
-    folder = tmp_path_factory.mktemp("colours")
+    folder = tmp_path_factory.mktemp("colors")
     run_folder.save_tensors(folder / "model.safetensors", network.state_dict(), model.describe())
     (folder / "config.json").write_text("{}")
     return folder

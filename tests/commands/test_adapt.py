@@ -11,11 +11,11 @@ from PIL import Image
 
 from mlcli.data.domains import Domain
 from mlcli.data.folders import ClassFolder
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.adaptation import METHODS
 from mlcli.methods.adaptation import results as trial
 from mlcli.methods.adaptation.adda import ADDA
-from mlcli.methods.adaptation.supervised_stage import Labelled
+from mlcli.methods.adaptation.supervised_stage import Labeled
 from mlcli.models import registry, translators
 from tests import shapes
 from tests.cli import mlcli
@@ -31,7 +31,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("domains")
     shapes.write(root / "source", 60)
     shapes.write(root / "target", 60, 1, target=True)
-    shapes.write(root / "bare", 60, 1, target=True, labelled=False)
+    shapes.write(root / "bare", 60, 1, target=True, labeled=False)
     shapes.write(root / "test", 30, 2, target=True)
     return root
 
@@ -122,7 +122,7 @@ def test_a_stage_holds_the_model_that_was_chosen_and_a_test_set_may_come_later(d
         words = ["classify", "--model", run / f"seed-{seed}/adapted", data / "test", "--evaluate", "--format", "json"]
         assert json.loads(mlcli(*words, "--precision", "fp32").stdout)["accuracy"] == pytest.approx(accuracy)
     adapt(data, run, *options, "--resume", "--test", data / "source")
-    assert json.loads((run / "results.json").read_text())["test_pictures"] == 60
+    assert json.loads((run / "results.json").read_text())["test_images"] == 60
     assert json.loads((run / "config.json").read_text())["options"]["test"] == str(data / "source")
 
 
@@ -139,17 +139,16 @@ def test_other_labels_of_the_source_are_other_data(data, tmp_path):
 def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
     """Wrong labels on it change the figure on it, and no byte of what is learned."""
     source, run = tmp_path / "source", tmp_path / "run"
-    shapes.write(source, 60, 3, target=True)  # noisy, so that no two pictures are equal
+    shapes.write(source, 60, 3, target=True)  # noisy, so that no two images are equal
     words = ["adapt", "--method", "adda", source, data / "target", *QUICK, "--source-steps", 100, "--hold-out", 0.25]
     mlcli(*words, "-o", run)
     result = json.loads((run / "results.json").read_text())
     assert (
-        result["held_out_pictures"] == 15
-        and "source only, held-out source pictures" in (run / "report.html").read_text()
+        result["held_out_images"] == 15 and "source only, held-out source images" in (run / "report.html").read_text()
     )
     folder = ClassFolder.open(source)
-    pictures = PictureSet.load(folder.paths, folder.labels, size=16, channels=3)
-    held = Domain.classified(source, pictures, labelled=True).in_order().split(0.25, 0)[1]
+    images = ImageDataset.load(folder.paths, folder.labels, size=16, channels=3)
+    held = Domain.classified(source, images, labeled=True).in_order().split(0.25, 0)[1]
     for path in held.paths:
         place = tmp_path / "held" / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +219,7 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     options = ["--test", data / "test", "--format", "json"]
     whole = json.loads(adapt(data, tmp_path / "whole", *options).stdout)
     run = tmp_path / "broken"
-    for kind, at in ((Labelled, 11), (ADDA, 4)):
+    for kind, at in ((Labeled, 11), (ADDA, 4)):
         step = kind.step
 
         def stopped(self, batch, number, step=step, at=at):
@@ -283,8 +282,8 @@ def test_domains_that_disagree_are_said(data, tmp_path):
     inverted = tmp_path / "inverted"
     inverted.mkdir()
     for path in (data / "bare").iterdir():
-        picture = Image.open(path).point(lambda v: 255 - v)
-        picture.save(inverted / path.name)
+        image = Image.open(path).point(lambda v: 255 - v)
+        image.save(inverted / path.name)
     said = adapt(data, tmp_path / "run", "--steps", 1, target=inverted).stderr
     assert "polarity disagrees" in said
     assert any("polarity" in words for words in json.loads((tmp_path / "run/results.json").read_text())["guards"])
@@ -297,15 +296,15 @@ def test_segmentation(tmp_path):
     words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
     words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
     words += ["--hold-out", 0.25]
-    next((tmp_path / "target" / "masks").iterdir()).unlink()  # its picture is one of the target all the same
+    next((tmp_path / "target" / "masks").iterdir()).unlink()  # its image is one of the target all the same
     result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
     assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
     assert result["per_class"]["adapted"].keys() == {"class 1"}
     low, high = result["held_out"]["interval"]
-    assert result["held_out_pictures"] == 10 and 0.5 < low < result["held_out"]["mean"] < high
+    assert result["held_out_images"] == 10 and 0.5 < low < result["held_out"]["mean"] < high
     (plane,) = (tmp_path / "run").rglob("*domains-before-and-after*.png")
-    colours = {colour for _, colour in Image.open(plane).convert("RGB").getcolors(1 << 16)}
-    assert len(colours) == 4, "white, the line between the panels, and a colour for each domain"
+    colors = {color for _, color in Image.open(plane).convert("RGB").getcolors(1 << 16)}
+    assert len(colors) == 4, "white, the line between the panels, and a color for each domain"
     (source_model,) = result["source_model"]
     assert source_model["before"] == source_model["after"]
     shutil.rmtree(tmp_path / "target" / "masks")
@@ -333,7 +332,7 @@ def test_masks_that_do_not_fit_are_named(tmp_path):
     first, *others = sorted((tmp_path / "source/masks").iterdir())
     Image.open(first).resize((50, 20), Image.Resampling.NEAREST).save(first)
     said = mlcli(*words).stderr
-    assert f"{first.name}: is 50 x 20 pixels, its picture 16 x 16" in said
+    assert f"{first.name}: is 50 x 20 pixels, its image 16 x 16" in said
     for place in (first, *others):
         Image.open(place).point(lambda v: 255 * v).save(place)
     said = mlcli(*words, "--overwrite", status=1).stderr
@@ -382,9 +381,9 @@ def test_a_test_set_with_an_unknown_class_is_refused_before_any_training(data, t
     assert "crosss" in said and not (tmp_path / "run").exists()
 
 
-def test_a_broken_picture_is_named_and_the_rest_goes_on(data, tmp_path):
+def test_a_broken_image_is_named_and_the_rest_goes_on(data, tmp_path):
     shutil.copytree(data / "bare", tmp_path / "bare")
-    (tmp_path / "bare" / "zzz.png").write_bytes(b"no picture")
+    (tmp_path / "bare" / "zzz.png").write_bytes(b"no image")
     assert "zzz.png" in adapt(data, tmp_path / "run", target=tmp_path / "bare").stderr
 
 

@@ -92,12 +92,12 @@ def test_more_seeds_and_other_weights(data, weights, tmp_path):
     assert "began with other weights of its model" in said
 
 
-def test_a_run_is_a_beginning_too(data, colours, tmp_path):
+def test_a_run_is_a_beginning_too(data, colors, tmp_path):
     """Of gray channels it takes what it has learned on; a run without --pretrained is no architecture."""
-    adapt(data, tmp_path / "run", "--model", colours, "--pretrained", "--source-lr", 0)
+    adapt(data, tmp_path / "run", "--model", colors, "--pretrained", "--source-lr", 0)
     made = tmp_path / "run/seed-0/source"
     assert registry.load(str(made)).architecture == "cifarnet"
-    assert changed(made, colours / "model.safetensors") == {"classifier"}
+    assert changed(made, colors / "model.safetensors") == {"classifier"}
     gray = registry.create("cifarnet", ("a", "b"), 16, channels=1)
     run_folder.save_tensors(tmp_path / "gray/model.safetensors", gray.network.state_dict(), gray.describe())
     adapt(data, tmp_path / "of-gray", "--model", tmp_path / "gray", "--pretrained")
@@ -111,13 +111,13 @@ def test_photographs_are_taken_at_their_own_size_within_what_the_model_knows(sid
         file.parent.mkdir(parents=True)
         Image.new("RGB", (side, side + 9)).save(file)
     options = {"source": tmp_path / "source", "target": tmp_path / "source", "task": "classify", "method": "adda"}
-    recipe = _adaptation.recipe(options | {"model": NAME, "weights": weights})
-    assert _adaptation._size(options, recipe, registry.load(NAME, weights)) == size
+    config = _adaptation.config(options | {"model": NAME, "weights": weights})
+    assert _adaptation._size(options, config, registry.load(NAME, weights)) == size
 
 
 def test_the_defaults_are_those_of_photographs():
     def chosen(**options):
-        found = _adaptation.recipe({"task": "classify", "method": "adda"} | options)
+        found = _adaptation.config({"task": "classify", "method": "adda"} | options)
         return {field.name: getattr(found, field.name) for field in fields(found)}
 
     scratch, begun = chosen(), chosen(pretrained=True)

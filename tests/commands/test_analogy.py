@@ -9,7 +9,7 @@ from tests.cli import mlcli
 
 
 def blots(size, seed):
-    """Soft blots of colour, (height, width, 3) of uint8."""
+    """Soft blots of color, (height, width, 3) of uint8."""
     small = np.random.default_rng(seed).integers(0, 256, (size[0] // 6, size[1] // 6, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
 
@@ -19,7 +19,7 @@ def luminance(pixels):
 
 
 def negative(pixels):
-    """Luminance turned round, the colours left as they are."""
+    """Luminance turned round, the colors left as they are."""
     return pixels + (255 - 2 * luminance(pixels))[..., None]
 
 
@@ -41,7 +41,7 @@ def test_a_filter(pair):
     error = np.abs(luminance(b2) - luminance(negative(b))).mean()
     assert error < 4 < 20 < np.abs(luminance(b2) - luminance(b)).mean()
     chroma = b - luminance(b)[..., None] - (b2 - luminance(b2)[..., None])
-    assert np.abs(chroma[(b2.min(2) > 0) & (b2.max(2) < 255)]).max() < 2  # the colours of B
+    assert np.abs(chroma[(b2.min(2) > 0) & (b2.max(2) < 255)]).max() < 2  # the colors of B
     record = json.loads((pair / "b2.png.json").read_text())
     assert record["command"] == "analogy" and record["color"] == "b" and 0 < record["distance"] < 0.1
     assert record["options"] == {
@@ -56,7 +56,7 @@ def test_a_filter(pair):
         "size": None,
         "seed": 0,
     }
-    assert list(record["pictures"]) == ["A", "A_PRIME", "B"] and len(record["pictures"]["B"]["sha256"]) == 64
+    assert list(record["images"]) == ["A", "A_PRIME", "B"] and len(record["images"]["B"]["sha256"]) == 64
     first = target.read_bytes()
     assert "--overwrite" in mlcli(*arguments, status=2).stderr
     mlcli(*arguments, "--overwrite", "--quiet")
@@ -101,9 +101,9 @@ def test_transfer_and_numbers(pair):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (["a.png", "a2.png"], "takes 3 pictures, A A_PRIME B, not 2"),
-        (["a.png", "--mode", "texture-transfer"], "takes 2 pictures, TEXTURE B, not 1"),
-        (["a.png", "b.png", "--mode", "texture-synthesis"], "takes 1 pictures"),
+        (["a.png", "a2.png"], "takes 3 images, A A_PRIME B, not 2"),
+        (["a.png", "--mode", "texture-transfer"], "takes 2 images, TEXTURE B, not 1"),
+        (["a.png", "b.png", "--mode", "texture-synthesis"], "takes 1 images"),
         (["a.png", "--mode", "texture-synthesis", "--remap", "a"], "--remap compares with A and B"),
         (["a.png", "--mode", "texture-synthesis", "--source-weight", "1"], "--source-weight compares"),
         (["a.png", "a2.png", "b.png", "--size", "64"], "as large as B"),
@@ -133,11 +133,11 @@ def test_nothing_is_done_in_vain(pair, monkeypatch):
     "names, text",
     [
         (("a.png", "b.png", "a.png"), "A is 48 x 48 pixels and A' 60 x 40: bring them to one size"),
-        (("a.png", "a2.png", "broken.png"), "broken.png: not a picture"),
+        (("a.png", "a2.png", "broken.png"), "broken.png: not an image"),
         (("none.png", "a2.png", "b.png"), "none.png: no such file"),
     ],
 )
-def test_pictures_that_will_not_do(pair, names, text):
-    (pair / "broken.png").write_bytes(b"no picture")
+def test_images_that_will_not_do(pair, names, text):
+    (pair / "broken.png").write_bytes(b"no image")
     result = mlcli("analogy", *(pair / name for name in names), "-o", pair / "out.png", status=1)
     assert text in result.stderr and not list(pair.glob("out.*"))

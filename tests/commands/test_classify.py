@@ -11,16 +11,16 @@ from PIL import Image
 
 from tests import odd_images
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process
-from tests.tiny import COLOURS, class_folders
+from tests.tiny import COLORS, class_folders
 
 SAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "samples", "photos")
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """blue.png, green.png, red.png"""
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (20, 16), colour).save(tmp_path / f"{name}.png")
+    for name, color in COLORS.items():
+        Image.new("RGB", (20, 16), color).save(tmp_path / f"{name}.png")
     return tmp_path
 
 
@@ -28,27 +28,27 @@ def entries(*arguments, **options):
     return json.loads(mlcli("classify", *arguments, "--format", "json", **options).stdout)
 
 
-def test_json_is_a_list_in_input_order(pictures, colours):
-    paths = [str(pictures / f"{name}.png") for name in ("red", "blue", "green")]
-    found = entries(*paths, "--model", colours, "--top-k", 2)
+def test_json_is_a_list_in_input_order(images, colors):
+    paths = [str(images / f"{name}.png") for name in ("red", "blue", "green")]
+    found = entries(*paths, "--model", colors, "--top-k", 2)
     assert [entry["image"] for entry in found] == paths
     for entry, name in zip(found, ("red", "blue", "green"), strict=True):
         assert set(entry) == {"image", "predictions"} and len(entry["predictions"]) == 2
         best, second = entry["predictions"]
         assert set(best) == {"label", "index", "probability"}
-        assert best["label"] == name and best["index"] == sorted(COLOURS).index(name)
+        assert best["label"] == name and best["index"] == sorted(COLORS).index(name)
         assert 1 >= best["probability"] > 0.5 > second["probability"] > 0
 
 
-def test_more_classes_than_there_are(pictures, colours):
-    (entry,) = entries(pictures / "red.png", "--model", colours, "--top-k", 10**20)
+def test_more_classes_than_there_are(images, colors):
+    (entry,) = entries(images / "red.png", "--model", colors, "--top-k", 10**20)
     assert sum(p["probability"] for p in entry["predictions"]) == pytest.approx(1, abs=1e-5)
-    assert {p["label"] for p in entry["predictions"]} == set(COLOURS)
+    assert {p["label"] for p in entry["predictions"]} == set(COLORS)
 
 
-def test_a_folder_with_bad_pictures(pictures, colours):
-    (pictures / "a broken.jpg").write_bytes(b"nothing")
-    result = mlcli("classify", pictures, pictures / "absent.png", "--model", colours, "--format", "json", status=1)
+def test_a_folder_with_bad_images(images, colors):
+    (images / "a broken.jpg").write_bytes(b"nothing")
+    result = mlcli("classify", images, images / "absent.png", "--model", colors, "--format", "json", status=1)
     found = json.loads(result.stdout)
     names = [os.path.basename(entry["image"]) for entry in found]
     assert names == ["a broken.jpg", "blue.png", "green.png", "red.png", "absent.png"]
@@ -60,24 +60,24 @@ def test_a_folder_with_bad_pictures(pictures, colours):
 
 
 @pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"])
-def test_paths_on_stdin(pictures, colours, separator):
-    paths = [str(pictures / "red.png"), str(pictures / "blue.png")]
-    found = entries("-", "--model", colours, input=separator.join([*paths, ""]))
+def test_paths_on_stdin(images, colors, separator):
+    paths = [str(images / "red.png"), str(images / "blue.png")]
+    found = entries("-", "--model", colors, input=separator.join([*paths, ""]))
     assert [entry["image"] for entry in found] == paths
 
 
-def test_table(pictures, colours):
-    (pictures / "green.png").write_bytes(b"")
-    result = mlcli("classify", pictures, "--model", colours, "--top-k", 1, status=1)
+def test_table(images, colors):
+    (images / "green.png").write_bytes(b"")
+    result = mlcli("classify", images, "--model", colors, "--top-k", 1, status=1)
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["image", "class", "probability"] in lines
     assert [line[1] for line in lines if "%" in "".join(line)] == ["blue", "red"]
     assert "green.png: empty file" in result.stderr
 
 
-def test_csv(pictures, colours):
-    (pictures / "green.png").write_bytes(b"")
-    result = mlcli("classify", pictures, "--model", colours, "--top-k", 2, "--format", "csv", status=1)
+def test_csv(images, colors):
+    (images / "green.png").write_bytes(b"")
+    result = mlcli("classify", images, "--model", colors, "--top-k", 2, "--format", "csv", status=1)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [(os.path.basename(r["image"]), r["rank"], r["label"]) for r in rows if r["rank"] == "1"] == [
         ("blue.png", "1", "blue"),
@@ -86,9 +86,9 @@ def test_csv(pictures, colours):
     assert len(rows) == 5 and "empty file" in rows[-1]["error"] and not rows[-1]["label"]
 
 
-def test_output_file(pictures, colours, tmp_path):
+def test_output_file(images, colors, tmp_path):
     target = tmp_path / "new" / "result.json"
-    arguments = ("classify", pictures / "red.png", "--model", colours, "--format", "json", "-o", target)
+    arguments = ("classify", images / "red.png", "--model", colors, "--format", "json", "-o", target)
     assert mlcli(*arguments).stdout == ""
     first = target.read_bytes()
     assert json.loads(first)[0]["predictions"][0]["label"] == "red"
@@ -100,9 +100,9 @@ def test_output_file(pictures, colours, tmp_path):
     assert [file.name for file in target.parent.iterdir()] == ["result.json"]
 
 
-def test_odd_images(tmp_path, colours):
+def test_odd_images(tmp_path, colors):
     expected, bad = odd_images.make(tmp_path)
-    result = mlcli("classify", tmp_path, "--model", colours, "--format", "json", status=1)
+    result = mlcli("classify", tmp_path, "--model", colors, "--format", "json", status=1)
     found = {os.path.relpath(entry["image"], tmp_path): entry for entry in json.loads(result.stdout)}
     assert len(bad) >= 30
     for name in expected:
@@ -114,41 +114,41 @@ def test_odd_images(tmp_path, colours):
     assert f"{len(expected)} images read; left out: {len(bad)} images that cannot be read" in summary
     assert "several pages" in summary and "several frames" in summary
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
-    table = mlcli("classify", tmp_path / "new\nline.png", "--model", colours, "--top-k", 1).stdout
+    table = mlcli("classify", tmp_path / "new\nline.png", "--model", colors, "--top-k", 1).stdout
     assert r"new\nline.png" in table and len(table.split("\n\n")[0].strip().splitlines()) == 3
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names there are always UTF-8")
-def test_names_that_are_no_utf8(tmp_path, colours):
+def test_names_that_are_no_utf8(tmp_path, colors):
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
-    Image.new("RGB", (16, 16), COLOURS["red"]).save(os.fsdecode(name), "PNG")
-    done = mlcli_process("classify", name, "--model", colours, "--format", "json")
+    Image.new("RGB", (16, 16), COLORS["red"]).save(os.fsdecode(name), "PNG")
+    done = mlcli_process("classify", name, "--model", colors, "--format", "json")
     (entry,) = json.loads(done.stdout.decode("utf-8"))
     assert os.fsencode(entry["image"]) == name  # valid UTF-8, that still names the file
-    assert r"caf\xe9.png" in mlcli("classify", os.fsdecode(name), "--model", colours).stdout
-    assert name in mlcli("classify", os.fsdecode(name), "--model", colours, "--format", "csv").stdout_bytes
-    mlcli("classify", os.fsdecode(name), "--model", colours, "--format", "json", "-o", tmp_path / "out.json")
+    assert r"caf\xe9.png" in mlcli("classify", os.fsdecode(name), "--model", colors).stdout
+    assert name in mlcli("classify", os.fsdecode(name), "--model", colors, "--format", "csv").stdout_bytes
+    mlcli("classify", os.fsdecode(name), "--model", colors, "--format", "json", "-o", tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text("utf-8")) == [entry]
 
 
-def test_no_pictures(tmp_path, colours):
+def test_no_images(tmp_path, colors):
     folder = tmp_path / "empty"
     folder.mkdir()
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.txt").write_text("none")
-    result = mlcli("classify", folder, "--model", colours, status=1)
-    assert str(folder) in result.stderr and "no pictures there" in result.stderr and result.stdout == ""
-    assert "no pictures there" in mlcli("classify", "-", "--model", colours, status=1, input="").stderr
+    result = mlcli("classify", folder, "--model", colors, status=1)
+    assert str(folder) in result.stderr and "no images there" in result.stderr and result.stdout == ""
+    assert "no images there" in mlcli("classify", "-", "--model", colors, status=1, input="").stderr
 
 
 # -- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate(tmp_path, colours):
+def test_evaluate(tmp_path, colors):
     class_folders(tmp_path, per_class=4, noise=5)
     (tmp_path / "red" / "00.png").rename(tmp_path / "blue" / "red.png")
     (tmp_path / "green" / "00.png").write_bytes(b"cut")
-    arguments = ("classify", tmp_path, "--evaluate", "--model", colours)
+    arguments = ("classify", tmp_path, "--evaluate", "--model", colors)
     result = mlcli(*arguments, "--format", "json", status=1)
     report = json.loads(result.stdout)
     assert set(report) == {
@@ -161,27 +161,27 @@ def test_evaluate(tmp_path, colours):
     assert report["interval"][0] < 10 / 11 < report["interval"][1]
     assert str(tmp_path / "green" / "00.png") in result.stderr
     table = mlcli(*arguments, status=1).stdout
-    assert "accuracy 90.91%" in table and "11 pictures" in table
+    assert "accuracy 90.91%" in table and "11 images" in table
     assert ["blue", "4", "0", "1"] in [line.split() for line in table.splitlines()]
     rows = list(csv.DictReader(io.StringIO(mlcli(*arguments, "--format", "csv", status=1).stdout)))
     assert [(r["class"], r["count"]) for r in rows] == [("blue", "5"), ("green", "3"), ("red", "3")]
 
 
-def test_evaluate_with_folders_that_do_not_fit(tmp_path, colours, pictures):
-    (tmp_path / "labelled" / "gren").mkdir(parents=True)
-    Image.new("RGB", (9, 9)).save(tmp_path / "labelled" / "gren" / "one.png")
+def test_evaluate_with_folders_that_do_not_fit(tmp_path, colors, images):
+    (tmp_path / "labeled" / "gren").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "labeled" / "gren" / "one.png")
     for data, status, text in [
-        ([tmp_path / "labelled"], 1, "gren"),
+        ([tmp_path / "labeled"], 1, "gren"),
         ([tmp_path / "absent"], 1, "absent"),
-        ([pictures / "red.png"], 1, "red.png"),
+        ([images / "red.png"], 1, "red.png"),
         ([tmp_path, tmp_path], 2, "takes one folder"),
     ]:
-        result = mlcli("classify", *data, "--evaluate", "--model", colours, status=status)
+        result = mlcli("classify", *data, "--evaluate", "--model", colors, status=status)
         assert text in result.stderr and result.stdout == ""
-    (tmp_path / "labelled" / "gren").rename(tmp_path / "labelled" / "green")
-    (tmp_path / "labelled" / "green" / "one.png").write_bytes(b"")
-    result = mlcli("classify", tmp_path / "labelled", "--evaluate", "--model", colours, status=1)
-    assert "no readable picture" in result.stderr
+    (tmp_path / "labeled" / "gren").rename(tmp_path / "labeled" / "green")
+    (tmp_path / "labeled" / "green" / "one.png").write_bytes(b"")
+    result = mlcli("classify", tmp_path / "labeled", "--evaluate", "--model", colors, status=1)
+    assert "no readable image" in result.stderr
 
 
 # -- wrong command lines ---------------------------------------------------------------------------------------------
@@ -206,33 +206,33 @@ def test_evaluate_with_folders_that_do_not_fit(tmp_path, colours, pictures):
         (["--unknown"], "unknown"),
     ],
 )
-def test_a_wrong_command_line_exits_with_2(pictures, colours, arguments, text):
-    result = mlcli("classify", pictures / "red.png", "--model", colours, *arguments, status=2)
+def test_a_wrong_command_line_exits_with_2(images, colors, arguments, text):
+    result = mlcli("classify", images / "red.png", "--model", colors, *arguments, status=2)
     assert text in result.stderr and result.stdout == ""
 
 
-def test_no_pictures_named_at_all():
+def test_no_images_named_at_all():
     assert "images" in mlcli("classify", status=2).stderr.lower()
 
 
 @pytest.mark.parametrize("output", ["/dev/null/result.json", "{}/red.png/result.json", "{}/" + "n" * 300])
-def test_an_output_that_cannot_be_written(pictures, colours, output):
-    result = mlcli("classify", pictures / "red.png", "--model", colours, "-o", output.format(pictures), status=1)
+def test_an_output_that_cannot_be_written(images, colors, output):
+    result = mlcli("classify", images / "red.png", "--model", colors, "-o", output.format(images), status=1)
     assert "cannot be written" in result.stderr
 
 
-def test_weights_that_cannot_be(pictures, colours, tmp_path):
+def test_weights_that_cannot_be(images, colors, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"\x80\x02]q\x00.")
     for file in ("absent.safetensors", "bad.pth", "red.png", "n" * 300):
-        result = mlcli("classify", pictures / "red.png", "--model", colours, "--weights", tmp_path / file, status=1)
+        result = mlcli("classify", images / "red.png", "--model", colors, "--weights", tmp_path / file, status=1)
         assert file in result.stderr
 
 
 # -- as a process ----------------------------------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_read_enough(pictures, colours):
-    command = [sys.executable, "-m", "mlcli.cli", "classify", pictures, "--model", colours, "--format", "csv"]
+def test_a_reader_that_has_read_enough(images, colors):
+    command = [sys.executable, "-m", "mlcli.cli", "classify", images, "--model", colors, "--format", "csv"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     process.stdout.close()  # as `head` does, here before the result is written
     process.stdout = None
@@ -241,11 +241,11 @@ def test_a_reader_that_has_read_enough(pictures, colours):
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted(colours, tmp_path, number, status):
+def test_interrupted(colors, tmp_path, number, status):
     class_folders(tmp_path, per_class=700)
     (tmp_path / "blue" / "00.png").write_bytes(b"")  # named on stderr: by then it is at work
     target = tmp_path / "result.json"
-    command = [sys.executable, "-m", "mlcli.cli", "classify", tmp_path, "--model", colours, "-o", target]
+    command = [sys.executable, "-m", "mlcli.cli", "classify", tmp_path, "--model", colors, "-o", target]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     said = process.stderr.readline()
     process.send_signal(number)
@@ -289,9 +289,9 @@ def test_csv_names_the_wordnet_id():
     assert (row["label"], row["wnid"], row["error"]) == ("espresso", "n07920052", "")
 
 
-def test_a_model_of_few_classes_claims_no_more_than_it_knows(pictures, colours):
-    last = mlcli("classify", pictures / "red.png", "--model", colours).stdout.splitlines()[-1]
-    assert last == f"{colours} knows 3 classes and no others: blue, green, red."
+def test_a_model_of_few_classes_claims_no_more_than_it_knows(images, colors):
+    last = mlcli("classify", images / "red.png", "--model", colors).stdout.splitlines()[-1]
+    assert last == f"{colors} knows 3 classes and no others: blue, green, red."
     assert "knows" not in mlcli("classify", os.path.join(SAMPLES, "cat.jpg")).stdout
 
 
@@ -320,7 +320,7 @@ def test_a_folder_whose_name_is_two_classes_is_asked_for_by_id(tmp_path):
     assert "n02012849" in error and "n03126707" in error and "wading bird" in error
 
 
-def test_with_its_mirror_image_a_picture_is_answered_as_its_mirror_image_is(tmp_path):
+def test_with_its_mirror_image_a_image_is_answered_as_its_mirror_image_is(tmp_path):
     cat = Image.open(os.path.join(SAMPLES, "cat.jpg")).convert("RGB").resize((48, 48))
     files = [tmp_path / "cat.png", tmp_path / "mirrored.png"]
     cat.save(files[0])

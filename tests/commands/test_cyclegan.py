@@ -46,7 +46,7 @@ def test_label_flips_are_in_the_report(data, tmp_path):
 
 
 def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
-    """With a pool that is full after 4 steps, so that what is resumed needs the old pictures."""
+    """With a pool that is full after 4 steps, so that what is resumed needs the old images."""
     command = ["cyclegan", data / "A", data / "B", *SMALL, "--steps", 24, "--pool", 4]
     steps = killed_and_resumed(10, 1, tmp_path, *command)
     assert len(set(steps)) > 3, "the kills fell into the training"
@@ -84,4 +84,4 @@ def test_mistakes_are_said(options, message, data, tmp_path):
 
 def test_an_empty_folder_is_named(data, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "empty: no pictures there" in mlcli("cyclegan", tmp_path / "empty", data, "-o", "run", status=1).stderr
+    assert "empty: no images there" in mlcli("cyclegan", tmp_path / "empty", data, "-o", "run", status=1).stderr

@@ -18,13 +18,13 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def test_the_first_layer_in_colour(run, tmp_path):
+def test_the_first_layer_in_color(run, tmp_path):
     target = tmp_path / "filters.png"
     result = mlcli("filters", "--model", run, "-o", target)
     assert result.stdout == "" and "64 kernels of conv1.conv" in result.stderr
     pixels = np.asarray(Image.open(target))
     assert pixels.shape == (8 * (56 + 14 + 6) + 6, 8 * (56 + 6) + 6, 3)
-    assert (pixels.max(2) - pixels.min(2)).max() > 100  # colour
+    assert (pixels.max(2) - pixels.min(2)).max() > 100  # color
     record = json.loads((tmp_path / "filters.png.json").read_text())
     assert record["command"] == "filters" and record["address"] == "conv1.conv" and len(record["structure"]) == 64
     assert record["options"] == {"model": str(run), "weights": None, "layer": "conv1", "size": 56}
@@ -65,8 +65,8 @@ def test_kernels_of_one_pixel_and_groups(tmp_path, monkeypatch, layer):
         (["--layer", "conv2:x"], "a unit is a number"),
         (["--layer", ""], "no layer"),
         (["--size", "2"], "size"),
-        (["-o", "picture.gif"], "no format has this ending"),
-        (["-o", "picture"], "no format has this ending"),
+        (["-o", "image.gif"], "no format has this ending"),
+        (["-o", "image"], "no format has this ending"),
     ],
 )
 def test_errors(run, tmp_path, arguments, text, monkeypatch):

@@ -1,4 +1,4 @@
-"""`mlcli gan` and `mlcli sample` over real files: gray and colour, classes, killed and resumed, two processes."""
+"""`mlcli gan` and `mlcli sample` over real files: gray and color, classes, killed and resumed, two processes."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from mlcli.methods.generation import fid_kid
 from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
-from tests.tiny import COLOURS, class_folders
+from tests.tiny import COLORS, class_folders
 
 SMALL = ["--filters", 4, "--latent", 8, "--batch-size", 12, "--precision", "fp32"]
 BRIEF = [*SMALL, "--steps", 80, "--seed", 5, "--evaluate-every", 40, "--compared", 0]
@@ -35,8 +35,8 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory) -> Path:
-    """A conditional run long enough to learn three colours."""
-    run = tmp_path_factory.mktemp("runs") / "colours"
+    """A conditional run long enough to learn three colors."""
+    run = tmp_path_factory.mktemp("runs") / "colors"
     rates = ["--lr", 2e-3, "--lr-discriminator", 4e-3, "--beta1", 0, "--beta2", 0.9, "--ema", 0.9]
     more = ["--steps", 240, "--evaluate-every", 120, "--compared", 36, "--filters", 8, "--loss", "least-squares"]
     mlcli("gan", data, "--conditional", "-o", run, *SMALL, *rates, *more)
@@ -56,16 +56,16 @@ def metrics(run: Path) -> list[dict]:
 
 
 def pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
-        return np.asarray(picture).astype(float)
+    with Image.open(file) as image:
+        return np.asarray(image).astype(float)
 
 
-def nearest_colour(picture: np.ndarray) -> str:
-    mean = picture.mean((0, 1))
-    return min(COLOURS, key=lambda name: np.linalg.norm(mean - COLOURS[name]))
+def nearest_color(image: np.ndarray) -> str:
+    mean = image.mean((0, 1))
+    return min(COLORS, key=lambda name: np.linalg.norm(mean - COLORS[name]))
 
 
-def test_learns_colours_and_the_report_says_how_far_it_is_from_them(finished):
+def test_learns_colors_and_the_report_says_how_far_it_is_from_them(finished):
     measured = [line for line in metrics(finished) if "frechet" in line]
     assert [line["step"] for line in measured] == [120, 240]
     assert measured[1]["frechet"] < measured[0]["frechet"] and measured[1]["kernel"] < measured[0]["kernel"]
@@ -76,21 +76,21 @@ def test_learns_colours_and_the_report_says_how_far_it_is_from_them(finished):
 
 def test_samples_are_of_their_class(finished, tmp_path):
     mlcli("sample", finished, "-n", 30, "-o", tmp_path / "single")
-    for name in COLOURS:
+    for name in COLORS:
         files = sorted((tmp_path / "single" / name).iterdir())
         assert len(files) == 10
         for file in files:
             assert pixels(file).shape == (16, 16, 3)
-            assert nearest_colour(pixels(file)) == name, file
+            assert nearest_color(pixels(file)) == name, file
 
 
 def test_a_grid_has_a_row_for_each_class(finished, tmp_path):
     mlcli("sample", finished, "-n", 12, "-o", tmp_path / "grid.png")
     grid = pixels(tmp_path / "grid.png")
     height = grid.shape[0] / 3
-    for row, name in enumerate(COLOURS):
+    for row, name in enumerate(COLORS):
         middle = grid[round(row * height) + 10 : round(row * height) + 50, 10:50]
-        assert nearest_colour(middle) == name
+        assert nearest_color(middle) == name
     made = json.loads((tmp_path / "grid.png.json").read_text())
     assert made["options"]["number"] == 12 and made["options"]["columns"] == 4 and len(made["model_hash"]) == 64
     mlcli("sample", finished, "-n", 12, "-o", tmp_path / "again.png")
@@ -108,7 +108,7 @@ def test_one_class_in_rows_that_change_little_by_little(finished, tmp_path):
     assert whole > 0.5 and steps.max() < whole
 
 
-def test_gray_pictures_without_classes(data, tmp_path):
+def test_gray_images_without_classes(data, tmp_path):
     out = mlcli("gan", data / "red", data / "blue", "-o", tmp_path / "run", *BRIEF, "--gray", "--size", 28)
     assert "done" in out.stderr
     assert json.loads((tmp_path / "run/config.json").read_text())["data"]["training"]["count"] == 24
@@ -171,9 +171,9 @@ def test_a_finished_run_is_left_alone_and_other_options_are_refused(data, brief)
     assert "holds a run already" in mlcli("gan", data, "-o", brief, status=2).stderr
 
 
-def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):
+def test_broken_images_are_named_and_the_rest_trains(tmp_path):
     root = class_folders(tmp_path / "data", per_class=6)
-    (root / "red/00.png").write_bytes(b"no picture")
+    (root / "red/00.png").write_bytes(b"no image")
     done = mlcli("gan", root, "-o", tmp_path / "run", *SMALL, "--steps", 1, "--loss", "wasserstein", "--compared", 4)
     assert "red/00.png" in done.stderr
     config = json.loads((tmp_path / "run/config.json").read_text())
@@ -186,7 +186,7 @@ def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):
         (["absent", "--conditional"], 1, "no such folder"),
         (["data/red", "--conditional"], 1, "no class folders"),
         (["data/red", "data/blue", "--conditional"], 2, "one folder of class folders"),
-        (["empty"], 1, "no pictures there"),
+        (["empty"], 1, "no images there"),
         (["data", "--batch-size", "64"], 1, "smaller --batch-size"),
         (["data", "--model", "cifarnett"], 2, "did you mean cifarnet"),
     ],
@@ -199,8 +199,8 @@ def test_mistakes_are_said(arguments, status, message, tmp_path, monkeypatch):
     assert not Path("run").exists()
 
 
-def test_what_is_no_generator_is_refused(colours, finished, tmp_path):
-    assert "not a generator" in mlcli("sample", colours, "-o", tmp_path / "out.png", status=1).stderr
+def test_what_is_no_generator_is_refused(colors, finished, tmp_path):
+    assert "not a generator" in mlcli("sample", colors, "-o", tmp_path / "out.png", status=1).stderr
     assert "no class of" in mlcli("sample", finished, "--class", "rde", "-o", tmp_path / "out.png", status=2).stderr
     assert "not a classifier" in mlcli("filters", "--model", finished, "-o", tmp_path / "out.png", status=1).stderr
     (tmp_path / "out.png").write_bytes(b"mine")

@@ -9,8 +9,8 @@ from tests.cli import mlcli
 KEYS = ["address", "alias", "kind", "shape", "receptive_field", "stride", "parameters"]
 
 
-def test_json(colours):
-    entries = json.loads(mlcli("layers", "--model", colours, "--format", "json").stdout)
+def test_json(colors):
+    entries = json.loads(mlcli("layers", "--model", colors, "--format", "json").stdout)
     assert all(list(entry) == KEYS for entry in entries)
     by_alias = {entry["alias"]: entry for entry in entries if entry["alias"]}
     assert list(by_alias) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
@@ -28,19 +28,19 @@ def test_a_model_whose_weights_are_not_here(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_table_and_csv_say_the_same(colours):
-    rows = list(csv.reader(io.StringIO(mlcli("layers", "--model", colours, "--format", "csv").stdout)))
+def test_table_and_csv_say_the_same(colors):
+    rows = list(csv.reader(io.StringIO(mlcli("layers", "--model", colors, "--format", "csv").stdout)))
     assert rows[0] == [key.replace("_", " ") for key in KEYS]
-    table = mlcli("layers", "--model", colours).stdout
+    table = mlcli("layers", "--model", colors).stdout
     for row in rows[1:]:
         assert any(line.split() == " ".join(row).split() for line in table.splitlines()), row
     assert rows[-1][4:6] == ["all", "all"]
 
 
-def test_output(colours, tmp_path):
-    mlcli("layers", "--model", colours, "-o", tmp_path / "layers.txt")
+def test_output(colors, tmp_path):
+    mlcli("layers", "--model", colors, "-o", tmp_path / "layers.txt")
     assert "conv5" in (tmp_path / "layers.txt").read_text("utf-8")
-    assert "--overwrite" in mlcli("layers", "--model", colours, "-o", tmp_path / "layers.txt", status=2).stderr
+    assert "--overwrite" in mlcli("layers", "--model", colors, "-o", tmp_path / "layers.txt", status=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,12 @@ def without_heif(monkeypatch):
         cached.cache_clear()
 
 
-def test_phone_images_are_named_with_what_reads_them(folder, colours, without_heif):
+def test_phone_images_are_named_with_what_reads_them(folder, colors, without_heif):
     inside = next(folder.iterdir())
     for name in ("IMG_1.HEIC", "IMG_2.heic", "a.jxl"):
         (inside / name).write_bytes(b"x")
     (folder / "list.txt").write_text("no image")
-    result = mlcli("classify", folder, "--model", colours, "--format", "csv", status=1)
+    result = mlcli("classify", folder, "--model", colors, "--format", "csv", status=1)
     assert "2 images in the format HEIC, left out" in result.stderr
     assert "pip install 'mlcli[heif]'" in result.stderr and "djxl" in result.stderr
     count = len(list(folder.rglob("*.png")))
@@ -57,29 +57,29 @@ def test_phone_images_are_named_with_what_reads_them(folder, colours, without_he
         f"classify: {count} images read; left out: 3 images in formats that are not read (2 HEIC, 1 JPEG XL), "
         "1 other file (1 .txt)"
     )
-    alone = mlcli("classify", inside / "IMG_1.HEIC", "--model", colours, status=1)
+    alone = mlcli("classify", inside / "IMG_1.HEIC", "--model", colors, status=1)
     assert "pip install 'mlcli[heif]'" in alone.stderr
 
 
-def test_nothing_but_such_images(tmp_path, colours):
+def test_nothing_but_such_images(tmp_path, colors):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a.dcm").write_bytes(b"x")
     (tmp_path / "d" / "b.txt").write_bytes(b"x")
-    result = mlcli("classify", tmp_path / "d", "--model", colours, status=1)
+    result = mlcli("classify", tmp_path / "d", "--model", colors, status=1)
     assert "DCMTK" in result.stderr
     assert "0 images read; left out: 1 image in formats that are not read (1 DICOM), 1 other file (1 .txt)" in summary(
         result
     )
 
 
-def test_quiet_says_what_is_wrong_and_no_more(folder, colours):
-    assert mlcli("classify", folder, "--model", colours, "--format", "csv", "-q").stderr == ""
+def test_quiet_says_what_is_wrong_and_no_more(folder, colors):
+    assert mlcli("classify", folder, "--model", colors, "--format", "csv", "-q").stderr == ""
     (folder / "a.jxl").write_bytes(b"x")
-    result = mlcli("classify", folder, "--model", colours, "--format", "csv", "-q", status=1)
+    result = mlcli("classify", folder, "--model", colors, "--format", "csv", "-q", status=1)
     assert len(result.stderr.splitlines()) == 1 and "JPEG XL" in result.stderr
 
 
-# ------------------------------------------------------------------------------------------ labelled folders
+# ------------------------------------------------------------------------------------------ labeled folders
 
 
 def test_loose_images_beside_class_folders_are_named(folder, tmp_path):
@@ -152,13 +152,13 @@ def test_the_root_of_a_divided_set_is_refused_with_the_right_command(folder, tmp
     mlcli("train", training, "-o", tmp_path / "r", "--val", held_out, *ONE_STEP)
 
 
-def test_other_commands_at_the_root_of_a_divided_set(folder, tmp_path, monkeypatch, colours):
+def test_other_commands_at_the_root_of_a_divided_set(folder, tmp_path, monkeypatch, colors):
     root = tmp_path / "s"
     for part in ("train", "test"):
         shutil.copytree(folder, root / part)
     for words, right in [
         (["finetune", root, "-o", tmp_path / "r"], f"mlcli finetune {root / 'train'} -o {tmp_path / 'r'} --val"),
-        (["classify", root, "--evaluate", "--model", colours], f"mlcli classify {root / 'test'} --evaluate"),
+        (["classify", root, "--evaluate", "--model", colors], f"mlcli classify {root / 'test'} --evaluate"),
         (["gan", root, "--conditional", "-o", tmp_path / "r"], f"mlcli gan {root / 'train'} --conditional"),
         (["siamese-train", root, "-o", tmp_path / "r"], f"mlcli siamese-train {root / 'train'}"),
         (["train", root / "train", "--val", root, "-o", tmp_path / "r"], f"--val {root / 'test'}"),
@@ -183,7 +183,7 @@ def test_a_folder_from_a_mac_is_the_same_class(folder, tmp_path):
     mlcli("sample", tmp_path / "gan", "-o", tmp_path / "s.png", "--class", TAKEN_APART)
 
 
-def test_a_file_is_found_under_its_other_spelling(folder, colours, tmp_path):
+def test_a_file_is_found_under_its_other_spelling(folder, colors, tmp_path):
     (tmp_path / TAKEN_APART).mkdir()
     image = tmp_path / TAKEN_APART / f"{TAKEN_APART}.png"
     shutil.copy(an_image(folder), image)
@@ -191,25 +191,25 @@ def test_a_file_is_found_under_its_other_spelling(folder, colours, tmp_path):
     if os.path.exists(asked):
         pytest.skip("this file system takes the two for one")
     for words, options in (([asked], {}), (["-"], {"input": f"{asked}\n"})):
-        assert str(image) in mlcli("classify", *words, "--model", colours, "--format", "csv", **options).stdout
+        assert str(image) in mlcli("classify", *words, "--model", colors, "--format", "csv", **options).stdout
 
 
 @pytest.mark.parametrize("text", ["~/x.csv", "~", "~user/x.csv", "=~/x.csv"])
-def test_a_tilde_that_no_shell_has_expanded(folder, colours, tmp_path, monkeypatch, text):
+def test_a_tilde_that_no_shell_has_expanded(folder, colors, tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
-    result = mlcli("classify", folder, "--model", colours, "--format", "csv", "-o", text)
+    result = mlcli("classify", folder, "--model", colors, "--format", "csv", "-o", text)
     assert f"{text}: taken for a folder named" in result.stderr and (tmp_path / text).exists()
 
 
-def test_other_names_with_a_tilde_are_no_matter(folder, colours, tmp_path, monkeypatch):
+def test_other_names_with_a_tilde_are_no_matter(folder, colors, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in ("x~", "a~/b.csv", "~backup"):
-        result = mlcli("classify", folder, "--model", colours, "--format", "csv", "-o", text)
+        result = mlcli("classify", folder, "--model", colors, "--format", "csv", "-o", text)
         assert "tilde" not in result.stderr
 
 
-def test_animations_are_said_to_be_read_in_part(tmp_path, colours):
+def test_animations_are_said_to_be_read_in_part(tmp_path, colors):
     first, second = (Image.new("RGB", (16, 16), color) for color in ("red", "blue"))
     first.save(tmp_path / "scan.tif", save_all=True, append_images=[second])
-    result = mlcli("classify", tmp_path / "scan.tif", "--model", colours)
+    result = mlcli("classify", tmp_path / "scan.tif", "--model", colors)
     assert "1 of several pages, of which the first is read" in summary(result)

@@ -15,22 +15,22 @@ from mlcli.io import image_io
 from mlcli.io.image_io import read
 from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
-from tests.tiny import COLOURS, class_folders
+from tests.tiny import COLORS, class_folders
 
 INDEX = ".vectors-{}-features-*.safetensors"
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder with four noisy squares of each of three colours."""
-    return class_folders(tmp_path / "pictures", per_class=4, noise=60)
+def images(tmp_path):
+    """A folder with four noisy squares of each of three colors."""
+    return class_folders(tmp_path / "images", per_class=4, noise=60)
 
 
 @pytest.fixture
 def queries(tmp_path):
     """red.png, blue.png"""
     for name in ("red", "blue"):
-        Image.new("RGB", (24, 16), COLOURS[name]).save(tmp_path / f"{name}.png")
+        Image.new("RGB", (24, 16), COLORS[name]).save(tmp_path / f"{name}.png")
     return [tmp_path / "red.png", tmp_path / "blue.png"]
 
 
@@ -43,86 +43,86 @@ def entries(*arguments, **options):
 
 
 def folders(entry):
-    return [os.path.basename(os.path.dirname(neighbour["image"])) for neighbour in entry["neighbors"]]
+    return [os.path.basename(os.path.dirname(neighbor["image"])) for neighbor in entry["neighbors"]]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_each_colour_finds_its_own(pictures, queries, colours, tmp_path, metric):
+def test_each_color_finds_its_own(images, queries, colors, tmp_path, metric):
     target = tmp_path / "out.png"
-    arguments = ("--model", colours, "-k", 3, "--metric", metric, "--precision", "fp32")
-    found = entries(*queries, "--among", pictures, *arguments, "-o", target)
+    arguments = ("--model", colors, "-k", 3, "--metric", metric, "--precision", "fp32")
+    found = entries(*queries, "--among", images, *arguments, "-o", target)
     assert [entry["query"] for entry in found] == list(map(str, queries))
     assert [folders(entry) for entry in found] == [["red"] * 3, ["blue"] * 3]
     for entry in found:
-        distances = [neighbour["distance"] for neighbour in entry["neighbors"]]
+        distances = [neighbor["distance"] for neighbor in entry["neighbors"]]
         assert distances == sorted(distances) and distances[0] > 0
     record = json.loads((tmp_path / "out.png.json").read_text())
     assert record["results"] == found and record["address"] == "features" and record["options"]["metric"] == metric
 
 
-def test_vectors_are_those_of_fp32_and_kept_apart_from_others(pictures, queries, colours, tmp_path, monkeypatch):
+def test_vectors_are_those_of_fp32_and_kept_apart_from_others(images, queries, colors, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "native_bf16", lambda device: True)
     kept = []
     for given, used in (((), "fp32"), (("--precision", "auto"), "bf16")):
-        neighbors(*queries, "--among", pictures, "--model", colours, *given, "-o", tmp_path / f"{used}.png")
+        neighbors(*queries, "--among", images, "--model", colors, *given, "-o", tmp_path / f"{used}.png")
         record = json.loads((tmp_path / f"{used}.png.json").read_text())
         assert record["options"]["precision"] == used
         kept.append(record["index"])
     assert len(set(kept)) == 2 and all(map(os.path.exists, kept))
 
 
-def test_the_picture_shows_query_and_neighbours(pictures, queries, colours, tmp_path):
-    found = entries(*queries, "--among", pictures, "--model", colours, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
+def test_the_image_shows_query_and_neighbors(images, queries, colors, tmp_path):
+    found = entries(*queries, "--among", images, "--model", colors, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
     drawn = read(tmp_path / "o.png")
     assert drawn.shape == (3, 2 * (48 + 2 * 14 + 6) + 6, 3 * (48 + 6) + 6 + 12)
     for row, entry in enumerate(found):
         top = 6 + row * (48 + 28 + 6)
         assert (drawn[:, top : top + 48, 6:54].float().mean((1, 2)) - read(entry["query"])[:, 0, 0]).abs().max() < 1
         assert (drawn[:, top : top + 48, 60:72] == 255).all()  # the gap
-        for column, neighbour in enumerate(entry["neighbors"], 1):
+        for column, neighbor in enumerate(entry["neighbors"], 1):
             left = 18 + column * 54
             tile = drawn[:, top : top + 48, left : left + 48]
-            assert (tile[:, 1::3, 1::3] == read(neighbour["image"])).all()  # 16 pixels, each 3 wide
+            assert (tile[:, 1::3, 1::3] == read(neighbor["image"])).all()  # 16 pixels, each 3 wide
         assert (drawn[:, top + 48 : top + 76] < 128).any()  # labels
     first = (tmp_path / "o.png").read_bytes()
-    entries(*queries, "--among", pictures, "--model", colours, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
+    entries(*queries, "--among", images, "--model", colors, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
     assert (tmp_path / "o.png").read_bytes() == first
 
 
-def test_a_query_is_not_its_own_neighbour_but_its_copy_is(pictures, colours, tmp_path):
-    query = pictures / "red" / "00.png"
-    (pictures / "blue" / "copy.png").write_bytes(query.read_bytes())
-    (tmp_path / "link").symlink_to(pictures)
-    arguments = ("--among", pictures, "--model", colours, "-k", 100, "-o", tmp_path / "o.png", "--precision", "fp32")
+def test_a_query_is_not_its_own_neighbor_but_its_copy_is(images, colors, tmp_path):
+    query = images / "red" / "00.png"
+    (images / "blue" / "copy.png").write_bytes(query.read_bytes())
+    (tmp_path / "link").symlink_to(images)
+    arguments = ("--among", images, "--model", colors, "-k", 100, "-o", tmp_path / "o.png", "--precision", "fp32")
     for name in (query, tmp_path / "link" / "red" / "00.png"):
         (entry,) = entries(name, *arguments)
-        names = [neighbour["image"] for neighbour in entry["neighbors"]]
-        assert names[0] == str(pictures / "blue" / "copy.png") and len(names) == 12 and str(query) not in names
+        names = [neighbor["image"] for neighbor in entry["neighbors"]]
+        assert names[0] == str(images / "blue" / "copy.png") and len(names) == 12 and str(query) not in names
         assert entry["neighbors"][0]["distance"] < 1e-6 < entry["neighbors"][1]["distance"]
 
 
-def test_the_index_is_kept_and_follows_the_folder(pictures, queries, colours, tmp_path):
-    arguments = (queries[0], "--among", pictures, "--model", colours, "-o", tmp_path / "out.png", "--overwrite")
+def test_the_index_is_kept_and_follows_the_folder(images, queries, colors, tmp_path):
+    arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "out.png", "--overwrite")
     said = neighbors(*arguments).stderr
-    (file,) = pictures.glob(INDEX.format(colours.name))
+    (file,) = images.glob(INDEX.format(colors.name))
     assert f"{file}: 12 vectors, 12 of them computed now" in said
     before = file.read_bytes()
     again = neighbors(*arguments)
     assert "12 vectors, 0 of them computed now" in again.stderr and file.read_bytes() == before
-    (pictures / "red" / "00.png").unlink()
-    Image.new("RGB", (16, 16), COLOURS["red"]).save(pictures / "green" / "new.png")
+    (images / "red" / "00.png").unlink()
+    Image.new("RGB", (16, 16), COLORS["red"]).save(images / "green" / "new.png")
     changed = neighbors(*arguments)
     assert "12 vectors, 1 of them computed now; 1 files are gone" in changed.stderr
-    assert "new.png" in changed.stdout.splitlines()[3]  # the very colour of the query
+    assert "new.png" in changed.stdout.splitlines()[3]  # the very color of the query
     assert "12 of them computed now" in neighbors(*arguments, "--refresh").stderr
     assert neighbors(*arguments, "-q").stderr == ""
 
 
-def test_an_index_in_a_chosen_file_notices_another_layer(pictures, queries, colours, tmp_path):
+def test_an_index_in_a_chosen_file_notices_another_layer(images, queries, colors, tmp_path):
     file = tmp_path / "new" / "vectors.safetensors"
-    arguments = (queries[0], "--among", pictures, "--model", colours, "-o", tmp_path / "o.png", "--overwrite")
+    arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "o.png", "--overwrite")
     neighbors(*arguments, "--index", file)
-    assert not list(pictures.glob(".*")) and file.is_file()
+    assert not list(images.glob(".*")) and file.is_file()
     assert "0 of them computed now" in neighbors(*arguments, "--index", file).stderr
     other = neighbors(*arguments, "--index", file, "--layer", "conv2")
     assert "made with another model, layer" in other.stderr and "12 of them computed now" in other.stderr
@@ -130,21 +130,21 @@ def test_an_index_in_a_chosen_file_notices_another_layer(pictures, queries, colo
     assert record["address"].startswith("conv2.") and record["options"]["layer"] == "conv2"
 
 
-def test_files_among_stand_in_the_cache(pictures, queries, colours, tmp_path, monkeypatch):
+def test_files_among_stand_in_the_cache(images, queries, colors, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    some = sorted((pictures / "red").iterdir())
-    done = neighbors(queries[0], "--among", *some, "--model", colours, "-k", 9, "-o", tmp_path / "o.png")
+    some = sorted((images / "red").iterdir())
+    done = neighbors(queries[0], "--among", *some, "--model", colors, "-k", 9, "-o", tmp_path / "o.png")
     assert str(tmp_path / "cache" / "mlcli") in done.stderr and "4 vectors" in done.stderr
     paths = "\n".join(map(str, some))
-    (entry,) = entries(queries[0], "--among", "-", "--model", colours, "-o", tmp_path / "o.png", input=paths)
+    (entry,) = entries(queries[0], "--among", "-", "--model", colors, "-o", tmp_path / "o.png", input=paths)
     assert len(entry["neighbors"]) == 4
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(pictures, queries, colours, tmp_path):
-    (pictures / "green" / "broken.jpg").write_bytes(b"nothing")
+def test_bad_files_are_named_and_the_rest_goes_on(images, queries, colors, tmp_path):
+    (images / "green" / "broken.jpg").write_bytes(b"nothing")
     (tmp_path / "empty.png").write_bytes(b"")
     target = tmp_path / "out.png"
-    arguments = (tmp_path / "empty.png", queries[0], "--among", pictures, "absent.png", "--model", colours, "-k", 2)
+    arguments = (tmp_path / "empty.png", queries[0], "--among", images, "absent.png", "--model", colors, "-k", 2)
     result = neighbors(*arguments, "-o", target, "--format", "json", status=1)
     bad, good = json.loads(result.stdout)
     assert bad["error"] in result.stderr and set(bad) == {"query", "error"} and folders(good) == ["red", "red"]
@@ -163,10 +163,10 @@ def test_bad_files_are_named_and_the_rest_goes_on(pictures, queries, colours, tm
 
 
 @pytest.mark.parametrize("among", [False, True])
-def test_nothing_that_can_be_read(pictures, queries, colours, tmp_path, among):
+def test_nothing_that_can_be_read(images, queries, colors, tmp_path, among):
     (tmp_path / "empty.png").write_bytes(b"")
-    inputs = (queries[0], "--among", tmp_path / "empty.png") if among else (tmp_path / "empty.png", "--among", pictures)
-    result = neighbors(*inputs, "--model", colours, "-o", tmp_path / "out.png", status=1)
+    inputs = (queries[0], "--among", tmp_path / "empty.png") if among else (tmp_path / "empty.png", "--among", images)
+    result = neighbors(*inputs, "--model", colors, "-o", tmp_path / "out.png", status=1)
     assert "can be read" in result.stderr and result.stdout == "" and not (tmp_path / "out.png").exists()
 
 
@@ -182,42 +182,42 @@ def test_nothing_that_can_be_read(pictures, queries, colours, tmp_path, among):
         (["--index", "mine.png"], 2, "cannot be read as an index"),
         (["--index", "/dev/null/index"], 1, "cannot be written"),
         (["--among", "nowhere/"], 1, "nowhere"),
-        (["--among", "folder"], 1, "no pictures there"),
-        (["--among", "-", "-"], 1, "no pictures there"),
+        (["--among", "folder"], 1, "no images there"),
+        (["--among", "-", "-"], 1, "no images there"),
         (["--among"], 2, "among"),
     ],
 )
-def test_errors(pictures, queries, colours, tmp_path, monkeypatch, arguments, status, text):
+def test_errors(images, queries, colors, tmp_path, monkeypatch, arguments, status, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.png").write_bytes(b"mine")
     (tmp_path / "folder").mkdir()
-    base = ["--model", colours, "-o", "out.png"] + ([] if "--among" in arguments else ["--among", pictures])
+    base = ["--model", colors, "-o", "out.png"] + ([] if "--among" in arguments else ["--among", images])
     result = neighbors(queries[0], *base, *arguments, status=status, input="")
     assert text in result.stderr and result.stdout == "" and not (tmp_path / "out.png").exists()
     assert (tmp_path / "mine.png").read_bytes() == b"mine" and not (tmp_path / "none").exists()
 
 
-def test_a_picture_that_its_format_cannot_hold(pictures, queries, colours, tmp_path, monkeypatch):
+def test_a_image_that_its_format_cannot_hold(images, queries, colors, tmp_path, monkeypatch):
     monkeypatch.setitem(image_io.SIDES, "WEBP", 6 + 5 * (96 + 6) + 96 // 4)
-    arguments = (queries[0], "--among", pictures, "--model", colours, "-o", tmp_path / "out.webp", "-q")
+    arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "out.webp", "-q")
     assert "WEBP holds at most" in neighbors(*arguments, "-k", 5, status=2).stderr
-    assert not list(pictures.glob(".*"))
+    assert not list(images.glob(".*"))
     neighbors(*arguments, "-k", 4)
 
 
-def test_what_is_there_is_refused_before_any_work(pictures, queries, colours, tmp_path):
+def test_what_is_there_is_refused_before_any_work(images, queries, colors, tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
-    arguments = ("--among", pictures, "--model", colours, "-o", tmp_path / "mine.png")
+    arguments = ("--among", images, "--model", colors, "-o", tmp_path / "mine.png")
     assert "--overwrite" in neighbors(queries[0], *arguments, status=2).stderr
-    assert (tmp_path / "mine.png").read_bytes() == b"mine" and not list(pictures.glob(".*"))
+    assert (tmp_path / "mine.png").read_bytes() == b"mine" and not list(images.glob(".*"))
     assert "not both" in neighbors("-", "--among", "-", "-o", tmp_path / "o.png", status=2, input="").stderr
 
 
-def test_interrupted_it_keeps_what_is_done(colours, tmp_path):
+def test_interrupted_it_keeps_what_is_done(colors, tmp_path):
     folder = class_folders(tmp_path / "many", per_class=150)
     (folder / "blue" / "40.png").write_bytes(b"")  # named on stderr: by then it is at work
     query = folder / "red" / "01.png"
-    arguments = [query, "--among", folder, "--model", colours, "-o", tmp_path / "out.png"]
+    arguments = [query, "--among", folder, "--model", colors, "-o", tmp_path / "out.png"]
     command = [sys.executable, "-m", "mlcli.cli", "neighbors", *arguments, "--batch-size", "4"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     process.stderr.readline()
@@ -241,32 +241,32 @@ def test_an_option_takes_all_words_up_to_the_next():
     assert words("q r s -o a b --among -k 3") == "q r s -o a b --among -k 3"
 
 
-def test_small_pictures_keep_their_pixels_and_strips_are_cut(colours, tmp_path):
+def test_small_images_keep_their_pixels_and_strips_are_cut(colors, tmp_path):
     random = np.random.default_rng(0)
     for name, shape in (("small", (8, 8, 3)), ("strip", (4, 400, 3)), ("large", (300, 200, 3))):
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{name}.png")
     (entry,) = entries(
-        tmp_path / "small.png", "--among", tmp_path, "--model", colours, "--size", 64, "-o", tmp_path / "o.webp"
+        tmp_path / "small.png", "--among", tmp_path, "--model", colors, "--size", 64, "-o", tmp_path / "o.webp"
     )
     assert len(entry["neighbors"]) == 2 and read(tmp_path / "o.webp").shape == (3, 6 + 64 + 34, 6 + 3 * 70 + 16)
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
-def test_a_home_that_takes_no_index_names_the_option(pictures, queries, colours, tmp_path, monkeypatch, variable):
+def test_a_home_that_takes_no_index_names_the_option(images, queries, colors, tmp_path, monkeypatch, variable):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(variable, str(tmp_path / "file"))  # nothing can be made below it, by root neither
-    some = sorted((pictures / "red").iterdir())
-    arguments = (queries[0], "--among", *some, "--model", colours, "-k", 1, "-o", tmp_path / "o.png")
+    some = sorted((images / "red").iterdir())
+    arguments = (queries[0], "--among", *some, "--model", colors, "-k", 1, "-o", tmp_path / "o.png")
     assert "or name another file for the index with --index" in neighbors(*arguments, status=1).stderr
     neighbors(*arguments, "--index", tmp_path / "index")
 
 
-def test_a_user_without_a_home(pictures, queries, colours, tmp_path, monkeypatch):
+def test_a_user_without_a_home(images, queries, colors, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which counts as unset
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)
-    some = sorted((pictures / "red").iterdir())
-    arguments = (queries[0], "--among", *some, "--model", colours, "-k", 1, "-o", tmp_path / "o.png")
+    some = sorted((images / "red").iterdir())
+    arguments = (queries[0], "--among", *some, "--model", colors, "-k", 1, "-o", tmp_path / "o.png")
     assert "name a file for it with --index" in neighbors(*arguments, status=2).stderr
     assert not (tmp_path / "~").exists() and not (tmp_path / "relative").exists()

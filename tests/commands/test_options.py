@@ -40,31 +40,31 @@ def answered(result) -> list[str]:
     return [Path(each["image"]).name for each in json.loads(result.stdout) if "predictions" in each]
 
 
-def test_what_is_cut_off_is_refused_or_accepted(photos, colours):
-    refused = mlcli("classify", photos, "--model", colours, "--format", "json", status=1)
+def test_what_is_cut_off_is_refused_or_accepted(photos, colors):
+    refused = mlcli("classify", photos, "--model", colors, "--format", "json", status=1)
     assert "short.jpg: broken or cut off" in refused.stderr and answered(refused) == ["sensor.png", "whole.jpg"]
-    accepted = mlcli("classify", photos, "--model", colours, "--format", "json", "--accept-truncated")
+    accepted = mlcli("classify", photos, "--model", colors, "--format", "json", "--accept-truncated")
     assert answered(accepted) == ["sensor.png", "short.jpg", "whole.jpg"]
     assert f"1 {reading.TRUNCATED} ({photos / 'short.jpg'})" in accepted.stderr
-    quiet = mlcli("classify", photos, "--model", colours, "--format", "json", "--accept-truncated", "-q")
+    quiet = mlcli("classify", photos, "--model", colors, "--format", "json", "--accept-truncated", "-q")
     assert quiet.stderr == "" and quiet.stdout == accepted.stdout
     assert not reading.current().accept_truncated  # it ends with the command
 
 
-def test_images_of_sensors_are_named_and_stretched(photos, colours):
+def test_images_of_sensors_are_named_and_stretched(photos, colors):
     (photos / "short.jpg").unlink()
-    plain = mlcli("classify", photos, "--model", colours, "--format", "json")
+    plain = mlcli("classify", photos, "--model", colors, "--format", "json")
     assert f"1 {reading.DARK} ({photos / 'sensor.png'})" in plain.stderr
-    told = mlcli("classify", photos, "--model", colours, "--format", "json", "--stretch")
+    told = mlcli("classify", photos, "--model", colors, "--format", "json", "--stretch")
     assert "near black" not in told.stderr and told.stdout != plain.stdout
 
 
-def test_an_index_is_of_one_way_to_read(photos, colours, tmp_path):
+def test_an_index_is_of_one_way_to_read(photos, colors, tmp_path):
     (photos / "short.jpg").unlink()
 
     def computed(*options):
         done = mlcli(
-            "neighbors", photos / "whole.jpg", "--among", photos, "--model", colours, "-o", tmp_path / "a.png",
+            "neighbors", photos / "whole.jpg", "--among", photos, "--model", colors, "-o", tmp_path / "a.png",
             "--index", tmp_path / "index", "--overwrite", *options,
         )  # fmt: skip
         return done.stderr

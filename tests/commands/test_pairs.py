@@ -10,12 +10,12 @@ from PIL import Image
 
 from mlcli.data.pairing import find_pairs
 from mlcli.io import image_io
-from mlcli.methods.recipes import INVERSES
+from mlcli.methods.configs import INVERSES
 from tests.cli import mlcli
 
 
 def photo(path: Path, seed: int = 0, size=(40, 30)) -> Path:
-    """A few patches of colour with soft borders."""
+    """A few patches of color with soft borders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     small = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8))
     small.resize(size, Image.Resampling.BICUBIC).save(path)
@@ -46,7 +46,7 @@ def older(folder: Path, seconds: float = 100) -> None:
 
 
 @pytest.mark.parametrize("make", INVERSES)
-def test_pairs_have_equal_names_and_sizes_and_b_is_the_picture(photos, tmp_path, make):
+def test_pairs_have_equal_names_and_sizes_and_b_is_the_image(photos, tmp_path, make):
     output = tmp_path / "pairs"
     result = mlcli("pairs", photos, "--make", make, "-o", output)
     assert result.stdout == "" and "3 pairs made, 0 up to date" in result.stderr
@@ -97,8 +97,8 @@ def test_other_options_are_refused_until_told(photos, tmp_path):
     assert "holds something" in mlcli("pairs", photos, "--make", "gray", "-o", output, status=2).stderr
 
 
-def test_bad_pictures_are_named_and_the_rest_goes_on(photos, tmp_path):
-    (photos / "broken.jpg").write_bytes(b"no picture")
+def test_bad_images_are_named_and_the_rest_goes_on(photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"no image")
     output = tmp_path / "pairs"
     given = ("pairs", photos, tmp_path / "none.png", "--make", "edges", "-o", output)
     result = mlcli(*given, status=1)
@@ -127,7 +127,7 @@ def test_interrupted_it_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     arguments = ("pairs", photos, "--make", "gray", "-o", output, "--workers", 1)
     stopped = mlcli(*arguments, status=130).stderr
     begun = len(calls)
-    assert f"interrupted after {begun} of 33 pictures" in stopped and begun < 20
+    assert f"interrupted after {begun} of 33 images" in stopped and begun < 20
     monkeypatch.setattr(paired_degradations, "make", make)
     made, kept = map(int, re.search(r"(\d+) pairs made, (\d+) up to date", mlcli(*arguments).stderr).groups())
     assert kept == begun and made + kept == 33 and len(find_pairs(output).paths) == 33
@@ -170,12 +170,12 @@ def test_names_that_would_be_one(photos, tmp_path):
     assert image_io.read(tmp_path / "pairs" / "B" / "a.png").equal(image_io.read(photos / "a.jpg"))
 
 
-def test_results_inside_the_folder_of_the_pictures_are_no_pictures(photos, tmp_path, monkeypatch):
+def test_results_inside_the_folder_of_the_images_are_no_images(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(photos)
     for _ in range(2):
         mlcli("pairs", ".", "--make", "gray", "-o", "made")
     assert len(files(photos / "made")) == 7
-    assert "the folder of the pictures itself" in mlcli("pairs", ".", "--make", "gray", "-o", ".", status=2).stderr
+    assert "the folder of the images itself" in mlcli("pairs", ".", "--make", "gray", "-o", ".", status=2).stderr
 
 
 def test_what_cannot_be(photos, tmp_path):
@@ -189,7 +189,7 @@ def test_what_cannot_be(photos, tmp_path):
         assert words in mlcli("pairs", photos, *options, "-o", output, status=2, env={"COLUMNS": "200"}).stderr
     assert not output.exists()
     (tmp_path / "empty").mkdir()
-    assert "no pictures" in mlcli("pairs", tmp_path / "empty", "--make", "gray", "-o", output, status=1).stderr
+    assert "no images" in mlcli("pairs", tmp_path / "empty", "--make", "gray", "-o", output, status=1).stderr
     output.write_text("a file")
     assert "a file" in mlcli("pairs", photos, "--make", "gray", "-o", output, status=2).stderr
 
@@ -218,7 +218,7 @@ def test_a_result_that_cannot_be_written_stops_no_other(photos, tmp_path):
     assert "2 pairs made, 1 up to date" in mlcli("pairs", photos, "--make", "gray", "-o", output).stderr
 
 
-def test_pictures_dated_in_the_future_are_made_once(photos, tmp_path):
+def test_images_dated_in_the_future_are_made_once(photos, tmp_path):
     output = tmp_path / "pairs"
     for path in photos.rglob("*.*"):
         os.utime(path, (4_000_000_000, 4_000_000_000))

@@ -12,15 +12,15 @@ from mlcli.runtime import device as runtime
 from mlcli.training import run_folder
 from tests import odd_images
 from tests.cli import mlcli
-from tests.tiny import COLOURS
+from tests.tiny import COLORS
 
-BLUE = sorted(COLOURS).index("blue")  # the unit of conv1 that sees blue in the middle of its window
+BLUE = sorted(COLORS).index("blue")  # the unit of conv1 that sees blue in the middle of its window
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Black pictures of 32 x 48 with a square of 8 pixels, the rarer the bluer: the place of the unit's maximum."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """Black images of 32 x 48 with a square of 8 pixels, the rarer the bluer: the place of the unit's maximum."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(12):
         pixels = np.zeros((32, 48, 3), np.uint8)
@@ -37,15 +37,15 @@ def unit(document, number, layer=0):
     return next(unit for unit in document["layers"][layer]["units"] if unit["unit"] == number)
 
 
-def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
+def test_the_patches_of_a_unit_that_sees_blue(images, colors, tmp_path):
     out = tmp_path / "out"
-    arguments = ("patches", pictures, "--model", colours, "--layer", "conv1", "--units", f"{BLUE},5", "--top", 3)
+    arguments = ("patches", images, "--model", colors, "--layer", "conv1", "--units", f"{BLUE},5", "--top", 3)
     result = mlcli(*arguments, "--precision", "fp32", "-o", out, "--size", 32)
-    assert result.stdout == "" and "2 units of conv1 over 12 pictures" in result.stderr
+    assert result.stdout == "" and "2 units of conv1 over 12 images" in result.stderr
     assert sorted(os.listdir(out)) == ["conv1.jpg", "patches.json"]
     document = read(out)
-    assert document["command"] == "patches" and document["pictures"] == 12
-    assert document["model_hash"] == registry.load(str(colours)).hash
+    assert document["command"] == "patches" and document["images"] == 12
+    assert document["model_hash"] == registry.load(str(colors)).hash
     (layer,) = document["layers"]
     assert layer["layer"] == "conv1" and layer["receptive_field"] == 7 and layer["files"] == ["conv1.jpg"]
     assert [entry["unit"] for entry in layer["units"]] == [BLUE, 5]
@@ -69,30 +69,30 @@ def test_the_patches_of_a_unit_that_sees_blue(pictures, colours, tmp_path):
     assert [(out / name).read_bytes() for name in sorted(os.listdir(out))] == first
 
 
-def test_ranks_are_those_of_fp32_unless_the_user_says_otherwise(pictures, colours, tmp_path, monkeypatch):
+def test_ranks_are_those_of_fp32_unless_the_user_says_otherwise(images, colors, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "native_bf16", lambda device: True)
-    arguments = ("patches", pictures, "--model", colours, "--layer", "conv1", "--units", BLUE, "-q", "-o")
+    arguments = ("patches", images, "--model", colors, "--layer", "conv1", "--units", BLUE, "-q", "-o")
     for given, used in (((), "fp32"), (("--precision", "auto"), "bf16")):
         mlcli(*arguments, tmp_path / used, *given)
         assert read(tmp_path / used)["options"]["precision"] == used
 
 
-def test_boxes_are_those_of_the_upright_picture(pictures, colours, tmp_path):
-    upright = Image.open(pictures / "11.png")
+def test_boxes_are_those_of_the_upright_image(images, colors, tmp_path):
+    upright = Image.open(images / "11.png")
     exif = Image.Exif()
     exif[274] = 6  # to be turned clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    options = ("--model", colours, "--layer", "conv1", "--units", BLUE, "--top", 1, "-q")
-    mlcli("patches", pictures / "11.png", *options, "-o", tmp_path / "upright")
+    options = ("--model", colors, "--layer", "conv1", "--units", BLUE, "--top", 1, "-q")
+    mlcli("patches", images / "11.png", *options, "-o", tmp_path / "upright")
     mlcli("patches", tmp_path / "turned.png", *options, "-o", tmp_path / "turned")
     (one,), (other,) = (unit(read(tmp_path / n), BLUE)["strongly_positive"] for n in ("upright", "turned"))
     assert one["box"] == other["box"] and one["value"] == other["value"]
 
 
-def test_several_layers_and_pages(pictures, colours, tmp_path):
+def test_several_layers_and_pages(images, colors, tmp_path):
     out = tmp_path / "out"
     layers = ("--layer", "conv1", "--layer", "classifier", "--layer", "conv2:3")
-    mlcli("patches", pictures, "--model", colours, *layers, "--top", 2, "--size", 16, "-o", out, "-q")
+    mlcli("patches", images, "--model", colors, *layers, "--top", 2, "--size", 16, "-o", out, "-q")
     document = read(out)
     assert sorted(os.listdir(out)) == [
         "classifier.jpg", "conv1_00-31.jpg", "conv1_32-63.jpg", "conv2.jpg", "patches.json"
@@ -105,32 +105,32 @@ def test_several_layers_and_pages(pictures, colours, tmp_path):
     assert [entry["unit"] for entry in second["units"]] == [3]
 
 
-def test_a_folder_with_odd_and_bad_pictures(tmp_path, colours):
+def test_a_folder_with_odd_and_bad_images(tmp_path, colors):
     _, bad = odd_images.make(tmp_path / "odd")
     result = mlcli(
-        "patches", tmp_path / "odd", "--model", colours, "--units", "0-2", "-o", tmp_path / "out", "-q", status=1
+        "patches", tmp_path / "odd", "--model", colors, "--units", "0-2", "-o", tmp_path / "out", "-q", status=1
     )
     assert len(result.stderr.splitlines()) == len(bad)
     found = read(tmp_path / "out")
     assert {os.path.basename(p["file"]) for p in unit(found, 0)["strongly_positive"]}.isdisjoint(bad)
     assert (tmp_path / "out" / "conv3.jpg").exists()
     for name in list(bad)[:3]:
-        arguments = ("patches", tmp_path / "odd" / name, "--model", colours, "-o", tmp_path / "none", "-q")
-        assert "no readable picture" in mlcli(*arguments, status=1).stderr
+        arguments = ("patches", tmp_path / "odd" / name, "--model", colors, "-o", tmp_path / "none", "-q")
+        assert "no readable image" in mlcli(*arguments, status=1).stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_files_that_go_meanwhile_leave_a_gap(pictures, colours, tmp_path, monkeypatch):
+def test_files_that_go_meanwhile_leave_a_gap(images, colors, tmp_path, monkeypatch):
     search = method.search
 
     def search_and_lose(*arguments, **options):
         found = search(*arguments, **options)
-        (pictures / "11.png").unlink()
+        (images / "11.png").unlink()
         return found
 
     monkeypatch.setattr(method, "search", search_and_lose)
-    options = ("--model", colours, "--layer", "conv1", "--units", f"{BLUE},7", "--top", 2, "-q")
-    result = mlcli("patches", pictures, *options, "-o", tmp_path / "out", status=1)
+    options = ("--model", colors, "--layer", "conv1", "--units", f"{BLUE},7", "--top", 2, "-q")
+    result = mlcli("patches", images, *options, "-o", tmp_path / "out", status=1)
     assert len(result.stderr.splitlines()) == 1 and "11.png: no such file" in result.stderr
     strong = unit(read(tmp_path / "out"), BLUE)["strongly_positive"]
     assert [os.path.basename(p["file"]) for p in strong] == ["11.png", "10.png"]
@@ -138,11 +138,11 @@ def test_files_that_go_meanwhile_leave_a_gap(pictures, colours, tmp_path, monkey
     assert (shown[..., 2] - shown[..., 0] > 150).any()  # the other
 
 
-def test_a_network_of_gray_pictures(pictures, tmp_path):
+def test_a_network_of_gray_images(images, tmp_path):
     torch.manual_seed(0)
     model = registry.create("cifarnet", ["a", "b"], 16, channels=1)
     run_folder.save_tensors(tmp_path / "run" / "model.safetensors", model.network.state_dict(), model.describe())
-    mlcli("patches", pictures, "--model", tmp_path / "run", "--units", "0-1", "-o", tmp_path / "out", "-q")
+    mlcli("patches", images, "--model", tmp_path / "run", "--units", "0-1", "-o", tmp_path / "out", "-q")
     shown = np.asarray(Image.open(tmp_path / "out" / "conv3.jpg")).astype(int)
     assert (shown.max(2) - shown.min(2)).max() < 8
 
@@ -158,23 +158,23 @@ def test_a_network_of_gray_pictures(pictures, tmp_path):
         (["--size", "8"], 2, "size"),
         (["--top", "0"], 2, "top"),
         (["--top", "100", "--size", "512"], 2, "rows of 137216 pixels"),
-        (["-o", "pictures/00.png"], 2, "a file; give the name of a folder"),
-        (["-o", "pictures"], 2, "holds something already"),
+        (["-o", "images/00.png"], 2, "a file; give the name of a folder"),
+        (["-o", "images"], 2, "holds something already"),
         (["-o", "/dev/null/out"], 1, "cannot be written"),
         (["--device", "cuda:9"], 2, "--device"),
         (["--model", "cifarnett"], 2, "did you mean cifarnet"),
     ],
 )
-def test_errors(pictures, colours, tmp_path, arguments, status, text, monkeypatch):
+def test_errors(images, colors, tmp_path, arguments, status, text, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    result = mlcli("patches", "pictures", "--model", colours, "-o", "out", *arguments, status=status)
+    result = mlcli("patches", "images", "--model", colors, "-o", "out", *arguments, status=status)
     assert text in result.stderr and sorted(tmp_path.rglob("*")) == before
 
 
-def test_no_pictures(colours, tmp_path):
+def test_no_images(colors, tmp_path):
     (tmp_path / "empty").mkdir()
     for named in ("empty", "absent"):
-        result = mlcli("patches", tmp_path / named, "--model", colours, "-o", tmp_path / "out", status=1)
-        assert "no pictures there" in result.stderr or "no such file" in result.stderr
+        result = mlcli("patches", tmp_path / named, "--model", colors, "-o", tmp_path / "out", status=1)
+        assert "no images there" in result.stderr or "no such file" in result.stderr
     assert not (tmp_path / "out").exists()

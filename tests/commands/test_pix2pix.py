@@ -81,7 +81,7 @@ def test_two_processes_agree_with_one_and_resume(data, tmp_path, more):
 
 def test_pairs_that_cannot_serve_are_named_and_the_rest_trains(tmp_path):
     root = drawn.write(tmp_path / "data", 5)
-    (root / "A/01.png").write_bytes(b"no picture")
+    (root / "A/01.png").write_bytes(b"no image")
     (root / "B/02.png").unlink()
     said = mlcli("pix2pix", root, "-o", tmp_path / "run", *SMALL, "--steps", 1).stderr
     assert "A/01.png" in said and "A/02.png" in said
@@ -103,7 +103,7 @@ def test_the_other_direction_gray_label_maps_and_rectangles(tmp_path):
     assert opened.target.labels == 2 and opened.source.channels == 1
 
 
-def test_gray_pictures_are_coloured_and_keep_their_luma(data, tmp_path):
+def test_gray_images_are_colored_and_keep_their_luma(data, tmp_path):
     mlcli("pix2pix", data, "-o", tmp_path / "run", *SMALL, "--channels-a", 1, "--keep-luminance", "--steps", 2)
     opened = translators.load(tmp_path / "run")
     given = torch.full((1, 1, 16, 16), 128, dtype=torch.uint8)

@@ -22,7 +22,7 @@ SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--translate"
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """48 pictures, light above and dark below."""
+    """48 images, light above and dark below."""
     root, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     light = np.linspace(230, 20, 16)[:, None, None]
     for number in range(48):
@@ -34,8 +34,8 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(photos, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    labelled = class_folders(root / "labelled", per_class=8)
-    done = mlcli("pretext", photos, "-o", root / "run", *SHORT, "--probe", labelled, "--labels", 12)
+    labeled = class_folders(root / "labeled", per_class=8)
+    done = mlcli("pretext", photos, "-o", root / "run", *SHORT, "--probe", labeled, "--labels", 12)
     assert "with 12 labels" in done.stderr
     return root / "run"
 
@@ -57,8 +57,8 @@ def test_finetune_and_others_go_on_from_it(finished, photos, tmp_path):
     assert registry.load(str(finished)).classes == ("0", "90", "180", "270")
     told = mlcli("classify", photos / "00.png", "--model", finished, "--format", "json", "--top-k", 1)
     assert json.loads(told.stdout)[0]["predictions"][0]["label"] == "0"
-    labelled = class_folders(tmp_path / "labelled", per_class=6)
-    mlcli("finetune", labelled, "--model", finished, "-o", tmp_path / "run", "--precision", "fp32")
+    labeled = class_folders(tmp_path / "labeled", per_class=6)
+    mlcli("finetune", labeled, "--model", finished, "-o", tmp_path / "run", "--precision", "fp32")
     assert registry.load(str(tmp_path / "run")).classes == ("blue", "green", "red")
 
 
@@ -79,11 +79,11 @@ def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, photos
 
 
 def test_probed_later_and_anew(photos, tmp_path):
-    labelled, run = class_folders(tmp_path / "labelled", per_class=8), tmp_path / "run"
+    labeled, run = class_folders(tmp_path / "labeled", per_class=8), tmp_path / "run"
     mlcli("pretext", photos, "-o", run, *SHORT)
     weights = (run / "model.safetensors").stat().st_mtime_ns
     assert not (run / "results.json").exists()
-    for given, labels in ((["--probe", labelled, "--labels", 12], 12), ([], 12), (["--labels", 9], 9)):
+    for given, labels in ((["--probe", labeled, "--labels", 12], 12), ([], 12), (["--labels", 9], 9)):
         said = mlcli("pretext", photos, "-o", run, "--resume", *given).stderr
         assert f"with {labels} labels" in said
         assert json.loads((run / "results.json").read_text())["labels"] == labels
@@ -93,15 +93,15 @@ def test_probed_later_and_anew(photos, tmp_path):
 
 
 def test_a_probe_is_not_tested_on_what_it_learned_from(photos, tmp_path):
-    labelled = class_folders(tmp_path / "labelled", per_class=8)
-    shutil.copy(labelled / "red/00.png", labelled / "red/again.png")
-    shutil.copy(labelled / "red/01.png", labelled / "blue/red.png")
-    words = ["pretext", photos, "-o", tmp_path / "run", *SHORT, "--steps", 2, "--probe", labelled, "--labels", 12]
+    labeled = class_folders(tmp_path / "labeled", per_class=8)
+    shutil.copy(labeled / "red/00.png", labeled / "red/again.png")
+    shutil.copy(labeled / "red/01.png", labeled / "blue/red.png")
+    words = ["pretext", photos, "-o", tmp_path / "run", *SHORT, "--steps", 2, "--probe", labeled, "--labels", 12]
     said = mlcli(*words).stderr
     assert "again.png: the same file as" in said and "the same file stands in another class" in said
     assert json.loads((tmp_path / "run/results.json").read_text())["tested"] == 24 - 1 - 12
-    said = mlcli("pretext", photos, "-o", tmp_path / "run", "--resume", "--val", labelled).stderr
-    assert said.count("the same file is among the training pictures") == 12
+    said = mlcli("pretext", photos, "-o", tmp_path / "run", "--resume", "--val", labeled).stderr
+    assert said.count("the same file is among the training images") == 12
     assert json.loads((tmp_path / "run/results.json").read_text())["tested"] == 24 - 1 - 12
 
 
@@ -140,7 +140,7 @@ def test_interrupted_keeps_what_is_learned(photos, finished, tmp_path, monkeypat
 
 
 def test_labels_are_never_read(finished, photos, tmp_path):
-    """The same pictures under the same names in class folders give the same network."""
+    """The same images under the same names in class folders give the same network."""
     for place, name in enumerate(("b", "a")):
         (tmp_path / "data" / name).mkdir(parents=True)
         for file in sorted(photos.iterdir())[place::2]:
@@ -150,14 +150,14 @@ def test_labels_are_never_read(finished, photos, tmp_path):
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def test_begins_from_known_weights(photos, colours, tmp_path):
+def test_begins_from_known_weights(photos, colors, tmp_path):
     """At a learning rate of nothing the convolutions are the known ones, the first of which is not whitened."""
-    words = ["pretext", photos, "-o", tmp_path / "run", "--model", colours, "--pretrained", "--batch-size", 12]
+    words = ["pretext", photos, "-o", tmp_path / "run", "--model", colors, "--pretrained", "--batch-size", 12]
     mlcli(*words, "--steps", 1, "--lr", 0)
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["options"]["pretrained"] and config["options"]["optimizer"] == "sgd"
-    assert config["data"]["model"]["hash"] == registry.load(str(colours)).hash
-    known, made = (load_file(run / "model.safetensors") for run in (colours, tmp_path / "run"))
+    assert config["data"]["model"]["hash"] == registry.load(str(colors)).hash
+    known, made = (load_file(run / "model.safetensors") for run in (colors, tmp_path / "run"))
     assert all(tensor.equal(known[name]) for name, tensor in made.items() if name.endswith("conv.weight"))
     assert made["classifier.weight"].shape[0] == 4
 
@@ -170,14 +170,14 @@ def test_begins_from_known_weights(photos, colours, tmp_path):
         assert message in said and not (tmp_path / "none").exists()
 
 
-def test_mistakes_and_bad_pictures_are_said(photos, tmp_path):
+def test_mistakes_and_bad_images_are_said(photos, tmp_path):
     run = tmp_path / "run"
     assert "--probe" in mlcli("pretext", photos, "-o", run, "--val", photos, status=2).stderr
-    labelled = class_folders(tmp_path / "labelled", per_class=2)
-    assert "fewer --labels" in mlcli("pretext", photos, "-o", run, "--probe", labelled, status=1).stderr
-    assert "no readable picture" in mlcli("pretext", tmp_path / "absent.png", "-o", run, status=1).stderr
+    labeled = class_folders(tmp_path / "labeled", per_class=2)
+    assert "fewer --labels" in mlcli("pretext", photos, "-o", run, "--probe", labeled, status=1).stderr
+    assert "no readable image" in mlcli("pretext", tmp_path / "absent.png", "-o", run, status=1).stderr
     assert not run.exists()
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     done = mlcli("pretext", photos, tmp_path / "bad.png", "-o", run, "--steps", 1, "--batch-size", 8)
     assert "bad.png" in done.stderr
     assert json.loads((run / "config.json").read_text())["data"]["training"]["left_out"] == 1

@@ -18,15 +18,15 @@ def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.png")}
 
 
-def test_digits_are_a_labelled_set(tmp_path):
+def test_digits_are_a_labeled_set(tmp_path):
     out = tmp_path / "digits"
     result = mlcli("render", "digits", "-n", 43, "--seed", 5, "-o", out)
     assert result.stdout == "" and "43 digits of 28 pixels" in result.stderr
     folder = ClassFolder.open(out)
     assert folder.classes == tuple("0123456789") and len(folder.paths) == 43
     assert [sum(label == c for label in folder.labels) for c in range(10)] == [5, 5, 5] + [4] * 7
-    picture = image_io.read(out / "7" / "17.png")
-    assert torch.equal(picture[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
+    image = image_io.read(out / "7" / "17.png")
+    assert torch.equal(image[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
     document = json.loads((out / "render.json").read_text())
     options = {"what": "digits", "count": 43, "size": 28, "look": "a", "seed": 5}
     assert document["options"] == options and document["fonts"] == []
@@ -46,11 +46,11 @@ def test_organs_have_masks_under_equal_names(tmp_path):
     a, b, default = (files(tmp_path / name) for name in ("a", "b", "default"))
     assert sorted(a) == [f"{kind}/{number}.png" for kind in ("images", "masks") for number in range(3)]
     assert a == default and all((a[name] == b[name]) == name.startswith("masks") for name in a)
-    picture, mask = phantoms.phantom(2, 0, 40, "b")
+    image, mask = phantoms.phantom(2, 0, 40, "b")
     assert torch.equal(image_io.read_labels(tmp_path / "b" / "masks" / "2.png")[0], mask)
-    assert torch.equal(image_io.read(tmp_path / "b" / "images" / "2.png")[0], picture)
+    assert torch.equal(image_io.read(tmp_path / "b" / "images" / "2.png")[0], image)
     shown = Image.open(tmp_path / "b" / "masks" / "2.png").convert("RGB")
-    assert {colour for _, colour in shown.getcolors()} == {(0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0)}
+    assert {color for _, color in shown.getcolors()} == {(0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0)}
     document = json.loads((tmp_path / "b" / "render.json").read_text())
     assert document["options"]["look"] == "b" and document["classes"] == [
         "background",
@@ -92,7 +92,7 @@ def test_what_is_drawn_anew_does_not_mix_with_what_was_there(tmp_path):
     assert len(files(tmp_path / "out")) == 30
 
 
-def test_an_interrupt_leaves_whole_pictures(tmp_path, monkeypatch):
+def test_an_interrupt_leaves_whole_images(tmp_path, monkeypatch):
     draw = digits.digit
 
     def interrupted(number, *arguments):
@@ -102,7 +102,7 @@ def test_an_interrupt_leaves_whole_pictures(tmp_path, monkeypatch):
 
     monkeypatch.setattr(digits, "digit", interrupted)
     result = mlcli("render", "digits", "-n", 400, "--workers", 1, "-o", tmp_path / "out", status=130)
-    done = int(re.search(r"interrupted after (\d+) of 400 pictures", result.stderr).group(1))
+    done = int(re.search(r"interrupted after (\d+) of 400 images", result.stderr).group(1))
     assert not (tmp_path / "out" / render.RECORD).exists()
     left = list((tmp_path / "out").rglob("*.png"))
     assert 8 < len(left) == done < 200 and all(image_io.read(path).shape == (3, 28, 28) for path in left)

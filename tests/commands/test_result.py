@@ -9,20 +9,20 @@ from tests.cli import mlcli
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",)])
-def test_an_open_descriptor_keeps_what_others_have_written_to_it(colours, tmp_path, more):
+def test_an_open_descriptor_keeps_what_others_have_written_to_it(colors, tmp_path, more):
     with open(tmp_path / "log", "wb", buffering=0) as log:
         log.write(b"before\n")
-        mlcli("layers", "--model", colours, "--format", "json", "-o", f"/dev/fd/{log.fileno()}", *more)
+        mlcli("layers", "--model", colors, "--format", "json", "-o", f"/dev/fd/{log.fileno()}", *more)
         log.write(b"after\n")
     first, *document, last = (tmp_path / "log").read_text().splitlines()
     assert (first, last) == ("before", "after") and len(json.loads("\n".join(document))) > 5
 
 
-def test_a_link_to_a_descriptor_is_one(colours, tmp_path):
+def test_a_link_to_a_descriptor_is_one(colors, tmp_path):
     with open(tmp_path / "log", "ab", buffering=0) as log:
         log.write(b"before\n")
         (tmp_path / "out.csv").symlink_to(f"/dev/fd/{log.fileno()}")
-        mlcli("layers", "--model", colours, "--format", "csv", "-o", tmp_path / "out.csv")
+        mlcli("layers", "--model", colors, "--format", "csv", "-o", tmp_path / "out.csv")
     assert (tmp_path / "log").read_text().startswith("before\naddress,") and (tmp_path / "out.csv").is_symlink()
 
 
@@ -31,13 +31,13 @@ def test_a_descriptor_that_is_not_open_is_named_before_the_work(tmp_path):
     assert said.startswith("mlcli: /dev/fd/98: cannot be written: ") and "nosuchmodel" not in said
 
 
-def test_a_file_that_exists_is_refused_and_replaced(colours, tmp_path):
+def test_a_file_that_exists_is_refused_and_replaced(colors, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("file")
     for name in ("file", "link"):
-        assert "--overwrite" in mlcli("layers", "--model", colours, "-o", tmp_path / name, status=2).stderr
+        assert "--overwrite" in mlcli("layers", "--model", colors, "-o", tmp_path / name, status=2).stderr
     assert (tmp_path / "file").read_text() == "mine"
-    mlcli("layers", "--model", colours, "-o", tmp_path / "link", "--overwrite")
+    mlcli("layers", "--model", colors, "-o", tmp_path / "link", "--overwrite")
     assert "conv1" in (tmp_path / "file").read_text() and (tmp_path / "link").is_symlink()
 
 

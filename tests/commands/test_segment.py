@@ -61,55 +61,55 @@ def test_the_figures_are_those_of_the_table_of_the_run(folder, tmp_path):
     assert whole.startswith("Dice 9") and "class 1" in whole, whole
 
 
-def test_masks_have_the_names_and_sizes_of_pictures_and_a_palette(folder, tmp_path):
+def test_masks_have_the_names_and_sizes_of_images_and_a_palette(folder, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     (photos / "inside").mkdir(parents=True)
-    with Image.open(folder / "source/images/00.png") as picture:
-        large = picture.resize((53, 40), Image.Resampling.NEAREST)
-        large.convert("RGB").save(photos / "inside" / "colour.jpg", quality=98)
+    with Image.open(folder / "source/images/00.png") as image:
+        large = image.resize((53, 40), Image.Resampling.NEAREST)
+        large.convert("RGB").save(photos / "inside" / "color.jpg", quality=98)
         deep = np.asarray(large).astype(np.uint16) * 257
         Image.fromarray(deep).save(photos / "deep.tif")
-    (photos / "broken.png").write_bytes(b"no picture")
+    (photos / "broken.png").write_bytes(b"no image")
     said = segment(folder / "run/seed-0/source", photos, "-o", out, status=1).stderr
     assert "broken.png" in said and "2 segmented" in said
     true = image_io.read_labels(folder / "source/masks/00.png")
     true = torch.nn.functional.interpolate(true[None], (40, 53), mode="nearest-exact")[0, 0]
-    for name in ("inside/colour.png", "deep.png"):
+    for name in ("inside/color.png", "deep.png"):
         mask = image_io.read_labels(out / name)[0]
         assert mask.shape == (40, 53)
         alike = segmentation.evaluate(("background", "shape"), [(mask, true)])["dice"]
         assert alike > 0.75, (name, alike)
         with Image.open(out / name) as shown:
-            assert {colour for _, colour in shown.convert("RGB").getcolors()} == {(0, 0, 0), (86, 180, 233)}
+            assert {color for _, color in shown.convert("RGB").getcolors()} == {(0, 0, 0), (86, 180, 233)}
 
 
 def test_nothing_is_done_twice_and_what_was_broken_off_goes_on(folder, tmp_path):
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    shutil.copytree(folder / "test/images", pictures)
-    segment(folder / "run", pictures, "-o", out)
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(folder / "test/images", images)
+    segment(folder / "run", images, "-o", out)
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in out.iterdir()}
-    assert "0 segmented, 12 up to date" in segment(folder / "run", pictures, "-o", out).stderr
+    assert "0 segmented, 12 up to date" in segment(folder / "run", images, "-o", out).stderr
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in out.iterdir()} == before
     (out / "03.png").unlink()
-    os.utime(pictures / "04.png")
-    assert "2 segmented, 10 up to date" in segment(folder / "run", pictures, "-o", out).stderr
+    os.utime(images / "04.png")
+    assert "2 segmented, 10 up to date" in segment(folder / "run", images, "-o", out).stderr
     assert (out / "03.png").read_bytes() == before[out / "03.png"][1]
     record = json.loads((out / "segment.json").read_text())
     assert record["run"] == str(folder / "run" / "model.safetensors") and len(record["sha256"]) == 64
 
 
-def test_masks_of_another_model_are_made_anew_and_those_of_broken_pictures_not_evaluated(folder, tmp_path):
-    pictures, out, told = tmp_path / "pictures", tmp_path / "out", ["--evaluate", folder / "test/masks"]
-    shutil.copytree(folder / "test/images", pictures)
-    segment(folder / "run", pictures, "-o", out)
-    said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told)
-    assert said["dice"] == answer(folder / "run/seed-0/source", pictures, "-o", tmp_path / "alone", *told)["dice"]
-    assert "0 segmented, 12 up to date" in segment(folder / "run/seed-0/source", pictures, "-o", out).stderr
+def test_masks_of_another_model_are_made_anew_and_those_of_broken_images_not_evaluated(folder, tmp_path):
+    images, out, told = tmp_path / "images", tmp_path / "out", ["--evaluate", folder / "test/masks"]
+    shutil.copytree(folder / "test/images", images)
+    segment(folder / "run", images, "-o", out)
+    said = answer(folder / "run/seed-0/source", images, "-o", out, *told)
+    assert said["dice"] == answer(folder / "run/seed-0/source", images, "-o", tmp_path / "alone", *told)["dice"]
+    assert "0 segmented, 12 up to date" in segment(folder / "run/seed-0/source", images, "-o", out).stderr
     (out / "segment.json").write_text("{")
-    assert "--overwrite makes all anew" in segment(folder / "run", pictures, "-o", out, status=2).stderr
-    assert "12 segmented" in segment(folder / "run/seed-0/source", pictures, "-o", out, "--overwrite").stderr
-    (pictures / "00.png").write_bytes(b"")
-    said = answer(folder / "run/seed-0/source", pictures, "-o", out, *told, status=1)
+    assert "--overwrite makes all anew" in segment(folder / "run", images, "-o", out, status=2).stderr
+    assert "12 segmented" in segment(folder / "run/seed-0/source", images, "-o", out, "--overwrite").stderr
+    (images / "00.png").write_bytes(b"")
+    said = answer(folder / "run/seed-0/source", images, "-o", out, *told, status=1)
     assert said["count"] == 11
 
 
@@ -119,10 +119,10 @@ def test_masks_that_cannot_be_compared_are_named_and_the_rest_is(folder, tmp_pat
     (masks / "00.png").unlink()
     Image.fromarray(np.full((16, 16), 5, np.uint8)).save(masks / "01.png")
     Image.fromarray(np.zeros((8, 9), np.uint8)).save(masks / "02.png")
-    (masks / "03.png").write_bytes(b"no picture")
+    (masks / "03.png").write_bytes(b"no image")
     words = [folder / "run", folder / "test/images", "-o", tmp_path / "out", "--evaluate", masks]
     result = segment(*words, "--format", "csv", status=1)
-    for message in ("00.png: no mask", "holds class 5", "9 x 8 pixels, its picture 16 x 16", "03.png"):
+    for message in ("00.png: no mask", "holds class 5", "9 x 8 pixels, its image 16 x 16", "03.png"):
         assert message in result.stderr, result.stderr
     header, row = result.stdout.splitlines()
     assert header == "class,dice,count" and row.startswith("class 1,") and row.endswith(",8")
@@ -147,9 +147,9 @@ def test_dice_by_hand():
         ({"output": "full"}, "holds something already", 2),
     ],
 )
-def test_mistakes_are_said(change, message, status, folder, colours, tmp_path, monkeypatch):
+def test_mistakes_are_said(change, message, status, folder, colors, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "classifier").symlink_to(colours)
+    (tmp_path / "classifier").symlink_to(colors)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other.txt").write_text("mine")
     given = {"run": folder / "run", "images": folder / "test/images", "masks": folder / "test/masks", "output": "out"}

@@ -21,7 +21,7 @@ from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import identities
 
-BRIEF = ["--steps", 30, "--identities", 6, "--pictures", 3, "--dimension", 8, "--size", 16, "--precision", "fp32"]
+BRIEF = ["--steps", 30, "--identities", 6, "--images", 3, "--dimension", 8, "--size", 16, "--precision", "fp32"]
 NAMES = [f"{group}/{name}" for group in ("greek", "latin") for name in "abcde"]
 
 
@@ -198,18 +198,18 @@ def test_a_metric_begun_by_one_process_is_gone_on_with_by_two(data, solved, tmp_
         assert (tensor.float() - two[name].float()).norm() <= 1e-3 * tensor.float().norm(), name
 
 
-def test_other_identities_to_validate_on_and_a_backbone(data, colours, tmp_path):
+def test_other_identities_to_validate_on_and_a_backbone(data, colors, tmp_path):
     other = identities(tmp_path / "other", "vwxy", seed=1)
     shutil.copy(data / "greek/a/00.png", other / "v/copy.png")
     done = mlcli(
-        "siamese-train", data, "-o", tmp_path / "run", "--val", other, "--model", colours, "--steps", 2, "--quiet"
+        "siamese-train", data, "-o", tmp_path / "run", "--val", other, "--model", colors, "--steps", 2, "--quiet"
     )
-    assert "v/copy.png: the same file is among the training pictures" in done.stderr
+    assert "v/copy.png: the same file is among the training images" in done.stderr
     found = description(tmp_path / "run")
     assert found["architecture"] == "cifarnet" and found["preprocessing"]["channels"] == 3
     assert found["calibration"]["pairs"]["same"] == 4 * 15
     kernels = load_file(tmp_path / "run/model.safetensors")["conv1.conv.weight"]
-    own = load_file(colours / "model.safetensors")["conv1.conv.weight"]
+    own = load_file(colors / "model.safetensors")["conv1.conv.weight"]
     assert (kernels - own).norm() < 0.1 * own.norm()  # it goes on from there
 
 
@@ -224,7 +224,7 @@ def test_the_packaged_network_serves(options, data, tmp_path):
     assert 0 <= json.loads(mlcli("siamese-verify", tmp_path / "run", *pair, "--format", "json").stdout)["distance"]
 
 
-def test_colour_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_path):
+def test_color_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_path):
     root = shutil.copytree(data, tmp_path / "data")
     late = sorted(root.rglob("*.png"))[-8:]  # of two identities, so that one at least is learned from
     for path in late:
@@ -239,7 +239,7 @@ def test_colour_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_p
 
 def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path):
     root = shutil.copytree(data, tmp_path / "data")
-    (root / "greek/a/00.png").write_bytes(b"no picture")
+    (root / "greek/a/00.png").write_bytes(b"no image")
     shutil.copy(root / "greek/b/00.png", root / "greek/c/again.png")
     Image.new("L", (16, 16)).save(root / "loose.png")
     for number in range(1, 6):
@@ -247,7 +247,7 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
     done = mlcli("siamese-train", root, "-o", tmp_path / "run", *BRIEF, "--steps", 1)
     assert "greek/a/00.png" in done.stderr and "1 image in no identity's folder, left out ('loose.png')" in done.stderr
     assert "greek/b/00.png: the same file stands in another class" in done.stderr
-    assert "one picture alone of latin/e" in done.stderr
+    assert "one image alone of latin/e" in done.stderr
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert sum(config["data"][part]["count"] for part in ("training", "validation")) == 60 - 1 - 1 - 5
 
@@ -256,9 +256,9 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
     "arguments, status, message",
     [
         (["absent"], 1, "no such folder"),
-        (["one"], 1, "pictures of 1 identity; two at least"),
+        (["one"], 1, "images of 1 identity; two at least"),
         (["few"], 1, "too few to hold some out"),
-        (["few", "--val", "few"], 1, "pictures of 0 identity"),
+        (["few", "--val", "few"], 1, "images of 0 identity"),
         (["many", "--val", "2"], 2, "no share between 0 and 1"),
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
         (["many", "--orientations", "8", "--flip"], 2, "--orientations 8 another one; take one"),
@@ -278,7 +278,7 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["many", "--model", "cifarnet", "--gray"], 2, "--gray: cifarnet takes the channels that it has learned on"),
         (["many", "--model", "timm/test_vit", "--weights", "w.safetensors"], 1, "no such file of weights"),
         (["twice", "--loss", "fisher", "--views", "1"], 1, "do not differ from each other"),
-        (["one", "--loss", "fisher"], 1, "pictures of 1 identity"),
+        (["one", "--loss", "fisher"], 1, "images of 1 identity"),
         (["few", "--loss", "fisher"], 1, "too few to hold some out"),
         (["single"], 1, "too few to hold some out"),
     ],

@@ -20,7 +20,7 @@ FIGURES = {"eer", "auc", "threshold", "accuracy", "one_shot", "true_accepts"}
 def network(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("network")
     data = identities(folder / "data", [f"{group}/{name}" for group in "uvw" for name in "abcdefgh"])
-    options = ["--steps", 60, "--identities", 12, "--pictures", 3, "--dimension", 16, "--size", 16]
+    options = ["--steps", 60, "--identities", 12, "--images", 3, "--dimension", 16, "--size", 16]
     mlcli("siamese-train", data, "-o", folder / "run", *options, "--val", 0.4)
     return folder / "run"
 
@@ -34,7 +34,7 @@ def answer(*words, status=0):
     return json.loads(mlcli("siamese-verify", *words, "--format", "json", status=status).stdout)
 
 
-def test_two_pictures_are_the_same_or_not_whichever_comes_first(network, unseen):
+def test_two_images_are_the_same_or_not_whichever_comes_first(network, unseen):
     first, second, other = unseen / "x/k/00.png", unseen / "x/k/01.png", unseen / "y/m/00.png"
     same, different = answer(network, first, second), answer(network, first, other)
     assert same["same"] and same["distance"] <= same["threshold"] and same["probability"] > 0.5
@@ -104,7 +104,7 @@ def test_who_of_a_gallery_it_is_and_nobody(network, unseen, tmp_path):
     gallery = tmp_path / "gallery"
     for name in ("k", "l", "m"):
         shutil.copytree(unseen / "x" / name, gallery / name)
-    shutil.copy(unseen / "x/n/00.png", gallery / "nina.png")  # one picture of her, in no folder
+    shutil.copy(unseen / "x/n/00.png", gallery / "nina.png")  # one image of her, in no folder
     stranger, nina = unseen / "y/p/01.png", unseen / "x/n/02.png"
     inside = gallery / "k/00.png"
     found = answer(network, nina, stranger, inside, "--gallery", gallery, "-k", 2)
@@ -124,17 +124,17 @@ def test_who_of_a_gallery_it_is_and_nobody(network, unseen, tmp_path):
     assert [row["is"] for row in rows] == ["nobody"] * 4 and float(rows[0]["distance"]) <= float(rows[1]["distance"])
 
 
-def test_a_gallery_with_broken_and_copied_pictures_serves_with_the_rest(network, unseen, tmp_path):
+def test_a_gallery_with_broken_and_copied_images_serves_with_the_rest(network, unseen, tmp_path):
     gallery = tmp_path / "gallery"
     for name in ("k", "l"):
         shutil.copytree(unseen / "x" / name, gallery / name)
-    (gallery / "k/00.png").write_bytes(b"no picture")
+    (gallery / "k/00.png").write_bytes(b"no image")
     shutil.copy(gallery / "k/01.png", gallery / "l/copy.png")
     done = mlcli("siamese-verify", network, unseen / "x/k/02.png", "--gallery", gallery, status=1)
     assert "k/00.png" in done.stderr and "stands in another class" in done.stderr and " k " in done.stdout
 
 
-def test_the_only_picture_of_a_gallery_is_nobody_else(network, unseen, tmp_path):
+def test_the_only_image_of_a_gallery_is_nobody_else(network, unseen, tmp_path):
     only = tmp_path / "gallery/anna/x.png"
     only.parent.mkdir(parents=True)
     shutil.copy(unseen / "x/k/00.png", only)
@@ -147,19 +147,19 @@ def test_the_only_picture_of_a_gallery_is_nobody_else(network, unseen, tmp_path)
     assert answer(*words[1:])[0]["nearest"] == []
 
 
-def test_a_gallery_whose_pictures_are_all_of_several_identities_is_said(network, unseen, tmp_path):
+def test_a_gallery_whose_images_are_all_of_several_identities_is_said(network, unseen, tmp_path):
     for name in ("anna", "ben"):
         (tmp_path / "gallery" / name).mkdir(parents=True)
         shutil.copy(unseen / "x/k/00.png", tmp_path / "gallery" / name)
     query = unseen / "x/k/00.png"
     said = mlcli("siamese-verify", network, query, "--gallery", tmp_path / "gallery", status=1).stderr
-    assert "each of its pictures is of several identities" in said and "stands in another class" in said
+    assert "each of its images is of several identities" in said and "stands in another class" in said
     assert "can be read" not in said
 
 
 def test_figures_on_unseen_identities(network, unseen):
     found = answer(network, "--evaluate", unseen, "--way", 5, "--shot", 1, "--trials", 60)
-    assert found.keys() >= FIGURES and found["pictures"] == 72 and found["identities"] == 12
+    assert found.keys() >= FIGURES and found["images"] == 72 and found["identities"] == 12
     assert (
         found["auc"] > 0.95 and found["eer"] < 0.15 and found["pairs"] == {"same": 180, "different": 72 * 71 // 2 - 180}
     )
@@ -188,12 +188,12 @@ def test_small_groups_are_left_out_of_one_shot_classification_and_that_is_said(n
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
-        (["one.png"], 2, "give two pictures"),
-        (["one.png", "two.png", "three.png"], 2, "give two pictures"),
-        (["one.png", "two.png", "--evaluate", "one"], 2, "leave out the pictures"),
-        (["--gallery", "one"], 2, "give two pictures"),
-        (["--evaluate", "one"], 1, "pictures of 1 identity"),
-        (["--evaluate", "single"], 1, "no two readable pictures"),
+        (["one.png"], 2, "give two images"),
+        (["one.png", "two.png", "three.png"], 2, "give two images"),
+        (["one.png", "two.png", "--evaluate", "one"], 2, "leave out the images"),
+        (["--gallery", "one"], 2, "give two images"),
+        (["--evaluate", "one"], 1, "images of 1 identity"),
+        (["--evaluate", "single"], 1, "no two readable images"),
         (["bad.csv"], 2, "line 2 names no two files"),
         (["short.csv"], 2, "line 3 names no two files"),
         (["empty.csv"], 1, "holds no pairs"),
@@ -212,8 +212,8 @@ def test_mistakes_are_said(arguments, status, message, network, tmp_path, monkey
     assert message in mlcli("siamese-verify", network, *arguments, status=status).stderr
 
 
-def test_what_is_no_siamese_network_is_refused(colours, network, tmp_path):
-    assert "not a Siamese network" in mlcli("siamese-verify", colours, "a.png", "b.png", status=1).stderr
+def test_what_is_no_siamese_network_is_refused(colors, network, tmp_path):
+    assert "not a Siamese network" in mlcli("siamese-verify", colors, "a.png", "b.png", status=1).stderr
     assert "not a classifier" in mlcli("filters", "--model", network, "-o", tmp_path / "out.png", status=1).stderr
     (tmp_path / "config.json").write_text("{}")
     assert "no model yet" in mlcli("siamese-verify", tmp_path, "a.png", "b.png", status=1).stderr

@@ -30,7 +30,7 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB")).astype(float)
 
 
-def test_one_picture_and_what_reproduces_it(files, tmp_path):
+def test_one_image_and_what_reproduces_it(files, tmp_path):
     content, style = files
     target = tmp_path / "new" / "out.png"
     arguments = ("stylize", content, "--style", style, "--style", content, "-o", target, "--scales", "16,24")
@@ -62,7 +62,7 @@ def test_a_folder_where_make_can_call_again(files, tmp_path):
     folder, out = tmp_path / "contents", tmp_path / "out"
     for name, seed in (("a.png", 1), ("sub/b.jpg", 2), ("c.gif", 3)):
         save(folder / name, seed)
-    (folder / "bad.png").write_bytes(b"no picture")
+    (folder / "bad.png").write_bytes(b"no image")
     save(folder / "thin.png", 4, (600, 1))
     arguments = ("stylize", folder, "--style", style, "-o", out, *QUICK)
     result = mlcli(*arguments, status=1)
@@ -104,7 +104,7 @@ def test_a_mask_confines_a_style(files, tmp_path):
     assert apart[:40].max() < 1 and apart[70:].mean() > 5
 
 
-def test_colours_are_kept(files, tmp_path):
+def test_colors_are_kept(files, tmp_path):
     content, style = files
     Image.fromarray(np.full((30, 40, 3), (170, 120, 90), np.uint8)).save(content)
     target = tmp_path / "out.png"
@@ -218,7 +218,7 @@ def test_a_style_too_small_is_named(files, tmp_path):
     content, style = files
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     arguments = ("--style", style, "--style", tmp_path / "dot.png", "-o", tmp_path / "out.png")
-    assert "style 2: a picture of 1 x 1 pixels is too small" in mlcli("stylize", content, *arguments, status=2).stderr
+    assert "style 2: an image of 1 x 1 pixels is too small" in mlcli("stylize", content, *arguments, status=2).stderr
 
 
 def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
@@ -236,10 +236,10 @@ def test_nothing_is_done_in_vain(files, tmp_path, monkeypatch):
     assert (tmp_path / "out-00002.png").read_bytes() == b"mine"
 
 
-def test_a_full_disk_costs_the_state_and_not_the_picture(files, tmp_path):
+def test_a_full_disk_costs_the_state_and_not_the_image(files, tmp_path):
     content, style = files
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # enough for the picture
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # enough for the image
     try:
         arguments = ("stylize", content, "--style", style, "-o", tmp_path / "out.png", *QUICK, "--save-every", 0)
         result = mlcli(*arguments)
@@ -269,7 +269,7 @@ def test_gray_is_where_it_may_start(files, tmp_path):
 @pytest.mark.parametrize("option", ["--style", "--mask", "--init"])
 def test_a_bad_style_mask_or_start_is_named(files, tmp_path, option):
     content, style = files
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     arguments = ["--style", style] if option != "--style" else []
     result = mlcli(
         "stylize", content, *arguments, option, tmp_path / "bad.png", "-o", tmp_path / "out.png", *QUICK, status=1

@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def short(data) -> list:
-    """Arguments of a run of 24 steps on 48 pictures, fp32, which every machine has."""
+    """Arguments of a run of 24 steps on 48 images, fp32, which every machine has."""
     return [data / "train", "--val", 0.2, "--epochs", 6, "--batch-size", 12, "--precision", "fp32", "--seed", 5]
 
 
@@ -143,7 +143,7 @@ def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
     assert changed.returncode == 1 and "have changed since the run began" in changed.stderr
 
 
-def test_resume_refuses_other_pictures_of_the_same_names_and_sizes(tmp_path):
+def test_resume_refuses_other_images_of_the_same_names_and_sizes(tmp_path):
     """Of formats without compression every file is as long as the others: two classes have changed places."""
     data, run = tmp_path / "data", tmp_path / "run"
     for name, level in (("dark", 20), ("bright", 220)):
@@ -166,9 +166,9 @@ def test_an_existing_run_is_not_overwritten(short, finished):
     assert (finished / "config.json").read_bytes() == before
 
 
-def test_broken_pictures_are_named_and_the_rest_trains(tmp_path):
+def test_broken_images_are_named_and_the_rest_trains(tmp_path):
     root = class_folders(tmp_path / "data", per_class=6)
-    (root / "red/00.png").write_bytes(b"no picture")
+    (root / "red/00.png").write_bytes(b"no image")
     (root / "blue/05.png").write_bytes((root / "blue/04.png").read_bytes()[:100])
     done = train(root, "-o", tmp_path / "run", "--epochs", 1, "--batch-size", 8)
     assert "red/00.png" in done.stderr and "blue/05.png" in done.stderr
@@ -206,7 +206,7 @@ def test_one_class_is_not_enough(tmp_path):
     assert done.returncode == 1 and "1 class" in done.stderr
 
 
-def test_gray_pictures_and_torchvision_architectures(tmp_path):
+def test_gray_images_and_torchvision_architectures(tmp_path):
     root = class_folders(tmp_path / "data", per_class=4)
     train(root, "-o", tmp_path / "gray", "--gray", "--steps", 2, "--no-flip", "--translate", 0, "--momentum", 0)
     assert registry.load(str(tmp_path / "gray")).preprocessing.channels == 1

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import mlcli as mlcli_package
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.models import translators
 from mlcli.training import run_folder
 from tests.cli import mlcli
@@ -20,7 +20,9 @@ from tests.cli import mlcli
 def write_run(folder, *ways, source=None, target=None):
     torch.manual_seed(0)
     made = {
-        way: translators.create("unet", source or Kind(), target or Kind(), (16, 16), filters=4, norm="instance")
+        way: translators.create(
+            "unet", source or ImageSpec(), target or ImageSpec(), (16, 16), filters=4, norm="instance"
+        )
         for way in ways
     }
     run = run_folder.Run(folder)
@@ -30,7 +32,7 @@ def write_run(folder, *ways, source=None, target=None):
 
 @pytest.fixture(scope="module")
 def gray_run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"), "AtoB", source=Kind(1), target=Kind(1))
+    return write_run(tmp_path_factory.mktemp("run"), "AtoB", source=ImageSpec(1), target=ImageSpec(1))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def photos(tmp_path):
     save("tiny.png", 1, 2, 3)
     save("huge.png", 90, 300, 3)
     save("old.bmp", 16, 16, 3)
-    (root / "broken.png").write_bytes(b"no picture")
+    (root / "broken.png").write_bytes(b"no image")
     return root
 
 
@@ -60,8 +62,8 @@ def test_names_sizes_and_depths_are_kept_and_nothing_is_done_twice(gray_run, pho
     assert names == {"odd.png", "inside/gray.jpg", "deep.png", "deep.tif", "tiny.png", "huge.png", "old.png"}
     for name in names:
         given = photos / name.replace("old.png", "old.bmp")
-        with Image.open(out / name) as made, Image.open(given) as picture:
-            assert made.size == picture.size, name
+        with Image.open(out / name) as made, Image.open(given) as image:
+            assert made.size == image.size, name
             assert made.mode.startswith("I;16") == name.startswith("deep"), name
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
     (photos / "broken.png").unlink()
@@ -91,11 +93,11 @@ def test_the_direction_is_asked_for_and_chooses_the_generator(photos, tmp_path):
         mlcli("translate", run, photos / "odd.png", "-o", tmp_path / way, "--direction", way, "--precision", "fp32")
         made.append(np.asarray(Image.open(tmp_path / way / "odd.png")).astype(float))
         translator = translators.load(run, way)
-        picture = torch.from_numpy(np.array(Image.open(photos / "odd.png"))).permute(2, 0, 1)[None]
+        image = torch.from_numpy(np.array(Image.open(photos / "odd.png"))).permute(2, 0, 1)[None]
         from mlcli.methods.generation.tiled_inference import translate
         from mlcli.runtime.device import Runtime
 
-        expected = translate(translator, picture, Runtime(torch.device("cpu"), "fp32"))[0].permute(1, 2, 0).numpy()
+        expected = translate(translator, image, Runtime(torch.device("cpu"), "fp32"))[0].permute(1, 2, 0).numpy()
         assert np.abs(made[-1] - expected * 255).max() <= 0.51
     assert np.abs(made[0] - made[1]).mean() > 0.5
 
@@ -106,11 +108,11 @@ def test_the_record_tells_the_run(gray_run, photos, tmp_path):
     assert record["run"] == str(gray_run / "model.safetensors") and len(record["sha256"]) == 64
 
 
-def test_pictures_are_never_replaced_by_their_results(gray_run, photos):
+def test_images_are_never_replaced_by_their_results(gray_run, photos):
     before = {file: file.read_bytes() for file in photos.rglob("*.png")}
     mlcli("translate", gray_run, photos, "-o", photos, status=2)
     result = mlcli("translate", gray_run, photos, "-o", photos, "--overwrite", status=1)
-    assert "would replace it" in result.stderr or "no pictures there" in result.stderr
+    assert "would replace it" in result.stderr or "no images there" in result.stderr
     for file, content in before.items():
         assert file.read_bytes() == content
 
@@ -226,7 +228,7 @@ def test_transparency_and_metadata_stay(tmp_path, gray_run, ending):
 
 
 def test_maps_of_classes_have_no_transparency_of_their_images(tmp_path):
-    run = write_run(tmp_path / "run", "AtoB", target=Kind(labels=5))
+    run = write_run(tmp_path / "run", "AtoB", target=ImageSpec(labels=5))
     Image.new("RGBA", (24, 20), (200, 90, 30, 100)).save(tmp_path / "clear.png")
     mlcli("translate", run, tmp_path / "clear.png", "-o", tmp_path / "out")
     with Image.open(tmp_path / "out/clear.png") as made:

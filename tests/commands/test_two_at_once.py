@@ -71,8 +71,8 @@ def test_a_part_of_a_run_at_work_is_no_run_of_its_own(here):
         refused(here, ["adapt", "--method", "adda", "d", "d", "-o", "out"], place="out/seed-0/source")
 
 
-def test_an_index_is_brought_in_step_by_one_process_and_read_by_all(here, colours):
-    words = ["neighbors", "d/a.png", "--among", "d", "--model", colours, "--index", "index", "-q", "-o"]
+def test_an_index_is_brought_in_step_by_one_process_and_read_by_all(here, colors):
+    words = ["neighbors", "d/a.png", "--among", "d", "--model", colors, "--index", "index", "-q", "-o"]
     with locks.file_locked("index"):
         refused(here, [*words, "out/a.png"], place="index")
     mlcli(*words, "out/a.png")

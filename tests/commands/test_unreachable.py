@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.models import registry
 from mlcli.training import run_folder
 from tests.cli import mlcli
@@ -101,7 +101,7 @@ def test_a_run_that_may_not_be_replaced_is_refused_before_data_are_read(powerles
     run = run_folder.Run("sealed")
     run.create({"command": command, "options": {}})
     (powerless / "sealed").chmod(0o500)
-    monkeypatch.setattr(PictureSet, "load", None)
+    monkeypatch.setattr(ImageDataset, "load", None)
     monkeypatch.setattr(registry, "create", None)
     words = [command, *OUTPUTS[command], "-o", "sealed", "--overwrite"]
     assert "sealed: cannot be written: Permission denied; choose" in mlcli(*words, status=1).stderr

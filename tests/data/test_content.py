@@ -11,14 +11,14 @@ def page(top, left, height, width, ink=0, paper=255):
 
 
 @pytest.mark.parametrize("ink, paper", [(0, 255), (200, 20)])
-def test_content_is_centred_with_a_margin_whatever_its_place(ink, paper):
+def test_content_is_centerd_with_a_margin_whatever_its_place(ink, paper):
     one, other = (cut_to_content(page(*place, 20, 10, ink, paper)) for place in ((10, 30), (33, 5)))
     assert torch.equal(one, other) and one.shape == (3, 23, 23) and one.dtype == torch.uint8
     inked = (one[0] == ink).nonzero()
     assert inked.min(0).values.tolist() == [1, 6] and inked.max(0).values.tolist() == [20, 15]
 
 
-def test_paper_goes_on_where_the_picture_ends():
+def test_paper_goes_on_where_the_image_ends():
     cut = cut_to_content(page(0, 1, 6, 40))
     assert cut.shape == (3, 46, 46) and (cut[0] == 0).sum() == 240 and (cut[:, :20] == 255).all()
 
@@ -30,5 +30,5 @@ def test_grain_does_not_count_and_a_dot_stays_small():
     assert cut.shape == (3, 14, 14) and (cut[0] == 0).sum() == 4
 
 
-def test_one_colour_stays_as_it_is():
+def test_one_color_stays_as_it_is():
     assert cut_to_content(torch.ones(3, 5, 9)).shape == (3, 5, 9)

@@ -13,24 +13,24 @@ def drawn(**values) -> torch.Tensor:
 
 
 @pytest.fixture
-def picture():
+def image():
     return torch.rand(1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_nothing_asked_for_changes_nothing(picture):
+def test_nothing_asked_for_changes_nothing(image):
     plain = Distortion()
-    assert torch.allclose(plain.apply(picture, plain.draw(1, torch.Generator())), picture, atol=1e-6)
+    assert torch.allclose(plain.apply(image, plain.draw(1, torch.Generator())), image, atol=1e-6)
 
 
-def test_a_quarter_turn_is_exact(picture):
-    turned = Distortion(rotation=90).apply(picture, drawn(angle=1))
-    assert any(torch.allclose(turned, torch.rot90(picture, k, (2, 3)), atol=1e-5) for k in (1, 3))
+def test_a_quarter_turn_is_exact(image):
+    turned = Distortion(rotation=90).apply(image, drawn(angle=1))
+    assert any(torch.allclose(turned, torch.rot90(image, k, (2, 3)), atol=1e-5) for k in (1, 3))
 
 
-def test_a_shift_is_a_share_of_the_side(picture):
-    moved = Distortion(shift=0.25).apply(picture, drawn(x=1))
-    assert torch.allclose(moved[..., :6], picture[..., 2:], atol=1e-5)
-    assert torch.allclose(moved[..., 6:], picture[..., 7:].expand(-1, -1, -1, 2), atol=1e-5)
+def test_a_shift_is_a_share_of_the_side(image):
+    moved = Distortion(shift=0.25).apply(image, drawn(x=1))
+    assert torch.allclose(moved[..., :6], image[..., 2:], atol=1e-5)
+    assert torch.allclose(moved[..., 6:], image[..., 7:].expand(-1, -1, -1, 2), atol=1e-5)
 
 
 def test_scale_and_shear_by_the_coordinates_they_map():
@@ -42,9 +42,9 @@ def test_scale_and_shear_by_the_coordinates_they_map():
     assert torch.allclose(sheared, expected, atol=1e-5)
 
 
-def test_contrast_and_light(picture):
-    changed = Distortion(contrast=0.2).apply(picture, drawn(contrast=-1, light=1))
-    assert torch.allclose(changed, ((picture - 0.5) * math.exp(-0.2) + 0.6).clamp(0, 1), atol=1e-5)
+def test_contrast_and_light(image):
+    changed = Distortion(contrast=0.2).apply(image, drawn(contrast=-1, light=1))
+    assert torch.allclose(changed, ((image - 0.5) * math.exp(-0.2) + 0.6).clamp(0, 1), atol=1e-5)
 
 
 def test_a_warp_is_smooth_and_of_the_size_asked_for():
@@ -56,9 +56,9 @@ def test_a_warp_is_smooth_and_of_the_size_asked_for():
     assert middle.diff(dim=1).abs().max() < 0.02
 
 
-def test_each_picture_is_distorted_by_its_own_draw(picture):
+def test_each_image_is_distorted_by_its_own_draw(image):
     distortion = Distortion(rotation=20, scale=0.2, shear=0.2, shift=0.1, warp=0.05, contrast=0.2)
     random = distortion.draw(3, torch.Generator().manual_seed(1))
-    three = distortion.apply(picture.expand(3, -1, -1, -1), random)
-    alone = [distortion.apply(picture, one[None]) for one in random]
+    three = distortion.apply(image.expand(3, -1, -1, -1), random)
+    alone = [distortion.apply(image, one[None]) for one in random]
     assert torch.allclose(three, torch.cat(alone), atol=1e-5) and not torch.allclose(three[0], three[1], atol=0.1)

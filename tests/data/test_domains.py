@@ -14,26 +14,26 @@ from tests.flat import save
 
 
 def some(count: int = 12, seed: int = 0) -> Domain:
-    pictures = torch.randint(256, (count, 1, 4, 4), generator=generator(seed)).to(torch.uint8)
-    return Domain(pictures, [Path(f"{number}.png") for number in range(count)], torch.arange(count))
+    images = torch.randint(256, (count, 1, 4, 4), generator=generator(seed)).to(torch.uint8)
+    return Domain(images, [Path(f"{number}.png") for number in range(count)], torch.arange(count))
 
 
-def test_the_order_is_that_of_the_pictures_whatever_their_names():
+def test_the_order_is_that_of_the_images_whatever_their_names():
     whole = some()
     mixed = torch.randperm(12, generator=generator(1))
-    renamed = Domain(whole.pictures[mixed], [Path(f"other/{number}.png") for number in range(12)], whole.labels[mixed])
-    assert not torch.equal(whole.pictures, renamed.pictures)
+    renamed = Domain(whole.images[mixed], [Path(f"other/{number}.png") for number in range(12)], whole.labels[mixed])
+    assert not torch.equal(whole.images, renamed.images)
     ours, theirs = whole.in_order(), renamed.in_order()
-    assert torch.equal(ours.pictures, theirs.pictures) and torch.equal(ours.labels, theirs.labels)
+    assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
     assert ours.digest() == theirs.digest() != whole.digest()
     place = int(ours.labels[0])
-    assert torch.equal(ours.pictures[0], whole.pictures[place]) and ours.names(torch.tensor([0])) == [f"{place}.png"]
+    assert torch.equal(ours.images[0], whole.images[place]) and ours.names(torch.tensor([0])) == [f"{place}.png"]
 
 
 def test_subsets_go_by_the_seed_alone():
     whole = some()
     first, same, other = whole.subset(5, 1), replace(whole, labels=None).subset(5, 1), whole.subset(5, 2)
-    assert torch.equal(first.pictures, same.pictures) and same.labels is None
+    assert torch.equal(first.images, same.images) and same.labels is None
     assert not torch.equal(first.labels, other.labels) and len(first.labels.unique()) == 5
     assert whole.subset(None, 1) is whole and whole.subset(99, 1) is whole
 
@@ -42,7 +42,7 @@ def test_a_share_is_held_out_by_the_seed():
     whole = some()
     rest, held = whole.split(0.25, 1)
     assert len(held) == 3 and sorted(rest.labels.tolist() + held.labels.tolist()) == list(range(12))
-    assert all(torch.equal(part.pictures, whole.pictures[part.labels]) for part in (rest, held))
+    assert all(torch.equal(part.images, whole.images[part.labels]) for part in (rest, held))
     assert torch.equal(held.labels, whole.split(0.25, 1)[1].labels)
     assert any(not torch.equal(held.labels, whole.split(0.25, seed)[1].labels) for seed in (2, 3))
     for share in (0.01, 0.99):
@@ -50,23 +50,23 @@ def test_a_share_is_held_out_by_the_seed():
             whole.split(share, 1)
 
 
-def test_an_index_shows_the_same_picture_of_a_and_a_drawn_one_of_b():
+def test_an_index_shows_the_same_image_of_a_and_a_drawn_one_of_b():
     a, b = some(4), some(9, 1)
     both = Unpaired(a, b)
     indices, drawn = torch.arange(9), torch.full((1, 9), 0.999, dtype=torch.float64)
     of_a, of_b = both.batch(indices, drawn)
-    assert len(both) == 9 and torch.equal(of_a, a.pictures[indices % 4])
-    assert all(torch.equal(each, b.pictures[8]) for each in of_b)
+    assert len(both) == 9 and torch.equal(of_a, a.images[indices % 4])
+    assert all(torch.equal(each, b.images[8]) for each in of_b)
     assert both.names(indices, drawn)[:5] == ["0.png", "1.png", "2.png", "3.png", "0.png"]
-    assert torch.equal(both.batch(indices)[1], b.pictures)
+    assert torch.equal(both.batch(indices)[1], b.images)
 
 
-def test_every_picture_is_mapped():
-    inverted = some().mapped(lambda pictures: 255 - pictures, batch_size=5)
-    assert torch.equal(inverted.pictures, 255 - some().pictures) and torch.equal(inverted.labels, some().labels)
+def test_every_image_is_mapped():
+    inverted = some().mapped(lambda images: 255 - images, batch_size=5)
+    assert torch.equal(inverted.images, 255 - some().images) and torch.equal(inverted.labels, some().labels)
 
 
-def test_pictures_with_masks_and_without(tmp_path):
+def test_images_with_masks_and_without(tmp_path):
     for number in range(3):
         save(tmp_path / f"images/{number}.png", np.full((8, 8, 3), 50 * number))
         save(tmp_path / f"masks/{number}.png", np.full((8, 8), number))
@@ -75,14 +75,14 @@ def test_pictures_with_masks_and_without(tmp_path):
     masked, classes = segmented(tmp_path, store, None)
     assert classes == ("background", "class 1", "class 2") and len(problems) == 1
     assert masked.labels[:, 0, 0].tolist() == [0, 1, 2] and masked.labels.shape == (3, 4, 4)
-    assert masked.pictures[:, 0, 0, 0].tolist() == [0, 50, 100] and masked.pictures.dtype == torch.uint8
+    assert masked.images[:, 0, 0, 0].tolist() == [0, 50, 100] and masked.images.dtype == torch.uint8
     store, problems = read_unmasked(sorted((tmp_path / "images").iterdir()), 4)
     bare, same = segmented(tmp_path, store, classes)
-    assert torch.equal(bare.pictures, masked.pictures) and list(bare.paths) == list(masked.paths)
+    assert torch.equal(bare.images, masked.images) and list(bare.paths) == list(masked.paths)
     assert bare.labels is None and same == classes and "broken.png" in str(problems[0])
     with pytest.raises(DataError, match="hold class 2, the source knows 0 to 1"):
         segmented(tmp_path, read_masked(tmp_path, 4)[0], classes[:2])
     with pytest.raises(DataError, match="no images/ in it"):
         read_masked(tmp_path / "masks", 4)
-    with pytest.raises(DataError, match="no readable picture"):
+    with pytest.raises(DataError, match="no readable image"):
         segmented(tmp_path, read_unmasked([tmp_path / "images/broken.png"], 4)[0], classes)

@@ -20,10 +20,10 @@ def test_equal_files(tmp_path):
     assert same.startswith(f"{tmp_path}/a/3.png: the same file as {tmp_path}/a/1.png")
     assert across.startswith(f"{tmp_path}/a/2.png: the same file stands in another class ({tmp_path}/b/2.png)")
     again, problems, _ = without_duplicates(folder, contents)
-    assert again.paths == [tmp_path / "b/gone.png"] and "among the training pictures" in str(problems[0])
+    assert again.paths == [tmp_path / "b/gone.png"] and "among the training images" in str(problems[0])
 
 
-def test_equal_files_that_are_no_pictures_stay_to_be_named_as_such(tmp_path):
+def test_equal_files_that_are_no_images_stay_to_be_named_as_such(tmp_path):
     for name in ("a/1.png", "a/2.png", "b/3.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Finding pictures, class folders."""
+"""Finding images, class folders."""
 
 import io
 import os
@@ -172,11 +172,11 @@ def test_split_takes_a_share_of_each_class(tmp_path):
     with pytest.raises(DataError, match="3 are needed"):
         data.require_classes(3)
     (tmp_path / "b/0.png").unlink()
-    with pytest.raises(DataError, match="'b' has one picture"):
+    with pytest.raises(DataError, match="'b' has one image"):
         ClassFolder.open(tmp_path).split(0.3, seed=1)
 
 
-def test_pictures_without_labels_are_one_class(tmp_path, monkeypatch):
+def test_images_without_labels_are_one_class(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "data/a.png", "data/b/c.png")
     data = ClassFolder.of_one(find_images(["data"]).paths)

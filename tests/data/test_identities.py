@@ -16,7 +16,7 @@ def touch(root, *names):
     return root
 
 
-def test_an_identity_is_a_folder_with_pictures_and_its_group_the_folder_above(tmp_path):
+def test_an_identity_is_a_folder_with_images_and_its_group_the_folder_above(tmp_path):
     touch(tmp_path, "Greek/alpha/1.png", "Greek/alpha/2.png", "Greek/beta/1.png", "Latin/a/1.png", "Latin/a/notes.txt")
     folder, problems = open_identities(tmp_path)
     assert folder.classes == ("Greek/alpha", "Greek/beta", "Latin/a") and not problems
@@ -30,7 +30,7 @@ def test_folders_inside_an_identity_belong_to_it(tmp_path):
     assert folder.classes == ("ann", "bob/work") and folder.labels == [0, 0, 1]
 
 
-def test_a_picture_in_no_folder_is_named_or_an_identity_by_itself(tmp_path):
+def test_a_image_in_no_folder_is_named_or_an_identity_by_itself(tmp_path):
     touch(tmp_path, "ann/1.png", "bob.png", "ann.jpg")
     folder, problems = open_identities(tmp_path)
     assert folder.classes == ("ann",)
@@ -69,7 +69,7 @@ def test_too_few_identities_to_hold_some_out(tmp_path):
 
 
 def test_folds_are_of_whole_identities_and_each_can_be_compared():
-    identities = torch.tensor([0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5, 5, 7, 8, 8])  # 2 and 7 have one picture, 6 none
+    identities = torch.tensor([0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5, 5, 7, 8, 8])  # 2 and 7 have one image, 6 none
     fold = folds(identities, 3, seed=0)
     for identity in identities.unique():
         assert len(fold[identities == identity].unique()) == 1
@@ -78,7 +78,7 @@ def test_folds_are_of_whole_identities_and_each_can_be_compared():
     assert sorted(of) == [0, 0, 1, 1, 2, 2]
     assert torch.equal(fold, folds(identities, 3, seed=0)) and not torch.equal(fold, folds(identities, 3, seed=1))
     assert folds(identities, 50, seed=0).max() == 2  # no fold with one identity alone
-    with pytest.raises(DataError, match="3 identities with two pictures or more, too few"):
+    with pytest.raises(DataError, match="3 identities with two images or more, too few"):
         folds(torch.tensor([0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
 
 
@@ -96,7 +96,7 @@ def test_an_identity_is_one_whatever_the_unicode_normalization_of_its_name(tmp_p
     assert folder.classes == ("1",)
 
 
-def test_loose_pictures_of_one_spelling_are_one_identity(tmp_path):
+def test_loose_images_of_one_spelling_are_one_identity(tmp_path):
     touch(tmp_path, f"{COMPOSED}.png", f"{TAKEN_APART}.jpg")
     assert len(open_identities(tmp_path, loose=True)[0].classes) == 1
 

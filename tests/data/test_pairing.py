@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlcli.data.pairing import find_pairs, parts
-from mlcli.data.pairs import Framing, Kind, PairSet
+from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop
 from mlcli.errors import DataError
 from mlcli.io import tally
 from tests.flat import flat, save
@@ -30,13 +30,13 @@ def test_names_match_without_their_endings_and_what_does_not_is_listed(tmp_path)
     assert pairing.layout == "A/ and B/" and not pairing.halves
     listed = {str(problem) for problem in pairing.problems}
     a, b = tmp_path / "A", tmp_path / "B"
-    several = "several pictures of this name, here or in {}, and no telling which belong together"
+    several = "several images of this name, here or in {}, and no telling which belong together"
     assert listed == {
-        f"{a}/3.png: no picture of this name in {b}; left out",
-        f"{a}/5.bmp: no picture of this name in {b}; left out",
+        f"{a}/3.png: no image of this name in {b}; left out",
+        f"{a}/5.bmp: no image of this name in {b}; left out",
         f"{a}/6.bmp: {several.format(b)}; left out",
         f"{a}/6.png: {several.format(b)}; left out",
-        f"{b}/2.png: no picture of this name in {a}; left out",
+        f"{b}/2.png: no image of this name in {a}; left out",
         f"{b}/6.tif: {several.format(a)}; left out",
     }
 
@@ -61,7 +61,7 @@ def test_side_by_side_files(tmp_path):
     flat(tmp_path / "train" / "odd.png", 7, (3, 5))
     pairing = find_pairs(tmp_path)
     assert pairing.halves and pairing.layout == "side by side in train/" and parts(tmp_path) == ["train"]
-    data = PairSet.load(pairing, (Kind(1), Kind(1)), Framing(mode="none", multiple=1))
+    data = PairSet.load(pairing, (ImageSpec(1), ImageSpec(1)), ResizeCrop(mode="none", multiple=1))
     a, b = data.batch(torch.tensor([0]))
     assert torch.equal(a[0, 0], torch.tensor(left, dtype=torch.uint8)) and torch.equal(b, a + 100)
     assert "odd.png: 5 pixels wide" in str(data.problems[0]) and len(data) == 1
@@ -78,7 +78,7 @@ def test_folders_that_serve_for_nothing(tmp_path):
     for root, words in [
         ("none", "no such folder"), ("half/A/1.png", "a file, not a folder"), ("empty", "no pairs in it"),
         ("half", "of A/ and B/, one is there"), ("both", "holds trainA/ and trainB/ and train/A/ and train/B/"),
-        ("apart", "no pairs in it. .*A/1.png: no picture of this name.*B/2.png"),
+        ("apart", "no pairs in it. .*A/1.png: no image of this name.*B/2.png"),
     ]:  # fmt: skip
         with pytest.raises(DataError, match=words):
             find_pairs(tmp_path / root)
@@ -123,7 +123,7 @@ def test_of_two_spellings_in_one_folder_the_very_same_belong_together(tmp_path):
     pairing = find_pairs(tmp_path)
     assert names(pairing) == [(f"A/{TAKEN_APART}.png", f"B/{TAKEN_APART}.png")]
     assert [str(problem) for problem in pairing.problems] == [
-        f"{tmp_path / 'A' / COMPOSED}.png: no picture of this name in {tmp_path / 'B'}; left out"
+        f"{tmp_path / 'A' / COMPOSED}.png: no image of this name in {tmp_path / 'B'}; left out"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a picture, and what a step is shown."""
+"""What becomes of an image, and what a step is shown."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from PIL import Image
 
 from mlcli.data.folders import find_images
 from mlcli.data.pairing import find_pairs
-from mlcli.data.pairs import Framing, Kind, PairSet, UnpairedSets
+from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import image_io
 from mlcli.runtime.device import generator
 from tests.flat import flat, save
 
-GRAY = Kind(1), Kind(1)
+GRAY = ImageSpec(1), ImageSpec(1)
 
 
 def paired(root: Path, n: int = 5, height: int = 20, width: int = 24) -> Path:
@@ -27,7 +27,7 @@ def paired(root: Path, n: int = 5, height: int = 20, width: int = 24) -> Path:
     return root
 
 
-# --------------------------------------------------------------------------------- what becomes of a picture
+# --------------------------------------------------------------------------------- what becomes of an image
 
 
 def test_signals_and_back(tmp_path):
@@ -36,41 +36,41 @@ def test_signals_and_back(tmp_path):
     palette.putdata([0, 1, 2, 1])
     palette.putpalette([10, 200, 30, 0, 0, 0, 255, 255, 255])
     palette.save(tmp_path / "palette.png")
-    kind = Kind(labels=4)
+    kind = ImageSpec(labels=4)
     one_hot = kind.signal(kind.read(path)[None])
     assert kind.width == 4 and torch.equal(one_hot[0, :, 1, 0], torch.tensor([0.0, 0, 1, 0]))
     assert torch.equal(one_hot[0].argmax(0), torch.tensor([[0, 1], [2, 3]])) and one_hot.sum() == 4
-    assert torch.equal(kind.pictures(one_hot)[0, 0], torch.tensor([[0, 1 / 3], [2 / 3, 1]]))
+    assert torch.equal(kind.images(one_hot)[0, 0], torch.tensor([[0, 1 / 3], [2 / 3, 1]]))
     assert kind.read(tmp_path / "palette.png").flatten().tolist() == [0, 1, 2, 1]
     with pytest.raises(ImageError, match="holds the values 0, 1, 2, 3, and a map of 3 classes"):
-        Kind(labels=3).read(path)
-    save(tmp_path / "colour.png", np.zeros((2, 2, 3)))
+        ImageSpec(labels=3).read(path)
+    save(tmp_path / "color.png", np.zeros((2, 2, 3)))
     with pytest.raises(ImageError, match="mode RGB, not a map"):
-        kind.read(tmp_path / "colour.png")
+        kind.read(tmp_path / "color.png")
 
-    colour = Kind()
-    assert colour.width == 3 and colour.read(path).shape == (3, 2, 2) and Kind(1).read(path).shape == (1, 2, 2)
-    picture = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert torch.allclose(colour.signal(picture).flatten(), torch.tensor([-1, -0.6, 1]))
-    assert torch.allclose(colour.pictures(colour.signal(picture)), picture / 255, atol=1e-6)
+    color = ImageSpec()
+    assert color.width == 3 and color.read(path).shape == (3, 2, 2) and ImageSpec(1).read(path).shape == (1, 2, 2)
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert torch.allclose(color.signal(image).flatten(), torch.tensor([-1, -0.6, 1]))
+    assert torch.allclose(color.images(color.signal(image)), image / 255, atol=1e-6)
     for wrong in (dict(channels=2), dict(labels=257)):
         with pytest.raises(UsageError):
-            Kind(**wrong)
+            ImageSpec(**wrong)
 
 
 def test_deep_sources_keep_their_depth(tmp_path):
     for side in "AB":
         (tmp_path / side).mkdir()
         Image.fromarray(np.array([[1, 65535]], np.uint16)).save(tmp_path / side / "1.png")
-    data = PairSet.load(find_pairs(tmp_path), GRAY, Framing(mode="none", multiple=1))
+    data = PairSet.load(find_pairs(tmp_path), GRAY, ResizeCrop(mode="none", multiple=1))
     a, _ = data.batch(torch.tensor([0]))
     assert a.is_floating_point() and torch.allclose(a.flatten(), torch.tensor([1 / 65535, 1]))
 
 
 def test_maps_are_resized_to_classes_that_they_hold():
     numbers = torch.tensor([[0, 200], [200, 0]], dtype=torch.uint8)[None]
-    assert set(Kind(labels=201).resize(numbers, (7, 5)).unique().tolist()) == {0, 200}
-    assert len(Kind(1).resize(numbers, (7, 5)).unique()) > 2
+    assert set(ImageSpec(labels=201).resize(numbers, (7, 5)).unique().tolist()) == {0, 200}
+    assert len(ImageSpec(1).resize(numbers, (7, 5)).unique()) > 2
 
 
 @pytest.mark.parametrize(
@@ -81,38 +81,38 @@ def test_maps_are_resized_to_classes_that_they_hold():
     ],
 )  # fmt: skip
 def test_sizes(mode, expected):
-    framing = Framing(size=(32, 48), load=(40, 60), mode=mode)
+    framing = ResizeCrop(size=(32, 48), load=(40, 60), mode=mode)
     assert framing.loaded(50, 100) == expected
-    if mode == "crop":  # a picture smaller than the window is enlarged to hold it
+    if mode == "crop":  # an image smaller than the window is enlarged to hold it
         assert framing.loaded(10, 60) == (32, 192) and framing.loaded(64, 24) == (128, 48)
 
 
 def test_frames_that_cannot_be():
     with pytest.raises(UsageError, match="take resize-and-crop, crop"):
-        Framing(mode="stretch")
+        ResizeCrop(mode="stretch")
     with pytest.raises(UsageError, match="40 x 40 hold no window of 32 x 48"):
-        Framing(size=(48, 32), load=(40, 40))
-    still = Framing().still()
+        ResizeCrop(size=(48, 32), load=(40, 40))
+    still = ResizeCrop().still()
     assert still.load == (256, 256) and not still.flip
 
 
 def test_every_window_and_both_flips_come_up_and_are_windows():
-    framing = Framing(size=(3, 4), load=(5, 6))
-    picture = torch.arange(30, dtype=torch.uint8).view(1, 5, 6)
+    framing = ResizeCrop(size=(3, 4), load=(5, 6))
+    image = torch.arange(30, dtype=torch.uint8).view(1, 5, 6)
     windows = {
         tuple(window.flatten().tolist()): (top, left, flip)
         for top in range(3) for left in range(3) for flip in (False, True)
-        for window in [picture[0, top : top + 3, left : left + 4]]
+        for window in [image[0, top : top + 3, left : left + 4]]
         for window in [window.flip(1) if flip else window]
     }  # fmt: skip
     drawn = torch.rand(3, 4000, generator=generator(1))
     counts = {}
-    for window in framing.cut([picture] * 4000, drawn):
+    for window in framing.cut([image] * 4000, drawn):
         place = windows[tuple(window.flatten().tolist())]
         counts[place] = counts.get(place, 0) + 1
     assert len(counts) == 18 and min(counts.values()) > 150 and max(counts.values()) < 300  # 222 on average
-    middle = framing.cut([picture], None)
-    assert torch.equal(middle[0, 0], picture[0, 1:4, 1:5])
+    middle = framing.cut([image], None)
+    assert torch.equal(middle[0, 0], image[0, 1:4, 1:5])
 
 
 # --------------------------------------------------------------------------------------------- loaded data
@@ -121,7 +121,7 @@ def test_every_window_and_both_flips_come_up_and_are_windows():
 @pytest.mark.parametrize("budget", [1 << 30, 0])
 def test_a_and_b_are_cut_and_flipped_alike(tmp_path, budget):
     data = PairSet.load(
-        find_pairs(paired(tmp_path)), GRAY, Framing((8, 12), mode="crop"), budget_bytes=budget, workers=2
+        find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 12), mode="crop"), budget_bytes=budget, workers=2
     )
     assert (data.store.held is None) == (budget == 0)
     indices = torch.tensor([4, 0, 2, 2, 1, 3])
@@ -140,17 +140,17 @@ def test_a_and_b_are_cut_and_flipped_alike(tmp_path, budget):
 
 def test_the_default_frame_is_that_of_the_paper(tmp_path):
     paired(tmp_path, 1, 30, 50)
-    data = PairSet.load(find_pairs(tmp_path), (Kind(), Kind(1)), Framing())
+    data = PairSet.load(find_pairs(tmp_path), (ImageSpec(), ImageSpec(1)), ResizeCrop())
     assert data.store.held[0][0].shape == (3, 286, 286)
     a, b = data.batch(torch.tensor([0, 0]), data.draw(2, generator(0)))
     assert a.shape == (2, 3, 256, 256) and b.shape == (2, 1, 256, 256)
-    whole = PairSet.load(find_pairs(tmp_path), (Kind(), Kind(1)), Framing().still())
-    expected = Kind(1).resize(image_io.to_gray(image_io.read(tmp_path / "B" / "0.png")), (256, 256))
+    whole = PairSet.load(find_pairs(tmp_path), (ImageSpec(), ImageSpec(1)), ResizeCrop().still())
+    expected = ImageSpec(1).resize(image_io.to_gray(image_io.read(tmp_path / "B" / "0.png")), (256, 256))
     assert torch.equal(whole.batch(torch.tensor([0]))[1][0], expected)
 
 
 def test_rectangles(tmp_path):
-    data = PairSet.load(find_pairs(paired(tmp_path)), GRAY, Framing((16, 32), (18, 36)))
+    data = PairSet.load(find_pairs(paired(tmp_path)), GRAY, ResizeCrop((16, 32), (18, 36)))
     assert data.batch(torch.arange(2), data.draw(2, generator(0)))[0].shape == (2, 1, 16, 32)
 
 
@@ -162,22 +162,22 @@ def test_bad_pairs_are_left_out_and_named(tmp_path):
     pairing = find_pairs(tmp_path)
     calls = []
     data = PairSet.load(
-        pairing, GRAY, Framing((8, 8), mode="crop"), progress=lambda done, total: calls.append((done, total))
+        pairing, GRAY, ResizeCrop((8, 8), mode="crop"), progress=lambda done, total: calls.append((done, total))
     )
     assert [Path(a).name for a, _ in data.store.items] == ["0.png", "2.png"] and calls[-1] == (5, 5)
     told = [str(problem) for problem in data.problems]
     assert str(tmp_path / "A" / "1.png") in told[0] and str(tmp_path / "B" / "3.png") in told[1]
     assert "24 x 20" in told[2] and "9 x 9" in told[2] and "one size" in told[2]
     # Brought to one size, the sizes need not agree
-    assert len(PairSet.load(pairing, GRAY, Framing((8, 8), (9, 9)))) == 3
+    assert len(PairSet.load(pairing, GRAY, ResizeCrop((8, 8), (9, 9)))) == 3
     for number in range(5):
         (tmp_path / "A" / f"{number}.png").write_bytes(b"")
     with pytest.raises(DataError, match="no pair can be read.*and 1 more"):
-        PairSet.load(pairing, GRAY, Framing())
+        PairSet.load(pairing, GRAY, ResizeCrop())
 
 
 def test_a_file_that_has_gone_bad_since(tmp_path):
-    data = PairSet.load(find_pairs(paired(tmp_path)), GRAY, Framing((8, 8), mode="crop"), budget_bytes=0)
+    data = PairSet.load(find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 8), mode="crop"), budget_bytes=0)
     (tmp_path / "B" / "2.png").write_bytes(b"")
     with pytest.raises(DataError, match="2.png.*whole when this began"):
         data.batch(torch.tensor([1, 2]))
@@ -187,7 +187,7 @@ def test_several_sizes_need_batches_of_one(tmp_path):
     for side in "AB":
         flat(tmp_path / side / "1.png", 0, (8, 12))
         flat(tmp_path / side / "2.png", 0, (13, 8))
-    data = PairSet.load(find_pairs(tmp_path), GRAY, Framing(mode="none"))
+    data = PairSet.load(find_pairs(tmp_path), GRAY, ResizeCrop(mode="none"))
     assert data.batch(torch.tensor([1]))[0].shape == (1, 1, 12, 8)
     with pytest.raises(DataError, match="with none, take batches of one"):
         data.batch(torch.tensor([0, 1]))
@@ -200,7 +200,7 @@ def test_unpaired_sets(tmp_path):
         flat(tmp_path / "B" / f"{number}.png", 100 + number, (9, 12))
     (tmp_path / "A" / "broken.png").write_bytes(b"")
     a, b = (find_images([tmp_path / side]).paths for side in "AB")
-    data = UnpairedSets.load(a, b, GRAY, Framing((4, 4), mode="crop"))
+    data = UnpairedSets.load(a, b, GRAY, ResizeCrop((4, 4), mode="crop"))
     assert len(data) == 5 and len(data.problems) == 1
     drawn = data.draw(500, generator(0, 3, 7))
     indices = torch.arange(500) % 5
@@ -212,13 +212,13 @@ def test_unpaired_sets(tmp_path):
     assert first == [str(a[0]), str(b[y[0, 0, 0, 0].item() - 100])]
     x, y = data.batch(torch.arange(5))
     assert x[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1] and y[:, 0, 0, 0].tolist() == [100, 101, 102, 103, 104]
-    with pytest.raises(DataError, match="no picture of B"):
-        UnpairedSets.load(a, [tmp_path / "A" / "broken.png"], GRAY, Framing())
+    with pytest.raises(DataError, match="no image of B"):
+        UnpairedSets.load(a, [tmp_path / "A" / "broken.png"], GRAY, ResizeCrop())
 
 
-def test_windows_of_unpaired_pictures_are_independent(tmp_path):
+def test_windows_of_unpaired_images_are_independent(tmp_path):
     path = save(tmp_path / "1.png", np.arange(100).reshape(10, 10))
-    data = UnpairedSets.load([path], [path], GRAY, Framing((2, 2), mode="crop"))
+    data = UnpairedSets.load([path], [path], GRAY, ResizeCrop((2, 2), mode="crop"))
     a, b = data.batch(torch.zeros(200, dtype=torch.long), data.draw(200, generator(0)))
     assert (a == b).flatten(1).all(1).float().mean() < 0.05
 
@@ -237,6 +237,6 @@ def test_windows_of_unpaired_pictures_are_independent(tmp_path):
 def test_a_map_of_other_values_is_told_how_to_be_numbered(values, labels, words, tmp_path):
     path = save(tmp_path / "map.png", [values])
     with pytest.raises(ImageError) as raised:
-        Kind(labels=labels).read(path)
+        ImageSpec(labels=labels).read(path)
     assert words in str(raised.value)
     assert ("more classes" in words or "as many classes" in str(raised.value)) == (len(values) > labels)

@@ -16,7 +16,7 @@ SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 25
 @pytest.mark.parametrize(
     "name", ["resnet50", "squeezenet1_1", "inception_v3", "vit_b_16", "efficientnet_b0", "maxvit_t"]
 )
-def test_prepare_and_normalise_are_torchvisions_transforms(name):
+def test_prepare_and_normalize_are_torchvisions_transforms(name):
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     with torch.device("meta"):
         preprocessing = torchvision_models.blueprint(name).preprocessing
@@ -25,11 +25,11 @@ def test_prepare_and_normalise_are_torchvisions_transforms(name):
         image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
         prepared = preprocessing.prepare(image)
         assert prepared.dtype == torch.uint8
-        torch.testing.assert_close(preprocessing.normalise(prepared[None])[0], transforms(image), atol=1e-6, rtol=0)
+        torch.testing.assert_close(preprocessing.normalize(prepared[None])[0], transforms(image), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet50.a1_in1k", "test_vit", "vit_base_patch16_clip_224"])
-def test_prepare_and_normalise_are_timms_transforms(name):
+def test_prepare_and_normalize_are_timms_transforms(name):
     configuration = timm.get_pretrained_cfg(name).to_dict()
     settings = timm.data.resolve_data_config(pretrained_cfg=configuration)
     transform = timm.data.create_transform(**settings, is_training=False)
@@ -39,7 +39,7 @@ def test_prepare_and_normalise_are_timms_transforms(name):
         smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), shape, mode="bicubic")[0]
         image = (smooth.clamp(0, 1) * 255).round().to(torch.uint8)
         expected = transform(Image.fromarray(image.permute(1, 2, 0).numpy()))
-        found = preprocessing.normalise(preprocessing.prepare(image)[None])[0]
+        found = preprocessing.normalize(preprocessing.prepare(image)[None])[0]
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
@@ -65,7 +65,7 @@ def test_floats_stay_floats_in_range(interpolation):
     assert (image_io.to_unit(of_bytes) - prepared).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_without_resize_pictures_are_what_training_saw():
+def test_without_resize_images_are_what_training_saw():
     image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
     assert torch.equal(Preprocessing(crop=24).prepare(image), image_io.fit(image, 24))
 
@@ -75,7 +75,7 @@ def test_gray():
     preprocessing = Preprocessing(crop=32, mean=(0.5,), std=(0.25,), channels=1)
     prepared = preprocessing.prepare(image)
     assert torch.equal(prepared, image_io.to_gray(image_io.fit(image, 32)))
-    normal = preprocessing.normalise(prepared[None])
+    normal = preprocessing.normalize(prepared[None])
     assert normal.shape == (1, 1, 32, 32) and torch.allclose(normal, (prepared / 255 - 0.5) / 0.25)
 
 
@@ -137,10 +137,10 @@ def test_a_box_of_the_source_lies_around_what_its_pixels_show(preprocessing, sha
     for y, x in ((5, 16), (16, 9), (26, 25)):  # away from the edges, at which the filters have one side only
         left, top, right, bottom = preprocessing.source_box((x, y, x + 1, y + 1), *shape)
         row, column = shown[:2, y, x].tolist()
-        for start, centre, end, step in (
+        for start, center, end, step in (
             (top, row, bottom, (shown[0, y + 1, x] - shown[0, y, x]).item()),
             (left, column, right, (shown[1, y, x + 1] - shown[1, y, x]).item()),
         ):
-            exact = centre - step / 2, centre + step / 2
+            exact = center - step / 2, center + step / 2
             assert exact[0] - 1.1 < start <= exact[0] + 0.1
             assert exact[1] - 0.1 <= end < exact[1] + 1.1

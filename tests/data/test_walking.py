@@ -190,9 +190,9 @@ def test_a_smaller_copy_in_a_tiff_is_no_page(folder):
     first, second = (Image.new("RGB", size, "red") for size in ((8, 6), (4, 3)))
     second.encoderinfo = {"tiffinfo": {254: 1}}
     first.save(folder / "pyramid.tif", save_all=True, append_images=[second])
-    with Image.open(folder / "pyramid.tif") as picture:
-        picture.seek(1)
-        if picture.tag_v2.get(254) != 1:
+    with Image.open(folder / "pyramid.tif") as image:
+        image.seek(1)
+        if image.tag_v2.get(254) != 1:
             pytest.skip("this Pillow writes no such tag")
     image_io.read(folder / "pyramid.tif")
     assert tally.current().summary() == "1 image read"

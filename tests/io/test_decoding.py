@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlcli.errors import ImageError
-from mlcli.io.decoding import available_processors, decode, map_pictures
+from mlcli.io.decoding import available_processors, decode, map_images
 from tests.flat import flat
 
 
@@ -77,13 +77,13 @@ def test_decode_stops_when_the_consumer_does():
     assert next(generator)[0] == 0
     before = time.monotonic()
     generator.close()
-    assert time.monotonic() - before < 1  # does not wait for the pictures in work
+    assert time.monotonic() - before < 1  # does not wait for the images in work
     release.set()
     time.sleep(0.05)
     assert len(started) <= 4  # and begins no others
 
 
-def test_map_pictures_gives_each_its_row(tmp_path):
+def test_map_images_gives_each_its_row(tmp_path):
     paths = [flat(tmp_path / f"{level}.png", level) for level in range(0, 70, 10)]
     paths[2].write_bytes(b"")
     shapes = []
@@ -92,7 +92,7 @@ def test_map_pictures_gives_each_its_row(tmp_path):
         shapes.append(tuple(batch.shape))
         return batch.float().mean((1, 2, 3))
 
-    answers = list(map_pictures(paths, lambda image: image, compute, batch_size=3))
+    answers = list(map_images(paths, lambda image: image, compute, batch_size=3))
     assert [path for path, _ in answers] == paths and isinstance(answers[2][1], ImageError)
     assert [row.item() for _, row in answers if not isinstance(row, ImageError)] == [0, 10, 30, 40, 50, 60]
     assert shapes == [(2, 3, 8, 6), (3, 3, 8, 6), (1, 3, 8, 6)]

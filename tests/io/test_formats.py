@@ -85,7 +85,7 @@ def test_formats_that_are_only_known(head, expected):
     [
         b"",
         b"hello, world\n",
-        b"<html><body>a picture</body>",
+        b"<html><body>an image</body>",
         b"\0\0\0\x18ftypisom\0\0\0\0isommp42",  # a film
         b"BM is how this text begins, and that is no bitmap",
         b"P5th avenue",

@@ -1,4 +1,4 @@
-"""Reading and writing pictures: odd and bad files, round trips."""
+"""Reading and writing images: odd and bad files, round trips."""
 
 import os
 import subprocess
@@ -62,7 +62,7 @@ def test_every_bad_file_is_an_image_error_that_names_it(odd):
     ("name", "words"),
     [
         ("empty.jpg", "empty file"),
-        ("text.jpg", "not a picture"),
+        ("text.jpg", "not an image"),
         ("cut_rgb.jpg", "broken or cut off .*; replace the file, or take what can be decoded with --accept-truncated"),
         ("nan.tif", "not finite"),
         ("bomb.png", "limit of 200,000,000"),
@@ -219,20 +219,20 @@ def test_fill_takes_the_middle_of_the_ratio_asked_for():
 
 def test_maps_of_classes_go_to_a_palette_and_back(tmp_path):
     numbers = torch.tensor([[0, 2, 1], [2, 2, 0]], dtype=torch.uint8)
-    colours = torch.tensor([[10, 20, 30], [40, 50, 60], [200, 210, 220]], dtype=torch.uint8)
+    colors = torch.tensor([[10, 20, 30], [40, 50, 60], [200, 210, 220]], dtype=torch.uint8)
     for name in ("map.png", "map.tif"):
-        image_io.write(image_io.with_palette(numbers, colours), tmp_path / name)
+        image_io.write(image_io.with_palette(numbers, colors), tmp_path / name)
         assert torch.equal(image_io.read_labels(tmp_path / name), numbers[None])
-        assert torch.equal(image_io.read(tmp_path / name), colours[numbers.long()].permute(2, 0, 1))
-    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "colour.png")
-    for name, words in [("colour.png", "of mode RGB, not a map"), ("none.png", "no such file")]:
+        assert torch.equal(image_io.read(tmp_path / name), colors[numbers.long()].permute(2, 0, 1))
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "color.png")
+    for name, words in [("color.png", "of mode RGB, not a map"), ("none.png", "no such file")]:
         with pytest.raises(ImageError, match=words):
             image_io.read_labels(tmp_path / name)
 
 
 def test_gray_is_luma():
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [77, 77, 77]], dtype=torch.uint8)
-    got = image_io.to_gray(colours.T.reshape(3, 1, 4))
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [77, 77, 77]], dtype=torch.uint8)
+    got = image_io.to_gray(colors.T.reshape(3, 1, 4))
     assert got.flatten().tolist() == [76, 150, 29, 77] and got.dtype == torch.uint8
     assert torch.allclose(image_io.to_gray(torch.ones(2, 3, 4, 4)), torch.ones(2, 1, 4, 4))
 
@@ -251,9 +251,9 @@ def test_write_and_read_back(tmp_path, ending, most):
     image_io.write(pixels / 255, path)  # floats round to the nearest level, and the bytes are the same
     assert path.read_bytes() == again
     assert [child.name for child in path.parent.iterdir()] == [path.name]
-    with Image.open(path) as picture:
+    with Image.open(path) as image:
         kinds = {"png": "PNG", "tif": "TIFF", "tiff": "TIFF", "jpg": "JPEG", "webp": "WEBP"}
-        assert picture.format == kinds[ending.lower()]
+        assert image.format == kinds[ending.lower()]
 
 
 def test_write_clamps_rounds_and_takes_every_shape(tmp_path):
@@ -281,7 +281,7 @@ def test_sixteen_bits(tmp_path):
             image_io.write(image, tmp_path / name, bits=bits)
 
 
-def test_what_cannot_be_written_leaves_the_old_picture(tmp_path):
+def test_what_cannot_be_written_leaves_the_old_image(tmp_path):
     for name in ("a.gif", "a", "a.png.bak"):
         with pytest.raises(UsageError, match="PNG .*JPEG .*WebP .*TIFF"):
             image_io.write(torch.rand(3, 4, 4), tmp_path / name)
@@ -301,7 +301,7 @@ def test_what_cannot_be_written_leaves_the_old_picture(tmp_path):
 def test_room_is_what_the_format_holds(tmp_path, name, side):
     image_io.require_room(tmp_path / name, side, 1)
     image_io.write(torch.zeros(3, 1, side), tmp_path / name)
-    with pytest.raises(UsageError, match=f"{name}: the picture would be of {side + 1} x 1 pixels; .* at most"):
+    with pytest.raises(UsageError, match=f"{name}: the image would be of {side + 1} x 1 pixels; .* at most"):
         image_io.require_room(tmp_path / name, 1, side + 1)
     with pytest.raises(MlcliError, match="cannot hold"):
         image_io.write(torch.zeros(3, 1, side + 1), tmp_path / name)
@@ -313,7 +313,7 @@ def test_room_is_what_can_be_read_again():
         image_io.require_room("a.png", 10_000, 20_001)
 
 
-def test_a_stack_of_pictures_of_8_and_of_16_bits():
+def test_a_stack_of_images_of_8_and_of_16_bits():
     flat, deep = torch.full((3, 2, 2), 51, dtype=torch.uint8), torch.full((3, 2, 2), 0.2)
     assert torch.equal(image_io.stack([flat, flat]), torch.stack([flat, flat]))
     both = image_io.stack([flat, deep])

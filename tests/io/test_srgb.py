@@ -15,10 +15,10 @@ def test_every_mode_of_pillow(mode):
     white |= {"LAB": (255, 128, 128), "YCbCr": (255, 128, 128)}
     white |= dict.fromkeys(("I;16", "I;16B", "I;16L"), 65535)
     if mode in ("P", "PA"):
-        picture = Image.new("RGB", (5, 4), "white").convert("P").convert(mode)
+        image = Image.new("RGB", (5, 4), "white").convert("P").convert(mode)
     else:
-        picture = Image.new(mode, (5, 4), white.get(mode, (255,) * len(mode)))
-    got = image_io.to_unit(srgb.from_pillow(picture))
+        image = Image.new(mode, (5, 4), white.get(mode, (255,) * len(mode)))
+    got = image_io.to_unit(srgb.from_pillow(image))
     assert got.shape == (3, 4, 5) and (1 - got).abs().max() <= 1.01 / 255
 
 

@@ -165,8 +165,8 @@ def _with_profile(data: bytes, icc: list[int]) -> bytes:
         ({256: [60_000]}, "cannot hold"),
         ({273: [8, 9, 10**9]}, "beyond its end"),
         ({258: [64] * 3}, "cannot hold|broken"),
-        ({262: [8]}, "photometric interpretation 8|broken|not a picture"),
-        ({277: [40]}, "broken|not a picture|cannot hold|photometric"),
+        ({262: [8]}, "photometric interpretation 8|broken|not an image"),
+        ({277: [40]}, "broken|not an image|cannot hold|photometric"),
     ],
 )
 def test_false_sizes_are_refused_before_anything_is_decoded(tmp_path, monkeypatch, change, words):

@@ -141,13 +141,13 @@ def test_what_has_no_kernels(model, address):
 
 
 def test_activations_are_those_of_the_network(model):
-    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    values = Activations(model, ["conv3", "conv1", "conv1.relu", "features"])(pictures)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    values = Activations(model, ["conv3", "conv1", "conv1.relu", "features"])(images)
     expected = {}
     for name in ("conv1.relu", "conv3", "features"):
         module = model.network.get_submodule(name)
         module.register_forward_hook(lambda _, inputs, output, name=name: expected.update({name: output}))
-    model(pictures)
+    model(images)
     assert list(values) == ["conv3", "conv1", "conv1.relu", "features"]
     for address, name in [("conv3", "conv3"), ("conv1", "conv1.relu"), ("conv1.relu", "conv1.relu")]:
         assert torch.equal(values[address], expected[name])
@@ -173,12 +173,12 @@ def test_an_operation_between_modules_can_be_heard():
     assert torch.equal(values["layer1.0.add"], values["layer1.0.bn2"] + values["maxpool"])
 
 
-def test_activations_carry_gradients_to_the_picture(model):
-    pictures = torch.rand(1, 3, 40, 48, requires_grad=True)  # any size
-    value = Activations(model, ["conv4"])(pictures)["conv4"]
+def test_activations_carry_gradients_to_the_image(model):
+    images = torch.rand(1, 3, 40, 48, requires_grad=True)  # any size
+    value = Activations(model, ["conv4"])(images)["conv4"]
     assert value.shape == (1, 384, 5, 6)
     value.sum().backward()
-    assert pictures.grad.abs().sum() > 0
+    assert images.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", ["cifarnet", "resnet18", "googlenet", "vgg11", "mobilenet_v2", "squeezenet1_1"])
@@ -201,11 +201,11 @@ def test_signed_values_are_those_the_rectifier_is_given(name):
 def test_no_operation_overwrites_a_value_that_is_asked_for():
     model = registry.create("resnet18", ["a", "b"], 32)
     model.network.eval()
-    picture = torch.rand(1, 3, 32, 32)
+    image = torch.rand(1, 3, 32, 32)
     names = ["layer1.0.bn2", "layer1.0.add", "layer1.0.relu_1", "layer1.0.bn1"]
-    together = Activations(model, names)(picture)
+    together = Activations(model, names)(image)
     for name in names:
-        torch.testing.assert_close(together[name], Activations(model, [name])(picture)[name])
+        torch.testing.assert_close(together[name], Activations(model, [name])(image)[name])
     assert together["layer1.0.add"].min() < 0 and together["layer1.0.bn1"].min() < 0
 
 
@@ -241,11 +241,11 @@ def test_signed_values_of_timm_are_those_before_the_activation(name, address, ac
     for parameter in model.network.parameters():
         if not parameter.any():
             nn.init.normal_(parameter)  # branches that begin silent
-    pictures = torch.rand(1, 3, *[model.preprocessing.crop] * 2)
+    images = torch.rand(1, 3, *[model.preprocessing.crop] * 2)
     with torch.inference_mode():
-        values = Activations(model, [address, address + features.SIGNED])(pictures)
+        values = Activations(model, [address, address + features.SIGNED])(images)
         given = kept({act: model.network.get_submodule(act)})
-        model(pictures)
+        model(images)
         plain, signed = values[address], values[address + features.SIGNED]
         torch.testing.assert_close(signed, given[act])
         torch.testing.assert_close(plain, model.network.get_submodule(act)(given[act].clone()))
@@ -285,10 +285,10 @@ def test_every_parameter_is_of_one_layer(name):
 def test_the_last_layer_gives_the_values_of_the_network(name):
     model = registry.create(name, ["a", "b"], 160)
     model.network.eval()
-    pictures = torch.rand(3, 3, 160, 160)
+    images = torch.rand(3, 3, 160, 160)
     last = features.layers(model)[-1].address
     with torch.inference_mode():
-        torch.testing.assert_close(Activations(model, [last])(pictures)[last], model(pictures))
+        torch.testing.assert_close(Activations(model, [last])(images)[last], model(images))
 
 
 def test_the_graph_follows_the_network():

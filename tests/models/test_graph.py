@@ -83,9 +83,9 @@ def smooth(network: nn.Module) -> nn.Module:
     return network
 
 
-def seen(values, picture, row, column):
+def seen(values, image, row, column):
     """(top, left, height, width) of the pixels that the unit at a place sees."""
-    (gradient,) = torch.autograd.grad(values[0, :, row, column].sum(), picture, retain_graph=True)
+    (gradient,) = torch.autograd.grad(values[0, :, row, column].sum(), image, retain_graph=True)
     rows, columns = (gradient[0].abs().amax((0, dim)).nonzero()[:, 0] for dim in (2, 1))
     return rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
 
@@ -106,18 +106,18 @@ def test_receptive_field_and_stride_are_what_gradients_reach(name, addresses):
     model = registry.create(name, ["a"], side)
     model.network = smooth(model.network)
     addresses = addresses.split()
-    picture = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     extractor = Activations(model, addresses)
-    values = extractor.extractor(picture)
+    values = extractor.extractor(image)
     for address in addresses:
         layer, maps = features.resolve(model, address), values[extractor.nodes[address]]
         middle = maps.shape[-1] // 2
-        top, left, height, width = seen(maps, picture, middle, middle)
-        down, right, *_ = seen(maps, picture, middle + 1, middle + 1)
+        top, left, height, width = seen(maps, image, middle, middle)
+        down, right, *_ = seen(maps, image, middle + 1, middle + 1)
         assert height == width == layer.receptive_field, address
         assert down - top == right - left == layer.stride, address
         assert layer.box(middle, middle, side, side) == (left, top, left + width, top + height), address
-        corner = seen(maps, picture, 0, 0)
+        corner = seen(maps, image, 0, 0)
         assert layer.box(0, 0, side, side) == (corner[1], corner[0], corner[1] + corner[3], corner[0] + corner[2])
         assert layer.shape == tuple(maps.shape[1:])
 
@@ -148,7 +148,7 @@ def test_a_concatenation_sees_what_its_widest_branch_sees():
     assert found == {"tall": 1 + 2 * 4, "one": 1, "cat": 9, "pool": 9 + 3}
 
 
-def test_what_sees_the_whole_picture():
+def test_what_sees_the_whole_image():
     model = untrained("cifarnet")
     found = {layer.address: layer for layer in features.layers(model)}
     assert found["pool"].receptive_field == found["classifier"].stride == WHOLE
@@ -182,6 +182,6 @@ def test_layers_behind_a_generator_with_instance_norm(generator, norm):
     assert list(aliases) == ["conv1", "conv2", "conv3", "conv4", "conv5"], "of the network, not of the generator"
     assert all(address.startswith("network.conv") for address in aliases.values())
     activations = Activations(model, ["network.mul"])
-    for count in (1, 5):  # few pictures and many go different ways through the norm
-        pictures = torch.rand(count, 3, 16, 16)
-        assert torch.equal(activations(pictures)["network.mul"], model(pictures))
+    for count in (1, 5):  # few images and many go different ways through the norm
+        images = torch.rand(count, 3, 16, 16)
+        assert torch.equal(activations(images)["network.mul"], model(images))

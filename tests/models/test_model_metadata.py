@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.errors import MlcliError, WeightsError
 from mlcli.methods.adaptation.seuda import behind
 from mlcli.methods.generation import sampling
@@ -30,14 +30,14 @@ def classifier(architecture: str, size: int, channels: int):
     return model.network.state_dict(), model.describe()
 
 
-def translator(name: str, source: Kind, target: Kind):
+def translator(name: str, source: ImageSpec, target: ImageSpec):
     made = translators.create(name, source, target, (16, 16), filters=2)
     tensors = {f"AtoB.{key}": tensor for key, tensor in made.network.state_dict().items()}
     return tensors, {"kind": "translator", "generators": {"AtoB": made.describe()}}
 
 
 def behind_a_generator():
-    made = translators.create("resnet-6", Kind(1), Kind(1), (20, 20), filters=2)
+    made = translators.create("resnet-6", ImageSpec(1), ImageSpec(1), (20, 20), filters=2)
     model = behind(made, registry.create("lenet", ["cat", "dog"], 20, 1))
     return model.network.state_dict(), model.describe()
 
@@ -84,8 +84,8 @@ CASES = {
     "torchvision": (lambda: classifier("squeezenet1_1", 40, 3), use_model),
     "timm": (lambda: classifier("timm/test_vit", 32, 3), use_model),
     "behind a generator": (behind_a_generator, use_model),
-    "unet": (lambda: translator("unet", Kind(3), Kind(1)), use_translator),
-    "resnet": (lambda: translator("resnet-6", Kind(1, 4), Kind(3)), use_translator),
+    "unet": (lambda: translator("unet", ImageSpec(3), ImageSpec(1)), use_translator),
+    "resnet": (lambda: translator("resnet-6", ImageSpec(1, 4), ImageSpec(3)), use_translator),
     "gan": (gan, use_generator),
     "siamese": (siamese, use_siamese),
     "siamese of a layer": (lambda: siamese("conv1"), use_siamese),

@@ -50,7 +50,7 @@ def run(small, tmp_path):
     return folder
 
 
-PICTURES = torch.arange(2 * 3 * 24 * 24).remainder(256).to(torch.uint8).reshape(2, 3, 24, 24)
+IMAGES = torch.arange(2 * 3 * 24 * 24).remainder(256).to(torch.uint8).reshape(2, 3, 24, 24)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_gray(tmp_path):
     run_folder.save_tensors(tmp_path / "gray.safetensors", model.network.state_dict(), model.describe())
     back = registry.from_file(tmp_path / "gray.safetensors")
     assert back.preprocessing.channels == 1 and back.hash == model.hash
-    with pytest.raises(UsageError, match="--gray: resnet18 takes colour"):
+    with pytest.raises(UsageError, match="--gray: resnet18 takes color"):
         registry.create("resnet18", ["a"], 32, channels=1)
 
 
@@ -128,7 +128,7 @@ def test_a_run_folder_is_a_model(run, small):
     model = registry.load(str(run))
     small.network.eval()
     assert model.name == str(run) and model.classes == ("cat", "dog")
-    assert torch.equal(model(PICTURES), small(PICTURES))
+    assert torch.equal(model(IMAGES), small(IMAGES))
     assert not model.network.training and not any(p.requires_grad for p in model.network.parameters())
 
 
@@ -242,7 +242,7 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     network = torchvision.models.get_model(name, weights=None, **options).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)  # else nothing of the picture reaches the end
+            torch.nn.init.kaiming_normal_(module.weight)  # else nothing of the image reaches the end
     state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     file = weights_path(name)
     assert file.parent == tmp_path / "torch" / "hub" / "checkpoints" and re.search(r"-[0-9a-f]{8}\.pth$", file.name)
@@ -250,12 +250,12 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     torch.save(state, file)
     model = registry.load(name)
     assert model.weights_file == file and len(model.classes) == 1000
-    assert next(entry for entry in registry.catalogue() if entry.name == name).weights_on_disk
-    picture = torch.randint(0, 256, (3, 240, 250), dtype=torch.uint8)
-    normal = torchvision.models.get_model_weights(name).DEFAULT.transforms()(picture)[None]
+    assert next(entry for entry in registry.catalog() if entry.name == name).weights_on_disk
+    image = torch.randint(0, 256, (3, 240, 250), dtype=torch.uint8)
+    normal = torchvision.models.get_model_weights(name).DEFAULT.transforms()(image)[None]
     network.transform_input = name == "googlenet"  # as get_model sets it when it loads these weights itself
     with torch.inference_mode():
-        torch.testing.assert_close(model(model.preprocessing.prepare(picture)[None]), network(normal))
+        torch.testing.assert_close(model(model.preprocessing.prepare(image)[None]), network(normal))
 
 
 def test_untrained_weights_serve_where_asked_for():
@@ -268,14 +268,14 @@ def test_the_edge_detector_is_looked_at_and_not_asked():
     sobel = registry.load("sobel")
     assert sobel.classes == () and len(sobel.hash) == 64
     with pytest.raises(UsageError, match="knows no classes"):
-        sobel(PICTURES)
+        sobel(IMAGES)
     with pytest.raises(UsageError, match="unknown architecture") as error:
         registry.create("sobel", ["cat", "dog"], 32)
     assert "mean sobel" not in str(error.value)
 
 
-def test_the_catalogue_names_everything():
-    entries = registry.catalogue()
+def test_the_catalog_names_everything():
+    entries = registry.catalog()
     assert [entry.name for entry in entries] == [name for name in registry.nameable() if not name.startswith("timm/")]
     lites = [f"efficientnet_lite{number}" for number in range(3)]
     assert [entry.name for entry in entries if entry.weights_on_disk] == [*lites, "cifarnet", "sobel"]
@@ -284,7 +284,7 @@ def test_the_catalogue_names_everything():
     assert 76 < resnet.imagenet_top1 < 82
     embedded = next(entry for entry in entries if entry.name == "cifarnet")
     assert (embedded.million_parameters, embedded.size, embedded.classes, embedded.license) == (3.3, 32, 10, "MIT")
-    assert len(registry.catalogue("timm/test_vit*")) > 2 and registry.catalogue("nonet*") == []
+    assert len(registry.catalog("timm/test_vit*")) > 2 and registry.catalog("nonet*") == []
 
 
 # -- the object ------------------------------------------------------------------------------------------------------
@@ -299,12 +299,12 @@ def test_the_hash_is_of_the_weights_alone(small, saved, run):
     assert changed.hash != small.hash
 
 
-def test_pictures_go_in_as_the_weights_lie(small):
-    pictures = torch.rand(2, 3, 24, 24)
-    plain = small(pictures)
+def test_images_go_in_as_the_weights_lie(small):
+    images = torch.rand(2, 3, 24, 24)
+    plain = small(images)
     small.to(Runtime(torch.device("cpu"), "fp32"))
-    assert small.normalised(pictures).is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(small(pictures), plain, atol=1e-5, rtol=1e-4)
+    assert small.normalized(images).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(small(images), plain, atol=1e-5, rtol=1e-4)
 
 
 def test_a_network_that_gives_no_classes_is_refused(monkeypatch):

@@ -100,7 +100,7 @@ def test_what_is_overwritten_is_followed():
     model = model_of(Overwrites())
     image = torch.rand(1, 3, 8, 8)
     with torch.inference_mode():
-        told = model.network(model.normalised(image))
+        told = model.network(model.normalized(image))
         values = Activations(model, ["add", "conv", "relu"])(image)
     assert torch.equal(values["add"], told)
     assert torch.equal(values["relu"], values["conv"].relu()) and values["conv"].min() < 0, "as it was before"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError, WeightsError
 from mlcli.models import translators
 from mlcli.training import run_folder
@@ -11,7 +11,7 @@ from mlcli.training import run_folder
 
 def small(name: str = "unet", size=(16, 32), **options):
     torch.manual_seed(0)
-    return translators.create(name, Kind(1), Kind(labels=3), size, filters=4, **options)
+    return translators.create(name, ImageSpec(1), ImageSpec(labels=3), size, filters=4, **options)
 
 
 def saved(folder, described=lambda description: description):
@@ -25,7 +25,7 @@ def saved(folder, described=lambda description: description):
 def test_opened_again_it_computes_the_same(tmp_path):
     translator = saved(tmp_path)
     opened = translators.load(tmp_path, "AtoB")
-    assert (opened.source, opened.target, opened.size) == (Kind(1), Kind(labels=3), (16, 32))
+    assert (opened.source, opened.target, opened.size) == (ImageSpec(1), ImageSpec(labels=3), (16, 32))
     assert not any(p.requires_grad for p in opened.network.parameters()) and not opened.network.training
     x = torch.randint(0, 256, (2, 1, 16, 32), dtype=torch.uint8)
     translator.network.eval()

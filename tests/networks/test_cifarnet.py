@@ -31,7 +31,7 @@ def test_the_first_kernel_is_large_and_steps_by_one():
     assert 32 <= kernel.out_channels <= 64
 
 
-def test_every_stage_ends_in_a_relu_and_a_picture_reaches_it():
+def test_every_stage_ends_in_a_relu_and_a_image_reaches_it():
     torch.manual_seed(0)
     network, heard = CifarNet(), []
     for name in network.stages:
@@ -47,6 +47,6 @@ def test_pooling_before_the_norm_selects_what_pooling_after_the_relu_would():
     block = unit(3, 8, pool="after").eval()
     nn.init.uniform_(block.norm.weight, 0.5, 2)
     nn.init.normal_(block.norm.bias)
-    picture = torch.randn(2, 3, 10, 10)
-    late = nn.functional.max_pool2d(block.relu(block.norm(block.conv(picture))), 2)
-    torch.testing.assert_close(block(picture), late)
+    image = torch.randn(2, 3, 10, 10)
+    late = nn.functional.max_pool2d(block.relu(block.norm(block.conv(image))), 2)
+    torch.testing.assert_close(block(image), late)

@@ -8,12 +8,12 @@ from mlcli.networks.dcgan import ConditionalBatchNorm2d, Discriminator, Generato
 
 @pytest.mark.parametrize("size, channels", [(8, 3), (16, 1), (28, 1), (32, 3), (50, 3), (64, 1), (128, 3)])
 @pytest.mark.parametrize("classes", [0, 5])
-def test_pictures_of_the_size_asked_for_and_one_logit_for_each(size, channels, classes):
+def test_images_of_the_size_asked_for_and_one_logit_for_each(size, channels, classes):
     torch.manual_seed(0)
     labels = torch.tensor([0, 3])
-    pictures = Generator(size, channels, 6, 2, classes)(torch.randn(2, 6), labels)
-    assert pictures.shape == (2, channels, size, size) and pictures.abs().max() <= 1
-    assert Discriminator(size, channels, 2, classes)(pictures, labels).shape == (2,)
+    images = Generator(size, channels, 6, 2, classes)(torch.randn(2, 6), labels)
+    assert images.shape == (2, channels, size, size) and images.abs().max() <= 1
+    assert Discriminator(size, channels, 2, classes)(images, labels).shape == (2,)
 
 
 def test_parameters_are_those_of_the_table():
@@ -42,14 +42,14 @@ def test_the_projection_by_hand():
     """f(x, y) = w . h + b + v_y . sum of h over the places."""
     torch.manual_seed(0)
     network = Discriminator(8, 1, 2, classes=3, spectral=False).double().eval()
-    pictures, labels = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([2, 0, 1, 2])
-    h = network.layers(pictures)  # (4, 4, 4, 4)
+    images, labels = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([2, 0, 1, 2])
+    h = network.layers(images)  # (4, 4, 4, 4)
     weight, bias = network.linear.weight.view(4, 4, 4), network.linear.bias
     expected = [
         (weight * maps).sum() + bias[0] + (network.classes.weight[label] * maps.sum((1, 2))).sum()
         for maps, label in zip(h, labels, strict=True)
     ]
-    torch.testing.assert_close(network(pictures, labels), torch.stack(expected))
+    torch.testing.assert_close(network(images, labels), torch.stack(expected))
 
 
 def test_spectral_norm_bounds_every_weight():
@@ -65,9 +65,9 @@ def test_spectral_norm_bounds_every_weight():
         assert largest == pytest.approx(1, rel=0.02)
 
 
-def test_the_discriminator_sees_each_picture_alone():
+def test_the_discriminator_sees_each_image_alone():
     """What the gradient penalty asks for."""
     torch.manual_seed(0)
     network = Discriminator(16, 1, 4, spectral=False).train()
-    pictures = torch.randn(3, 1, 16, 16)
-    torch.testing.assert_close(network(pictures)[:1], network(pictures[:1]))
+    images = torch.randn(3, 1, 16, 16)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]))

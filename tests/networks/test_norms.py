@@ -1,4 +1,4 @@
-"""Norms: instance norm against its formula, picture by picture, in every batch and format."""
+"""Norms: instance norm against its formula, image by image, in every batch and format."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mlcli.networks.norms import NORMS, SHIFTING
 @pytest.mark.parametrize("count", [1, 3, 7])
 @pytest.mark.parametrize("kind", ["instance", "instance-affine"])
 @pytest.mark.parametrize("training", [True, False])
-def test_instance_norm_is_of_each_picture_alone(count, kind, training):
+def test_instance_norm_is_of_each_image_alone(count, kind, training):
     torch.manual_seed(0)
     x = torch.randn(count, 5, 6, 4).to(memory_format=torch.channels_last).requires_grad_()
     norm = NORMS[kind](5).train(training)
@@ -30,7 +30,7 @@ def test_instance_norm_is_of_each_picture_alone(count, kind, training):
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_of_one_picture_batch_norm_in_training_is_affine_instance_norm():
+def test_of_one_image_batch_norm_in_training_is_affine_instance_norm():
     torch.manual_seed(0)
     x = torch.randn(1, 3, 5, 5)
     assert torch.allclose(NORMS["batch"](3)(x), NORMS["instance-affine"](3).eval()(x), atol=1e-6)

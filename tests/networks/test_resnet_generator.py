@@ -37,7 +37,7 @@ def test_rectangles_and_other_channels(upsampling, downs):
 
 
 def test_the_border_is_mirrored_not_dark():
-    """A picture of one colour stays one colour up to its border, which zeros around it would disturb."""
+    """An image of one color stays one color up to its border, which zeros around it would disturb."""
     torch.manual_seed(0)
     network = ResNetGenerator(1, 1, blocks=2, filters=4, norm="none", upsampling="resize", downs=0)
     made = network(torch.full((1, 1, 12, 12), 0.3))

@@ -5,7 +5,7 @@ from mlcli.networks.smallnet import SmallNet
 
 
 @pytest.mark.parametrize("size, channels", [(16, 1), (29, 3), (48, 1)])
-def test_pictures_of_any_size_become_vectors(size, channels):
+def test_images_of_any_size_become_vectors(size, channels):
     network = SmallNet(7, size, channels)
     assert network(torch.rand(3, channels, size, size)).shape == (3, 7)
 
@@ -13,9 +13,9 @@ def test_pictures_of_any_size_become_vectors(size, channels):
 def test_the_place_of_a_thing_matters():
     torch.manual_seed(0)
     network = SmallNet(8, 32).eval()
-    picture = torch.zeros(2, 1, 32, 32)
-    picture[0, :, 4:8, 4:8] = picture[1, :, 20:24, 20:24] = 1
-    one, other = network(picture)
+    image = torch.zeros(2, 1, 32, 32)
+    image[0, :, 4:8, 4:8] = image[1, :, 20:24, 20:24] = 1
+    one, other = network(image)
     assert (one - other).norm() > 0.1 * one.norm()
 
 

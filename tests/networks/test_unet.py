@@ -1,4 +1,4 @@
-"""U-Net: its size, its connections across, the depth that fits a picture."""
+"""U-Net: its size, its connections across, the depth that fits an image."""
 
 import pytest
 import torch

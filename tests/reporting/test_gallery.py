@@ -1,4 +1,4 @@
-"""The page of pictures, read as text and in a real browser where one is installed."""
+"""The page of images, read as text and in a real browser where one is installed."""
 
 import re
 
@@ -7,7 +7,7 @@ import torch
 
 from mlcli.io import image_io
 from mlcli.reporting import gallery
-from mlcli.reporting.gallery import Picture, Row
+from mlcli.reporting.gallery import Image, Row
 from tests import browser
 
 
@@ -15,10 +15,10 @@ from tests import browser
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "a b#").mkdir()
-    colour = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
-    image_io.write(colour, folder / "a b#" / "red.png")
+    color = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
+    image_io.write(color, folder / "a b#" / "red.png")
     rows = [
-        Row(n, f"conv4:{n}", [Picture("a b#/red.png", "channel <+>"), Picture("none.png", "", 2.5)]) for n in range(300)
+        Row(n, f"conv4:{n}", [Image("a b#/red.png", "channel <+>"), Image("none.png", "", 2.5)]) for n in range(300)
     ]
     gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0}, "what <is> here")
     return folder / "index.html"
@@ -48,9 +48,9 @@ def test_the_box_filters_rows(page, words, expected):
     assert visible(dom) == list(expected)
 
 
-def test_the_pictures_are_seen(page, tmp_path):
+def test_the_images_are_seen(page, tmp_path):
     shot = tmp_path / "shot.png"
     browser.run(page, "#q=200", f"--screenshot={shot}", "--window-size=600,500")
     pixels = image_io.to_unit(image_io.read(shot))
     red = (pixels - torch.tensor([1.0, 0.0, 0.0])[:, None, None]).abs().amax(0) < 0.02
-    assert 120**2 < red.sum() < 136**2, "one picture, 8rem high"
+    assert 120**2 < red.sum() < 136**2, "one image, 8rem high"

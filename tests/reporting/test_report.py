@@ -45,7 +45,7 @@ def test_a_page_of_options_curves_samples_and_figures(run):
     assert page.tags.count("polyline") == 1
 
 
-def test_results_and_pictures_of_a_run_without_curves(run):
+def test_results_and_images_of_a_run_without_curves(run):
     run.save_results({"l2": 0.01, "validation": {"accuracy": 0.875, "count": 8}})
     image_io.write(torch.rand(3, 4, 4), run.folder / "misclassified.png")
     report.write(run)

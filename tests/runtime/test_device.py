@@ -71,7 +71,7 @@ def test_streams_depend_on_every_number_and_on_nothing_else():
     assert len({tuple(n) for n in (*others, first)}) == 7
 
 
-def test_neighbouring_streams_are_unrelated():
+def test_neighboring_streams_are_unrelated():
     draws = torch.stack([torch.rand(500, generator=generator(0, step)) for step in range(20)])
     correlation = torch.corrcoef(draws) - torch.eye(20)
     assert correlation.abs().max() < 0.2

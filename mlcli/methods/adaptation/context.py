@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.data.domains import Domain
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError
 from mlcli.io import image_io
+from mlcli.methods.adaptation.configs import Adaptation
 from mlcli.methods.adaptation.encoder import last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
-from mlcli.methods.adaptation.recipes import Adaptation
+from mlcli.methods.configs import CycleGAN
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.generation.tiled_inference import translate
-from mlcli.methods.generation.translation import Balance
-from mlcli.methods.recipes import CycleGAN
+from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models import pretrained, registry, translators
 from mlcli.models.registry import Model
 from mlcli.models.translators import Translator
@@ -31,18 +31,18 @@ REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
 
 
 @dataclass
-class Setting:
+class AdaptationContext:
     """One run of a method with one seed.
 
-    source: labelled.  target: without labels, in an order that does not depend on them.  held_out: of the source,
-    labelled; nothing is learned from it.
+    source: labeled.  target: without labels, in an order that does not depend on them.  held_out: of the source,
+    labeled; nothing is learned from it.
     stage: the run folder of a stage by name.  fit: trains a stage in its folder, or goes on with it.
     """
 
     source: Domain
     target: Domain
     classes: tuple[str, ...]
-    recipe: Adaptation
+    config: Adaptation
     seed: int
     runtime: Runtime
     processes: Processes
@@ -53,19 +53,19 @@ class Setting:
     def new_model(self) -> Model:
         """A model to begin from, the same at each call, random or pretrained. UsageError where it cannot serve."""
         seed_everything(self.seed)
-        if self.recipe.pretrained:
-            known = pretrained.known(self.recipe.model, self.recipe.weights)
+        if self.config.pretrained:
+            known = pretrained.known(self.config.model, self.config.weights)
             model = pretrained.learner(known, self.classes, self.source.size)
         else:
-            model = registry.create(self.recipe.model, self.classes, self.source.size, self.source.channels)
+            model = registry.create(self.config.model, self.classes, self.source.size, self.source.channels)
         if self.source.labels.ndim == 1:
             last_linear(model.network)
-        elif self.recipe.model != registry.SEGMENTER:
-            raise UsageError(f"--model {self.recipe.model}: draws no masks; --task segment takes {registry.SEGMENTER}")
+        elif self.config.model != registry.SEGMENTER:
+            raise UsageError(f"--model {self.config.model}: draws no masks; --task segment takes {registry.SEGMENTER}")
         return model
 
     def cyclegan(self, generator: str | None, **values) -> CycleGAN:
-        """CycleGAN's recipe for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
+        """CycleGAN's config for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
         size = (self.source.size,) * 2
         filters = 2 * values["filters"]
         return CycleGAN(
@@ -82,14 +82,14 @@ class Setting:
         return name or ("unet" if self.source.size % 8 == 0 else "resnet-6")
 
     def require_networks(self) -> None:
-        """Raise UsageError, before any work, where a network of the recipe is none for pictures of this size."""
+        """Raise UsageError, before any work, where a network of the config is none for images of this size."""
         self.new_model()
-        if self.recipe.translates:
-            self.translator(self.generator(self.recipe.generator), filters=self.recipe.filters)
+        if self.config.translates:
+            self.translator(self.generator(self.config.generator), filters=self.config.filters)
 
     def translator(self, name: str, **options) -> Translator:
-        """A new generator of pictures of one domain from those of the other."""
-        kind = Kind(self.source.channels)
+        """A new generator of images of one domain from those of the other."""
+        kind = ImageSpec(self.source.channels)
         return translators.create(name, kind, kind, (self.source.size,) * 2, **options)
 
     def plan(self, items: int, steps: int, batch_size: int, option: str = "--batch-size") -> Plan:
@@ -97,14 +97,14 @@ class Setting:
         batch = min(batch_size, items)
         self.processes.check_batch(batch, option)
         epochs = -(-steps // max(1, items // batch))
-        moments = max(1, steps // self.recipe.candidates)
+        moments = max(1, steps // self.config.candidates)
         return Plan(
             items, batch, epochs, self.seed, max_steps=steps, evaluate_every=moments, sample_every=max(1, steps // 4),
-            log_every=max(1, min(20, steps // (2 * Balance.PATIENCE))),
+            log_every=max(1, min(20, steps // (2 * GanMonitor.PATIENCE))),
         )  # fmt: skip
 
     def candidates(self, run: Run, network: nn.Module) -> Candidates:
-        return Candidates(run.folder / "candidates", network, self.recipe.select, self.processes)
+        return Candidates(run.folder / "candidates", network, self.config.select, self.processes)
 
     def choose(self, run: Run, method: Method) -> None:
         """Give a method that is done learning the weights of its chosen candidate, and its run that model."""
@@ -115,14 +115,14 @@ class Setting:
 
 
 @dataclass
-class Adapted:
+class AdaptationResult:
     """What a method came to.
 
     source_only: the model before.  model: the model after, with the weights of the chosen candidate.
     stages: the runs of its stages.  alone: models of a stage by itself, by name.
     source_encoder: the model that keeps the source for itself, where `model` is of the target alone.
-    to_target: source pictures as the method translates them to the target, uint8 -> uint8 (N, C, S, S).
-    to_source: target pictures as it translates them to the source.
+    to_target: source images as the method translates them to the target, uint8 -> uint8 (N, C, S, S).
+    to_source: target images as it translates them to the source.
     translator: what `mlcli translate` applies.
     facts: what else the result says, by name.
     """
@@ -146,23 +146,23 @@ def frozen(model: Model) -> Model:
 
 
 def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-    """The generator as a function of stored pictures: uint8 (N, C, S, S) -> the same."""
+    """The generator as a function of stored images: uint8 (N, C, S, S) -> the same."""
 
-    def apply(pictures: Tensor) -> Tensor:
-        return image_io.to_bytes(translate(translator, pictures, runtime, batch_size=at_once(pictures, 100)))
+    def apply(images: Tensor) -> Tensor:
+        return image_io.to_bytes(translate(translator, images, runtime, batch_size=at_once(images, 100)))
 
     return apply
 
 
-def at_once(pictures: Tensor, most: int = 500) -> int:
+def at_once(images: Tensor, most: int = 500) -> int:
     """How many of the images (N, C, S, S) go through a network together: as many pixels as `most` of 64 x 64 have."""
-    return max(1, min(most, most * 64**2 // pictures.shape[-1] ** 2))
+    return max(1, min(most, most * 64**2 // images.shape[-1] ** 2))
 
 
-def answers(model: Model, pictures: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
+def answers(model: Model, images: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
     """(N, C, S, S) -> probabilities (N, K), or (N, K, S, S) of a segmenter, float32 on the CPU, in evaluation mode."""
     training = model.network.training
     model.network.eval()
-    parts = [predict(model, part, runtime) for part in pictures.split(at_once(pictures, batch_size))]
+    parts = [predict(model, part, runtime) for part in images.split(at_once(images, batch_size))]
     model.network.train(training)
     return torch.cat(parts)

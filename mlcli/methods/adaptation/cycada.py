@@ -12,7 +12,7 @@ Each stage can run alone. With both, what each gives by itself stands beside the
 Different here: the public code replaces the cycle's loss by the semantic one for digits, to save memory; here both are
 on, with CycleGAN's weight of 10, and p is as the paper has it, while that code takes Y_S for p(f_S, x_s). Its feature
 stage goes at a rate of 1e-5 for long and looks at the logits; here it is 1e-4 for fewer steps, and features, as in the
-paper. Generators and their rate are those of SeUDA. "Right" counts how often d rates a source picture above a target
+paper. Generators and their rate are those of SeUDA. "Right" counts how often d rates a source image above a target
 one, which needs no threshold.
 """
 
@@ -24,23 +24,23 @@ from torch import Tensor
 from mlcli.data.domains import Unpaired
 from mlcli.methods.adaptation import supervised_stage
 from mlcli.methods.adaptation.adda import confuse
-from mlcli.methods.adaptation.context import REMEDIES, Adapted, Setting, translation_of
+from mlcli.methods.adaptation.context import REMEDIES, AdaptationContext, AdaptationResult, translation_of
 from mlcli.methods.generation.cyclegan import CycleGAN
-from mlcli.methods.generation.translation import Balance
+from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models.registry import Model
 from mlcli.runtime.device import seed_everything
 
 TRANSLATORS = 17  # purpose of the random stream
 
 
-def adapt(setting: Setting) -> Adapted:
+def adapt(setting: AdaptationContext) -> AdaptationResult:
     """Stages: source, translator, pixel (on translations), feature alone, adapted; those that are asked for."""
-    kind = setting.recipe.stage
+    kind = setting.config.stage
     f = supervised_stage.train(setting, "source", setting.source)
     names = ["source", "adapted"]
     if kind == "feature":
         model, candidates = confuse(setting, "adapted", f, setting.source)
-        return Adapted(f, model, candidates, list(map(setting.stage, names)), source_encoder=f)
+        return AdaptationResult(f, model, candidates, list(map(setting.stage, names)), source_encoder=f)
     method = translated(setting, f)
     to_target = translation_of(method.translators["AtoB"], setting.runtime)
     looks = setting.source.mapped(to_target)
@@ -57,15 +57,15 @@ def adapt(setting: Setting) -> Adapted:
         names[2:2] = ["pixel", "feature"]
     stages = list(map(setting.stage, names))
     translator = method.translators["AtoB"]
-    return Adapted(f, model, candidates, stages, alone, pixel, to_target=to_target, translator=translator)
+    return AdaptationResult(f, model, candidates, stages, alone, pixel, to_target=to_target, translator=translator)
 
 
-def translated(setting: Setting, f: Model) -> "PixelStage":
+def translated(setting: AdaptationContext, f: Model) -> "PixelStage":
     """The pixel stage, trained."""
-    recipe = setting.recipe
+    config = setting.config
     seed_everything(setting.seed, TRANSLATORS)
     method = PixelStage(setting, f)
-    plan = setting.plan(len(method.data), recipe.pixel_steps, recipe.pixel_batch, "the pixel stage")
+    plan = setting.plan(len(method.data), config.pixel_steps, config.pixel_batch, "the pixel stage")
     setting.fit(setting.stage("translator"), method, plan)
     for network in method.generators.values():
         network.eval().requires_grad_(False)
@@ -75,9 +75,9 @@ def translated(setting: Setting, f: Model) -> "PixelStage":
 class PixelStage(CycleGAN):
     """CycleGAN with semantic consistency; A is the source, B the target."""
 
-    def __init__(self, setting: Setting, f: Model):
-        own = setting.recipe
-        recipe = setting.cyclegan(
+    def __init__(self, setting: AdaptationContext, f: Model):
+        own = setting.config
+        config = setting.cyclegan(
             own.generator,
             filters=own.filters,
             cycle=own.cycle,
@@ -86,8 +86,8 @@ class PixelStage(CycleGAN):
             batch_size=own.pixel_batch,
         )
         data = Unpaired(setting.source, setting.target)
-        super().__init__(data, recipe, own.pixel_steps, setting.runtime, setting.processes)
-        self.f, self.semantic, self.balance = f, own.semantic, Balance(REMEDIES["translator"])
+        super().__init__(data, config, own.pixel_steps, setting.runtime, setting.processes)
+        self.f, self.semantic, self.balance = f, own.semantic, GanMonitor(REMEDIES["translator"])
 
     def generate(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         terms, made = super().generate(a, b)
@@ -97,7 +97,7 @@ class PixelStage(CycleGAN):
         return terms, made
 
     def classify(self, signal: Tensor) -> Tensor:
-        """f_S of pictures in [-1, 1]: logits (N, K)."""
+        """f_S of images in [-1, 1]: logits (N, K)."""
         return self.f(signal.float() * 0.5 + 0.5).float()
 
 

@@ -1,4 +1,4 @@
-"""Choosing the result without target labels: criteria on the answers for target pictures, and what they choose among.
+"""Choosing the result without target labels: criteria on the answers for target images, and what they choose among.
 
 A criterion takes probabilities p (N, K), or (N, K, H, W) of a segmenter, and gives a number that is larger the better.
 """
@@ -43,8 +43,8 @@ def certainty(p: Tensor) -> float:
     return -entropy(rows(p)).mean().item()
 
 
-def soft_neighbourhood_density(p: Tensor, temperature: float = 0.05) -> float:
-    """Mean entropy of the softmax over each picture's similarities to the others (Saito et al. 2021, eq. 2 and 3)."""
+def soft_neighborhood_density(p: Tensor, temperature: float = 0.05) -> float:
+    """Mean entropy of the softmax over each image's similarities to the others (Saito et al. 2021, eq. 2 and 3)."""
     p = rows(p)
     p = torch.nn.functional.normalize(p[:: max(1, len(p) // SHOWN_ROWS)], dim=1)
     similar = p @ p.T / temperature
@@ -54,7 +54,7 @@ def soft_neighbourhood_density(p: Tensor, temperature: float = 0.05) -> float:
 
 CRITERIA: dict[str, Callable[[Tensor], float]] = {
     "im": information_maximization,
-    "snd": soft_neighbourhood_density,
+    "snd": soft_neighborhood_density,
     "entropy": certainty,
 }
 
@@ -70,7 +70,7 @@ class Candidates:
         self.scores: dict[int, float] = {}
 
     def add(self, step: int, p: Tensor) -> dict[str, float]:
-        """The network as it is after `step` steps, by its answers p for target pictures; returns the figures."""
+        """The network as it is after `step` steps, by its answers p for target images; returns the figures."""
         figures = {name: criterion(p) for name, criterion in CRITERIA.items()}
         self.scores[step] = figures.get(self.select, float(step))
         if self.processes.main:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-COLOURS = torch.tensor([[0.23, 0.49, 0.85], [0.93, 0.49, 0.13]])  # source blue, target orange
+COLORS = torch.tensor([[0.23, 0.49, 0.85], [0.93, 0.49, 0.13]])  # source blue, target orange
 
 
 def principal(features: Tensor, components: int = 2) -> Tensor:
@@ -11,25 +11,25 @@ def principal(features: Tensor, components: int = 2) -> Tensor:
 
     The largest coordinate of each direction is made positive, since its sign is arbitrary.
     """
-    centred = (features - features.mean(0)).double()
-    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    centerd = (features - features.mean(0)).double()
+    u, s, _ = torch.linalg.svd(centerd, full_matrices=False)
     points = u[:, :components] * s[:components]
     return points * points.gather(0, points.abs().argmax(0, keepdim=True)).sign()
 
 
 def scatter(points: Tensor, groups: Tensor, size: int = 360) -> Tensor:
-    """Points (N, 2) as squares on white, coloured by their group (N,): a picture (3, size, size) in [0, 1].
+    """Points (N, 2) as squares on white, colored by their group (N,): an image (3, size, size) in [0, 1].
 
-    Painted in an order that favours no group.
+    Painted in an order that favors no group.
     """
     low, high = points.amin(0), points.amax(0)
     places = ((points - low) / (high - low).clamp_min(1e-9) * (size - 9) + 4).long()
-    picture = torch.ones(3, size, size)
+    image = torch.ones(3, size, size)
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))
     for number in order.tolist():
         x, y = places[number].tolist()
-        picture[:, size - 1 - y - 1 : size - 1 - y + 2, x - 1 : x + 2] = COLOURS[int(groups[number])][:, None, None]
-    return picture
+        image[:, size - 1 - y - 1 : size - 1 - y + 2, x - 1 : x + 2] = COLORS[int(groups[number])][:, None, None]
+    return image
 
 
 def before_and_after(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

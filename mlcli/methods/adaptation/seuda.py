@@ -1,17 +1,17 @@
 """Semantic-aware unsupervised domain adaptation, SeUDA (Chen, Dou, Chen and Heng 2018).
 
-The model of the source stays as it is; target pictures are made to look as it knows them. Two generators are trained as
+The model of the source stays as it is; target images are made to look as it knows them. Two generators are trained as
 in CycleGAN, T -> S by F (B to A) and S -> T by G (A to B),
     L = L_GAN(G, D_T) + lambda_back L_GAN(F, D_S) + lambda_cycle L_cyc + lambda_sem L_sem                 (eq. 1 to 4)
-in which the semantic-aware discriminator D_m compares what the fixed model f says of translated target pictures,
-f(F(x_t)), with what it says of source pictures, f(x_s): masks must look like masks. In the end f(F(x_t)) is the answer.
+in which the semantic-aware discriminator D_m compares what the fixed model f says of translated target images,
+f(F(x_t)), with what it says of source images, f(x_s): masks must look like masks. In the end f(F(x_t)) is the answer.
 
 f's answers are the probabilities at each pixel (N, K, S, S), which D_m judges patch by patch. Of a classifier they are
 (N, K, 1, 1), by the same network of 1 x 1 convolutions.
 
-Different here: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since pictures here are small
-(`Setting.generator`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3. The discriminators see less
-of a picture (two strided layers, no norm for D_m). The moment is chosen among candidates, without labels.
+Different here: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since images here are small
+(`AdaptationContext.generator`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3. The discriminators
+see less of an image (two strided layers, no norm for D_m). The moment is chosen among candidates, without labels.
 """
 
 import torch
@@ -20,10 +20,17 @@ from torch import Tensor
 from mlcli.data.domains import Unpaired
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.methods.adaptation import supervised_stage
-from mlcli.methods.adaptation.context import REMEDY, Adapted, Setting, answers, frozen, translation_of
+from mlcli.methods.adaptation.context import (
+    REMEDY,
+    AdaptationContext,
+    AdaptationResult,
+    answers,
+    frozen,
+    translation_of,
+)
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.cyclegan import CycleGAN
-from mlcli.methods.generation.translation import Balance
+from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models import registry
 from mlcli.models.registry import Model
 from mlcli.models.translators import Translator
@@ -36,13 +43,13 @@ from mlcli.training.run_folder import Run
 TRANSLATORS = 17  # purpose of the random stream
 
 
-def adapt(setting: Setting) -> Adapted:
+def adapt(setting: AdaptationContext) -> AdaptationResult:
     """Stages: source, adapted (the generators)."""
     f = supervised_stage.train(setting, "source", setting.source)
     before, run = f.hash, setting.stage("adapted")
     seed_everything(setting.seed, TRANSLATORS)
     method = SeUDA(setting, f, run)
-    setting.fit(run, method, setting.plan(len(method.data), setting.recipe.steps, setting.recipe.batch_size))
+    setting.fit(run, method, setting.plan(len(method.data), setting.config.steps, setting.config.batch_size))
     for network in method.generators.values():
         network.eval().requires_grad_(False)
     setting.choose(run, method)
@@ -51,7 +58,7 @@ def adapt(setting: Setting) -> Adapted:
     stages = [setting.stage("source"), run]
     to_target = translation_of(method.translators["AtoB"], setting.runtime)
     to_source = method.translators["BtoA"]
-    return Adapted(
+    return AdaptationResult(
         f,
         frozen(method.model),
         method.candidates,
@@ -65,7 +72,7 @@ def adapt(setting: Setting) -> Adapted:
 
 
 def behind(translator: Translator, f: Model) -> Model:
-    """f on pictures that the translator has made: a model of the target."""
+    """f on images that the translator has made: a model of the target."""
     inner = f.preprocessing
     options = {
         "generator": translator.describe(),
@@ -83,23 +90,23 @@ def behind(translator: Translator, f: Model) -> Model:
 class SeUDA(CycleGAN):
     """CycleGAN with a discriminator of what the source model sees; A is the source, B the target."""
 
-    def __init__(self, setting: Setting, f: Model, run: Run):
-        own = setting.recipe
-        recipe = setting.cyclegan(
+    def __init__(self, setting: AdaptationContext, f: Model, run: Run):
+        own = setting.config
+        config = setting.cyclegan(
             own.generator, filters=own.filters, cycle=own.cycle, pool=own.pool, lr=own.lr, batch_size=own.batch_size
         )
         data = Unpaired(setting.source, setting.target)
-        super().__init__(data, recipe, own.steps, setting.runtime, setting.processes)
+        super().__init__(data, config, own.steps, setting.runtime, setting.processes)
         self.setting, self.own, self.f, self.done = setting, own, f, 0
-        self.balance = Balance(REMEDY)
+        self.balance = GanMonitor(REMEDY)
         self.translators["BtoA"].network = self.generators["BtoA"]
         self.model = behind(self.translators["BtoA"], f)
         self.model.network.to(self.runtime.device)
-        layers = 0 if setting.source.labels.ndim == 1 else recipe.layers
-        judge = PatchGAN(len(f.classes), recipe.discriminator_filters, layers, "none")
+        layers = 0 if setting.source.labels.ndim == 1 else config.layers
+        judge = PatchGAN(len(f.classes), config.discriminator_filters, layers, "none")
         self.mask_discriminator = self._prepared(judge)
         weights = list(self.mask_discriminator.parameters())
-        self.mask_adam = FusedAdam(weights, recipe.lr, (recipe.beta1, recipe.beta2))
+        self.mask_adam = FusedAdam(weights, config.lr, (config.beta1, config.beta2))
         self.candidates = setting.candidates(run, self.generators["BtoA"])
         self.state |= {
             "mask_discriminator": self.mask_discriminator,
@@ -121,12 +128,12 @@ class SeUDA(CycleGAN):
         return terms, made
 
     def masks(self, signal: Tensor) -> Tensor:
-        """f's probabilities for pictures in [-1, 1]: (N, K, S, S), of a classifier (N, K, 1, 1)."""
+        """f's probabilities for images in [-1, 1]: (N, K, S, S), of a classifier (N, K, 1, 1)."""
         p = self.f(signal.float() * 0.5 + 0.5).float().softmax(1)
         return p if p.ndim == 4 else p[:, :, None, None]
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        translation.set_rate((self.mask_adam,), self.recipe, step, self.steps)
+        translation.set_rate((self.mask_adam,), self.config, step, self.steps)
         losses = super().step(batch, step)
         with self.runtime.autocast():
             judged = translation.discriminate(self.mask_discriminator, *self.seen)
@@ -137,5 +144,5 @@ class SeUDA(CycleGAN):
         return losses | {"loss_d_masks": loss, "d_masks_ahead": translation.share_right(*judged)}
 
     def evaluate(self) -> dict[str, float]:
-        target = self.setting.target.pictures[: supervised_stage.JUDGED]
+        target = self.setting.target.images[: supervised_stage.JUDGED]
         return self.candidates.add(self.done, answers(self.model, target, self.runtime, batch_size=100))

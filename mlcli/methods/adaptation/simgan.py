@@ -1,10 +1,10 @@
-"""SimGAN: learning from simulated pictures that a refiner makes look real (Shrivastava et al. 2017).
+"""SimGAN: learning from simulated images that a refiner makes look real (Shrivastava et al. 2017).
 
-The refiner R makes x~ = R(x) of a synthetic picture x, which shall look like a real one y but keep its label:
+The refiner R makes x~ = R(x) of a synthetic image x, which shall look like a real one y but keep its label:
     L_R = E[-log(1 - D(x~))] + lambda E|x~ - x|_1                                                     (eq. 4 and 5)
     L_D = E[-log D(x~)] + E[-log(1 - D(y))]                                                             (eq. 2)
 with D the probability that a patch is refined; the losses of methods/adversarial, in which real is 1, are the same.
-D gives a map of patches (local adversarial loss, section 2.2.1), and half of the refined pictures that it is shown come
+D gives a map of patches (local adversarial loss, section 2.2.1), and half of the refined images that it is shown come
 out of a buffer of earlier ones (history, section 2.3). R learns alone first, by the second term, then D alone, then
 each step of D is followed by K_g of R (algorithm 1). In the end a classifier learns from R(x) and the labels of x.
 
@@ -12,8 +12,8 @@ The sums over patches and over pixels are both divided by the number of patches,
 Different here: the classifier learns from R as it was at each of `moments` steps of the second half. A single R makes
 all strokes alike wide, and a 9 that it opens to a 4 it always opens; others do not. The translator of the run is the
 last. D is a PatchGAN with one strided layer and no norm, whose patches of 16 pixels are smaller than a digit of 28, and
-R has no tanh (networks/refiner.py). Of each picture that D is shown a coin decides whether it is an old one
-(HistoryPool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
+R has no tanh (networks/refiner.py). Of each image that D is shown a coin decides whether it is an old one
+(ImagePool), so half are in the mean. The K_g updates of R share a batch, a part for each (each of several processes
 cuts its own share). Adam in place of SGD, at a rate that falls to zero over the second half, and fewer steps alone: the
 paper has 1,000 of R and 200 of D. The regressor of the paper, of the direction of gaze, is a classifier here.
 """
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from mlcli.data.domains import Domain, Unpaired
 from mlcli.methods.adaptation import supervised_stage
-from mlcli.methods.adaptation.context import REMEDY, Adapted, Setting, translation_of
+from mlcli.methods.adaptation.context import REMEDY, AdaptationContext, AdaptationResult, translation_of
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
-from mlcli.methods.generation.image_pool import HistoryPool
+from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.networks.patchgan import PatchGAN
 from mlcli.runtime.device import generator, seed_everything
@@ -41,21 +41,21 @@ PLAYERS, PARTNERS, BUFFER = 16, 13, 7  # purposes of the random streams
 SHOWN = 5
 
 
-def adapt(setting: Setting) -> Adapted:
+def adapt(setting: AdaptationContext) -> AdaptationResult:
     """Stages: source, refiner, adapted."""
     f = supervised_stage.train(setting, "source", setting.source)
     run = setting.stage("refiner")
     method = SimGAN(setting)
-    setting.fit(run, method, setting.plan(len(setting.source), method.steps, setting.recipe.batch_size))
+    setting.fit(run, method, setting.plan(len(setting.source), method.steps, setting.config.batch_size))
     method.refiner.network.eval().requires_grad_(False)
     refine = translation_of(method.refiner, setting.runtime)
     model, candidates = supervised_stage.train_and_select(setting, "adapted", refined(setting.source, method, refine))
     stages = [setting.stage(name) for name in ("source", "refiner", "adapted")]
-    return Adapted(f, model, candidates, stages, to_target=refine, translator=method.refiner)
+    return AdaptationResult(f, model, candidates, stages, to_target=refine, translator=method.refiner)
 
 
 def refined(domain: Domain, method: "SimGAN", refine: Callable[[Tensor], Tensor]) -> Domain:
-    """The labelled pictures as each of the kept refiners makes them; the method is left with the last of these."""
+    """The labeled images as each of the kept refiners makes them; the method is left with the last of these."""
     parts = []
     for weights in method.moments.weights:
         method.network.load_state_dict(weights)
@@ -82,21 +82,21 @@ class Moments:
 class SimGAN:
     """Training of R against D; training.loop drives it."""
 
-    def __init__(self, setting: Setting):
-        self.setting, self.recipe, self.runtime = setting, setting.recipe, setting.runtime
+    def __init__(self, setting: AdaptationContext):
+        self.setting, self.config, self.runtime = setting, setting.config, setting.runtime
         self.processes, self.data = setting.processes, Unpaired(setting.source, setting.target)
         seed_everything(setting.seed, PLAYERS)
-        recipe = self.recipe
-        self.refiner = setting.translator("refiner", filters=recipe.filters, blocks=recipe.blocks)
+        config = self.config
+        self.refiner = setting.translator("refiner", filters=config.filters, blocks=config.blocks)
         self.network = self.refiner.network = self._prepared(self.refiner.network)
         channels, size = setting.source.channels, setting.source.size
-        self.discriminator = self._prepared(PatchGAN(channels, recipe.filters, 1, "none"))
+        self.discriminator = self._prepared(PatchGAN(channels, config.filters, 1, "none"))
         patches = self.discriminator(torch.zeros(1, channels, size, size, device=self.runtime.device)).numel()
-        self.per_patch = channels * size**2 / patches  # values of a picture
-        betas = (recipe.beta1, recipe.beta2)
-        self.refiner_adam = FusedAdam(list(self.network.parameters()), recipe.lr, betas)
-        self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), recipe.lr, betas)
-        self.buffer, self.balance = HistoryPool(recipe.history), translation.Balance(REMEDY)
+        self.per_patch = channels * size**2 / patches  # values of an image
+        betas = (config.beta1, config.beta2)
+        self.refiner_adam = FusedAdam(list(self.network.parameters()), config.lr, betas)
+        self.discriminator_adam = FusedAdam(list(self.discriminator.parameters()), config.lr, betas)
+        self.buffer, self.balance = ImagePool(config.history), translation.GanMonitor(REMEDY)
         self.moments, self.loss = Moments(), LOSSES["non-saturating"]
         self.state = {"refiner": self.network, "discriminator": self.discriminator, "buffer": self.buffer}
         self.state |= {"refiner_adam": self.refiner_adam, "discriminator_adam": self.discriminator_adam}
@@ -105,16 +105,16 @@ class SimGAN:
     @property
     def alone(self) -> int:
         """Steps before the game."""
-        return self.recipe.refiner_first + self.recipe.discriminator_first
+        return self.config.refiner_first + self.config.discriminator_first
 
     @property
     def steps(self) -> int:
-        return self.alone + self.recipe.steps
+        return self.alone + self.config.steps
 
     @property
     def kept(self) -> set[int]:
         """After which steps R is kept for the classifier: evenly over the second half, the last one always."""
-        begin, count = max(self.steps // 2, self.alone), self.recipe.moments
+        begin, count = max(self.steps // 2, self.alone), self.config.moments
         return {begin - (begin - self.steps) * number // count for number in range(1, count + 1)}
 
     def _prepared(self, network):
@@ -134,13 +134,13 @@ class SimGAN:
         x, y = translation.signals(self.data.kinds, batch, self.runtime)
         for optimizer in (self.refiner_adam, self.discriminator_adam):
             for group in optimizer.param_groups:
-                group["lr"] = self.recipe.lr * SCHEDULES["linear"](step, self.steps)
+                group["lr"] = self.config.lr * SCHEDULES["linear"](step, self.steps)
         figures = {}
-        if step < self.recipe.refiner_first:
+        if step < self.config.refiner_first:
             figures |= self.update_refiner(x, adversarial=False)
         else:
             if step >= self.alone:
-                for part in x.chunk(self.recipe.refiner_steps):
+                for part in x.chunk(self.config.refiner_steps):
                     figures |= self.update_refiner(part, adversarial=True)
             figures |= self.update_discriminator(x, y, step)
         if step + 1 in self.kept:
@@ -153,8 +153,8 @@ class SimGAN:
         with self.runtime.autocast():
             refined = self.network(x)
             judged = self.discriminator(refined) if adversarial else None
-        weight = self.recipe.regularisation * self.per_patch
-        terms = {"loss_regularisation": weight * F.l1_loss(refined.float(), x)}
+        weight = self.config.regularization * self.per_patch
+        terms = {"loss_regularization": weight * F.l1_loss(refined.float(), x)}
         if adversarial:
             terms["loss_refiner"] = self.loss.generator(judged)
         sum(terms.values()).backward()
@@ -185,11 +185,11 @@ class SimGAN:
         return {}
 
     def samples(self) -> dict[str, Tensor]:
-        """Synthetic pictures over what is made of them."""
+        """Synthetic images over what is made of them."""
         kind = self.data.kinds[0]
-        (x,) = translation.signals((kind,), (self.setting.source.pictures[:SHOWN],), self.runtime)
+        (x,) = translation.signals((kind,), (self.setting.source.images[:SHOWN],), self.runtime)
         made = translation.translated(self.network, x, self.runtime)
-        return {"synthetic-refined": translation.sheet([list(kind.pictures(each).split(1)) for each in (x, made)])}
+        return {"synthetic-refined": translation.sheet([list(kind.images(each).split(1)) for each in (x, made)])}
 
     def save_model(self, run: Run) -> None:
         translators.save(run, {"AtoB": self.refiner}, {"AtoB": self.network}, method="simgan")

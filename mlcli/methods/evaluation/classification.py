@@ -1,4 +1,4 @@
-"""What a classifier says of pictures, and how often it is right."""
+"""What a classifier says of images, and how often it is right."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import ImageError
-from mlcli.io.decoding import map_pictures
+from mlcli.io.decoding import map_images
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
@@ -25,19 +25,19 @@ def probabilities(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, probabilities (classes,) float32 on the CPU) for each picture in order; an ImageError for a bad one.
+    """(path, probabilities (classes,) float32 on the CPU) for each image in order; an ImageError for a bad one.
 
     mirrored: as in `predict`.
     """
     compute = partial(predict, model, runtime=runtime, mirrored=mirrored)
-    return map_pictures(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
+    return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
 @torch.inference_mode()
 def predict(model: Model, images: Tensor, runtime: Runtime, *, mirrored: bool = False) -> Tensor:
     """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU.
 
-    mirrored: by the mean of the logits of a picture and of its mirror image. Raises WeightsError where the network's
+    mirrored: by the mean of the logits of an image and of its mirror image. Raises WeightsError where the network's
     answer is no number.
     """
     images = images.to(runtime.device)
@@ -46,14 +46,14 @@ def predict(model: Model, images: Tensor, runtime: Runtime, *, mirrored: bool = 
     return model.finite(scores.mean(0).softmax(1).cpu(), runtime)
 
 
-def called(model: Model, pictures: Tensor, runtime: Runtime) -> Tensor:
-    """The classes (N,) of gray or colour pictures (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
-    return predict(model, model.prepared(pictures), runtime).argmax(1)
+def called(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
+    """The classes (N,) of gray or color images (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
+    return predict(model, model.prepared(images), runtime).argmax(1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How often a classifier is right on labelled pictures. confusion[i][j]: of class i, called j."""
+    """How often a classifier is right on labeled images. confusion[i][j]: of class i, called j."""
 
     classes: tuple[str, ...]
     confusion: list[list[int]]
@@ -69,7 +69,7 @@ class Evaluation:
 
     @property
     def recalls(self) -> list[tuple[int, int]]:
-        """(right, pictures) of each class that has any."""
+        """(right, images) of each class that has any."""
         return [(row[index], sum(row)) for index, row in enumerate(self.confusion) if sum(row)]
 
     @property
@@ -106,23 +106,23 @@ def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> E
     return Evaluation(tuple(classes), confusion, top5)
 
 
-def accuracy(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> float:
-    """Top-1 accuracy on labelled pictures of the model's size; the network is put in evaluation mode."""
-    called = predictions(model, pictures, runtime, batch_size).argmax(1)
-    return (called == pictures.labels).double().mean().item()
+def accuracy(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> float:
+    """Top-1 accuracy on labeled images of the model's size; the network is put in evaluation mode."""
+    called = predictions(model, images, runtime, batch_size).argmax(1)
+    return (called == images.labels).double().mean().item()
 
 
-def predictions(model: Model, pictures: PictureSet, runtime: Runtime, batch_size: int = 500) -> Tensor:
-    """(N, classes) probabilities of pictures of the model's size; the network is put in evaluation mode."""
+def predictions(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> Tensor:
+    """(N, classes) probabilities of images of the model's size; the network is put in evaluation mode."""
     model.network.eval()
-    numbers = torch.arange(len(pictures)).split(batch_size)
-    return torch.cat([predict(model, pictures.batch(indices), runtime) for indices in numbers])
+    numbers = torch.arange(len(images)).split(batch_size)
+    return torch.cat([predict(model, images.batch(indices), runtime) for indices in numbers])
 
 
 def errors(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(the numbers of the pictures that are called wrongly, the surest errors first; what each picture is called).
+    """(the numbers of the images that are called wrongly, the surest errors first; what each image is called).
 
-    probabilities: (N, classes), NaN for pictures of which nothing is said.  labels: (N,).
+    probabilities: (N, classes), NaN for images of which nothing is said.  labels: (N,).
     """
     best, called = probabilities.max(1)
     wrong = ((called != labels) & best.isfinite()).nonzero()[:, 0]
@@ -134,13 +134,13 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     if not count:
         return 0.0, 1.0
     p, n = successes / count, count
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def balanced_interval(recalls: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """95 % interval of the balanced accuracy of classes of which (right, pictures) were seen.
+    """95 % interval of the balanced accuracy of classes of which (right, images) were seen.
 
     It is the mean of independent proportions; the distances to the ends of their Wilson intervals add up as standard
     deviations do (Zou and Donner 2008, eq. 10), so that it is never outside of its own interval.

@@ -1,7 +1,7 @@
-"""The evidence of an adaptation: scores on a labelled test set, their intervals and tests, what the translation flips.
+"""The evidence of an adaptation: scores on a labeled test set, their intervals and tests, what the translation flips.
 
-A score is of one picture: 1 or 0 for a class that is right or wrong, or the Dice coefficient of its mask. All rows of
-a table are measured on the same pictures, so they are compared picture by picture.
+A score is of one image: 1 or 0 for a class that is right or wrong, or the Dice coefficient of its mask. All rows of
+a table are measured on the same images, so they are compared image by image.
 """
 
 import math
@@ -56,8 +56,8 @@ def per_class(called: Sequence[Tensor], labels: Tensor, classes: Sequence[str]) 
 def figure(runs: Sequence[Tensor], task: str) -> dict:
     """mean, sd, interval and runs of the scores (N,) of each run.
 
-    sd: of the means of the runs (None of one run). interval: 95 %, of the mean over the runs for other pictures, N of
-    them: Wilson's of a share, for Dice the bootstrap's over pictures. More runs on the same pictures do not narrow it.
+    sd: of the means of the runs (None of one run). interval: 95 %, of the mean over the runs for other images, N of
+    them: Wilson's of a share, for Dice the bootstrap's over images. More runs on the same images do not narrow it.
     """
     means = [run.mean().item() for run in runs]
     mean, count = sum(means) / len(means), len(runs[0])
@@ -80,9 +80,9 @@ def bootstrap(values: Tensor) -> tuple[float, float]:
 
 
 def mcnemar(first: Tensor, second: Tensor) -> dict:
-    """McNemar's exact test (1947) of two classifiers on the same pictures; scores (N,) of 0 and 1.
+    """McNemar's exact test (1947) of two classifiers on the same images; scores (N,) of 0 and 1.
 
-    Under the null hypothesis each picture that one of them alone has right is a fair coin: two-sided binomial.
+    Under the null hypothesis each image that one of them alone has right is a fair coin: two-sided binomial.
     """
     b, c = int((first > second).sum()), int((first < second).sum())
     n, tail, term = b + c, 0, 1
@@ -110,7 +110,7 @@ def gap_closed(result: Mapping) -> float | None:
 
 
 def collapse(before: Tensor, after: Tensor, source: Tensor) -> str:
-    """Whether the answers for target pictures have fallen onto few classes.
+    """Whether the answers for target images have fallen onto few classes.
 
     before, after: what both models call them, classes (N,) or masks.  source: the labels of the source, such too.
     Measured by exp(H) of the shares of the classes, their effective number: too few for what they were before, or for
@@ -121,7 +121,7 @@ def collapse(before: Tensor, after: Tensor, source: Tensor) -> str:
     was, now, known = (torch.exp(-torch.xlogy(share, share).sum()).item() for share in shares)
     if now < 0.6 * was or now <= 0.5 * known:
         return (
-            f"the adapted model calls the target pictures by about {now:.1f} classes, before it was {was:.1f}, and the "
+            f"the adapted model calls the target images by about {now:.1f} classes, before it was {was:.1f}, and the "
             f"source has {known:.1f} (one class alone now has {shares[1].max().item():.0%}): its predictions collapse; "
             "adapt for fewer --steps or with a lower --lr"
         )

@@ -1,4 +1,4 @@
-"""A trained segmenter applied to pictures of any size, and how well its masks agree with others."""
+"""A trained segmenter applied to images of any size, and how well its masks agree with others."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.errors import ImageError
 from mlcli.io import image_io
 from mlcli.methods.evaluation import evidence
@@ -28,15 +28,15 @@ def load(run: str | Path) -> Model:
     return model
 
 
-def segment(model: Model, pictures: Tensor, runtime: Runtime) -> list[Tensor]:
-    """(N, C, H, W) as `Kind(C)` reads them -> the class of each pixel, (H, W) uint8 of each picture.
+def segment(model: Model, images: Tensor, runtime: Runtime) -> list[Tensor]:
+    """(N, C, H, W) as `ImageSpec(C)` reads them -> the class of each pixel, (H, W) uint8 of each image.
 
-    A picture is brought whole to the size that the model was trained at, as the training pictures were; its
-    probabilities are brought back to the size of the picture before the likeliest class is taken.
+    An image is brought whole to the size that the model was trained at, as the training images were; its
+    probabilities are brought back to the size of the image before the likeliest class is taken.
     """
-    side, kind = model.preprocessing.crop, Kind(model.preprocessing.channels)
-    p = predict(model, torch.stack([kind.resize(each, (side, side)) for each in pictures]), runtime)
-    return [_resized(each, pictures.shape[2:]).argmax(0).to(torch.uint8) for each in p]
+    side, kind = model.preprocessing.crop, ImageSpec(model.preprocessing.channels)
+    p = predict(model, torch.stack([kind.resize(each, (side, side)) for each in images]), runtime)
+    return [_resized(each, images.shape[2:]).argmax(0).to(torch.uint8) for each in p]
 
 
 def _resized(p: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,14 +53,14 @@ def read_pair(mask: Path, true: Path, classes: int) -> tuple[Tensor, Tensor]:
         raise ImageError(f"{true}: holds class {int(truth.max())}, the model knows 0 to {classes - 1}")
     if called.shape != truth.shape:
         sizes = (f"{each.shape[1]} x {each.shape[0]}" for each in (truth, called))
-        raise ImageError(f"{true}: {' pixels, its picture '.join(sizes)}")
+        raise ImageError(f"{true}: {' pixels, its image '.join(sizes)}")
     return called, truth
 
 
 def evaluate(classes: Sequence[str], masks: Iterable[tuple[Tensor, Tensor]]) -> dict:
-    """Dice coefficients of (mask, true mask) pairs, both (H, W): count, mean over pictures with interval, each class.
+    """Dice coefficients of (mask, true mask) pairs, both (H, W): count, mean over images with interval, each class.
 
-    A picture counts by the mean over the classes that are in it or its mask, but for the background; where there are
+    An image counts by the mean over the classes that are in it or its mask, but for the background; where there are
     none it is right. The interval is the bootstrap's, at 95 %.
     """
     rows = [evidence.dice(called[None], true[None], len(classes)) for called, true in masks]

@@ -1,4 +1,4 @@
-"""Translation learned from two sets of pictures without pairs, by cycle consistency (Zhu et al. 2017).
+"""Translation learned from two sets of images without pairs, by cycle consistency (Zhu et al. 2017).
 
 G: A -> B and F: B -> A are trained together against the discriminators D_B and D_A,
 
@@ -6,7 +6,7 @@ L = L_GAN(G, D_B) + L_GAN(F, D_A) + lambda (E|F(G(a)) - a|_1 + E|G(F(b)) - b|_1)
   + lambda_identity lambda (E|F(a) - a|_1 + E|G(b) - b|_1)                                        (section 5.2)
 
 with the least-squares loss of section 4. As published: first one step of both generators, then one of both
-discriminators, whose losses are halved and who see generated pictures out of a pool of the last 50.
+discriminators, whose losses are halved and who see generated images out of a pool of the last 50.
 """
 
 from dataclasses import asdict
@@ -19,11 +19,11 @@ from mlcli.data.class_names import normalized
 from mlcli.data.folders import spread
 from mlcli.data.pairs import UnpairedSets
 from mlcli.errors import UsageError
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.evaluation.classification import called
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
-from mlcli.methods.generation.image_pool import HistoryPool
+from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.models.registry import Model
 from mlcli.models.translators import DIRECTIONS
@@ -33,14 +33,14 @@ from mlcli.runtime.processes import Processes
 from mlcli.training.ema import Average
 from mlcli.training.run_folder import Run
 
-SHOWN, MEASURED, CLASSIFIED = 5, 50, 1000  # validation pictures in the samples, the cycle errors, the label flips
+SHOWN, MEASURED, CLASSIFIED = 5, 50, 1000  # validation images in the samples, the cycle errors, the label flips
 
 
 class CycleGAN:
     """Training of two generators; training.loop drives it.
 
-    data: the sets A and B; validation: pictures of both that are measured and shown, where there are any. classifiers:
-    of pictures of A and of B into the same classes, by which translations that change the class are counted.
+    data: the sets A and B; validation: images of both that are measured and shown, where there are any. classifiers:
+    of images of A and of B into the same classes, by which translations that change the class are counted.
     Both sides are kept by direction, "AtoB" and "BtoA": `generators`, and the `discriminators` that judge what they
     make.
     """
@@ -48,7 +48,7 @@ class CycleGAN:
     def __init__(
         self,
         data: UnpairedSets,
-        recipe: recipes.CycleGAN,
+        config: configs.CycleGAN,
         steps: int,
         runtime: Runtime,
         processes: Processes,
@@ -58,29 +58,29 @@ class CycleGAN:
         if classifiers and len({tuple(map(normalized, each.classes)) for each in classifiers}) > 1:
             raise UsageError("the classifiers of A and of B have different classes, so that no flips can be counted")
         self.classifiers = classifiers
-        self.data, self.recipe, self.steps, self.validation = data, recipe, steps, validation
+        self.data, self.config, self.steps, self.validation = data, config, steps, validation
         self.runtime, self.processes, self.kinds = runtime, processes, data.kinds
         a, b = data.kinds
-        if recipe.identity and a.width != b.width:
-            raise UsageError("--identity compares pictures with their translations; A and B differ in kind, so take 0")
+        if config.identity and a.width != b.width:
+            raise UsageError("--identity compares images with their translations; A and B differ in kind, so take 0")
         ends = {"AtoB": (a, b), "BtoA": (b, a)}
-        self.translators = {way: translation.generator(recipe, *ends[way]) for way in DIRECTIONS}
+        self.translators = {way: translation.generator(config, *ends[way]) for way in DIRECTIONS}
         self.generators = {way: self._prepared(self.translators[way].network) for way in DIRECTIONS}
         self.discriminators = {
-            way: self._prepared(translation.discriminator(recipe, ends[way][1].width)) for way in DIRECTIONS
+            way: self._prepared(translation.discriminator(config, ends[way][1].width)) for way in DIRECTIONS
         }
-        self.pools = {way: HistoryPool(recipe.pool) for way in DIRECTIONS}
-        self.generators_adam = translation.adam(self.generators.values(), recipe)
-        self.discriminators_adam = translation.adam(self.discriminators.values(), recipe)
-        self.loss, self.balance = LOSSES[recipe.loss], translation.Balance()
-        averages = {way: Average(self.generators[way], recipe.ema) for way in DIRECTIONS if recipe.ema}
+        self.pools = {way: ImagePool(config.pool) for way in DIRECTIONS}
+        self.generators_adam = translation.adam(self.generators.values(), config)
+        self.discriminators_adam = translation.adam(self.discriminators.values(), config)
+        self.loss, self.balance = LOSSES[config.loss], translation.GanMonitor()
+        averages = {way: Average(self.generators[way], config.ema) for way in DIRECTIONS if config.ema}
         self.averages = averages
         self.state = {"generators_adam": self.generators_adam, "discriminators_adam": self.discriminators_adam}
         for way in DIRECTIONS:
             self.state[f"generator {way}"] = self.generators[way]
             self.state[f"discriminator {way}"] = self.discriminators[way]
             self.state[f"pool {way}"] = self.pools[way]
-            if recipe.ema:
+            if config.ema:
                 self.state[f"average {way}"] = averages[way].network
 
     def _prepared(self, network: nn.Module) -> nn.Module:
@@ -92,12 +92,12 @@ class CycleGAN:
 
     def drawn(self, n: int, step: int) -> Tensor:
         """This process's part of what is drawn for the data of a step."""
-        random = random_numbers(self.recipe.seed, translation.AUGMENTATION, step)
+        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
         return self.processes.share(self.data.draw(n * self.processes.count, random), 1)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        translation.set_rate((self.generators_adam, self.discriminators_adam), self.recipe, step, self.steps)
-        pieces = translation.parts(batch, self.recipe.accumulate)
+        translation.set_rate((self.generators_adam, self.discriminators_adam), self.config, step, self.steps)
+        pieces = translation.parts(batch, self.config.accumulate)
         losses, real, fake = [], [], []
 
         for network in self.discriminators.values():
@@ -108,7 +108,7 @@ class CycleGAN:
             (sum(terms.values()) / len(pieces)).backward()
             losses.append(terms)
             real.append({"AtoB": b, "BtoA": a})
-            fake.append({way: picture.detach() for way, picture in made.items()})
+            fake.append({way: image.detach() for way, image in made.items()})
         translation.update(self.generators_adam, self.processes)
 
         for network in self.discriminators.values():
@@ -126,7 +126,7 @@ class CycleGAN:
 
     def generate(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(the terms of the generators' loss, by their factors; the translations by direction)."""
-        recipe, terms = self.recipe, {}
+        config, terms = self.config, {}
         given, other = {"AtoB": a, "BtoA": b}, {"AtoB": "BtoA", "BtoA": "AtoB"}
         made, kept = {}, {}
         with self.runtime.autocast():
@@ -136,20 +136,20 @@ class CycleGAN:
                 terms[f"loss_gan_{way}"] = self.loss.generator(self.discriminators[way](made[way]))
             for way in DIRECTIONS:
                 back = self.generators[other[way]](made[way])
-                terms[f"loss_cycle_{way[0]}"] = recipe.cycle * F.l1_loss(back.float(), given[way])
-        if recipe.identity:
+                terms[f"loss_cycle_{way[0]}"] = config.cycle * F.l1_loss(back.float(), given[way])
+        if config.identity:
             for way in DIRECTIONS:
                 same = F.l1_loss(kept[way].float(), given[other[way]])
-                terms[f"loss_identity_{way[-1]}"] = recipe.identity * recipe.cycle * same
+                terms[f"loss_identity_{way[-1]}"] = config.identity * config.cycle * same
         return terms, made
 
     def translate(self, way: str, given: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(the translation of `given`; of `wanted`, which is such a picture already, where that is measured).
+        """(the translation of `given`; of `wanted`, which is such an image already, where that is measured).
 
-        In one pass where pictures are of one size and seen each by itself.
+        In one pass where images are of one size and seen each by itself.
         """
         network = self.generators[way]
-        if not self.recipe.identity:
+        if not self.config.identity:
             return network(given), None
         if given.shape == wanted.shape and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
             return network(torch.cat([given, wanted])).split(len(given))
@@ -160,7 +160,7 @@ class CycleGAN:
 
         Each process holds the pool of all, so that it is saved whole, whoever saves it.
         """
-        random = random_numbers(self.recipe.seed, translation.POOL, step, number)
+        random = random_numbers(self.config.seed, translation.POOL, step, number)
         return self.processes.share(self.pools[way].exchange(self.processes.collect(fake), random))
 
     def discriminate(self, way: str, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
@@ -169,17 +169,17 @@ class CycleGAN:
         with self.runtime.autocast():
             if real.shape == fake.shape:
                 judged = translation.discriminate(network, real, fake.to(real.dtype))
-            else:  # pictures of several sizes
+            else:  # images of several sizes
                 judged = network(real), network(fake)
         loss = 0.5 * self.loss.discriminator(*judged)
-        if self.recipe.loss == "wasserstein":
-            random = random_numbers(self.recipe.seed, translation.PENALTY, step, DIRECTIONS.index(way))
+        if self.config.loss == "wasserstein":
+            random = random_numbers(self.config.seed, translation.PENALTY, step, DIRECTIONS.index(way))
             epsilon = self.processes.share(torch.rand(len(real) * self.processes.count, generator=random))
-            loss = loss + self.recipe.penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
+            loss = loss + self.config.penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
         return {f"loss_d_{way}": loss, f"d_{way}_right": translation.share_right(*judged)}
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        random = random_numbers(self.recipe.seed, translation.AUGMENTATION, step)
+        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
         return self.data.names(indices, self.data.draw(len(indices), random))
 
     def warning(self, values: dict[str, float]) -> str:
@@ -190,28 +190,28 @@ class CycleGAN:
         return {way: self.averages[way].network if self.averages else self.generators[way] for way in DIRECTIONS}
 
     def _shown(self, index: Tensor, shown: UnpairedSets) -> tuple[list[Tensor], list[Tensor]]:
-        """(a, G(a), F(G(a))) and (b, F(b), G(F(b))) of the pictures of an index (1,), as the networks have them."""
+        """(a, G(a), F(G(a))) and (b, F(b), G(F(b))) of the images of an index (1,), as the networks have them."""
         there, back = self.results().values()
         a, b = translation.signals(self.kinds, shown.batch(index), self.runtime)
         cycles = []
-        for picture, first, second in ((a, there, back), (b, back, there)):
-            made = translation.translated(first, picture, self.runtime)
-            cycles.append([picture, made, translation.translated(second, made, self.runtime)])
+        for image, first, second in ((a, there, back), (b, back, there)):
+            made = translation.translated(first, image, self.runtime)
+            cycles.append([image, made, translation.translated(second, made, self.runtime)])
         return tuple(cycles)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean absolute errors of validation pictures after a whole cycle, for values in [0, 1]; the label flips."""
+        """Mean absolute errors of validation images after a whole cycle, for values in [0, 1]; the label flips."""
         if self.validation is None:
             return {}
         measured = torch.tensor(spread(MEASURED, len(self.validation)))
         sums = torch.zeros(2, dtype=torch.float64)
         for index in measured.split(1):
-            for side, (picture, _, back) in enumerate(self._shown(index, self.validation)):
-                sums[side] += F.l1_loss(back, picture).item() / 2
+            for side, (image, _, back) in enumerate(self._shown(index, self.validation)):
+                sums[side] += F.l1_loss(back, image).item() / 2
         return dict(zip(("val_cycle_A", "val_cycle_B"), (sums / len(measured)).tolist(), strict=True)) | self.flips()
 
     def flips(self) -> dict[str, float]:
-        """Shares of validation pictures whose translation is of another class, to the classifiers, than they are."""
+        """Shares of validation images whose translation is of another class, to the classifiers, than they are."""
         found = {}
         for side, way in enumerate(DIRECTIONS if self.classifiers else ()):
             shown, flipped = torch.tensor(spread(CLASSIFIED, len(self.validation.stores[side]))), 0
@@ -219,7 +219,7 @@ class CycleGAN:
                 given = translation.signals(self.kinds, self.validation.batch(indices), self.runtime)[side]
                 made = translation.translated(self.results()[way], given, self.runtime)
                 was, became = (
-                    called(self.classifiers[which], self.kinds[which].pictures(x), self.runtime)
+                    called(self.classifiers[which], self.kinds[which].images(x), self.runtime)
                     for which, x in ((side, given), (1 - side, made))
                 )
                 flipped += int((was != became).sum())
@@ -227,15 +227,15 @@ class CycleGAN:
         return found
 
     def samples(self) -> dict[str, Tensor]:
-        """Rows of a, G(a), F(G(a)) and b, F(b), G(F(b)) of a few validation, or else training, pictures."""
+        """Rows of a, G(a), F(G(a)) and b, F(b), G(F(b)) of a few validation, or else training, images."""
         shown = self.validation or self.data
         a, b = self.kinds
         rows = []
         for index in torch.tensor(spread(SHOWN, len(shown))).split(1):
             cycle_a, cycle_b = self._shown(index, shown)
             kinds = (a, b, a, b, a, b)
-            rows.append([k.pictures(x) for k, x in zip(kinds, [*cycle_a, *cycle_b], strict=True)])
+            rows.append([k.images(x) for k, x in zip(kinds, [*cycle_a, *cycle_b], strict=True)])
         return {"A-translated-back-B-translated-back": translation.sheet(rows)}
 
     def save_model(self, run: Run) -> None:
-        translators.save(run, self.translators, self.results(), method="cyclegan", recipe=asdict(self.recipe))
+        translators.save(run, self.translators, self.results(), method="cyclegan", config=asdict(self.config))

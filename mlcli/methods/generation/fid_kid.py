@@ -1,8 +1,8 @@
-"""How far a set of pictures is from another, by the features that a network has of them.
+"""How far a set of images is from another, by the features that a network has of them.
 
 Frechet distance (FID, Heusel et al. 2017) and kernel distance (KID, Binkowski et al. 2018). The papers take the last
 hidden layer of an Inception trained on ImageNet; here it is that of any classifier, which has to be told with every
-figure: distances in different features, or of different numbers of pictures, cannot be compared.
+figure: distances in different features, or of different numbers of images, cannot be compared.
 """
 
 import torch
@@ -16,7 +16,7 @@ ROWS = 1000  # of the kernel matrix that are in memory at a time
 
 
 class Features:
-    """The last hidden layer of a model as a function of pictures; `layer` is its address."""
+    """The last hidden layer of a model as a function of images; `layer` is its address."""
 
     def __init__(self, model: Model, runtime: Runtime):
         self.model, self.runtime = model, runtime
@@ -25,13 +25,13 @@ class Features:
         self._activations = Activations(model, [self.layer])
 
     @torch.inference_mode()
-    def __call__(self, pictures: Tensor, batch_size: int = 100) -> Tensor:
+    def __call__(self, images: Tensor, batch_size: int = 100) -> Tensor:
         """(N, C, H, W), C 1 or 3, uint8 -> (N, D) float32 on the CPU.
 
-        Each picture is prepared as the model wants it. Raises WeightsError where a feature is no number.
+        Each image is prepared as the model wants it. Raises WeightsError where a feature is no number.
         """
         rows = []
-        for batch in pictures.split(batch_size):
+        for batch in images.split(batch_size):
             prepared = self.model.prepared(batch).to(self.runtime.device)
             with self.runtime.autocast():
                 values = self._activations(prepared)[self.layer]
@@ -43,7 +43,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
     """|m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)) of features (N, D) and (M, D) (Heusel et al. 2017, eq. 6).
 
     The squared Wasserstein distance of two Gaussians with the means m and covariances C of the features. It is biased:
-    the fewer the pictures, the larger. (C_x C_y)^(1/2) has the trace of (C_x^(1/2) C_y C_x^(1/2))^(1/2), which is
+    the fewer the images, the larger. (C_x C_y)^(1/2) has the trace of (C_x^(1/2) C_y C_x^(1/2))^(1/2), which is
     symmetric.
     """
     (m_x, c_x), (m_y, c_y) = _moments(x), _moments(y)
@@ -62,7 +62,7 @@ def kernel(x: Tensor, y: Tensor) -> float:
     """Squared maximum mean discrepancy of features (N, D), (M, D) with k(a, b) = (a.b / D + 1)^3, without bias.
 
     Gretton et al. 2012, eq. 3, with the kernel of Binkowski et al. 2018. It has no bias, so may come out below 0, and
-    serves for few pictures too; the paper's mean over subsets is here the estimate from all pictures at once.
+    serves for few images too; the paper's mean over subsets is here the estimate from all images at once.
     """
     n, m = len(x), len(y)
     within_x = (_sum(x, x) - _kernel(x, x, paired=True).sum()) / (n * (n - 1))

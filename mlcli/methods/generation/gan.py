@@ -1,11 +1,11 @@
 """Generative adversarial network (Goodfellow et al. 2014): min over G, max over D of f(G, D), played in turns.
 
-G makes pictures G(z) of noise z, D tells them from the pictures x of the data. Each is updated by its side of an
+G makes images G(z) of noise z, D tells them from the images x of the data. Each is updated by its side of an
 adversarial loss (`gan_losses`), D with G held fixed, then G with D held fixed. With classes both are told the class
 y, G(z, y) and D(x, y). What is kept in the end is the moving average of G.
 
 Deviations: the noise of D's last update serves G's too (one pass through G less, as in DCGAN's code), and generated
-pictures have the classes of the real ones beside them, in place of classes drawn uniformly.
+images have the classes of the real ones beside them, in place of classes drawn uniformly.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.io import image_io
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.generation import fid_kid
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.sampling import Sampler, noise
-from mlcli.methods.generation.translation import Balance, share_right
+from mlcli.methods.generation.translation import GanMonitor, share_right
 from mlcli.networks.dcgan import Discriminator, Generator
 from mlcli.runtime.device import Runtime, generator
 from mlcli.runtime.processes import Processes
@@ -31,14 +31,14 @@ from mlcli.training.loop import SCHEDULES
 from mlcli.training.run_folder import Run
 
 LATENT, FLIPS, PENALTY, SAMPLES, COMPARED = 10, 11, 12, 13, 14  # purposes of the random streams
-GRID = 8  # pictures to a side of the grid of samples
+GRID = 8  # images to a side of the grid of samples
 SHOWN_CLASSES = 20
 
 
 class Batch(NamedTuple):
     """One update of the discriminator."""
 
-    pictures: Tensor  # (B, C, S, S) uint8
+    images: Tensor  # (B, C, S, S) uint8
     labels: Tensor  # (B,); all 0 without classes
     latent: Tensor  # (B, latent)
     epsilon: Tensor  # (B,) in [0, 1]: where the gradient penalty looks
@@ -47,29 +47,29 @@ class Batch(NamedTuple):
 class Gan:
     """Training of one generator and its discriminator; training.loop drives it.
 
-    The loop's batch is `discriminator_steps` batches of the recipe; of several, several processes share out the same
-    pictures in another order than one does.
-    features: of the pictures in which distances to the data are measured; None measures none.
+    The loop's batch is `discriminator_steps` batches of the config; of several, several processes share out the same
+    images in another order than one does.
+    features: of the images in which distances to the data are measured; None measures none.
     """
 
     def __init__(
         self,
-        pictures: PictureSet,
+        images: ImageDataset,
         classes: tuple[str, ...],
-        recipe: recipes.Gan,
+        config: configs.Gan,
         runtime: Runtime,
         processes: Processes,
         features: Callable[[Tensor], Tensor] | None = None,
     ):
-        self.pictures, self.recipe = pictures, recipe
+        self.images, self.config = images, config
         self.runtime, self.processes, self.features = runtime, processes, features
-        self.loss, self.balance = LOSSES[recipe.loss], Balance()
-        size, channels, known = pictures.size, pictures.channels, len(classes)
-        self.generator = self._ready(Generator(size, channels, recipe.latent, recipe.filters, known))
-        self.discriminator = self._ready(Discriminator(size, channels, recipe.filters, known, recipe.spectral))
-        self.average = Average(self.generator, recipe.ema)
+        self.loss, self.balance = LOSSES[config.loss], GanMonitor()
+        size, channels, known = images.size, images.channels, len(classes)
+        self.generator = self._ready(Generator(size, channels, config.latent, config.filters, known))
+        self.discriminator = self._ready(Discriminator(size, channels, config.filters, known, config.spectral))
+        self.average = Average(self.generator, config.ema)
         self.sampler = Sampler(self.average.network, classes, runtime)
-        self.rates = {"generator": recipe.lr, "discriminator": recipe.lr_discriminator}
+        self.rates = {"generator": config.lr, "discriminator": config.lr_discriminator}
         self.optimizers = {name: self._adam(getattr(self, name), rate) for name, rate in self.rates.items()}
         self.state = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average.network}
         self.state |= {f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()}
@@ -80,32 +80,32 @@ class Gan:
         return self.processes.prepare(network).train()
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
-        betas = self.recipe.beta1, self.recipe.beta2
+        betas = self.config.beta1, self.config.beta2
         return torch.optim.Adam(network.parameters(), lr, betas, fused=self.runtime.device.type != "mps")
 
     def load(self, indices: Tensor, step: int) -> list[Batch]:
-        recipe, share = self.recipe, self.processes.share
+        config, share = self.config, self.processes.share
         # Drawn for the whole batch and shared out, so that several processes see what one would
         total = len(indices) * self.processes.count
-        pictures = self.pictures.batch(indices)
-        if recipe.flip:
-            mirrored = share(torch.rand(total, generator=generator(recipe.seed, FLIPS, step)) < 0.5)
-            pictures = torch.where(mirrored[:, None, None, None], pictures.flip(3), pictures)
-        labels = self.pictures.labels[indices]
-        latent = share(noise(total, recipe.latent, generator(recipe.seed, LATENT, step)))
-        epsilon = share(torch.rand(total, generator=generator(recipe.seed, PENALTY, step)))
-        parts = (part.chunk(recipe.discriminator_steps) for part in (pictures, labels, latent, epsilon))
+        images = self.images.batch(indices)
+        if config.flip:
+            mirrored = share(torch.rand(total, generator=generator(config.seed, FLIPS, step)) < 0.5)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        labels = self.images.labels[indices]
+        latent = share(noise(total, config.latent, generator(config.seed, LATENT, step)))
+        epsilon = share(torch.rand(total, generator=generator(config.seed, PENALTY, step)))
+        parts = (part.chunk(config.discriminator_steps) for part in (images, labels, latent, epsilon))
         return [Batch(*batch) for batch in zip(*parts, strict=True)]
 
     def step(self, batch: list[Batch], step: int) -> dict[str, Tensor]:
-        factor = SCHEDULES[self.recipe.schedule](step, self.recipe.steps)
+        factor = SCHEDULES[self.config.schedule](step, self.config.steps)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.rates[name] * factor
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(batch, 1):
-            pictures, labels, latent, epsilon = (each.to(self.runtime.device, non_blocking=True) for each in part)
-            real = image_io.to_unit(pictures) * 2 - 1
+            images, labels, latent, epsilon = (each.to(self.runtime.device, non_blocking=True) for each in part)
+            real = image_io.to_unit(images) * 2 - 1
             real = real.contiguous(memory_format=self.runtime.memory_format)
             with self.runtime.autocast(), torch.set_grad_enabled(number == len(batch)):
                 fake = self.generator(latent, labels)
@@ -120,9 +120,9 @@ class Gan:
             of_real, of_fake = logits.chunk(2)
             loss = self.loss.discriminator(of_real, of_fake)
             figures = {"discriminator": loss}
-            if self.recipe.loss == "wasserstein":
+            if self.config.loss == "wasserstein":
                 penalty = gradient_penalty(lambda x: self.discriminator(x, labels), real, fake, epsilon)
-                loss = loss + self.recipe.gradient_penalty * penalty
+                loss = loss + self.config.gradient_penalty * penalty
                 figures["gradient_penalty"] = penalty
         self._update("discriminator", self.discriminator, loss)
         return figures | {"right": share_right(of_real, of_fake)}
@@ -144,31 +144,31 @@ class Gan:
         optimizer.step()
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return [str(self.pictures.paths[index]) for index in indices.tolist()]
+        return [str(self.images.paths[index]) for index in indices.tolist()]
 
     def warning(self, values: Mapping[str, float]) -> str:
         return self.balance.warning(values)
 
     def evaluate(self) -> dict[str, float]:
-        """Distances of generated pictures to the data, both of so many pictures as the recipe compares."""
+        """Distances of generated images to the data, both of so many images as the config compares."""
         if self.features is None or not self.processes.main:
             return {}
-        random = generator(self.recipe.seed, COMPARED)
-        chosen = torch.randperm(len(self.pictures), generator=random)[: self.recipe.compared]
+        random = generator(self.config.seed, COMPARED)
+        chosen = torch.randperm(len(self.images), generator=random)[: self.config.compared]
         if self._real_features is None:
-            self._real_features = self.features(self.pictures.batch(chosen))
+            self._real_features = self.features(self.images.batch(chosen))
         # as many of each class as among the real ones
-        latent = noise(len(chosen), self.recipe.latent, random)
-        fake = self.features(self.sampler(latent, self.pictures.labels[chosen]))
+        latent = noise(len(chosen), self.config.latent, random)
+        fake = self.features(self.sampler(latent, self.images.labels[chosen]))
         real = self._real_features
         return {"frechet": fid_kid.frechet(real, fake), "kernel": fid_kid.kernel(real, fake)}
 
     def samples(self) -> dict[str, Image]:
-        """A grid of fixed noise, by which the pictures of a run can be followed; with classes a row for each."""
+        """A grid of fixed noise, by which the images of a run can be followed; with classes a row for each."""
         rows = min(len(self.sampler.classes), SHOWN_CLASSES) or GRID
-        latent = noise(rows * GRID, self.recipe.latent, generator(self.recipe.seed, SAMPLES))
+        latent = noise(rows * GRID, self.config.latent, generator(self.config.seed, SAMPLES))
         labels = torch.arange(rows).repeat_interleave(GRID)
         return {"samples": self.sampler.grid(latent, labels, GRID)}
 
     def save_model(self, run: Run) -> None:
-        run.save_model(self.average.network.state_dict(), self.sampler.describe() | {"recipe": asdict(self.recipe)})
+        run.save_model(self.average.network.state_dict(), self.sampler.describe() | {"config": asdict(self.config)})

@@ -1,7 +1,7 @@
-"""The losses of the two-player game: what the discriminator D and the generator G minimise, given what D says.
+"""The losses of the two-player game: what the discriminator D and the generator G minimize, given what D says.
 
 Each loss is a pair of functions of D's outputs, before any sigmoid. An output is a tensor of any shape (a number for
-each picture, or a map of patches), of which the mean is taken, or a list of such tensors from discriminators at several
+each image, or a map of patches), of which the mean is taken, or a list of such tensors from discriminators at several
 scales, whose losses are summed (Wang et al. 2018, eq. 3). Half precision is widened to float32 first.
 
 Where the papers of translation halve D's loss to slow it down, that is the caller's factor: here are the plain sums.
@@ -20,8 +20,8 @@ Outputs = Tensor | Sequence[Tensor]
 class Adversarial(NamedTuple):
     """The two sides of a loss; each returns a scalar."""
 
-    discriminator: Callable[[Outputs, Outputs], Tensor]  # (D's outputs of real pictures, of generated ones)
-    generator: Callable[[Outputs], Tensor]  # (D's outputs of generated pictures)
+    discriminator: Callable[[Outputs, Outputs], Tensor]  # (D's outputs of real images, of generated ones)
+    generator: Callable[[Outputs], Tensor]  # (D's outputs of generated images)
 
 
 def non_saturating_discriminator(real: Outputs, fake: Outputs) -> Tensor:
@@ -76,9 +76,9 @@ LOSSES = {
 def gradient_penalty(critic: Callable[[Tensor], Outputs], real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
     """E[(||grad D(x')||_2 - 1)^2] at x' = epsilon x + (1 - epsilon) G(z) (Gulrajani et al. 2017, eq. 3): a scalar.
 
-    critic: (N, ...) -> its outputs; labels or a condition are its own affair. It must treat the pictures of a batch
+    critic: (N, ...) -> its outputs; labels or a condition are its own affair. It must treat the images of a batch
     apart from each other (no batch norm).  real, fake: (N, ...), of one shape.  epsilon: (N,) in [0, 1], uniform.
-    D(x') is the mean of a picture's patches, summed over the scales: what `wasserstein_discriminator` is the mean of.
+    D(x') is the mean of an image's patches, summed over the scales: what `wasserstein_discriminator` is the mean of.
     """
     epsilon = epsilon.to(real).view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), epsilon).requires_grad_()

@@ -2,9 +2,9 @@
 
 G* = arg min_G max_D  E[log D(x, y)] + E[log(1 - D(x, G(x)))] + lambda E[|y - G(x)|_1]      (eq. 1, 3 and 4)
 
-x is the picture given, y the one wanted; the noise z of the paper is the dropout in G. D judges patches of x and y
-together. As published, D's loss is halved, D is updated before G, and G maximises log D(x, G(x)). Deviations: dropout
-is off when the finished generator is used; with pictures one at a time batch norm is by its own statistics, in training
+x is the image given, y the one wanted; the noise z of the paper is the dropout in G. D judges patches of x and y
+together. As published, D's loss is halved, D is updated before G, and G maximizes log D(x, G(x)). Deviations: dropout
+is off when the finished generator is used; with images one at a time batch norm is by its own statistics, in training
 and after, as in the paper's tests. Feature matching and several scales are of pix2pixHD (Wang et al. 2018).
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mlcli.data.folders import spread
 from mlcli.data.pairs import PairSet
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.models import translators
@@ -38,40 +38,40 @@ class Pix2Pix:
     def __init__(
         self,
         data: PairSet,
-        recipe: recipes.Pix2Pix,
+        config: configs.Pix2Pix,
         steps: int,
         runtime: Runtime,
         processes: Processes,
         validation: PairSet | None = None,
     ):
-        self.data, self.recipe, self.steps, self.validation = data, recipe, steps, validation
+        self.data, self.config, self.steps, self.validation = data, config, steps, validation
         self.runtime, self.processes = runtime, processes
-        self.order = (0, 1) if recipe.direction == "AtoB" else (1, 0)
+        self.order = (0, 1) if config.direction == "AtoB" else (1, 0)
         self.kinds = tuple(data.kinds[side] for side in self.order)
-        more = {"keep_luminance": True} if recipe.keep_luminance else {}
-        self.translators = {recipe.direction: translation.generator(recipe, *self.kinds, **more)}
-        discriminator = translation.discriminator(recipe, sum(kind.width for kind in self.kinds))
+        more = {"keep_luminance": True} if config.keep_luminance else {}
+        self.translators = {config.direction: translation.generator(config, *self.kinds, **more)}
+        discriminator = translation.discriminator(config, sum(kind.width for kind in self.kinds))
         self.generator, self.discriminator = (
             processes.prepare(network.to(runtime.device, memory_format=runtime.memory_format))
-            for network in (self.translators[recipe.direction].network, discriminator)
+            for network in (self.translators[config.direction].network, discriminator)
         )
-        self.generator_adam = translation.adam([self.generator], recipe)
-        self.discriminator_adam = translation.adam([self.discriminator], recipe)
-        self.loss, self.balance = LOSSES[recipe.loss], translation.Balance()
-        self.adversarial = bool(recipe.gan or recipe.feature_matching)  # else D has nothing to say, nor to learn
+        self.generator_adam = translation.adam([self.generator], config)
+        self.discriminator_adam = translation.adam([self.discriminator], config)
+        self.loss, self.balance = LOSSES[config.loss], translation.GanMonitor()
+        self.adversarial = bool(config.gan or config.feature_matching)  # else D has nothing to say, nor to learn
         self.state = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "generator_adam": self.generator_adam,
             "discriminator_adam": self.discriminator_adam,
         }
-        self.average = Average(self.generator, recipe.ema) if recipe.ema else None
+        self.average = Average(self.generator, config.ema) if config.ema else None
         if self.average:
             self.state["average"] = self.average.network
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(x, y), each (B, C, H, W) as stored."""
-        random = random_numbers(self.recipe.seed, translation.AUGMENTATION, step)
+        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
         drawn = self.data.draw(len(indices) * self.processes.count, random)
         return self._ordered(self.data.batch(indices, self.processes.share(drawn, 1)))
 
@@ -82,8 +82,8 @@ class Pix2Pix:
         return translation.signals(self.kinds, pair, self.runtime)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        translation.set_rate((self.generator_adam, self.discriminator_adam), self.recipe, step, self.steps)
-        pairs = [self.signals(part) for part in translation.parts(batch, self.recipe.accumulate)]
+        translation.set_rate((self.generator_adam, self.discriminator_adam), self.config, step, self.steps)
+        pairs = [self.signals(part) for part in translation.parts(batch, self.config.accumulate)]
         # A batch in several parts is there to save memory: of each part G's maps are then made anew for its own step.
         whole = len(pairs) == 1
         made, losses = [None] * len(pairs), [{} for _ in pairs]
@@ -117,28 +117,28 @@ class Pix2Pix:
         with self.runtime.autocast():
             judged = translation.discriminate(self.discriminator, real, fake)
         loss = 0.5 * self.loss.discriminator(*judged)
-        if self.recipe.loss == "wasserstein":
+        if self.config.loss == "wasserstein":
             drawn = torch.rand(len(x) * self.processes.count, generator=self._random(translation.PENALTY, step))
             epsilon = self.processes.share(drawn)
-            loss = loss + self.recipe.penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
+            loss = loss + self.config.penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
         return {"loss_d": loss, "d_right": translation.share_right(*judged)}
 
     def _random(self, purpose: int, step: int) -> torch.Generator:
-        return random_numbers(self.recipe.seed, purpose, step)
+        return random_numbers(self.config.seed, purpose, step)
 
     def generate(self, x: Tensor, y: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The terms of G's loss, by their factors."""
-        recipe = self.recipe
-        terms = {"loss_l1": recipe.l1 * F.l1_loss(fake.float(), y)}
+        config = self.config
+        terms = {"loss_l1": config.l1 * F.l1_loss(fake.float(), y)}
         if not self.adversarial:
             return terms
         with self.runtime.autocast():
             features = self.discriminator.features(torch.cat([x, fake.to(y.dtype)], 1))
-        terms["loss_gan"] = recipe.gan * self.loss.generator(translation.logits(features))
-        if recipe.feature_matching:
+        terms["loss_gan"] = config.gan * self.loss.generator(translation.logits(features))
+        if config.feature_matching:
             with torch.no_grad(), self.runtime.autocast():
                 wanted = self.discriminator.features(torch.cat([x, y], 1))
-            terms["loss_features"] = recipe.feature_matching * translation.feature_matching(wanted, features)
+            terms["loss_features"] = config.feature_matching * translation.feature_matching(wanted, features)
         return terms
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
@@ -170,9 +170,9 @@ class Pix2Pix:
             x, y = self.signals(self._ordered(shown.batch(index)))
             made = translation.translated(self.result, x, self.runtime)
             source, target = self.kinds
-            rows.append([source.pictures(x), target.pictures(made), target.pictures(y)])
+            rows.append([source.images(x), target.images(made), target.images(y)])
         return {"given-translated-wanted": translation.sheet(rows)}
 
     def save_model(self, run: Run) -> None:
-        direction, recipe = self.recipe.direction, asdict(self.recipe)
-        translators.save(run, self.translators, {direction: self.result}, method="pix2pix", recipe=recipe)
+        direction, config = self.config.direction, asdict(self.config)
+        translators.save(run, self.translators, {direction: self.result}, method="pix2pix", config=config)

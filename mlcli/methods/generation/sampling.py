@@ -1,4 +1,4 @@
-"""Pictures from a trained generator: samples, rows of classes, and ways between two points of its noise."""
+"""Images from a trained generator: samples, rows of classes, and ways between two points of its noise."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ from mlcli.runtime.device import Runtime
 
 NOISE = 15  # purpose of the random stream
 KIND = "generator of a GAN"
-SIDE = 64  # pixels that a picture in a grid is enlarged to, about
-WAY = 8  # pictures from one point of the noise to another
+SIDE = 64  # pixels that an image in a grid is enlarged to, about
+WAY = 8  # images from one point of the noise to another
 DESCRIPTION = record(  # what a file says of a generator
     {
         "options": record(
@@ -60,20 +60,20 @@ class Sampler:
         """The same, batch by batch, on the CPU. Raises WeightsError where a pixel is no number."""
         for z, y in zip(latent.split(batch_size), labels.split(batch_size), strict=True):
             with self.runtime.autocast():
-                pictures = self.network(z.to(self.runtime.device), y.to(self.runtime.device)).float()
-            if not pictures.isfinite().all():
-                raise WeightsError("the generator's pictures hold values that are no numbers; its weights are damaged")
-            yield image_io.to_bytes((pictures + 1) / 2).cpu()
+                images = self.network(z.to(self.runtime.device), y.to(self.runtime.device)).float()
+            if not images.isfinite().all():
+                raise WeightsError("the generator's images hold values that are no numbers; its weights are damaged")
+            yield image_io.to_bytes((images + 1) / 2).cpu()
 
     def grid(self, latent: Tensor, labels: Tensor, columns: int) -> Image:
-        """The pictures in rows; with classes, the name of the class under the first picture of each row."""
-        pictures = self(latent, labels).expand(-1, 3, -1, -1)
+        """The images in rows; with classes, the name of the class under the first image of each row."""
+        images = self(latent, labels).expand(-1, 3, -1, -1)
         size = self.network.size
         names = [
             canvas.shortened(self.classes[label], max(SIDE, size)) if place % columns == 0 else ""
             for place, label in enumerate(labels.tolist() if self.classes else ())
         ]
-        return canvas.grid(pictures, names or None, columns=columns, side=SIDE, gap=2)
+        return canvas.grid(images, names or None, columns=columns, side=SIDE, gap=2)
 
     @property
     def hash(self) -> str:
@@ -98,7 +98,7 @@ def noise(count: int, latent: int, random: torch.Generator, truncation: float | 
     """z (count, latent) of N(0, 1).
 
     truncation: values beyond it are drawn again (Brock et al. 2019, section 3.1): the smaller, the more typical and the
-    less varied the pictures.
+    less varied the images.
     """
     z = torch.randn(count, latent, generator=random)
     while truncation is not None and (beyond := z.abs() > truncation).any():
@@ -124,7 +124,7 @@ def between(start: Tensor, end: Tensor, count: int) -> Tensor:
 
 
 class Drawn(NamedTuple):
-    """What pictures are made from, in the order of a grid."""
+    """What images are made from, in the order of a grid."""
 
     latent: Tensor  # (N, latent)
     labels: Tensor  # (N,)
@@ -141,7 +141,7 @@ def draw(
     interpolate: bool = False,
     truncation: float | None = None,
 ) -> Drawn:
-    """The noise and the classes of `count` pictures, rounded up so that rows are whole and classes have as many each.
+    """The noise and the classes of `count` images, rounded up so that rows are whole and classes have as many each.
 
     labels: the classes wanted, default all. columns: default near a square, those of a class in one row, or 8 with
     `interpolate`, which makes of each row a way from one point to another.

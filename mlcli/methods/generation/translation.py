@@ -1,4 +1,4 @@
-"""What the adversarial methods of translation have in common: players, their optimisers, the judgement of pictures."""
+"""What the adversarial methods of translation have in common: players, their optimizers, the judgment of images."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlcli.data.pairs import Kind
-from mlcli.methods.recipes import Translation
+from mlcli.data.pairs import ImageSpec
+from mlcli.methods.configs import Translation
 from mlcli.models.translators import Translator, create
-from mlcli.networks.initialisation import initialise
+from mlcli.networks.initialization import initialize
 from mlcli.networks.patchgan import MultiScale, PatchGAN
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -20,51 +20,51 @@ from mlcli.training.optimizers import FusedAdam
 AUGMENTATION, POOL, PENALTY = 6, 7, 8  # purposes of the random streams
 
 
-def norm(recipe: Translation) -> str:
-    """The norm of the networks: batch norm over pictures one at a time is their own, which holds after training too."""
-    return "instance-affine" if recipe.norm == "batch" and recipe.batch_size == recipe.accumulate else recipe.norm
+def norm(config: Translation) -> str:
+    """The norm of the networks: batch norm over images one at a time is their own, which holds after training too."""
+    return "instance-affine" if config.norm == "batch" and config.batch_size == config.accumulate else config.norm
 
 
-def generator(recipe: Translation, source: Kind, target: Kind, **more) -> Translator:
-    """A new generator with initial weights of the recipe. Raises UsageError where it does not suit the size.
+def generator(config: Translation, source: ImageSpec, target: ImageSpec, **more) -> Translator:
+    """A new generator with initial weights of the config. Raises UsageError where it does not suit the size.
 
     more: options of the translator that only one method has.
     """
     translator = create(
-        recipe.generator,
+        config.generator,
         source,
         target,
-        recipe.size,
-        filters=recipe.filters,
-        norm=norm(recipe),
-        dropout=recipe.dropout,
-        upsampling=recipe.upsampling,
+        config.size,
+        filters=config.filters,
+        norm=norm(config),
+        dropout=config.dropout,
+        upsampling=config.upsampling,
         **more,
     )
-    initialise(translator.network, recipe.init, recipe.init_gain)
+    initialize(translator.network, config.init, config.init_gain)
     return translator
 
 
-def discriminator(recipe: Translation, channels: int) -> nn.Module:
-    """A new discriminator of pictures with so many channels, at one scale or several, with initial weights."""
-    # The gradient penalty is of each picture by itself, which batch norm does not allow.
-    kind = "instance" if recipe.loss == "wasserstein" and norm(recipe) == "batch" else norm(recipe)
-    layers = 0 if recipe.discriminator == "pixel" else recipe.layers
-    scales = [PatchGAN(channels, recipe.discriminator_filters, layers, kind) for _ in range(recipe.scales)]
-    return initialise(scales[0] if len(scales) == 1 else MultiScale(scales), recipe.init, recipe.init_gain)
+def discriminator(config: Translation, channels: int) -> nn.Module:
+    """A new discriminator of images with so many channels, at one scale or several, with initial weights."""
+    # The gradient penalty is of each image by itself, which batch norm does not allow.
+    kind = "instance" if config.loss == "wasserstein" and norm(config) == "batch" else norm(config)
+    layers = 0 if config.discriminator == "pixel" else config.layers
+    scales = [PatchGAN(channels, config.discriminator_filters, layers, kind) for _ in range(config.scales)]
+    return initialize(scales[0] if len(scales) == 1 else MultiScale(scales), config.init, config.init_gain)
 
 
-def adam(networks: Iterable[nn.Module], recipe: Translation) -> FusedAdam:
+def adam(networks: Iterable[nn.Module], config: Translation) -> FusedAdam:
     """One Adam over all weights of the networks."""
     weights = [p for network in networks for p in network.parameters()]
-    return FusedAdam(weights, recipe.lr, (recipe.beta1, recipe.beta2))
+    return FusedAdam(weights, config.lr, (config.beta1, config.beta2))
 
 
-def set_rate(optimizers: Iterable[torch.optim.Optimizer], recipe: Translation, step: int, steps: int) -> None:
-    """The rate of step `step` by the schedule of the recipe."""
+def set_rate(optimizers: Iterable[torch.optim.Optimizer], config: Translation, step: int, steps: int) -> None:
+    """The rate of step `step` by the schedule of the config."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](step, steps)
+            group["lr"] = config.lr * SCHEDULES[config.schedule](step, steps)
 
 
 def update(optimizer: FusedAdam, processes: Processes) -> None:
@@ -75,7 +75,7 @@ def update(optimizer: FusedAdam, processes: Processes) -> None:
 
 
 def discriminate(network: nn.Module, real: Tensor, fake: Tensor) -> tuple:
-    """(D(real), D(fake)), in one pass where D sees each picture by itself.
+    """(D(real), D(fake)), in one pass where D sees each image by itself.
 
     Batch norm does not: it would take the statistics of both together, and tell them apart by these.
     """
@@ -112,7 +112,7 @@ def logits(features: Sequence) -> Tensor | list[Tensor]:
     return features[-1] if isinstance(features[-1], Tensor) else [maps[-1] for maps in features]
 
 
-class Balance:
+class GanMonitor:
     """Watches over the two players: says so when one has won for good, from which nothing more is learned.
 
     remedy: the options of the command that may help.
@@ -136,35 +136,35 @@ class Balance:
         if self.lines["won"] == self.PATIENCE:
             return (
                 "the discriminator has told all that is real from what is not for long, so its opponent learns "
-                f"little from it any more. A sign of too few or unlike pictures; {self.remedy} can help"
+                f"little from it any more. A sign of too few or unlike images; {self.remedy} can help"
             )
         if self.lines["lost"] == self.PATIENCE:
-            return f"the discriminator has collapsed: it gives every picture one answer; {self.remedy} can help"
+            return f"the discriminator has collapsed: it gives every image one answer; {self.remedy} can help"
         return ""
 
 
-def signals(kinds: Sequence[Kind], pictures: Sequence[Tensor], runtime: Runtime) -> tuple[Tensor, ...]:
-    """Stored pictures as the networks take them, on the device and in the memory format of the runtime."""
-    on_device = (picture.to(runtime.device, non_blocking=True) for picture in pictures)
+def signals(kinds: Sequence[ImageSpec], images: Sequence[Tensor], runtime: Runtime) -> tuple[Tensor, ...]:
+    """Stored images as the networks take them, on the device and in the memory format of the runtime."""
+    on_device = (image.to(runtime.device, non_blocking=True) for image in images)
     return tuple(
-        kind.signal(picture).contiguous(memory_format=runtime.memory_format)
-        for kind, picture in zip(kinds, on_device, strict=True)
+        kind.signal(image).contiguous(memory_format=runtime.memory_format)
+        for kind, image in zip(kinds, on_device, strict=True)
     )
 
 
 @torch.no_grad()
 def translated(network: nn.Module, signal: Tensor, runtime: Runtime) -> Tensor:
-    """What the network makes of pictures (N, C, H, W) in its inference mode, one at a time; float32."""
+    """What the network makes of images (N, C, H, W) in its inference mode, one at a time; float32."""
     training = network.training
     network.eval()
     with runtime.autocast():
-        result = torch.cat([network(picture).float() for picture in signal.split(1)])
+        result = torch.cat([network(image).float() for image in signal.split(1)])
     network.train(training)
     return result
 
 
 def sheet(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> Tensor:
-    """Rows of pictures (1, 1 or 3, H, W) in [0, 1] as one picture (3, h, w), with white between them."""
+    """Rows of images (1, 1 or 3, H, W) in [0, 1] as one image (3, h, w), with white between them."""
     strips = [
         torch.cat([F.pad(each[0].float().cpu().expand(3, -1, -1), (0, gap, 0, gap), value=1.0) for each in row], 2)
         for row in rows

@@ -1,6 +1,6 @@
 """Multinomial logistic regression with an L2 penalty on features that stay fixed: the last layer of a network, solved.
 
-With x_i the standardised features of picture i, y_i its class, s_i its weight (sum 1) and theta = (W, b) the layer,
+With x_i the standardized features of image i, y_i its class, s_i its weight (sum 1) and theta = (W, b) the layer,
 
     L(theta) = - sum_i s_i log softmax(W x_i + b)[y_i] + l2 / 2 |W|^2.
 
@@ -26,7 +26,7 @@ ITERATIONS, TOLERANCE = 500, 1e-6
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """logits = W x + b of features as they are, not standardised. weight: (C, D), bias: (C,), float64."""
+    """logits = W x + b of features as they are, not standardized. weight: (C, D), bias: (C,), float64."""
 
     weight: Tensor
     bias: Tensor
@@ -43,9 +43,9 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class Problem:
-    """Labelled features. x: (N, V, D), V views of each picture, the picture as it is first; y: (N,) below `classes`.
+    """Labeled features. x: (N, V, D), V views of each image, the image as it is first; y: (N,) below `classes`.
 
-    balanced: each class weighs as much as any other, however many pictures it has.
+    balanced: each class weighs as much as any other, however many images it has.
     """
 
     x: Tensor
@@ -54,7 +54,7 @@ class Problem:
     balanced: bool = False
 
     def part(self, chosen: Tensor) -> "Problem":
-        """The problem of some of the pictures, by their numbers or by a mask."""
+        """The problem of some of the images, by their numbers or by a mask."""
         return Problem(self.x[chosen], self.y[chosen], self.classes, self.balanced)
 
     def weights(self) -> Tensor:
@@ -65,7 +65,7 @@ class Problem:
 
 
 def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
-    """The minimiser of L for each of these l2, in this order; every view of a picture has an equal part of its weight.
+    """The minimizer of L for each of these l2, in this order; every view of an image has an equal part of its weight.
 
     Each begins where the one before ended, which saves steps and changes no result beyond the tolerance (no entry of
     the gradient over 1e-6).
@@ -99,9 +99,9 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
 
 
 def folds(y: Tensor, count: int, seed: int) -> Tensor:
-    """(N,) the fold, 0 to count - 1, of each picture: classes are spread evenly, by the seed.
+    """(N,) the fold, 0 to count - 1, of each image: classes are spread evenly, by the seed.
 
-    -1 for the only picture of a class: were it held out, nothing would be known of its class.
+    -1 for the only image of a class: were it held out, nothing would be known of its class.
     """
     result = torch.full_like(y, -1)
     taken = 0
@@ -110,19 +110,19 @@ def folds(y: Tensor, count: int, seed: int) -> Tensor:
         if len(members) > 1:
             order = torch.randperm(len(members), generator=generator(seed, FOLDS, label))
             result[members[order]] = (torch.arange(len(members)) + taken) % count
-            taken += len(members)  # so that folds have as many pictures as each other
+            taken += len(members)  # so that folds have as many images as each other
     return result
 
 
 def held_out_losses(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> Tensor:
     """(len(l2s),): for each l2 the cross-entropy that layers fitted without a fold have on it, summed over the folds.
 
-    fold: (N,), of `folds`; the pictures of fold -1 always learn.
+    fold: (N,), of `folds`; the images of fold -1 always learn.
     """
     total = torch.zeros(len(l2s), dtype=torch.float64)
     for held in fold[fold >= 0].unique().tolist():
         tested = problem.part(fold == held)
-        # the held-out picture as it is, and in the weights of the whole problem
+        # the held-out image as it is, and in the weights of the whole problem
         score = partial(_cross_entropy, tested.x[:, 0], tested.y, problem.weights()[fold == held])
         total += torch.stack([score(layer) for layer in solve(problem.part(fold != held), l2s)])
     return total
@@ -138,12 +138,12 @@ def _cross_entropy(x: Tensor, y: Tensor, weights: Tensor, layer: LinearClassifie
 
 
 def fit(problem: Problem, fold: Tensor) -> LinearClassifier:
-    """The layer of all pictures, its l2 chosen by these folds."""
+    """The layer of all images, its l2 chosen by these folds."""
     return solve(problem, [choose_l2(problem, fold)])[0]
 
 
 def held_out(problem: Problem, fold: Tensor) -> Tensor:
-    """(N, C) probabilities of each picture by the layer that was fitted without its fold; NaN for fold -1.
+    """(N, C) probabilities of each image by the layer that was fitted without its fold; NaN for fold -1.
 
     l2 is chosen for each layer anew, by the other folds, or by new ones where there is one other alone: the estimate
     has seen nothing of what it is tested on.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.data.folders import ClassFolder
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.evaluation.classification import Evaluation, evaluate
 from mlcli.methods.learning import linear_head as logistic
 from mlcli.models.features import Activations, hidden, layers, vectors
@@ -20,15 +20,15 @@ from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime, generator
 
-LABELLED = 22  # purpose of the random stream
-NUMBERS = 1024  # that a probe is given of a picture, at most
-PARTS, TESTED = 5, 2  # l2 is chosen on so many parts of the labelled pictures
-BATCH = 100  # pictures at a time
+LABELED = 22  # purpose of the random stream
+NUMBERS = 1024  # that a probe is given of an image, at most
+PARTS, TESTED = 5, 2  # l2 is chosen on so many parts of the labeled images
+BATCH = 100  # images at a time
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier of a layer. evaluation: on the tested pictures; held_out_loss: on some of the labelled."""
+    """A linear classifier of a layer. evaluation: on the tested images; held_out_loss: on some of the labeled."""
 
     evaluation: Evaluation
     held_out_loss: float
@@ -39,11 +39,11 @@ class Probe:
 
 
 def draw(folder: ClassFolder, labels: int, most: int, seed: int) -> tuple[ClassFolder, ClassFolder]:
-    """(so many labelled pictures, the classes as even as can be; at most `most` of the others), by the seed."""
-    turns: list[tuple[int, int, int]] = []  # a picture of each class in turn
+    """(so many labeled images, the classes as even as can be; at most `most` of the others), by the seed."""
+    turns: list[tuple[int, int, int]] = []  # an image of each class in turn
     for label in range(len(folder.classes)):
         members = [index for index, own in enumerate(folder.labels) if own == label]
-        order = torch.randperm(len(members), generator=generator(seed, LABELLED, label)).tolist()
+        order = torch.randperm(len(members), generator=generator(seed, LABELED, label)).tolist()
         turns += [(turn, label, members[place]) for turn, place in enumerate(order)]
     order = [index for _, _, index in sorted(turns)]
     return folder.part(sorted(order[:labels])), folder.part(sorted(order[labels : labels + most]))
@@ -65,13 +65,13 @@ def numbers(values: Tensor, layer: Layer) -> Tensor:
 
 
 @torch.inference_mode()
-def read(model: Model, pictures: PictureSet, chosen: Mapping[str, Layer], runtime: Runtime) -> dict[str, Tensor]:
-    """What the layers say of pictures of the model's size: name: (N, D) float32. One pass for all of them."""
+def read(model: Model, images: ImageDataset, chosen: Mapping[str, Layer], runtime: Runtime) -> dict[str, Tensor]:
+    """What the layers say of images of the model's size: name: (N, D) float32. One pass for all of them."""
     activations = Activations(model, [layer.address for layer in chosen.values()])
     parts: dict[str, list[Tensor]] = {name: [] for name in chosen}
-    for indices in torch.arange(len(pictures)).split(BATCH):
+    for indices in torch.arange(len(images)).split(BATCH):
         with runtime.autocast():
-            values = activations(pictures.batch(indices).to(runtime.device))
+            values = activations(images.batch(indices).to(runtime.device))
         for name, layer in chosen.items():
             parts[name].append(model.finite(numbers(values[layer.address].float(), layer).cpu(), runtime))
     return {name: torch.cat(rows) for name, rows in parts.items()}
@@ -80,20 +80,20 @@ def read(model: Model, pictures: PictureSet, chosen: Mapping[str, Layer], runtim
 def probe(
     model: Model,
     classes: Sequence[str],
-    learned: PictureSet,
-    tested: PictureSet,
+    learned: ImageDataset,
+    tested: ImageDataset,
     runtime: Runtime,
     seed: int,
     report: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Probe]:
-    """How often a linear classifier of each layer, fitted to the `learned` pictures, is right on the `tested` ones.
+    """How often a linear classifier of each layer, fitted to the `learned` images, is right on the `tested` ones.
 
     The layers are read in fp32 whatever the precision of the runtime: accuracies are to be compared with each other.
     """
     model.network.eval()
     runtime = replace(runtime, precision="fp32")
     chosen = probed(model)
-    x, test = (read(model, pictures, chosen, runtime) for pictures in (learned, tested))
+    x, test = (read(model, images, chosen, runtime) for images in (learned, tested))
     fold = logistic.folds(learned.labels, PARTS, seed)
     fold[fold >= TESTED] = -1
     result = {}
@@ -108,7 +108,7 @@ def probe(
 
 
 def best(probes: Mapping[str, Probe]) -> str:
-    """The layer whose classifier does best on labelled pictures that were held out; those to test on have no say.
+    """The layer whose classifier does best on labeled images that were held out; those to test on have no say.
 
     Of equals, such as all where nothing could be held out, the deepest.
     """

@@ -1,13 +1,13 @@
-"""Pretext tasks: classes that cost no labels, since a transformation of the picture makes them.
+"""Pretext tasks: classes that cost no labels, since a transformation of the image makes them.
 
-Rotation (Gidaris et al. 2018): a picture is turned by 0, 90, 180 or 270 degrees, and the network says by which. To know
-it must know what things look like, and which way up they stand. Deviation: of each picture one rotation, drawn anew at
-each step, is in a batch, where the paper has all four: as many rotations a step, of four times as many pictures.
+Rotation (Gidaris et al. 2018): an image is turned by 0, 90, 180 or 270 degrees, and the network says by which. To know
+it must know what things look like, and which way up they stand. Deviation: of each image one rotation, drawn anew at
+each step, is in a batch, where the paper has all four: as many rotations a step, of four times as many images.
 
-Jigsaw (Noroozi & Favaro 2016): the picture is cut into 3 x 3 tiles, these are shuffled by one of a set of permutations,
+Jigsaw (Noroozi & Favaro 2016): the image is cut into 3 x 3 tiles, these are shuffled by one of a set of permutations,
 and the network says by which. As in the paper the permutations are as far from each other as can be, a tile is cut out
 of its cell at a random place, so that edges do not go on from one to the next, and has the mean and the deviation of
-its colours taken away, which would tell neighbours too. Deviation: the tiles are laid out as one picture, and one
+its colors taken away, which would tell neighbors too. Deviation: the tiles are laid out as one image, and one
 network of any architecture sees it, where the paper shows each tile to a copy of the network of its own.
 """
 
@@ -34,7 +34,7 @@ class Rotation:
         return torch.empty(0, n)
 
     def __call__(self, images: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
-        """(N, C, S, S), (N,) -> (N, C, S, S), each picture turned as its label says."""
+        """(N, C, S, S), (N,) -> (N, C, S, S), each image turned as its label says."""
         turned = images.clone()
         for label in range(1, len(self.classes)):
             turned[labels == label] = torch.rot90(images[labels == label], label, (2, 3))
@@ -49,7 +49,7 @@ class Jigsaw:
         self.classes = tuple("".join(map(str, order)) for order in self.orders.tolist())
 
     def draw(self, n: int, size: int, random: torch.Generator) -> Tensor:
-        """(2, 9, n) integers: how far down and to the right in its cell each tile of a picture begins."""
+        """(2, 9, n) integers: how far down and to the right in its cell each tile of an image begins."""
         return torch.randint(0, self.sides(size)[1] + 1, (2, TILES, n), generator=random)
 
     @staticmethod
@@ -58,9 +58,9 @@ class Jigsaw:
         return size // GRID, max(1, round(size // GRID / 7))
 
     def __call__(self, images: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
-        """(N, C, S, S), (N,), of `draw` -> (N, C, S, S), the tiles of each picture laid out as its label says.
+        """(N, C, S, S), (N,), of `draw` -> (N, C, S, S), the tiles of each image laid out as its label says.
 
-        What they leave free has the mean colour of the picture.
+        What they leave free has the mean color of the image.
         """
         n, _, size, _ = images.shape
         cell, gap = self.sides(size)
@@ -108,20 +108,20 @@ def task(name: str, permutations: int, seed: int) -> Rotation | Jigsaw:
 
 
 class Pretext(Supervised):
-    """Supervised training on the classes of a task. The pictures' own labels are never read."""
+    """Supervised training on the classes of a task. The images' own labels are never read."""
 
     def __init__(self, chosen: Rotation | Jigsaw, *others):
         self.task = chosen
         super().__init__(*others)
 
     def load(self, indices: Tensor, step: int) -> Batch:
-        images = self.view(indices, step, generator(self.recipe.seed, AUGMENTATION, step))
+        images = self.view(indices, step, generator(self.config.seed, AUGMENTATION, step))
         # Drawn for the whole batch and shared out, so that several processes see what one would; each class as often
         # as the others.
-        total, random = len(indices) * self.processes.count, generator(self.recipe.seed, TASK, step)
+        total, random = len(indices) * self.processes.count, generator(self.config.seed, TASK, step)
         count = len(self.task.classes)
         first = torch.randint(0, count, (1,), generator=random)
         labels = (first + torch.arange(total)) % count
         labels = self.processes.share(labels[torch.randperm(total, generator=random)])
-        drawn = self.processes.share(self.task.draw(total, self.pictures.size, random), dim=-1)
+        drawn = self.processes.share(self.task.draw(total, self.images.size, random), dim=-1)
         return Batch(self.task(images, labels, drawn), labels, labels, torch.ones(len(labels)))

@@ -1,8 +1,8 @@
 """Supervised training of a classifier from scratch, with the invariances of the task taught by augmentation.
 
-Cross-entropy with label smoothing under a one-cycle rate. Pictures are flipped, translated and cut out at random: in
+Cross-entropy with label smoothing under a one-cycle rate. Images are flipped, translated and cut out at random: in
 most tasks the class does not change under these, f(t(X)) = f(X). CutMix (Yun et al. 2019) pastes a piece of another
-picture, and of its label, so that a network cannot rest on one part of a thing.
+image, and of its label, so that a network cannot rest on one part of a thing.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mlcli.data.picture_set import PictureSet
-from mlcli.methods import recipes
+from mlcli.data.image_dataset import ImageDataset
+from mlcli.methods import configs
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime, generator
 from mlcli.runtime.processes import Processes
@@ -27,18 +27,18 @@ from mlcli.training.run_folder import Run
 AUGMENTATION, WHITENING, MIXING = 3, 4, 5  # purposes of the random streams
 
 
-def draw(n: int, size: int, recipe: recipes.Supervised, random: torch.Generator) -> Tensor:
-    """(4, n) integers: for each picture its shift in y and x, and the centre in y and x of what is cut out."""
-    reach = min(recipe.translate, size - 1)
+def draw(n: int, size: int, config: configs.Supervised, random: torch.Generator) -> Tensor:
+    """(4, n) integers: for each image its shift in y and x, and the center in y and x of what is cut out."""
+    reach = min(config.translate, size - 1)
     shifts = torch.randint(-reach, reach + 1, (2, n), generator=random)
     return torch.cat([shifts, torch.randint(0, size, (2, n), generator=random)])
 
 
 def augment(images: Tensor, flips: Tensor, drawn: Tensor, cutout: int = 0) -> Tensor:
-    """Flip, translate and cut out each picture of a batch by what was drawn for it.
+    """Flip, translate and cut out each image of a batch by what was drawn for it.
 
     images: (N, C, S, S), any dtype; the same shape and dtype comes back.  flips: (N,) bool.  drawn: (4, N), of `draw`.
-    Translation reflects the border. The cut-out square of side `cutout` is filled with the mean colour of its picture.
+    Translation reflects the border. The cut-out square of side `cutout` is filled with the mean color of its image.
     """
     n, _, size, _ = images.shape
     dy, dx, y, x = drawn[:, :, None]  # (N, 1) each
@@ -49,23 +49,23 @@ def augment(images: Tensor, flips: Tensor, drawn: Tensor, cutout: int = 0) -> Te
     pixels = images.permute(0, 2, 3, 1)  # (N, S, S, C): one gather for all channels, flips included
     images = pixels[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if cutout:
-        hidden_rows, hidden_columns = ((place + 0.5 - centre).abs() < cutout / 2 for centre in (y, x))
+        hidden_rows, hidden_columns = ((place + 0.5 - center).abs() < cutout / 2 for center in (y, x))
         mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
         images = torch.where((hidden_rows[:, :, None] & hidden_columns[:, None, :])[:, None], mean, images)
     return images
 
 
 def draw_boxes(n: int, size: int, share: float, random: torch.Generator) -> Tensor:
-    """(4, n) integers: for each picture the top, bottom, left and right of the box that another picture fills.
+    """(4, n) integers: for each image the top, bottom, left and right of the box that another image fills.
 
-    Of Yun et al. 2019, with a box for each picture in place of one for the batch: side S sqrt(1 - lambda), lambda
-    uniform, its centre anywhere, cut at the border; empty in 1 - `share` of the pictures.
+    Of Yun et al. 2019, with a box for each image in place of one for the batch: side S sqrt(1 - lambda), lambda
+    uniform, its center anywhere, cut at the border; empty in 1 - `share` of the images.
     """
     lam, chance = torch.rand(2, n, generator=random)
     half = (size * (1 - lam).sqrt() / 2 * (chance < share)).round()  # (n,)
-    centre = torch.randint(0, size + 1, (2, n), generator=random)
-    top, left = (centre - half).clamp(0, size)
-    bottom, right = (centre + half).clamp(0, size)
+    center = torch.randint(0, size + 1, (2, n), generator=random)
+    top, left = (center - half).clamp(0, size)
+    bottom, right = (center + half).clamp(0, size)
     return torch.stack([top, bottom, left, right]).long()
 
 
@@ -88,10 +88,10 @@ def reflect(index: Tensor, size: int) -> Tensor:
 
 
 class Whitening(nn.Module):
-    """Parametrises a kernel that sees the picture: W = M A, with A the ZCA whitening of the data's patches.
+    """Parametrizes a kernel that sees the image: W = M A, with A the ZCA whitening of the data's patches.
 
-    Neighbouring pixels are alike, so a plain step mostly changes how a kernel sees the mean brightness of a patch. A
-    step in M is a step for decorrelated pixels; edges and fine colour are learned in the first epochs instead of the
+    Neighboring pixels are alike, so a plain step mostly changes how a kernel sees the mean brightness of a patch. A
+    step in M is a step for decorrelated pixels; edges and fine color are learned in the first epochs instead of the
     last. W is stored in the end: the network itself is as without.
     """
 
@@ -104,11 +104,11 @@ class Whitening(nn.Module):
 
 
 def whitening(images: Tensor, size: int, epsilon: float = 0.1) -> Tensor:
-    """A matrix (C k k, C k k) that whitens k x k patches of normalised pictures (N, C, H, W), in ZCA form.
+    """A matrix (C k k, C k k) that whitens k x k patches of normalized images (N, C, H, W), in ZCA form.
 
     With C = U diag(v) U^T the covariance of the patches it is U diag(sqrt(v) / (v + epsilon)) U^T: whitening for
-    v > epsilon, and nothing for v << epsilon (in units of the variance of a normalised pixel), so that kernels hold
-    no noise in directions where pictures have nothing to show, such as what JPEG compression took away.
+    v > epsilon, and nothing for v << epsilon (in units of the variance of a normalized pixel), so that kernels hold
+    no noise in directions where images have nothing to show, such as what JPEG compression took away.
     """
     patches = F.unfold(images, size, stride=3).transpose(1, 2).flatten(0, 1)  # (patches, C k k)
     patches = patches - patches.mean(0)
@@ -118,7 +118,7 @@ def whitening(images: Tensor, size: int, epsilon: float = 0.1) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """What one step learns from: a picture is of class `labels` by the share `left`, of class `others` by the rest."""
+    """What one step learns from: an image is of class `labels` by the share `left`, of class `others` by the rest."""
 
     images: Tensor  # (B, C, S, S) uint8
     labels: Tensor  # (B,)
@@ -132,16 +132,16 @@ class Supervised:
     def __init__(
         self,
         model: Model,
-        pictures: PictureSet,
-        recipe: recipes.Supervised,
+        images: ImageDataset,
+        config: configs.Supervised,
         steps: int,
         runtime: Runtime,
         processes: Processes,
         evaluate: Callable[[Model], dict[str, float]] = lambda model: {},
     ):
-        self.model, self.pictures, self.recipe, self.steps = model, pictures, recipe, steps
+        self.model, self.images, self.config, self.steps = model, images, config, steps
         self.runtime, self.processes, self._evaluate = runtime, processes, evaluate
-        if recipe.optimizer == "muon":
+        if config.optimizer == "muon":
             self.whiten()
         network = model.network.to(runtime.device, memory_format=runtime.memory_format)
         self.network = model.network = processes.prepare(network)
@@ -149,51 +149,51 @@ class Supervised:
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.state = {"network": self.network}
         self.state |= {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
-        self.class_weights = class_weights(pictures.labels, len(model.classes)) if recipe.balanced else None
-        # Mirrored pictures alternate from epoch to epoch instead of being drawn anew (airbench, Jordan 2024): of two
-        # epochs in a row, one shows each picture as it is and one its mirror.
-        self.first_flip = torch.rand(len(pictures), generator=generator(recipe.seed, AUGMENTATION)) < 0.5
+        self.class_weights = class_weights(images.labels, len(model.classes)) if config.balanced else None
+        # Mirrored images alternate from epoch to epoch instead of being drawn anew (airbench, Jordan 2024): of two
+        # epochs in a row, one shows each image as it is and one its mirror.
+        self.first_flip = torch.rand(len(images), generator=generator(config.seed, AUGMENTATION)) < 0.5
 
     def updating(self) -> list[torch.optim.Optimizer]:
         """What updates the network."""
-        return optimizers(self.network, self.recipe)
+        return optimizers(self.network, self.config)
 
     def train_mode(self) -> None:
         self.network.train()
 
     def whiten(self) -> None:
-        """Parametrise the first convolution by the whitening of the training pictures' patches."""
+        """Parametrize the first convolution by the whitening of the training images' patches."""
         kernel = next(module for module in self.model.network.modules() if isinstance(module, nn.Conv2d))
-        chosen = torch.randperm(len(self.pictures), generator=generator(self.recipe.seed, WHITENING))[:2000]
-        images = self.model.preprocessing.normalise(self.pictures.batch(chosen))
+        chosen = torch.randperm(len(self.images), generator=generator(self.config.seed, WHITENING))[:2000]
+        images = self.model.preprocessing.normalize(self.images.batch(chosen))
         matrix = whitening(images, kernel.kernel_size[0])
         parametrize.register_parametrization(kernel, "weight", Whitening(matrix), unsafe=True)
         nn.init.normal_(kernel.parametrizations.weight.original, std=len(matrix) ** -0.5)
 
     def load(self, indices: Tensor, step: int) -> Batch:
-        recipe, share = self.recipe, self.processes.share
-        images = self.view(indices, step, generator(recipe.seed, AUGMENTATION, step))
-        labels = self.pictures.labels[indices]
-        if not recipe.cutmix:
+        config, share = self.config, self.processes.share
+        images = self.view(indices, step, generator(config.seed, AUGMENTATION, step))
+        labels = self.images.labels[indices]
+        if not config.cutmix:
             return Batch(images, labels, labels, torch.ones(len(indices)))
         # Drawn for the whole batch and shared out, so that several processes see what one would.
-        total, random = len(indices) * self.processes.count, generator(recipe.seed, MIXING, step)
-        others = share(torch.randint(0, len(self.pictures), (total,), generator=random))
-        boxes = share(draw_boxes(total, self.pictures.size, recipe.cutmix, random), dim=1)
+        total, random = len(indices) * self.processes.count, generator(config.seed, MIXING, step)
+        others = share(torch.randint(0, len(self.images), (total,), generator=random))
+        boxes = share(draw_boxes(total, self.images.size, config.cutmix, random), dim=1)
         images, left = mix(images, self.view(others, step, random), boxes)
-        return Batch(images, labels, self.pictures.labels[others], left)
+        return Batch(images, labels, self.images.labels[others], left)
 
     def view(self, indices: Tensor, step: int, random: torch.Generator) -> Tensor:
-        """The pictures of these indices as this step shows them: flipped, translated, cut out; (B, C, S, S) uint8."""
+        """The images of these indices as this step shows them: flipped, translated, cut out; (B, C, S, S) uint8."""
         total = len(indices) * self.processes.count
-        drawn = self.processes.share(draw(total, self.pictures.size, self.recipe, random), dim=1)
-        epoch = step // (len(self.pictures) // total)
+        drawn = self.processes.share(draw(total, self.images.size, self.config, random), dim=1)
+        epoch = step // (len(self.images) // total)
         flips = self.first_flip[indices] ^ bool(epoch % 2)
-        return augment(self.pictures.batch(indices), flips & self.recipe.flip, drawn, self.recipe.cutout)
+        return augment(self.images.batch(indices), flips & self.config.flip, drawn, self.config.cutout)
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         images, labels, others, left = (part.to(self.runtime.device, non_blocking=True) for part in batch)
-        factor = SCHEDULES[self.recipe.schedule](step, self.steps)
+        factor = SCHEDULES[self.config.schedule](step, self.steps)
         for optimizer, rates in zip(self.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -201,7 +201,7 @@ class Supervised:
         self.train_mode()
         with self.runtime.autocast():
             logits = self.model(images)  # (B, classes)
-        smoothing = self.recipe.label_smoothing
+        smoothing = self.config.label_smoothing
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         entropy = partial(F.cross_entropy, logits.float(), weight=weights, label_smoothing=smoothing, reduction="none")
         loss = (left * entropy(labels) + (1 - left) * entropy(others)).mean()
@@ -215,7 +215,7 @@ class Supervised:
         return {"loss": loss, "accuracy": accuracy}
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return [str(self.pictures.paths[index]) for index in indices.tolist()]
+        return [str(self.images.paths[index]) for index in indices.tolist()]
 
     def warning(self, values: Mapping[str, float]) -> str:
         return ""
@@ -230,26 +230,26 @@ class Supervised:
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
-        run.save_model(self.network.state_dict(), self.model.describe() | {"recipe": asdict(self.recipe)})
+        run.save_model(self.network.state_dict(), self.model.describe() | {"config": asdict(self.config)})
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """(classes,) N / (C n_c): each class weighs as much as any other, and a picture 1 on average."""
+    """(classes,) N / (C n_c): each class weighs as much as any other, and an image 1 on average."""
     counts = labels.bincount(minlength=classes).clamp_min(1)
     return len(labels) / (classes * counts.float())
 
 
-def optimizers(network: nn.Module, recipe: recipes.Supervised) -> list[torch.optim.Optimizer]:
+def optimizers(network: nn.Module, config: configs.Supervised) -> list[torch.optim.Optimizer]:
     """What updates the network: SGD for all of it, or Muon for the convolutions and SGD for the rest.
 
     Weights decay; biases and the scales of norms do not.
     """
-    kernels = [p for p in network.parameters() if p.ndim == 4] if recipe.optimizer == "muon" else []
+    kernels = [p for p in network.parameters() if p.ndim == 4] if config.optimizer == "muon" else []
     matrices = [p for p in network.parameters() if p.ndim > 1 and not any(p is kernel for kernel in kernels)]
     vectors = [p for p in network.parameters() if p.ndim <= 1]
-    rest = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    if recipe.optimizer == "sgd":
-        return [torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)]
-    rest[1]["lr"] = recipe.lr / 2
-    sgd = torch.optim.SGD(rest, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
-    return [ConvolutionMuon(kernels, recipe.lr), sgd]
+    rest = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)]
+    rest[1]["lr"] = config.lr / 2
+    sgd = torch.optim.SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)
+    return [ConvolutionMuon(kernels, config.lr), sgd]

@@ -5,27 +5,27 @@ from dataclasses import asdict
 import torch
 from PIL.Image import Image
 
-from mlcli.data.picture_set import PictureSet
-from mlcli.methods import recipes
+from mlcli.data.image_dataset import ImageDataset
+from mlcli.methods import configs
 from mlcli.methods.metric_learning import embedder
 from mlcli.methods.metric_learning.embedder import Calibration
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
 from mlcli.reporting import canvas
 from mlcli.training.run_folder import Run
 
-BATCH = 50  # pictures at a time, each in several views
-SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, pictures in a row of it
+BATCH = 50  # images at a time, each in several views
+SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, images in a row of it
 
 
 class Calibrated:
-    """A method whose `result` is calibrated by pairs of pictures of `validation`.
+    """A method whose `result` is calibrated by pairs of images of `validation`.
 
     asked: the false accept rate that the threshold is for; None for that of equal error.
     """
 
     result: embedder.Siamese
-    validation: PictureSet
-    recipe: recipes.Siamese | recipes.Fisher
+    validation: ImageDataset
+    config: configs.Siamese | configs.Fisher
     asked: float | None
 
     @property
@@ -38,7 +38,7 @@ class Calibrated:
         result = self.result
         rows = torch.arange(len(self.validation)).split(BATCH)
         points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
-        return all_pairs(result, points, self.validation.labels, self.recipe.seed)
+        return all_pairs(result, points, self.validation.labels, self.config.seed)
 
     def evaluate(self) -> dict[str, float]:
         found = Calibration.of(self.compared().roc, self.asked)
@@ -47,7 +47,7 @@ class Calibrated:
     def samples(self) -> dict[str, Image]:
         """The hardest pairs of the validation set: different identities that are near, and one that is far from itself.
 
-        Two pictures side by side are a pair, with its distance.
+        Two images side by side are a pair, with its distance.
         """
         pairs = self.compared()
         shown = []
@@ -56,17 +56,17 @@ class Calibrated:
             order = pairs.distances[numbers].argsort(descending=of_one)
             shown.append(numbers[order[:SHOWN]])
         chosen = torch.cat(shown)
-        pictures = torch.stack([pairs.first[chosen], pairs.second[chosen]], 1).flatten()
+        images = torch.stack([pairs.first[chosen], pairs.second[chosen]], 1).flatten()
         kinds = ["different"] * len(shown[0]) + ["same"] * len(shown[1])
         labels = [
             label
             for kind, distance in zip(kinds, pairs.distances[chosen].tolist(), strict=True)
             for label in (kind, f"{distance:.3f}")
         ]
-        tiles = self.validation.batch(pictures).expand(-1, 3, -1, -1)
+        tiles = self.validation.batch(images).expand(-1, 3, -1, -1)
         return {"hardest": canvas.grid(tiles, labels, columns=COLUMNS, side=72)}
 
     def save_model(self, run: Run) -> None:
         result = self.result
         result.calibration = Calibration.of(self.compared().roc, self.asked)
-        run.save_model(result.state(), result.describe() | {"recipe": asdict(self.recipe)})
+        run.save_model(result.state(), result.describe() | {"config": asdict(self.config)})

@@ -1,4 +1,4 @@
-"""A Siamese network: one encoder for both pictures, a distance, and a threshold that was calibrated on unseen pairs."""
+"""A Siamese network: one encoder for both images, a distance, and a threshold that was calibrated on unseen pairs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mlcli.data.content import cut_to_content
 from mlcli.data.distortions import Distortion
 from mlcli.errors import ImageError, UsageError
-from mlcli.io.decoding import map_pictures
+from mlcli.io.decoding import map_images
 from mlcli.io.files import file_hash
 from mlcli.io.image_io import to_unit
 from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, optional, record, text
@@ -27,7 +27,7 @@ from mlcli.runtime.device import Runtime
 KIND = "Siamese network"
 SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
 PLACES = 3  # along each side, to which maps are averaged: fewer than they have, since no two faces lie alike
-VIEWS = Distortion(rotation=8.0, scale=0.1)  # of a picture, over which f is averaged
+VIEWS = Distortion(rotation=8.0, scale=0.1)  # of an image, over which f is averaged
 SPACE = "space."  # how the names of the tensors of the space begin, in the file
 DESCRIPTION = record(  # what a file says besides what it says of its model
     {
@@ -79,9 +79,9 @@ class Calibration:
 class Siamese:
     """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
 
-    With a `layer` its maps take the place of the outputs (see `places`). f is the mean over so many `views` of a
-    picture, slightly turned and scaled, and over their mirror images if `mirrored`. content: it sees the part of a
-    picture that stands out from the border.
+    With a `layer` its maps take the place of the outputs (see `places`). f is the mean over so many `views` of an
+    image, slightly turned and scaled, and over their mirror images if `mirrored`. content: it sees the part of an
+    image that stands out from the border.
     """
 
     model: Model
@@ -94,17 +94,17 @@ class Siamese:
     layer: str = ""
 
     @torch.inference_mode()
-    def points(self, pictures: Tensor) -> Tensor:
+    def points(self, images: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
-        return self.model.finite(self.space(self.seen(pictures).mean(0)).cpu(), self.runtime)
+        return self.model.finite(self.space(self.seen(images).mean(0)).cpu(), self.runtime)
 
     @torch.inference_mode()
-    def seen(self, pictures: Tensor) -> Tensor:
+    def seen(self, images: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> (V, N, D) float32, what the encoder makes of each view."""
-        pictures = to_unit(pictures).to(self.runtime.device)
-        seen = [pictures]
-        for view in VIEWS.around(self.views)[1:].to(pictures.device):
-            seen.append(VIEWS.apply(pictures, view.expand(len(pictures), -1)))
+        images = to_unit(images).to(self.runtime.device)
+        seen = [images]
+        for view in VIEWS.around(self.views)[1:].to(images.device):
+            seen.append(VIEWS.apply(images, view.expand(len(images), -1)))
         if self.mirrored:
             seen += [view.flip(-1) for view in seen]
         with self.runtime.autocast():
@@ -116,14 +116,14 @@ class Siamese:
         if not self.layer:
             return self.model
         activations = Activations(self.model, [self.layer])
-        return lambda pictures: places(activations(pictures)[self.layer])
+        return lambda images: places(activations(images)[self.layer])
 
     def of_files(
         self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
     ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-        """(path, point (D,)) for each picture in order; an ImageError in place of a bad one's."""
+        """(path, point (D,)) for each image in order; an ImageError in place of a bad one's."""
         prepare = preparation(self.model, self.content)
-        return map_pictures(paths, prepare, self.points, batch_size=batch_size, workers=workers)
+        return map_images(paths, prepare, self.points, batch_size=batch_size, workers=workers)
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
         """d of each of (N, D) and each of (M, D): (N, M)."""
@@ -161,7 +161,7 @@ def places(maps: Tensor) -> Tensor:
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
-    """From a picture as read to what the model takes; with `content`, of the part that stands out from the border."""
+    """From an image as read to what the model takes; with `content`, of the part that stands out from the border."""
     prepare = model.preprocessing.prepare
     return (lambda image: prepare(cut_to_content(image))) if content else prepare
 
@@ -174,7 +174,7 @@ def learned(name: str, weights: Path | None) -> Model:
 
 
 def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Model:
-    """An encoder with `dimension` outputs, for pictures of (channels, size, size).
+    """An encoder with `dimension` outputs, for images of (channels, size, size).
 
     It keeps what `model` has learned, its preprocessing included where the size is the model's own, and has a new last
     layer; without a model it is a new `smallnet`. Raises UsageError where the network takes no such size.
@@ -188,7 +188,7 @@ def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Mo
 
 
 def up_to(model: Model, layer: str, size: int | None) -> Model:
-    """The model, to be used up to a layer of maps, and for pictures of another `size` if given.
+    """The model, to be used up to a layer of maps, and for images of another `size` if given.
 
     Raises UsageError where it has no such layer, or one without maps.
     """
@@ -212,7 +212,7 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
     model = registry.described(tensors, description, file, str(run), KIND)
     try:
         layer = description["layer"]
-        space = SPACES[description["space"]](len(own["centre"]) if layer else len(model.classes))
+        space = SPACES[description["space"]](len(own["center"]) if layer else len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
         seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])

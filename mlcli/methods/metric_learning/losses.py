@@ -1,4 +1,4 @@
-"""Losses of metric learning: L(x_i, x_j) = L(y, g(d(f(x_i), f(x_j)))), y = 1 for pictures of one identity.
+"""Losses of metric learning: L(x_i, x_j) = L(y, g(d(f(x_i), f(x_j)))), y = 1 for images of one identity.
 
 A `Space` says what d is: of the encoder's output f(x) it makes a point, and d is a norm of the difference of two, so
 that d(a, b) = d(b, a) whatever the weights. The losses take the points (N, D) and identities (N,) of a batch.
@@ -35,7 +35,7 @@ class WeightedL1(nn.Module):
 
     def __init__(self, dimension: int):
         super().__init__()
-        # distances of random pictures are about 2 to begin with
+        # distances of random images are about 2 to begin with
         self.weight = nn.Parameter(torch.full((dimension,), 8 / dimension).expm1().log())
 
     def forward(self, f: Tensor) -> Tensor:
@@ -49,11 +49,11 @@ class Whitened(nn.Module):
 
     def __init__(self, dimension: int):
         super().__init__()
-        self.register_buffer("centre", torch.zeros(dimension))
+        self.register_buffer("center", torch.zeros(dimension))
         self.register_buffer("factor", torch.eye(dimension))
 
     def forward(self, f: Tensor) -> Tensor:
-        return F.normalize((f - self.centre) @ self.factor.T)
+        return F.normalize((f - self.center) @ self.factor.T)
 
 
 def pairwise(points: Tensor, norm: float) -> Tensor:
@@ -121,7 +121,7 @@ class Triplet(nn.Module):
 class Softmax(nn.Module):
     """-log softmax_c(-s d(x, w_c)^2 / 2)[identity] with a point w_c, the proxy, for each identity of the training set.
 
-    On the sphere -d^2 / 2 = cos - 1: the normalised softmax (Wang et al. 2017), with the additive margin m taken from
+    On the sphere -d^2 / 2 = cos - 1: the normalized softmax (Wang et al. 2017), with the additive margin m taken from
     the cosine of the true identity (CosFace, Wang et al. 2018).
     """
 

@@ -1,6 +1,6 @@
 """Verification figures: the ROC of distances, equal error rate, area, thresholds, and distance -> probability.
 
-Two pictures are called the same where their distance is at most the threshold. False accepts are pairs of different
+Two images are called the same where their distance is at most the threshold. False accepts are pairs of different
 identities called the same, false rejects pairs of one identity called different. All in float64.
 """
 
@@ -19,7 +19,7 @@ class Roc:
     def __init__(self, same: Tensor, different: Tensor):
         if not len(same) or not len(different):
             kind = "of the same identity" if not len(same) else "of different identities"
-            raise DataError(f"no two pictures {kind} to compare")
+            raise DataError(f"no two images {kind} to compare")
         self.same, self.different = same.double().sort().values, different.double().sort().values
 
     def accepted(self, thresholds: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,9 +105,9 @@ def platt(roc: Roc, steps: int = 50) -> Logistic:
     n, m = len(roc.same), len(roc.different)
     target = torch.cat([torch.full((n,), (n + 1) / (n + 2)), torch.full((m,), 1 / (m + 2))]).double()
     weight = torch.cat([torch.full((n,), 0.5 / n), torch.full((m,), 0.5 / m)]).double()
-    centre = (roc.same.mean() + roc.different.mean()) / 2
+    center = (roc.same.mean() + roc.different.mean()) / 2
     scale = x.std(correction=0).clamp_min(1e-12)
-    columns = torch.stack([-(x - centre) / scale, torch.ones_like(x)], 1)  # (pairs, 2)
+    columns = torch.stack([-(x - center) / scale, torch.ones_like(x)], 1)  # (pairs, 2)
 
     def loss(theta: Tensor) -> Tensor:
         return (
@@ -126,4 +126,4 @@ def platt(roc: Roc, steps: int = 50) -> Logistic:
         if change.abs().max() < 1e-10:
             break
     slope = theta[0] / scale
-    return Logistic(slope.item(), (theta[1] + slope * centre).item())
+    return Logistic(slope.item(), (theta[1] + slope * center).item())

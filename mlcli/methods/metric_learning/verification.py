@@ -1,4 +1,4 @@
-"""How well a Siamese network tells identities apart: pairs of pictures, and one-shot classification among n ways."""
+"""How well a Siamese network tells identities apart: pairs of images, and one-shot classification among n ways."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ RATES = (0.1, 0.01, 0.001)  # false accept rates at which true accepts are told
 
 
 def require_pairs(identities: Tensor, where: object) -> None:
-    """Raise DataError unless two pictures (N,) are of one identity, and two of different ones."""
+    """Raise DataError unless two images (N,) are of one identity, and two of different ones."""
     counts = identities.bincount()
     if (counts > 0).sum() < 2:
-        raise DataError(f"{where}: readable pictures of fewer than two identities; there is nothing to tell apart")
+        raise DataError(f"{where}: readable images of fewer than two identities; there is nothing to tell apart")
     if counts.max() < 2:
-        raise DataError(f"{where}: no two readable pictures of one identity; at least one identity needs two")
+        raise DataError(f"{where}: no two readable images of one identity; at least one identity needs two")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures, by their numbers, with their distances. same: whether they are of one identity."""
+    """Pairs of images, by their numbers, with their distances. same: whether they are of one identity."""
 
     first: Tensor  # (P,)
     second: Tensor
@@ -47,7 +47,7 @@ class Pairs:
 
 
 def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, most: int = MOST) -> Pairs:
-    """Every pair of the pictures once, points (N, D) and identities (N,); of different ones at most so many."""
+    """Every pair of the images once, points (N, D) and identities (N,); of different ones at most so many."""
     n = len(points)
     parts = []
     thinned = n * (n - 1) // 2 > most
@@ -151,17 +151,17 @@ def one_shot(
     trials: int,
     seed: int,
 ) -> dict | None:
-    """n-way k-shot classification: which of `way` identities a picture is of, by `shot` pictures of each.
+    """n-way k-shot classification: which of `way` identities an image is of, by `shot` images of each.
 
     groups[i]: of identity i. In a trial `way` identities are drawn from one group, the groups in turn. Groups with
     fewer are left out; where all have fewer, the largest are taken, and as many as they have. The answer is the
-    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th pictures of their
-    identities, and the picture asked for the n-th of its own, n not among the m: where the n-th picture of every
+    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th images of their
+    identities, and the image asked for the n-th of its own, n not among the m: where the n-th image of every
     identity is by the n-th hand, another hand drew the supports. None where no group has two identities with
-    `shot` + 1 pictures. interval: see `share_interval`.
+    `shot` + 1 images. interval: see `share_interval`.
     """
     members = {identity: (identities == identity).nonzero()[:, 0] for identity in identities.unique().tolist()}
-    fit = [identity for identity, pictures in members.items() if len(pictures) > shot]
+    fit = [identity for identity, images in members.items() if len(images) > shot]
     by_group = defaultdict(list)
     for identity in fit:
         by_group[groups[identity]].append(identity)
@@ -212,8 +212,8 @@ def nearest_identities(
 ) -> tuple[list[tuple[int, float]], int | None]:
     """([(identity, its distance), nearest first], the identity that it is or None for nobody).
 
-    distances: (G,) to the pictures of a gallery, inf for one that does not count. An identity is as far as its nearest
-    picture.
+    distances: (G,) to the images of a gallery, inf for one that does not count. An identity is as far as its nearest
+    image.
     """
     least: dict[int, float] = {}
     for identity, distance in zip(identities, distances.tolist(), strict=True):

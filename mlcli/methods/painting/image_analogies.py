@@ -1,18 +1,18 @@
 """Image Analogies (Hertzmann, Jacobs, Oliver, Curless and Salesin 2001): A is to A' as B is to B', which is wanted.
 
-Each pixel q of B' is a copy of a pixel s(q) of A', chosen such that the neighbourhood of s(q) in A and A' looks like
+Each pixel q of B' is a copy of a pixel s(q) of A', chosen such that the neighborhood of s(q) in A and A' looks like
 that of q in B and B', level by level from the coarsest of the Gaussian pyramids to the finest. The symbols are the
 paper's: l is a level, F_l(p) the feature vector of a pixel, s the source map, κ the weight of coherence.
 
 Where this departs from the paper:
-- The paper goes through the pixels in scan-line order, one by one, and compares the half of the neighbourhood in B'
+- The paper goes through the pixels in scan-line order, one by one, and compares the half of the neighborhood in B'
   that is finished. Here a level starts from the source map of the coarser one and revises all its pixels a few times,
-  every second pixel of every second row at once, comparing the full neighbourhood in B' (the order of Lefebvre and
+  every second pixel of every second row at once, comparing the full neighborhood in B' (the order of Lefebvre and
   Hoppe 2005, "Parallel controllable texture synthesis"). So each pass is a few large matrix products. Where B' is not
   known yet, the first revision leaves it out.
-- The approximate match comes from an inverted file in place of a tree, and the coherent one from 3 x 3 neighbours, not
+- The approximate match comes from an inverted file in place of a tree, and the coherent one from 3 x 3 neighbors, not
   5 x 5. Both compare feature vectors on the principal axes that hold nearly all their variance.
-- What is compared of A' and B' is what will be copied: luminance, or all of YIQ where the colour comes from A' too.
+- What is compared of A' and B' is what will be copied: luminance, or all of YIQ where the color comes from A' too.
 - A texture that is synthesised from nothing is compared as if it repeated, so it can be tiled.
 """
 
@@ -25,18 +25,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.errors import DataError
+from mlcli.methods.configs import Analogy as Config
 from mlcli.methods.painting.inverted_file import InvertedFile
-from mlcli.methods.recipes import Analogy as Recipe
 from mlcli.runtime.device import generator
 
 # RGB to YIQ (NTSC 1953); the first row is the luminance
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
-FINE, COARSE = 5, 3  # sides of the neighbourhoods
+FINE, COARSE = 5, 3  # sides of the neighborhoods
 KEPT_VARIANCE = 0.995
 SAMPLE = 20_000  # pixels whose feature vectors give the principal axes
 COARSEST = 16  # pixels a side, at least
-TIES = 0.02  # how far apart equal neighbourhoods of a texture are put, so that the choice among them is random
+TIES = 0.02  # how far apart equal neighborhoods of a texture are put, so that the choice among them is random
 
 
 @dataclass(frozen=True)
@@ -56,36 +56,36 @@ def create(
     a: Tensor | None,
     a_prime: Tensor,
     b: Tensor | None,
-    recipe: Recipe,
+    config: Config,
     *,
     size: tuple[int, int] | None = None,
     cells: int | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Result:
-    """B' for A : A' :: B : B', pictures (3, H, W) in sRGB, [0, 1], on one device.
+    """B' for A : A' :: B : B', images (3, H, W) in sRGB, [0, 1], on one device.
 
     Without a and b, a texture of `size` (height, width) that looks like A'. cells: of the inverted file; 1 makes the
     search exact, at a cost that grows with the product of the numbers of pixels. progress: told the share that is done.
     Raises DataError where A and A' differ in size.
     """
     if a is not None and a.shape != a_prime.shape:
-        sizes = [f"{picture.shape[2]} x {picture.shape[1]}" for picture in (a, a_prime)]
+        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (a, a_prime)]
         raise DataError(
             f"A is {sizes[0]} pixels and A' {sizes[1]}: bring them to one size, the same at the same places"
         )
     size = size or tuple(b.shape[1:])
-    a, a_prime, b = (None if picture is None else to_yiq(picture) for picture in (a, a_prime, b))
-    color = color_source(a, a_prime) if recipe.color == "auto" else recipe.color
-    compared_b = remap_luminance(b, b, a) if recipe.remap == "b" else b
-    if recipe.remap == "a":
+    a, a_prime, b = (None if image is None else to_yiq(image) for image in (a, a_prime, b))
+    color = color_source(a, a_prime) if config.color == "auto" else config.color
+    compared_b = remap_luminance(b, b, a) if config.remap == "b" else b
+    if config.remap == "a":
         a, a_prime = remap_luminance(a, a, b), remap_luminance(a_prime, a, b)
-    channels = 3 if recipe.match == "color" else 1
+    channels = 3 if config.match == "color" else 1
     source, distance = synthesise(
         None if a is None else a[:channels],
         a_prime if color == "a-prime" else a_prime[:1],
         None if b is None else compared_b[:channels],
         size,
-        recipe,
+        config,
         cells,
         progress,
     )
@@ -96,7 +96,7 @@ def create(
     return Result(from_yiq(b_prime), torch.stack([source // columns, source % columns], -1), distance, color)
 
 
-# ------------------------------------------------------------------------------------------------ colour
+# ------------------------------------------------------------------------------------------------ color
 
 
 def to_yiq(image: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def remap_luminance(image: Tensor, of: Tensor, to: Tensor) -> Tensor:
 
 
 def color_source(a: Tensor | None, a_prime: Tensor) -> str:
-    """'b' where the filter A : A' (YIQ) leaves colours about as they are, so that those of B serve; else 'a-prime'."""
+    """'b' where the filter A : A' (YIQ) leaves colors about as they are, so that those of B serve; else 'a-prime'."""
     if a is None:
         return "a-prime"
     changed = (a_prime[1:] - a[1:]).square().mean().sqrt()
@@ -149,9 +149,9 @@ def padded(image: Tensor, margin: int, wrap: bool = False) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the feature vectors: neighbourhoods in an image (C, h, w) of the level itself or the coarser one.
+    """One part of the feature vectors: neighborhoods in an image (C, h, w) of the level itself or the coarser one.
 
-    A Gaussian weighs the pixels of a neighbourhood; the squares of the weights sum to `weight`, however large it is.
+    A Gaussian weighs the pixels of a neighborhood; the squares of the weights sum to `weight`, however large it is.
     """
 
     image: Tensor
@@ -223,33 +223,33 @@ def synthesise(
     a_prime: Tensor,
     b: Tensor | None,
     size: tuple[int, int],
-    recipe: Recipe,
+    config: Config,
     cells: int | None,
     progress: Callable[[float], None],
 ) -> tuple[Tensor, float]:
     """CREATEIMAGEANALOGY of the paper: the source map (H, W), as numbers of pixels of A', and the mean distance."""
     shortest = min(*a_prime.shape[1:], *size)
-    levels = min(recipe.levels, 1 + int(math.log2(max(1, shortest / COARSEST))))
+    levels = min(config.levels, 1 + int(math.log2(max(1, shortest / COARSEST))))
     a_pyramid, b_pyramid = (None if image is None else pyramid(image, levels) for image in (a, b))
     a_prime_pyramid = pyramid(a_prime, levels)
     sizes = [size]
     for _ in range(levels - 1):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     b_prime_pyramid = [a_prime.new_zeros(len(a_prime), *level_size) for level_size in sizes]
-    work, done = recipe.passes * sum(map(math.prod, sizes)), 0
+    work, done = config.passes * sum(map(math.prod, sizes)), 0
     for level in reversed(range(levels)):
-        random = generator(recipe.seed, level)
+        random = generator(config.seed, level)
         size_a, size_b = tuple(a_prime_pyramid[level].shape[1:]), sizes[level]
         if level == levels - 1:
             source = torch.randint(math.prod(size_a), size_b, generator=random).to(a_prime.device)
         else:
             source = finer(source, a_prime_pyramid[level + 1].shape[2], size_a, size_b)
         b_prime_pyramid[level].copy_(a_prime_pyramid[level].flatten(1)[:, source])
-        parts_a = feature_parts(a_pyramid, a_prime_pyramid, level, recipe.source_weight)
-        parts_b = feature_parts(b_pyramid, b_prime_pyramid, level, recipe.source_weight, wrap=b is None)
+        parts_a = feature_parts(a_pyramid, a_prime_pyramid, level, config.source_weight)
+        parts_b = feature_parts(b_pyramid, b_prime_pyramid, level, config.source_weight, wrap=b is None)
         # A texture goes on from what the coarser level found; a filter asks B first, what B' shows being out of phase.
-        blind = len(parts_a) > 1 and not (recipe.texture and level < levels - 1) and a is not None
-        for number in range(recipe.passes):
+        blind = len(parts_a) > 1 and not (config.texture and level < levels - 1) and a is not None
+        for number in range(config.passes):
             if number == 0 or (number == 1 and blind):
                 matcher = Matcher.build(
                     parts_a,
@@ -257,11 +257,11 @@ def synthesise(
                     (size_a, size_b),
                     random,
                     blind=blind and number == 0,
-                    margin=min(FINE // 2, min(size_a) // 8) if recipe.texture else 0,
-                    ties=TIES if recipe.texture and blind and number == 0 else 0.0,
+                    margin=min(FINE // 2, min(size_a) // 8) if config.texture else 0,
+                    ties=TIES if config.texture and blind and number == 0 else 0.0,
                     cells=cells,
                 )
-            coherence = 1 + recipe.kappa * 2.0**-level  # 1 + κ 2^(l - L); here level 0 is L
+            coherence = 1 + config.kappa * 2.0**-level  # 1 + κ 2^(l - L); here level 0 is L
             distance = matcher.revise(source, a_prime_pyramid[level], b_prime_pyramid[level], coherence)
             done += math.prod(size_b)
             progress(done / work)
@@ -282,8 +282,8 @@ class Matcher:
     """BESTMATCH of the paper for one level: the better of the approximate and the coherent match.
 
     features: F(p) of the pixels of A and A', (h·w, D). known: F(q) of B and B' but for what changes, (D, H, W).
-    changing: the neighbourhoods in B' at this level, and their axes; None if they are left out.
-    candidates: the pixels of A' that may be copied, those whose neighbourhoods lie within the picture by `margin`.
+    changing: the neighborhoods in B' at this level, and their axes; None if they are left out.
+    candidates: the pixels of A' that may be copied, those whose neighborhoods lie within the image by `margin`.
     """
 
     features: Tensor
@@ -350,7 +350,7 @@ class Matcher:
         return total / source.numel()
 
     def coherent_match(self, queries: Tensor, source: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
-        """BESTCOHERENCEMATCH: the best of s(r) + (q - r) over the neighbours r of q; squared distances and pixels."""
+        """BESTCOHERENCEMATCH: the best of s(r) + (q - r) over the neighbors r of q; squared distances and pixels."""
         height, width = source.shape
         rows = torch.arange(top, height, 2, device=source.device)[:, None]
         columns = torch.arange(left, width, 2, device=source.device)
@@ -358,8 +358,8 @@ class Matcher:
         pixels = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         for down in (-1, 0, 1):
             for right in (-1, 0, 1):
-                neighbour = source[(rows + down).clamp(0, height - 1), (columns + right).clamp(0, width - 1)]
-                row, column = neighbour // self.size_a[1] - down, neighbour % self.size_a[1] - right
+                neighbor = source[(rows + down).clamp(0, height - 1), (columns + right).clamp(0, width - 1)]
+                row, column = neighbor // self.size_a[1] - down, neighbor % self.size_a[1] - right
                 valid = self.inside(row, column).flatten()
                 pixel = (
                     row.clamp(0, self.size_a[0] - 1) * self.size_a[1] + column.clamp(0, self.size_a[1] - 1)

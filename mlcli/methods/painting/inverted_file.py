@@ -1,4 +1,4 @@
-"""Nearest neighbours of many points at once: an inverted file, cells of k-means that are searched by matrix products.
+"""Nearest neighbors of many points at once: an inverted file, cells of k-means that are searched by matrix products.
 
 It takes the time of about `probes` · √N distances a query instead of N, and no loop over single points.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LLOYD_STEPS = 4
-TRAINING_POINTS = 32  # a cell; more moves the centres little
+TRAINING_POINTS = 32  # a cell; more moves the centers little
 CROWDED = 4  # times the mean number of points; what lies closer is as good as equal, and a sample of it will do
 QUERIES, POINTS = 256, 4096  # of a block of distances, which stays in the cache of a processor
 BLOCK = 64
@@ -22,12 +22,12 @@ BLOCK = 64
 class InvertedFile:
     """Points in cells; a query is compared with the points of the cells nearest to its own.
 
-    points: (N, D). centres: of the cells, (C, D). cell_points: for each cell the numbers of the points that its queries
+    points: (N, D). centers: of the cells, (C, D). cell_points: for each cell the numbers of the points that its queries
     are compared with.
     """
 
     points: Tensor
-    centres: Tensor
+    centers: Tensor
     cell_points: list[Tensor]
 
     @classmethod
@@ -37,34 +37,34 @@ class InvertedFile:
         """Sort points (N, D) into cells by k-means (Lloyd 1982).
 
         cells: default √N. 1 makes the search exact. probes: how many cells, its own among them, a query is
-        compared with. generator: a CPU generator, which chooses the first centres.
+        compared with. generator: a CPU generator, which chooses the first centers.
         """
         n = len(points)
         cells = min(n, cells or max(1, round(math.sqrt(n))))
         chosen = torch.randperm(n, generator=generator)[: cells * TRAINING_POINTS].to(points.device)
         training = points[chosen]
-        centres = training[:cells].clone()
+        centers = training[:cells].clone()
         for _ in range(LLOYD_STEPS if cells > 1 else 0):
-            cell = nearest(training, centres)[1]
-            sums = torch.zeros_like(centres).index_add_(0, cell, training)
+            cell = nearest(training, centers)[1]
+            sums = torch.zeros_like(centers).index_add_(0, cell, training)
             counts = torch.bincount(cell, minlength=cells)[:, None]
-            centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
-        cell = nearest(points, centres)[1]
+            centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
+        cell = nearest(points, centers)[1]
         counts = torch.bincount(cell, minlength=cells)
         shuffled = torch.randperm(n, generator=generator).to(points.device)
         members = shuffled[cell[shuffled].argsort(stable=True)].split(counts[counts > 0].tolist())
-        centres = centres[counts > 0]  # where points are equal so are centres, and one of them has all the points
+        centers = centers[counts > 0]  # where points are equal so are centers, and one of them has all the points
         if cells > 1:
             members = [numbers[: CROWDED * math.ceil(n / cells)] for numbers in members]
-        around = torch.cdist(centres, centres).topk(min(probes, len(centres)), largest=False).indices.tolist()
-        return cls(points, centres, [torch.cat([members[other] for other in row]) for row in around])
+        around = torch.cdist(centers, centers).topk(min(probes, len(centers)), largest=False).indices.tolist()
+        return cls(points, centers, [torch.cat([members[other] for other in row]) for row in around])
 
     def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Of queries (M, D), the squared distance to and the number of a near point, (M,) each."""
         distances = queries.new_full((len(queries),), math.inf)
         numbers = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-        cell = nearest(queries, self.centres)[1]
-        asked = cell.argsort(stable=True).split(torch.bincount(cell, minlength=len(self.centres)).tolist())
+        cell = nearest(queries, self.centers)[1]
+        asked = cell.argsort(stable=True).split(torch.bincount(cell, minlength=len(self.centers)).tolist())
         for these, candidates in zip(asked, self.cell_points, strict=True):
             if len(these):
                 distances[these], found = nearest(queries[these], self.points[candidates])

@@ -1,8 +1,8 @@
-"""The losses of style transfer (Gatys, Ecker and Bethge 2016) and their gradient for a picture of any size.
+"""The losses of style transfer (Gatys, Ecker and Bethge 2016) and their gradient for an image of any size.
 
     L = alpha * content + (1 - alpha) * style + tv * variation
 
-F^l (C, M) are the activations of layer l of the generated picture: C channels at M places. P^l are the content's.
+F^l (C, M) are the activations of layer l of the generated image: C channels at M places. P^l are the content's.
 All terms but the variation are relative: 0 for equal features and 1 where the generated ones are zero. The paper takes
 a network whose channels were scaled to a mean of one instead, which makes its layers comparable in the same way;
 relative terms do so for any network.
@@ -29,7 +29,7 @@ from mlcli.runtime.device import Runtime, trim_memory
 
 
 class Moments(NamedTuple):
-    """Sums over the places of a layer, so that those of tiles add up to those of the picture."""
+    """Sums over the places of a layer, so that those of tiles add up to those of the image."""
 
     count: Tensor  # (), the number of places, or the sum of their weights
     first: Tensor  # (C,)
@@ -124,13 +124,13 @@ def gaussian_loss(target: Moments) -> Callable[[Moments], Tensor]:
 STYLE_LOSSES = {"gram": gram_loss, "gaussian": gaussian_loss}
 
 
-def variation(picture: Tensor, tile: Tile) -> Tensor:
-    """Sum of the squared differences of the tile's own pixels to their right and lower neighbours.
+def variation(image: Tensor, tile: Tile) -> Tensor:
+    """Sum of the squared differences of the tile's own pixels to their right and lower neighbors.
 
-    picture: (3, h, w) in [0, 1], what the tile sees.
+    image: (3, h, w) in [0, 1], what the tile sees.
     """
-    down, right = picture.diff(dim=1).square(), picture.diff(dim=2).square()
-    # At the picture's end there is one difference less than pixels, and slices end there anyway.
+    down, right = image.diff(dim=1).square(), image.diff(dim=2).square()
+    # At the image's end there is one difference less than pixels, and slices end there anyway.
     return tile.own(down).sum() + tile.own(right).sum()
 
 
@@ -139,10 +139,10 @@ def variation(picture: Tensor, tile: Tile) -> Tensor:
 
 @dataclass(frozen=True)
 class Style:
-    """A style picture (3, H, W) in [0, 1] at the size to look at it, its share of the style loss, and the places of
+    """A style image (3, H, W) in [0, 1] at the size to look at it, its share of the style loss, and the places of
     the content, (H', W') in [0, 1], that it is for; None for all."""
 
-    picture: Tensor
+    image: Tensor
     weight: float = 1.0
     mask: Tensor | None = None
 
@@ -155,39 +155,39 @@ class Losses(NamedTuple):
 
 
 class Perception:
-    """What a network sees of pictures of any size, tile by tile: the maps of the layers of content and style."""
+    """What a network sees of images of any size, tile by tile: the maps of the layers of content and style."""
 
     def __init__(self, model: Model, layers: Mapping[str, Layer], runtime: Runtime, tile: int):
         self.model, self.layers, self.runtime, self.tile = model, layers, runtime, tile
         self.strides = {name: max(1, round(layer.stride)) for name, layer in layers.items()}
         self.activations = Activations(model, list(layers))
 
-    def tiles(self, picture: Tensor) -> list[Tile]:
-        return tiles(*picture.shape[-2:], list(self.layers.values()), self.tile)
+    def tiles(self, image: Tensor) -> list[Tile]:
+        return tiles(*image.shape[-2:], list(self.layers.values()), self.tile)
 
-    def maps(self, picture: Tensor, tile: Tile) -> dict[str, Tensor]:
-        """The tile's own maps (C, h, w) by layer. picture: what the tile sees, (3, H, W) in [0, 1]."""
+    def maps(self, image: Tensor, tile: Tile) -> dict[str, Tensor]:
+        """The tile's own maps (C, h, w) by layer. image: what the tile sees, (3, H, W) in [0, 1]."""
         if self.model.preprocessing.channels == 1:
-            picture = image_io.to_gray(picture)
+            image = image_io.to_gray(image)
         try:
             with self.runtime.autocast():
-                found = self.activations(picture[None])
+                found = self.activations(image[None])
         except RuntimeError as error:
-            if min(picture.shape[1:]) < 64:
+            if min(image.shape[1:]) < 64:
                 raise UsageError(
-                    f"a picture of {picture.shape[2]} x {picture.shape[1]} pixels is too small for the layers "
+                    f"an image of {image.shape[2]} x {image.shape[1]} pixels is too small for the layers "
                     f"{', '.join(self.layers)} of {self.model.name} ({str(error).splitlines()[0]}); take a larger one, "
                     "a larger --size or earlier layers"
                 ) from None
             raise
         return {name: tile.own(maps.squeeze(0), self.strides[name]) for name, maps in found.items()}
 
-    def moments(self, picture: Tensor, names: Sequence[str]) -> dict[str, Moments]:
-        """The moments of the layers over a whole picture (3, H, W)."""
+    def moments(self, image: Tensor, names: Sequence[str]) -> dict[str, Moments]:
+        """The moments of the layers over a whole image (3, H, W)."""
         total: dict[str, Moments] = {}
         with torch.no_grad():
-            for tile in self.tiles(picture):
-                maps = self.maps(tile.seen(picture), tile)
+            for tile in self.tiles(image):
+                maps = self.maps(tile.seen(image), tile)
                 for name in names:
                     found = moments(maps[name])
                     total[name] = total[name].plus(found) if name in total else found
@@ -195,11 +195,11 @@ class Perception:
 
 
 class Objective:
-    """The loss and its gradient for pictures of one size (3, H, W).
+    """The loss and its gradient for images of one size (3, H, W).
 
-    The targets are computed once. A picture larger than a tile is seen tile by tile: a first pass, without a graph,
-    sums the statistics of the whole picture; the derivative of the loss by them is then carried back through one tile
-    after the other, which gives the gradient of the whole picture in the memory of one tile.
+    The targets are computed once. An image larger than a tile is seen tile by tile: a first pass, without a graph,
+    sums the statistics of the whole image; the derivative of the loss by them is then carried back through one tile
+    after the other, which gives the gradient of the whole image in the memory of one tile.
     """
 
     def __init__(
@@ -232,22 +232,22 @@ class Objective:
         self.style_losses = []
         for number, style in enumerate(styles, 1):
             try:
-                found = perception.moments(style.picture, list(self.style_layers))
+                found = perception.moments(style.image, list(self.style_layers))
             except UsageError as error:
                 raise UsageError(f"style {number}: {error}") from None
             self.style_losses.append({name: STYLE_LOSSES[style_loss](found[name]) for name in self.style_layers})
 
-    def __call__(self, picture: Tensor) -> tuple[Losses, Tensor]:
-        """(losses, gradient (3, H, W)) at a picture (3, H, W) in [0, 1]."""
-        picture = picture.detach()
+    def __call__(self, image: Tensor) -> tuple[Losses, Tensor]:
+        """(losses, gradient (3, H, W)) at an image (3, H, W) in [0, 1]."""
+        image = image.detach()
         if len(self.tiles) == 1:
-            leaf = picture.clone().requires_grad_()
+            leaf = image.clone().requires_grad_()
             found, content, variation = self._see(leaf, 0)
             style = self._style(found)
             (self.alpha * content + (1 - self.alpha) * style + self.tv * variation).backward()
             return self._losses(content, style, variation), leaf.grad
         with torch.no_grad():
-            passes = [self._see(tile.seen(picture), number)[0] for number, tile in enumerate(self.tiles)]
+            passes = [self._see(tile.seen(image), number)[0] for number, tile in enumerate(self.tiles)]
         whole = [
             {
                 name: _leaves(functools.reduce(Moments.plus, (found[name] for found in of_style)))
@@ -258,10 +258,10 @@ class Objective:
         style = self._style(whole)
         sums = [part for moments in whole for name in self.style_layers for part in moments[name]]
         slopes = torch.autograd.grad(style, sums, allow_unused=True)
-        gradient = torch.zeros_like(picture)
-        content = variation = torch.zeros((), device=picture.device)
+        gradient = torch.zeros_like(image)
+        content = variation = torch.zeros((), device=image.device)
         for number, tile in enumerate(self.tiles):
-            leaf = tile.seen(picture).clone().requires_grad_()
+            leaf = tile.seen(image).clone().requires_grad_()
             found, own_content, own_variation = self._see(leaf, number)
             parts = [part for moments in found for name in self.style_layers for part in moments[name]]
             loss = self.alpha * own_content + self.tv * own_variation
@@ -292,7 +292,7 @@ class Objective:
         return found, content, variation(seen, tile) / self.values
 
     def _style(self, found: Sequence[Mapping[str, Moments]]) -> Tensor:
-        """The style loss of the whole picture from its moments by style and layer."""
+        """The style loss of the whole image from its moments by style and layer."""
         return sum(
             weight * share * losses[name](moments[name])
             for weight, losses, moments in zip(self.style_weights, self.style_losses, found, strict=True)
@@ -318,7 +318,7 @@ class Objective:
             for name, (height, width) in size.items():
                 stride = self.perception.strides[name]
                 pooled = tile.own(F.avg_pool2d(tile.seen(mask), stride, ceil_mode=True), stride)[:, :height, :width]
-                # Networks that pad more than they need have a unit or two beyond the picture's end.
+                # Networks that pad more than they need have a unit or two beyond the image's end.
                 missing = (0, width - pooled.shape[2], 0, height - pooled.shape[1])
                 weights[-1][name] = F.pad(pooled, missing, mode="replicate")[0]
         return weights

@@ -1,8 +1,8 @@
-"""Drawn digits, labelled for nothing: the simulated domain of Shrivastava et al. 2017 for handwriting.
+"""Drawn digits, labeled for nothing: the simulated domain of Shrivastava et al. 2017 for handwriting.
 
 A digit is a few strokes, smooth curves through the points of a skeleton, of which each digit has several. Every drawing
 moves the points, bends, slants, turns and stretches the whole, and draws it with a round pen of its own width. Strokes
-are drawn as distances, without a rasteriser or a font: a picture depends on its numbers alone, not on the machine.
+are drawn as distances, without a rasteriser or a font: an image depends on its numbers alone, not on the machine.
 
 Bright ink on dark paper, the longer side of the ink about 20 pixels of 28, as in MNIST. A look is the pen and the
 paper: one number of one seed has the same shape under each, so that their appearance alone differs.
@@ -109,7 +109,7 @@ SKELETONS = (
 def digit(
     number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] = (), look: str = "a"
 ) -> tuple[Tensor, int]:
-    """((size, size) uint8, its label): the picture of this number in the series of the seed; labels go round 0 to 9.
+    """((size, size) uint8, its label): the image of this number in the series of the seed; labels go round 0 to 9.
 
     fonts: of `fonts_at_hand`; where there are some, every second digit is set in one of them instead of drawn; of the
     look it has the brightness and the noise. look: of LOOKS.
@@ -183,7 +183,7 @@ def bent(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def fitted(points: np.ndarray, width: float, size: int, random: np.random.Generator) -> np.ndarray:
-    """Points brought into the middle of a picture, their longer side to 17 to 21 of 28 with the pen; nothing is cut."""
+    """Points brought into the middle of an image, their longer side to 17 to 21 of 28 with the pen; nothing is cut."""
     low, high = points.reshape(-1, 2).min(0), points.reshape(-1, 2).max(0)
     scale = random.uniform(17, 21) / 28 * size / ((high - low).max() + width)
     middle = (size - 1) / 2 + random.uniform(-1, 1, 2) * size / 28
@@ -238,10 +238,10 @@ def printed(label: int, size: int, random: np.random.Generator, font: Path | Non
 def _glyph(font: Path | None, size: int, text: str, bold: int = 0) -> Image.Image | None:
     """The ink of a text, white on black, cut to its box; None where the font has none."""
     face = ImageFont.load_default(size) if font is None else ImageFont.truetype(str(font), size)
-    picture = Image.new("L", (3 * size, 3 * size))
-    ImageDraw.Draw(picture).text((size, size), text, 255, face, stroke_width=bold)
-    box = picture.getbbox()
-    return None if box is None else picture.crop(box)
+    image = Image.new("L", (3 * size, 3 * size))
+    ImageDraw.Draw(image).text((size, size), text, 255, face, stroke_width=bold)
+    box = image.getbbox()
+    return None if box is None else image.crop(box)
 
 
 def _sets_digits(font: Path | None) -> bool:

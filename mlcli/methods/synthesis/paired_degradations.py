@@ -1,6 +1,6 @@
 """Pairs from a known inverse: X = f^-1(Y), where to make Y of X is hard, and X of Y is plain.
 
-A network that is to learn f, such as from edges to photographs, gets as many pairs as there are pictures Y. Pictures
+A network that is to learn f, such as from edges to photographs, gets as many pairs as there are images Y. Images
 are (3, H, W) in [0, 1]; what is made of them has the same height and width.
 """
 
@@ -12,21 +12,21 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.io import image_io
-from mlcli.methods.recipes import INVERSES
+from mlcli.methods.configs import INVERSES
 from mlcli.runtime.device import generator
 
-FLAT = ("edges", "labels")  # of a few values, whatever the depth of the picture
+FLAT = ("edges", "labels")  # of a few values, whatever the depth of the image
 SEGMENTED = 512  # pixels, the long side at which regions are found
 
 
 def pair(
-    name: str, picture: Tensor, strength: float | None = None, size: tuple[int, int] | None = None
+    name: str, image: Tensor, strength: float | None = None, size: tuple[int, int] | None = None
 ) -> tuple[Tensor | Image.Image, Tensor]:
-    """(X, Y) of a picture as read, (3, H, W) uint8 or in [0, 1]: Y is its middle at `size` (height, width), or all.
+    """(X, Y) of an image as read, (3, H, W) uint8 or in [0, 1]: Y is its middle at `size` (height, width), or all.
 
-    Of a gray picture both are gray, (1, H, W). X as `make` gives it.
+    Of a gray image both are gray, (1, H, W). X as `make` gives it.
     """
-    y = image_io.to_unit(picture)
+    y = image_io.to_unit(image)
     gray = bool((y[:1] == y).all())
     if size is not None:
         y = image_io.fill(y, size)
@@ -34,26 +34,26 @@ def pair(
     return (x[:1] if gray and isinstance(x, Tensor) else x), (y[:1] if gray else y)
 
 
-def make(name: str, picture: Tensor, strength: float | None = None) -> Tensor | Image.Image:
-    """X of Y: a picture (1 or 3, H, W) in [0, 1], or of `labels` a Pillow image with the palette of its classes.
+def make(name: str, image: Tensor, strength: float | None = None) -> Tensor | Image.Image:
+    """X of Y: an image (1 or 3, H, W) in [0, 1], or of `labels` a Pillow image with the palette of its classes.
 
-    name: one of INVERSES, which says what `strength` is; None: its default, or what fits the size of the picture.
+    name: one of INVERSES, which says what `strength` is; None: its default, or what fits the size of the image.
     """
     if name == "gray":
-        return image_io.to_gray(picture)
+        return image_io.to_gray(image)
     if strength is None:
-        strength = INVERSES[name].strength or fitting(name, min(picture.shape[1:]))
+        strength = INVERSES[name].strength or fitting(name, min(image.shape[1:]))
     if name == "labels":
-        numbers, colours = labels(picture, round(strength))
-        return image_io.with_palette(numbers, colours)
+        numbers, colors = labels(image, round(strength))
+        return image_io.with_palette(numbers, colors)
     whole = {"edges": edges, "blur": blur}
-    return whole[name](picture, strength) if name in whole else STEPS[name](picture, max(1, round(strength)))
+    return whole[name](image, strength) if name in whole else STEPS[name](image, max(1, round(strength)))
 
 
 def fitting(name: str, side: int) -> float:
-    """The strength for a picture whose short side has so many pixels."""
+    """The strength for an image whose short side has so many pixels."""
     return {
-        "edges": min(3.0, max(0.7, math.sqrt(side / 180))),  # fine lines in small pictures, no grain in large ones
+        "edges": min(3.0, max(0.7, math.sqrt(side / 180))),  # fine lines in small images, no grain in large ones
         "blur": max(1.0, side / 50),
         "mosaic": max(2.0, side / 24),
     }[name]
@@ -62,29 +62,29 @@ def fitting(name: str, side: int) -> float:
 # ----------------------------------------------------------------------------------------------- plain filters
 
 
-def blur(picture: Tensor, sigma: float) -> Tensor:
+def blur(image: Tensor, sigma: float) -> Tensor:
     """(C, H, W) convolved with a Gaussian of standard deviation `sigma` in pixels; the border is repeated."""
     radius = max(1, math.ceil(3 * sigma))
     at = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-at.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-    rows = F.pad(picture[:, None], (0, 0, radius, radius), mode="replicate")
+    rows = F.pad(image[:, None], (0, 0, radius, radius), mode="replicate")
     rows = F.conv2d(rows, kernel.view(1, 1, -1, 1))
     return F.conv2d(F.pad(rows, (radius, radius, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))[:, 0]
 
 
-def low_resolution(picture: Tensor, factor: int) -> Tensor:
+def low_resolution(image: Tensor, factor: int) -> Tensor:
     """(C, H, W) brought to 1 / `factor` of its sides and back, both bicubic."""
-    size = picture.shape[1:]
+    size = image.shape[1:]
     small = [max(1, round(side / factor)) for side in size]
-    picture = F.interpolate(picture[None], small, mode="bicubic", antialias=True)
-    return F.interpolate(picture, size, mode="bicubic")[0].clamp(0, 1)
+    image = F.interpolate(image[None], small, mode="bicubic", antialias=True)
+    return F.interpolate(image, size, mode="bicubic")[0].clamp(0, 1)
 
 
-def mosaic(picture: Tensor, side: int) -> Tensor:
-    """(C, H, W) in square tiles of so many pixels, from the upper left, each of its mean colour."""
-    height, width = picture.shape[1:]
-    means = F.avg_pool2d(picture[None], side, ceil_mode=True)[0]  # the tiles at the border as far as they go
+def mosaic(image: Tensor, side: int) -> Tensor:
+    """(C, H, W) in square tiles of so many pixels, from the upper left, each of its mean color."""
+    height, width = image.shape[1:]
+    means = F.avg_pool2d(image[None], side, ceil_mode=True)[0]  # the tiles at the border as far as they go
     return means.repeat_interleave(side, 1)[:, :height].repeat_interleave(side, 2)[:, :, :width]
 
 
@@ -93,14 +93,14 @@ STEPS = {"low-resolution": low_resolution, "mosaic": mosaic}
 # ------------------------------------------------------------------------------------------------------- edges
 
 
-def edges(picture: Tensor, sigma: float) -> Tensor:
+def edges(image: Tensor, sigma: float) -> Tensor:
     """(1, H, W), thin black lines on white where (3, H, W) changes (Canny 1986): 0 on an edge and 1 elsewhere.
 
-    The gradient is that of the colour channel that changes most. The upper threshold is the one that parts the
+    The gradient is that of the color channel that changes most. The upper threshold is the one that parts the
     gradients along ridges best (Otsu 1979), the lower is 0.4 of it. Lines shorter than a 20th of the side are left out,
     as in the data of Isola et al. 2017.
     """
-    gx, gy = gradient(blur(picture, sigma))
+    gx, gy = gradient(blur(image, sigma))
     strength = torch.hypot(gx, gy)  # (H, W)
     ridge = thin(strength, gx, gy)
     found = strength[ridge]
@@ -114,18 +114,18 @@ def edges(picture: Tensor, sigma: float) -> Tensor:
     strong = torch.zeros(count, dtype=torch.bool)
     strong[number[weak & (strength > high)]] = True
     length = torch.bincount(number[weak], minlength=count)
-    kept = strong & (length >= max(3, min(picture.shape[1:]) // 20))
+    kept = strong & (length >= max(3, min(image.shape[1:]) // 20))
     return (~without_corners(weak & kept[number.clamp_min(0)])).float()[None]
 
 
 NOISE = 0.01  # a slope, in units of full range a pixel, that no eye sees
 
 
-def gradient(picture: Tensor) -> tuple[Tensor, Tensor]:
+def gradient(image: Tensor) -> tuple[Tensor, Tensor]:
     """(gx, gy), each (H, W), of (C, H, W) by the kernels of Sobel, in full range a pixel: of the steepest channel."""
     smooth, slope = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
     kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]
-    g = F.conv2d(F.pad(picture[:, None], (1, 1, 1, 1), mode="replicate"), kernels)  # (C, 2, H, W)
+    g = F.conv2d(F.pad(image[:, None], (1, 1, 1, 1), mode="replicate"), kernels)  # (C, 2, H, W)
     steepest = g.square().sum(1).argmax(0)  # (H, W)
     gx, gy = g.gather(0, steepest.expand(1, 2, -1, -1))[0]
     return gx, gy
@@ -134,7 +134,7 @@ def gradient(picture: Tensor) -> tuple[Tensor, Tensor]:
 def thin(strength: Tensor, gx: Tensor, gy: Tensor) -> Tensor:
     """(H, W) bool: where the gradient is greatest along its own direction, so that edges are one pixel wide.
 
-    The neighbours in that direction lie between pixels; their values are interpolated linearly.
+    The neighbors in that direction lie between pixels; their values are interpolated linearly.
     """
     around = F.pad(strength[None, None], (1, 1, 1, 1))[0, 0]
     height, width = strength.shape
@@ -146,17 +146,17 @@ def thin(strength: Tensor, gx: Tensor, gy: Tensor) -> Tensor:
     share = torch.where(flat, gy.abs(), gx.abs()) / torch.where(flat, gx.abs(), gy.abs()).clamp_min(1e-12)
     same = (gx * gy) >= 0  # the gradient runs from upper left to lower right, or the other way
 
-    def neighbour(sign: int) -> Tensor:
+    def neighbor(sign: int) -> Tensor:
         diagonal = torch.where(same, at(sign, sign), torch.where(flat, at(-sign, sign), at(sign, -sign)))
         return (1 - share) * torch.where(flat, at(0, sign), at(sign, 0)) + share * diagonal
 
-    before, after = neighbour(-1), neighbour(1)
+    before, after = neighbor(-1), neighbor(1)
     slope = torch.minimum(before, after) > 0.999 * strength  # the same all around: an even slope, not the top of one
     return (strength > before) & (strength >= after) & ~slope
 
 
 def without_corners(lines: Tensor) -> Tensor:
-    """(H, W) bool without the corners of stairs, whose two neighbours touch each other: what is left is connected."""
+    """(H, W) bool without the corners of stairs, whose two neighbors touch each other: what is left is connected."""
     for turn in range(4):  # corners of one kind have none beside them, so those of a turn can go at once
         padded = F.pad(lines.rot90(turn), (1, 1, 1, 1))
         up, right, down, left = padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]
@@ -184,7 +184,7 @@ def components(mask: Tensor, *, diagonal: bool = False, like: Tensor | None = No
     """(H, W) int64: the connected parts of a mask, numbered from 0 in reading order; -1 outside of it.
 
     diagonal: whether pixels that touch at a corner are connected. like: (H, W); only equal values are.
-    Each round hangs the roots of neighbours that differ under the lower one, and shortens all ways to the roots.
+    Each round hangs the roots of neighbors that differ under the lower one, and shortens all ways to the roots.
     """
     height, width = mask.shape
     place = torch.arange(height * width).view(height, width)
@@ -215,17 +215,17 @@ def components(mask: Tensor, *, diagonal: bool = False, like: Tensor | None = No
 # ------------------------------------------------------------------------------------------------------ labels
 
 
-def labels(picture: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """(numbers (H, W) uint8, colours (K, 3) uint8): flat regions of at most `classes` kinds, from dark to light.
+def labels(image: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """(numbers (H, W) uint8, colors (K, 3) uint8): flat regions of at most `classes` kinds, from dark to light.
 
-    k-means in colour (Lab) and, a little, in place; ragged borders are smoothed by a vote of the neighbours, and
-    regions under 1 / 500 of the picture go to the neighbour with which they share the longest border. The
-    colours are the means of the classes.
+    k-means in color (Lab) and, a little, in place; ragged borders are smoothed by a vote of the neighbors, and
+    regions under 1 / 500 of the image go to the neighbor with which they share the longest border. The
+    colors are the means of the classes.
     """
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     shrink = min(1, SEGMENTED / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))
-    small = F.interpolate(picture[None], size, mode="bilinear", antialias=True)[0]
+    small = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     small = blur(small, max(0.5, min(size) / 150))
     down, right = torch.meshgrid(*(torch.arange(side) / max(size) for side in size), indexing="ij")
     points = torch.cat([lab(small), PLACE * torch.stack([down, right])]).flatten(1).T  # (pixels, 5)
@@ -234,20 +234,20 @@ def labels(picture: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     numbers = without_specks(numbers, numbers.numel() // 500)
     numbers = vote(numbers, classes, (height, width), max(0.5, min(size) / 150))
     count = torch.bincount(numbers.flatten(), minlength=classes)
-    sums = torch.zeros(classes, 3).index_add_(0, numbers.flatten(), picture.flatten(1).T)
-    colours = (sums / count[:, None].clamp_min(1))[count > 0]
-    order = (colours @ torch.tensor([0.299, 0.587, 0.114])).argsort(stable=True)
+    sums = torch.zeros(classes, 3).index_add_(0, numbers.flatten(), image.flatten(1).T)
+    colors = (sums / count[:, None].clamp_min(1))[count > 0]
+    order = (colors @ torch.tensor([0.299, 0.587, 0.114])).argsort(stable=True)
     place = torch.zeros(classes, dtype=torch.long)
     place[(count > 0).nonzero()[:, 0][order]] = torch.arange(len(order))
-    return place[numbers].to(torch.uint8), image_io.to_bytes(colours[order])
+    return place[numbers].to(torch.uint8), image_io.to_bytes(colors[order])
 
 
-PLACE = 25.0  # units of Lab that the long side of a picture counts for
+PLACE = 25.0  # units of Lab that the long side of an image counts for
 
 
-def lab(picture: Tensor) -> Tensor:
+def lab(image: Tensor) -> Tensor:
     """(3, H, W) sRGB in [0, 1] to CIE L* (0 to 100), a*, b* for a white of D65."""
-    light = torch.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
+    light = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
     matrix = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = torch.einsum("cd,dhw->chw", matrix / matrix.sum(1, keepdim=True), light)
     x, y, z = torch.where(xyz > 216 / 24389, xyz.clamp_min(1e-9) ** (1 / 3), (24389 / 27 * xyz + 16) / 116)
@@ -255,32 +255,32 @@ def lab(picture: Tensor) -> Tensor:
 
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> Tensor:
-    """Centres (k, D) of (N, D), found on at most 10,000 of the points; begun by k-means++ (Arthur 2007), seed 0."""
+    """Centers (k, D) of (N, D), found on at most 10,000 of the points; begun by k-means++ (Arthur 2007), seed 0."""
     random = generator(0)
     points = points[:: max(1, len(points) // 10_000)]
-    centres = points[torch.randint(len(points), (1,), generator=random)]
+    centers = points[torch.randint(len(points), (1,), generator=random)]
     distance = torch.full((len(points),), math.inf)
     for _ in range(k - 1):
-        distance = torch.minimum(distance, (points - centres[-1]).square().sum(1))
-        if not distance.any():  # fewer colours than classes
+        distance = torch.minimum(distance, (points - centers[-1]).square().sum(1))
+        if not distance.any():  # fewer colors than classes
             break
         chosen = torch.multinomial(distance, 1, generator=random)
-        centres = torch.cat([centres, points[chosen]])
+        centers = torch.cat([centers, points[chosen]])
     for _ in range(rounds):
-        owner = nearest(points, centres)
-        count = torch.bincount(owner, minlength=len(centres))
-        sums = torch.zeros_like(centres).index_add_(0, owner, points)
-        centres = torch.where(count[:, None] > 0, sums / count[:, None].clamp_min(1), centres)
-    return centres
+        owner = nearest(points, centers)
+        count = torch.bincount(owner, minlength=len(centers))
+        sums = torch.zeros_like(centers).index_add_(0, owner, points)
+        centers = torch.where(count[:, None] > 0, sums / count[:, None].clamp_min(1), centers)
+    return centers
 
 
-def nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """(N,) the number of the centre (K, D) that is nearest to each of the points (N, D)."""
-    return (centres.square().sum(1) - 2 * points @ centres.T).argmin(1)
+def nearest(points: Tensor, centers: Tensor) -> Tensor:
+    """(N,) the number of the center (K, D) that is nearest to each of the points (N, D)."""
+    return (centers.square().sum(1) - 2 * points @ centers.T).argmin(1)
 
 
 def vote(numbers: Tensor, classes: int, size: tuple[int, int], sigma: float) -> Tensor:
-    """(h, w) of class numbers to (H, W): each pixel takes the class that most of its neighbourhood is of.
+    """(h, w) of class numbers to (H, W): each pixel takes the class that most of its neighborhood is of.
 
     Class by class, so that the memory does not grow with their number.
     """
@@ -307,7 +307,7 @@ def without_specks(numbers: Tensor, least: int) -> Tensor:
         touching = (a != b) & (area[a] < least)
         keys, border = (a[touching] * len(area) + b[touching]).unique(return_counts=True)
         pairs = torch.stack([keys // len(area), keys % len(area)])
-        # Of the smallest first, and only those none of whose neighbours is smaller: else two specks change places
+        # Of the smallest first, and only those none of whose neighbors is smaller: else two specks change places
         rank = area * len(area) + torch.arange(len(area))
         lowest = torch.full_like(area, torch.iinfo(torch.long).max).scatter_reduce_(0, pairs[0], rank[pairs[1]], "amin")
         ready = rank[pairs[0]] < lowest[pairs[0]]

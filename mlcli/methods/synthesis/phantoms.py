@@ -52,8 +52,8 @@ def phantom(number: int, seed: int, size: int = 64, look: str = "a") -> tuple[Te
     random = numpy_generator(seed, ANATOMY, number)
     chest = Chest(size, random)
     levels = chest.seen(LOOKS[look], numpy_generator(seed, LOOK, number, sorted(LOOKS).index(look)))
-    picture = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
-    return torch.from_numpy(picture), torch.from_numpy(chest.mask())
+    image = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
+    return torch.from_numpy(image), torch.from_numpy(chest.mask())
 
 
 class Chest:
@@ -75,7 +75,7 @@ class Chest:
         gap, wide, high = random.uniform(0.1, 0.16), random.uniform(0.25, 0.32), random.uniform(0.55, 0.68)
         middle = random.uniform(-0.1, 0.02)
         self.lungs = []
-        for way in (-1, 1):  # the body's right lung is on the left of the picture
+        for way in (-1, 1):  # the body's right lung is on the left of the image
             breadth, height = wide * random.uniform(0.9, 1.1), high * random.uniform(0.94, 1.06)
             place = way * (gap + breadth), middle + 0.02 * random.standard_normal()
             lean = way * random.uniform(0.1, 0.3)  # narrower at the top, towards the neck

@@ -1,8 +1,8 @@
-"""Activation maximisation: the picture that a unit, or any objective, answers to most strongly.
+"""Activation maximization: the image that a unit, or any objective, answers to most strongly.
 
 Erhan, Bengio, Courville, Vincent 2009, Visualizing Higher-Layer Features of a Deep Network; Olah, Mordvintsev, Schubert
-2017, Feature Visualization. The picture is the unknown: x* = argmax a(x), by gradient ascent, with a parametrisation,
-colours and random transforms that keep it from the noise which networks answer to as well.
+2017, Feature Visualization. The image is the unknown: x* = argmax a(x), by gradient ascent, with a parametrization,
+colors and random transforms that keep it from the noise which networks answer to as well.
 
 Deviations from Olah et al. (their program Lucid): images are never resized to the size of ImageNet's. The transforms
 are one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from mlcli.errors import UsageError, out_of_memory, reason
 from mlcli.io import image_io
+from mlcli.methods.configs import Maximization
 from mlcli.methods.evaluation.classification import predict
-from mlcli.methods.recipes import Maximization
 from mlcli.methods.visualization import color_decorrelation
 from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
-from mlcli.methods.visualization.parametrization import PARAMETRISATIONS, Pictures, Transforms, ascend, windows
+from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend, windows
 from mlcli.models.features import Activations
 from mlcli.models.folding import fold_norms
 from mlcli.models.registry import Model
@@ -45,21 +45,21 @@ PLAIN = Transforms()
 
 
 @dataclass
-class Maximised:
-    """pictures: (N, C, H, W) uint8. values: of the objective of each, on these 8 bits and without transforms.
+class Maximized:
+    """images: (N, C, H, W) uint8. values: of the objective of each, on these 8 bits and without transforms.
 
-    snapshots: step -> (N, C, H, W) uint8, the pictures after so many steps, fewer than all.
+    snapshots: step -> (N, C, H, W) uint8, the images after so many steps, fewer than all.
     """
 
-    pictures: Tensor
+    images: Tensor
     values: list[float]
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
 
-def maximise(
+def maximize(
     model: Model,
     objectives: Sequence[Objective],
-    recipe: Maximization,
+    config: Maximization,
     runtime: Runtime,
     *,
     size: int | tuple[int, int] | None = None,
@@ -69,23 +69,23 @@ def maximise(
     snapshots: Sequence[int] = (),
     batch_size: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
-) -> Maximised:
-    """A picture for each objective, `batch_size` of them at a time; `model` is on the runtime's device.
+) -> Maximized:
+    """An image for each objective, `batch_size` of them at a time; `model` is on the runtime's device.
 
     size: side, or height and width, in pixels; default the model's own. group: so many objectives in a row are of
-    pictures that belong together: what `diversity` compares, and, if `aligned`, frames of one sequence.
-    start: (3, H, W) uint8 or float in [0, 1], a picture of this size to start from in place of noise.
+    images that belong together: what `diversity` compares, and, if `aligned`, frames of one sequence.
+    start: (3, H, W) uint8 or float in [0, 1], an image of this size to start from in place of noise.
     batch_size: default `at_once(size)`. on_step(steps done over all batches, mean objective).
     Raises UsageError for a size that does not suit the network or a place outside a layer's map.
     """
     height, width = (size, size) if isinstance(size, int) else size or (model.preprocessing.crop,) * 2
     palette = color_decorrelation.of_training_data(model)
     window = _window(objectives, model, (height, width))
-    transforms = Transforms(recipe.jitter, recipe.scale, recipe.rotation, window)
-    sizes = _sizes((height, width), window, recipe, start is not None)
+    transforms = Transforms(config.jitter, config.scale, config.rotation, window)
+    sizes = _sizes((height, width), window, config, start is not None)
     alike = group if aligned else 1
     done = 0
-    parts: list[Maximised] = []
+    parts: list[Maximized] = []
     batch_size = max(1, (batch_size or at_once(height, width)) // group) * group
     for first in range(0, len(objectives), batch_size):
         chosen = objectives[first : first + batch_size]
@@ -96,16 +96,16 @@ def maximise(
             def check(each: tuple[int, int], batch=batch, activations=activations) -> None:
                 _check(activations, batch, model, transforms.seen(*each), runtime)
 
-            sizes = _suited(sizes, recipe, check)
+            sizes = _suited(sizes, config, check)
         shape = (len(chosen), model.preprocessing.channels, *sizes[0])
-        parametrisation = PARAMETRISATIONS[recipe.param]
+        parametrization = PARAMETRIZATIONS[config.param]
         given = None
         if start is None:
-            own = parametrisation.noise(shape, recipe.seed, first=first, alike=alike, exponent=recipe.exponent)
+            own = parametrization.noise(shape, config.seed, first=first, alike=alike, exponent=config.exponent)
         else:
             given = palette.coordinates(_start(start, model))
-            own = parametrisation.of(_resized(given, sizes[0]).expand(shape), exponent=recipe.exponent)
-        pictures = Pictures(own, palette, runtime.device, first=first, alike=alike)
+            own = parametrization.of(_resized(given, sizes[0]).expand(shape), exponent=config.exponent)
+        images = Images(own, palette, runtime.device, first=first, alike=alike)
         kept: dict[int, Tensor] = {}
 
         def step_done(step: int, value: float, drawn: Tensor, kept=kept) -> None:
@@ -120,9 +120,9 @@ def maximise(
             return batch(activations(seen), drawn, step)
 
         _grow(
-            pictures,
+            images,
             objective,
-            recipe,
+            config,
             sizes,
             transforms,
             runtime,
@@ -131,23 +131,23 @@ def maximise(
             on_step=step_done,
         )
         with torch.no_grad():
-            final = image_io.to_bytes(pictures().cpu())
+            final = image_io.to_bytes(images().cpu())
         if aligned:
             final = final[_order(activations, chosen, final, group, runtime.device, transforms)]
         # What is reported is of the network itself, to the last digit
         plain = Activations(model, batch.addresses) if batch.addresses else activations
-        parts.append(Maximised(final, values(plain, batch, final, runtime.device, transforms), kept))
-    return Maximised(
-        torch.cat([part.pictures for part in parts]),
+        parts.append(Maximized(final, values(plain, batch, final, runtime.device, transforms), kept))
+    return Maximized(
+        torch.cat([part.images for part in parts]),
         [value for part in parts for value in part.values],
         {step: torch.cat([part.snapshots[step] for part in parts]) for step in parts[0].snapshots},
     )
 
 
 def _grow(
-    pictures: Pictures,
+    images: Images,
     objective: Callable[[Tensor, Tensor, int], Tensor],
-    recipe: Maximization,
+    config: Maximization,
     sizes: Sequence[tuple[int, int]],
     transforms: Transforms,
     runtime: Runtime,
@@ -156,36 +156,36 @@ def _grow(
     frames: int,
     on_step: Callable[[int, float, Tensor], None],
 ) -> None:
-    """Optimize the pictures, as large as the first of `sizes`, at one size after the other.
+    """Optimize the images, as large as the first of `sizes`, at one size after the other.
 
     given: (1, C, H, W), coordinates of the image that they started from. frames: of a sequence that is aligned, else 0.
     Frames help each other when two thirds of the steps are done, and are finished at a fifth of the learning rate.
     """
-    turn = recipe.steps * 2 // 3 if frames else recipe.steps
+    turn = config.steps * 2 // 3 if frames else config.steps
 
     def lr(step: int) -> float:
-        fallen = 1 - (1 - recipe.decay) * step / recipe.steps
-        return recipe.lr * fallen * (1 if step < turn else 0.2)
+        fallen = 1 - (1 - config.decay) * step / config.steps
+        return config.lr * fallen * (1 if step < turn else 0.2)
 
     def ascent(steps: range) -> None:
         ascend(
-            pictures,
+            images,
             objective,
             steps=steps,
             lr=lr,
             transforms=transforms,
-            seed=recipe.seed,
+            seed=config.seed,
             runtime=runtime,
             on_step=on_step,
         )
 
-    ends = [recipe.steps * octave // len(sizes) for octave in range(len(sizes) + 1)]
+    ends = [config.steps * octave // len(sizes) for octave in range(len(sizes) + 1)]
     for octave, (first, end) in enumerate(pairwise(ends)):
         if octave:
-            pictures.enlarge(sizes[octave], None if given is None else _detail(given, sizes[octave - 1], sizes[octave]))
+            images.enlarge(sizes[octave], None if given is None else _detail(given, sizes[octave - 1], sizes[octave]))
         ascent(range(first, min(turn, end)))
         if frames and first <= turn < end:
-            _exchange(pictures, objective, frames, transforms)
+            _exchange(images, objective, frames, transforms)
         ascent(range(max(turn, first), end))
 
 
@@ -198,7 +198,7 @@ def _activations(model: Model, batch: Batch):
     """What computes the layers of the objectives: images -> values by address. Batch norms, which change nothing about
     the maximum, are folded: a fifth less time on EfficientNet-Lite0."""
     if not batch.addresses:
-        return lambda pictures: {}
+        return lambda images: {}
     activations = Activations(model, batch.addresses)
     fold_norms(activations.extractor)
     return activations
@@ -237,25 +237,25 @@ def _window(objectives: Sequence[Objective], model: Model, size: tuple[int, int]
 
 
 def _sizes(
-    size: tuple[int, int], window: tuple[int, int] | None, recipe: Maximization, dream: bool
+    size: tuple[int, int], window: tuple[int, int] | None, config: Maximization, dream: bool
 ) -> list[tuple[int, int]]:
     """The sizes, growing by `OCTAVE`, at which an image is optimized, the last of them `size`."""
-    octaves = recipe.octaves
+    octaves = config.octaves
     if octaves is None:
-        larger = 1 if window is None or dream else max(map(truediv, size, window)) / recipe.first
+        larger = 1 if window is None or dream else max(map(truediv, size, window)) / config.first
         octaves = 1 + round(math.log(larger, OCTAVE))
     return [tuple(max(1, round(side / OCTAVE**power)) for side in size) for power in reversed(range(octaves))]
 
 
 def _suited(
-    sizes: list[tuple[int, int]], recipe: Maximization, check: Callable[[tuple[int, int]], None]
+    sizes: list[tuple[int, int]], config: Maximization, check: Callable[[tuple[int, int]], None]
 ) -> list[tuple[int, int]]:
     """The sizes that the network takes: many a transformer takes its own alone. Raises UsageError without the last.
 
     check(size) raises UsageError. Octaves that were asked for are all wanted.
     """
     check(sizes[-1])
-    if recipe.octaves is not None:
+    if config.octaves is not None:
         check(sizes[0])
         return sizes
     kept = []
@@ -266,29 +266,27 @@ def _suited(
     return [*kept, sizes[-1]]
 
 
-def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, H, W) of this size, (height, width)."""
-    return (
-        pictures if pictures.shape[2:] == size else F.interpolate(pictures, size=size, mode="bicubic", antialias=True)
-    )
+    return images if images.shape[2:] == size else F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 @torch.inference_mode()
-def _exchange(pictures: Pictures, objective, group: int, transforms: Transforms) -> None:
-    """Give each frame the picture, of its own and its neighbours', that its own objective prefers."""
-    drawn = pictures()
+def _exchange(images: Images, objective, group: int, transforms: Transforms) -> None:
+    """Give each frame the image, of its own and its neighbors', that its own objective prefers."""
+    drawn = images()
     places = torch.arange(len(drawn), device=drawn.device)
     first = places // group * group
     sources = torch.stack([(places + shift).clamp(first, first + group - 1) for shift in (0, -1, 1)])
     seen = windows(drawn, transforms)
     scores = torch.stack([sum(objective(each[source], drawn[source], WARM_UP) for each in seen) for source in sources])
-    pictures.take(sources[scores.argmax(0), places])
+    images.take(sources[scores.argmax(0), places])
 
 
 def _order(
     activations,
     objectives: Sequence[Objective],
-    pictures: Tensor,
+    images: Tensor,
     group: int,
     device: torch.device,
     transforms: Transforms,
@@ -296,7 +294,7 @@ def _order(
     """The order in which a falls and b rises over each sequence of frames.
 
     What is best for (1 - t) a + t b has less of a and more of b the larger t is, and so have the frames, but for where
-    the ascent of one came to a poorer end than its neighbour's. A frame that another beats in both a and b is replaced
+    the ascent of one came to a poorer end than its neighbor's. A frame that another beats in both a and b is replaced
     by that one.
     """
     order: list[int] = []
@@ -304,7 +302,7 @@ def _order(
         frames = range(first, first + group)
         ends = [Batch([objectives[end]] * group, [0] * group, device) for end in (first, first + group - 1)]
         a, b = (
-            dict(zip(frames, values(activations, end, pictures[list(frames)], device, transforms), strict=True))
+            dict(zip(frames, values(activations, end, images[list(frames)], device, transforms), strict=True))
             for end in ends
         )
         best = [max((j for j in frames if a[j] >= a[i] and b[j] >= b[i]), key=lambda j: a[j] + b[j]) for i in frames]
@@ -312,9 +310,9 @@ def _order(
     return order
 
 
-def called(model: Model, pictures: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
-    """(class, probability): what `classify` says of finished pictures (N, C, H, W) uint8."""
-    prepared = [model.preprocessing.prepare(picture.expand(3, -1, -1)) for picture in pictures]
+def called(model: Model, images: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
+    """(class, probability): what `classify` says of finished images (N, C, H, W) uint8."""
+    prepared = [model.preprocessing.prepare(image.expand(3, -1, -1)) for image in images]
     best = torch.cat([predict(model, part, runtime) for part in torch.stack(prepared).split(32)]).max(1)
     names = [model.classes[index] for index in best.indices.tolist()]
     return list(zip(names, best.values.tolist(), strict=True))
@@ -322,20 +320,20 @@ def called(model: Model, pictures: Tensor, runtime: Runtime) -> list[tuple[str, 
 
 @torch.inference_mode()
 def values(
-    activations, batch: Batch, pictures: Tensor, device: torch.device, transforms: Transforms = PLAIN
+    activations, batch: Batch, images: Tensor, device: torch.device, transforms: Transforms = PLAIN
 ) -> list[float]:
-    """The objectives of finished pictures (N, C, H, W) uint8, in fp32; the mean over the windows of `transforms`."""
-    pictures = image_io.to_unit(pictures.to(device))
-    seen = windows(pictures, transforms)
-    return (sum(batch(activations(each), pictures) for each in seen) / len(seen)).tolist()
+    """The objectives of finished images (N, C, H, W) uint8, in fp32; the mean over the windows of `transforms`."""
+    images = image_io.to_unit(images.to(device))
+    seen = windows(images, transforms)
+    return (sum(batch(activations(each), images) for each in seen) / len(seen)).tolist()
 
 
 @torch.inference_mode()
 def _check(activations, batch: Batch, model: Model, size: tuple[int, int], runtime: Runtime) -> None:
-    """Try the size on one picture. Raises UsageError."""
-    picture = torch.zeros(1, model.preprocessing.channels, *size, device=runtime.device)
+    """Try the size on one image. Raises UsageError."""
+    image = torch.zeros(1, model.preprocessing.channels, *size, device=runtime.device)
     try:
-        values = activations(picture)
+        values = activations(image)
     except (RuntimeError, ValueError, AssertionError) as error:
         if out_of_memory(error):
             raise

@@ -1,6 +1,6 @@
-"""An index: the feature vectors of pictures in one file, kept in step with the pictures.
+"""An index: the feature vectors of images in one file, kept in step with the images.
 
-A safetensors file: `vectors` (N, D) float32, `marks` (N, 2) int64, the size and time of change (ns) of each picture,
+A safetensors file: `vectors` (N, D) float32, `marks` (N, 2) int64, the size and time of change (ns) of each image,
 `names`, their paths as bytes with a NUL between them, and in the metadata what the vectors were made with. A path below
 the file's own folder is relative to it, so that a folder can be moved with its index; any other is absolute.
 """
@@ -43,7 +43,7 @@ class Index:
     def __init__(self, file: str | Path, made_with: Mapping, source: str | Path | None = None):
         """Open `file`, or begin it where it is not there yet; with `source`, begin with what that index holds.
 
-        made_with: JSON values on which the vectors depend besides the pictures.  Raises UsageError where a file is
+        made_with: JSON values on which the vectors depend besides the images.  Raises UsageError where a file is
         there that is no index, so that none is ever overwritten.
         """
         self.file = Path(file)
@@ -65,11 +65,11 @@ class Index:
         anew: bool = False,
         save_seconds: float = 60.0,
     ) -> tuple[int, int]:
-        """Bring the index in step with these pictures: compute what is new or changed, drop what is gone.
+        """Bring the index in step with these images: compute what is new or changed, drop what is gone.
 
-        compute: the vectors of pictures, one after the other.  anew: compute them all again.
-        Returns how many vectors were computed and how many pictures are gone. A picture that cannot be read has no
-        vector, and is tried again each time. What is known of other pictures stays as long as those are unchanged.
+        compute: the vectors of images, one after the other.  anew: compute them all again.
+        Returns how many vectors were computed and how many images are gone. An image that cannot be read has no
+        vector, and is tried again each time. What is known of other images stays as long as those are unchanged.
         Saves now and then, and what there is on any exception, so that an update that was cut short goes on. The file
         is locked meanwhile: raises BusyError where another process brings it in step.
         """
@@ -87,7 +87,7 @@ class Index:
             return self._update(absolute, compute, anew, save_seconds)
 
     def _compare(self, absolute: Mapping[str, Path], anew: bool) -> tuple[dict[str, tuple[int, int]], list[int]]:
-        """(the marks of all pictures as they are now, the rows that are as their pictures are)."""
+        """(the marks of all images as they are now, the rows that are as their images are)."""
         marks = {path: _mark(path) for path in {*absolute, *self.paths}}
         keep = [
             row
@@ -137,12 +137,12 @@ class Index:
             )
 
     def places(self, paths: Sequence[Path]) -> Tensor:
-        """(N,) int64: the place in `paths` of the picture of each vector, -1 where it is not among them."""
+        """(N,) int64: the place in `paths` of the image of each vector, -1 where it is not among them."""
         place = {os.path.abspath(path): number for number, path in enumerate(paths)}
         return torch.tensor([place.get(path, -1) for path in self.paths], dtype=torch.int64)
 
     def blocks(self, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The vectors of the pictures that have a place in blocks: places (C,) int64, vectors (C, D)."""
+        """The vectors of the images that have a place in blocks: places (C,) int64, vectors (C, D)."""
         for start in range(0, len(self), BLOCK):
             here = places[start : start + BLOCK]
             if (here >= 0).any():
@@ -250,7 +250,7 @@ def _mark(path: str) -> tuple[int, int]:
 
 
 def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict:
-    """All that the vector of a picture depends on besides the picture."""
+    """All that the vector of an image depends on besides the image."""
     return {
         "architecture": model.architecture,
         "model_hash": model.hash,
@@ -271,7 +271,7 @@ def place(
 ) -> tuple[Path, Path | None]:
     """(the file for an index, the file to begin with) where the user names none.
 
-    inputs: what was given; paths: the pictures in it.  weights: the file that took the place of the model's own.
+    inputs: what was given; paths: the images in it.  weights: the file that took the place of the model's own.
     Of one folder it lies in the folder. Of a folder that may not be written to, and of several inputs, it lies in the
     user's cache, and begins with one that lies in the folder.
     """

@@ -1,4 +1,4 @@
-"""The kernels of a convolution as one picture (Krizhevsky et al. 2012, figure 3)."""
+"""The kernels of a convolution as one image (Krizhevsky et al. 2012, figure 3)."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Kernels:
 
 
 def first_layer(weight: Tensor) -> Kernels:
-    """Kernels that see colour or gray (N, 3 or 1, k, k): one tile each, in the order of `arrange`.
+    """Kernels that see color or gray (N, 3 or 1, k, k): one tile each, in the order of `arrange`.
 
     Each is scaled on its own, its zero at mid-gray and its largest weight at full range, so that structure shows in
     weak kernels too.
@@ -39,15 +39,15 @@ def one_unit(weight: Tensor, unit: int, groups: int = 1) -> Kernels:
 
 
 def arrange(weight: Tensor) -> Tensor:
-    """An order of first-layer kernels (N, C, k, k): gray ones by the orientation of their edge, then colours by hue."""
+    """An order of first-layer kernels (N, C, k, k): gray ones by the orientation of their edge, then colors by hue."""
     gray = orientation(weight.mean(1))  # [0, pi)
-    return torch.where(colourfulness(weight) < 0.5, gray, torch.pi + hue(weight)).argsort(stable=True)
+    return torch.where(colorfulness(weight) < 0.5, gray, torch.pi + hue(weight)).argsort(stable=True)
 
 
 def hue(weight: Tensor) -> Tensor:
-    """(N,) angle on the colour circle of each kernel's most colourful weight, in [0, 2 pi); 0 for gray input.
+    """(N,) angle on the color circle of each kernel's most colorful weight, in [0, 2 pi); 0 for gray input.
 
-    Of one weight and not of their sum, since the two sides of a colour edge cancel.
+    Of one weight and not of their sum, since the two sides of a color edge cancel.
     """
     if weight.shape[1] != 3:
         return torch.zeros(len(weight))
@@ -57,7 +57,7 @@ def hue(weight: Tensor) -> Tensor:
     return torch.atan2(y.gather(1, place), x.gather(1, place))[:, 0] % (2 * torch.pi)
 
 
-def colourfulness(weight: Tensor) -> Tensor:
+def colorfulness(weight: Tensor) -> Tensor:
     """(N,) share of each kernel's energy that lies off the gray axis, 0 to 1."""
     off = (weight - weight.mean(1, keepdim=True)).square().sum((1, 2, 3))
     return off / weight.square().sum((1, 2, 3)).clamp_min(1e-12)
@@ -78,15 +78,15 @@ def orientation(gray: Tensor) -> Tensor:
 def structure(weight: Tensor) -> Tensor:
     """(N,) how far each kernel (N, C, h, w) is from noise, -1 to 1: its correlation with itself moved by one pixel.
 
-    The highest of the four directions: an edge or a line is alike along itself, a colour blob in every direction. Of
+    The highest of the four directions: an edge or a line is alike along itself, a color blob in every direction. Of
     white noise of 3 x 7 x 7, 99 in 100 kernels score less than 0.3.
     """
     height, width = weight.shape[-2:]
-    centred = weight - weight.mean((1, 2, 3), keepdim=True)
+    centerd = weight - weight.mean((1, 2, 3), keepdim=True)
     scores = []
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         if height > dy and width > abs(dx):
-            here = centred[..., : height - dy, max(0, -dx) : width - max(0, dx)].flatten(1)
-            there = centred[..., dy:, max(0, dx) : width + min(0, dx)].flatten(1)
+            here = centerd[..., : height - dy, max(0, -dx) : width - max(0, dx)].flatten(1)
+            there = centerd[..., dy:, max(0, dx) : width + min(0, dx)].flatten(1)
             scores.append(torch.nn.functional.cosine_similarity(here, there, dim=1))
     return torch.stack(scores).amax(0) if scores else torch.zeros(len(weight))

@@ -1,6 +1,6 @@
-"""Translations, rotations, flips and changes of scale of pictures and of maps, exact wherever they can be.
+"""Translations, rotations, flips and changes of scale of images and of maps, exact wherever they can be.
 
-A value moves from t^-1(p) to p: (t f)(p) = f(t^-1 p). Places are (row, column) in pixels of a square picture, the
+A value moves from t^-1(p) to p: (t f)(p) = f(t^-1 p). Places are (row, column) in pixels of a square image, the
 middle of its first pixel (0, 0). Where t^-1 takes the places of a grid to places of it, nothing is interpolated;
 elsewhere the values are bilinear.
 """
@@ -20,9 +20,9 @@ UNITS = {"translate": "pixels to the right", "rotate": "degrees to the left", "s
 
 
 class Motion(NamedTuple):
-    """Where the value at a place comes from: t^-1(p) = centre + matrix (p - centre) - shift; (row, column), pixels.
+    """Where the value at a place comes from: t^-1(p) = center + matrix (p - center) - shift; (row, column), pixels.
 
-    shrinks: of how many places a side each value is the mean, so that a picture made smaller keeps what falls between.
+    shrinks: of how many places a side each value is the mean, so that an image made smaller keeps what falls between.
     """
 
     matrix: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
@@ -30,11 +30,11 @@ class Motion(NamedTuple):
     shrinks: int = 1
 
     def source(self, rows: Tensor, columns: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Places (h, 1) and (1, w) of a picture (side, side) to those (h, w) that their values come from."""
-        centre = (side - 1) / 2
+        """Places (h, 1) and (1, w) of an image (side, side) to those (h, w) that their values come from."""
+        center = (side - 1) / 2
         (a, b), (c, d) = self.matrix
-        rows, columns = rows - centre, columns - centre
-        return centre + a * rows + b * columns, centre + c * rows + d * columns - self.shift
+        rows, columns = rows - center, columns - center
+        return center + a * rows + b * columns, center + c * rows + d * columns - self.shift
 
 
 def motion(transform: str, amount: float | str) -> Motion:

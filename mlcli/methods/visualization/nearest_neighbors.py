@@ -1,6 +1,6 @@
-"""The nearest pictures in feature space (Krizhevsky et al. 2012, section 6.1 and figure 4).
+"""The nearest images in feature space (Krizhevsky et al. 2012, section 6.1 and figure 4).
 
-Two pictures are alike to a network where the vectors of its last hidden layer are near each other. The paper takes the
+Two images are alike to a network where the vectors of its last hidden layer are near each other. The paper takes the
 Euclidean distance; the cosine distance, 1 - cos(q, v), leaves out the length of the vectors, that is, how sure the
 network is of what it sees.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io.decoding import map_pictures
+from mlcli.io.decoding import map_images
 from mlcli.models.features import Activations, vectors
 from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
@@ -33,7 +33,7 @@ def feature_vectors(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, vector (D,) float32 on the CPU) for each picture in order; an ImageError for a bad one.
+    """(path, vector (D,) float32 on the CPU) for each image in order; an ImageError for a bad one.
 
     Nothing past the layer is computed. Raises WeightsError where a vector is no number.
     """
@@ -45,7 +45,7 @@ def feature_vectors(
             values = activations(images.to(runtime.device))[layer.address]
         return model.finite(vectors(values.float(), layer).cpu(), runtime)  # (N, D)
 
-    return map_pictures(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
+    return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
 def distance(query: Tensor, among: Tensor, metric: str) -> Tensor:
@@ -87,7 +87,7 @@ def nearest(
 
     queries: (Q, D) float32.  blocks: called for each few queries, gives all vectors in blocks: their numbers (C,) and
     themselves (C, D); one block is in memory at a time.  leave_out: (Q,) the number that is none of a query's
-    neighbours (its own), -1 for nothing to leave out.
+    neighbors (its own), -1 for nothing to leave out.
     Of vectors equally far the one with the lower number comes first. Where there are fewer than k, the row ends in -1.
     """
     if leave_out is None:

@@ -15,8 +15,8 @@
                          the colon is read as the longest name of a class; quotes around it set its end
     conv4:0-15, conv4:3,9, conv4:all, logit:all
                          several units: an objective for each of them
-    tv, l1, l2, blur     of the picture itself
-    diversity(conv4)     likeness of the pictures of a batch, as the cosine of their Gram matrices
+    tv, l1, l2, blur     of the image itself
+    diversity(conv4)     likeness of the images of a batch, as the cosine of their Gram matrices
 
 A minus behind a name needs a space before it, since `block1-0` is a name.
 """
@@ -40,7 +40,7 @@ UNITS = re.compile(r"all\b|\d+(-\d+(?!\s*[.*\d]))?(,\d+(-\d+(?!\s*[.*\d]))?)*")
 CLASS = re.compile(r"\"[^\"]+\"|'[^']+'|\w[\w'./,]*([ -]\w[\w'./,]*)*")
 CLASS_END = r"(?<=\S)(?=\s*(?:[-+*)]|$))"  # where the name of a class may end
 NUMBERS_OF_CLASSES = re.compile(UNITS.pattern + CLASS_END)
-PLACE = re.compile(r"center|centre|(\d+),(\d+)")
+PLACE = re.compile(r"center|center|(\d+),(\d+)")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Parser:
         if self.rest():
             self.fail("+, -, * or the end is expected")
         if isinstance(value, float):
-            self.fail("nothing to maximise; name a unit such as conv4:12 or logit:3", at=0)
+            self.fail("nothing to maximize; name a unit such as conv4:12 or logit:3", at=0)
         ranges = sorted({len(w.each) for w in value if len(w.each) > 1})
         if len(ranges) > 1:
             self.fail(f"ranges of {' and '.join(map(str, ranges))} units; they must be equally long", at=0)

@@ -1,4 +1,4 @@
-"""What a picture is to maximise: weighted sums of units, layers, penalties and diversity, many pictures at once.
+"""What an image is to maximize: weighted sums of units, layers, penalties and diversity, many images at once.
 
 Sources: Erhan et al. 2009 (a unit), Mordvintsev et al. 2015 (a whole layer), Olah et al. 2017 (the rest).
 `expressions.parse` makes objectives from text.
@@ -18,36 +18,36 @@ from mlcli.models.graph import Layer, steps
 WARM_UP = 16  # steps in which gradient is let through the ReLU of a unit that is silent everywhere (as in Lucid)
 
 
-# -- of pictures ---------------------------------------------------------------------------------------------
+# -- of images ---------------------------------------------------------------------------------------------
 
 
-def total_variation(pictures: Tensor) -> Tensor:
-    """(N, C, H, W) in [0, 1] -> (N,): mean difference of neighbouring pixels, down plus across."""
-    down, across = pictures.diff(dim=2).abs(), pictures.diff(dim=3).abs()
+def total_variation(images: Tensor) -> Tensor:
+    """(N, C, H, W) in [0, 1] -> (N,): mean difference of neighboring pixels, down plus across."""
+    down, across = images.diff(dim=2).abs(), images.diff(dim=3).abs()
     return down.flatten(1).mean(1) + across.flatten(1).mean(1)
 
 
-def blur(pictures: Tensor) -> Tensor:
-    """Mean square of what a binomial blur of 3 x 3 takes away. The blurred picture counts as fixed, as in Lucid."""
-    line = torch.tensor([0.25, 0.5, 0.25], device=pictures.device)
-    kernel = (line[:, None] * line).expand(pictures.shape[1], 1, 3, 3)
-    smooth = F.conv2d(F.pad(pictures.detach(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
-    return (pictures - smooth).square().flatten(1).mean(1)
+def blur(images: Tensor) -> Tensor:
+    """Mean square of what a binomial blur of 3 x 3 takes away. The blurred image counts as fixed, as in Lucid."""
+    line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
+    kernel = (line[:, None] * line).expand(images.shape[1], 1, 3, 3)
+    smooth = F.conv2d(F.pad(images.detach(), (1, 1, 1, 1), mode="replicate"), kernel, groups=len(kernel))
+    return (images - smooth).square().flatten(1).mean(1)
 
 
 # (N, C, H, W) in [0, 1] -> (N,). l1 and l2 measure the distance from middle gray.
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
     "tv": total_variation,
-    "l1": lambda pictures: (pictures - 0.5).abs().flatten(1).mean(1),
-    "l2": lambda pictures: (pictures - 0.5).square().flatten(1).mean(1),
+    "l1": lambda images: (images - 0.5).abs().flatten(1).mean(1),
+    "l2": lambda images: (images - 0.5).square().flatten(1).mean(1),
     "blur": blur,
 }
 
 
 def diversity(maps: Tensor, groups: Tensor) -> Tensor:
-    """Mean cosine between the Gram matrix of a picture's maps and those of the other pictures in its group.
+    """Mean cosine between the Gram matrix of an image's maps and those of the other images in its group.
 
-    maps: (N, C, places). groups: (N,). Returns (N,): 1 where all are alike, 0 for a picture that is alone.
+    maps: (N, C, places). groups: (N,). Returns (N,): 1 where all are alike, 0 for an image that is alone.
     """
     gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1)
     others = (groups[:, None] == groups).float().fill_diagonal_(0)
@@ -59,7 +59,7 @@ def diversity(maps: Tensor, groups: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """One thing to maximise.
+    """One thing to maximize.
 
     kind: 'unit', 'negative' (what of a unit is below zero), 'layer', 'diversity', or the name of a penalty. place:
     (column, row) of the map, () for its middle; None for the mean over all. The values of a unit or layer are those
@@ -99,9 +99,9 @@ def interpolation(a: Objective, b: Objective, frames: int) -> list[Objective]:
 
 
 class Batch:
-    """The objectives of a batch of pictures, one for each, computed together.
+    """The objectives of a batch of images, one for each, computed together.
 
-    groups: (N,) pictures with the same number belong together, for `diversity`.
+    groups: (N,) images with the same number belong together, for `diversity`.
     """
 
     def __init__(self, objectives: Sequence[Objective], groups: Sequence[int], device: torch.device):
@@ -141,12 +141,12 @@ class Batch:
                         f"0 to {height - 1} at this size"
                     )
 
-    def __call__(self, values: Mapping[str, Tensor], pictures: Tensor, step: int = WARM_UP) -> Tensor:
-        """Activations by address, (N, ...), and pictures (N, C, H, W) in [0, 1] -> objectives (N,), float32."""
-        total = torch.zeros(len(pictures), device=self.device)
+    def __call__(self, values: Mapping[str, Tensor], images: Tensor, step: int = WARM_UP) -> Tensor:
+        """Activations by address, (N, ...), and images (N, C, H, W) in [0, 1] -> objectives (N,), float32."""
+        total = torch.zeros(len(images), device=self.device)
         for term, negative, factors, units in self.slots:
             if term.kind in PENALTIES:
-                value = PENALTIES[term.kind](pictures)
+                value = PENALTIES[term.kind](images)
             elif term.kind == "diversity":
                 value = diversity(_maps(values[term.layer.address], term.layer).float(), self.groups)
             else:
@@ -156,7 +156,7 @@ class Batch:
 
 
 def _activation(values: Mapping[str, Tensor], term: Term, units: Tensor, negative: bool, warm: bool) -> Tensor:
-    """(N,): what a unit or layer answers to each picture, of the unit of each."""
+    """(N,): what a unit or layer answers to each image, of the unit of each."""
 
     def answer(address: str) -> Tensor:
         # Past the end of a ReLU6 there is no gradient, and all values are alike: what it is given tells more.
@@ -178,7 +178,7 @@ def _activation(values: Mapping[str, Tensor], term: Term, units: Tensor, negativ
         return mean(plain + SIGNED)  # rectified, a unit can fall no lower than nothing
     value = mean(plain)
     if warm:
-        # No gradient passes the ReLU of what is silent, and its picture would stay as it is. The value does not change,
+        # No gradient passes the ReLU of what is silent, and its image would stay as it is. The value does not change,
         # its gradient is that before the ReLU.
         signed = mean(plain + SIGNED)
         value = value + (value == 0) * (signed - signed.detach())

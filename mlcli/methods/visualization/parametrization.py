@@ -1,4 +1,4 @@
-"""Pictures as the unknowns of an optimisation: parametrisations, robust transforms, and the ascent itself."""
+"""Images as the unknowns of an optimization: parametrizations, robust transforms, and the ascent itself."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.errors import MlcliError
-from mlcli.methods.visualization.color_decorrelation import Colours
+from mlcli.methods.visualization.color_decorrelation import Colors
 from mlcli.runtime.device import Runtime, generator
 
 NOISE, TRANSFORM = 1, 2  # purposes of random numbers
-SPREAD = 0.01  # standard deviation of the noise that pictures start from
+SPREAD = 0.01  # standard deviation of the noise that images start from
 # Frames that are to be aligned have a spectrum in common, of what is large: of shapes of at least so many pixels, and
 # of at most so many cycles from side to side
 SHARED_PIXELS, SHARED_CYCLES = 8, 4
@@ -45,16 +45,16 @@ class Transforms:
         return (height, width) if self.window is None else (min(height, self.window[0]), min(width, self.window[1]))
 
     def __call__(
-        self, pictures: Tensor, seed: int, step: int, *, first: int = 0, alike: int = 1, number: int = 0
+        self, images: Tensor, seed: int, step: int, *, first: int = 0, alike: int = 1, number: int = 0
     ) -> Tensor:
         """(N, C, H, W) shifted, resized and rotated, borders mirrored: (N, C, *window), the window of this number.
 
-        first: the number of the first picture, by which it draws. `alike` pictures in a row are treated the same.
+        first: the number of the first image, by which it draws. `alike` images in a row are treated the same.
         """
-        n, channels, height, width = pictures.shape
+        n, channels, height, width = images.shape
         h, w = self.seen(height, width)
         if not (self.jitter or self.scale or self.rotation) and (h, w) == (height, width):
-            return pictures
+            return images
         rows, columns = self.grid(height, width)
         row, column = divmod(number, columns)
         drawn = torch.rand((first + n) // alike, rows * columns, 4, generator=generator(seed, TRANSFORM, step)) * 2 - 1
@@ -67,44 +67,44 @@ class Transforms:
         y = (height - h + 2 * self.jitter * h) * ((2 * row + 1 + drawn[:, 3]) / (2 * rows) - 0.5)
         # Coordinates run from -1 to 1 along both sides, of the window and of the image, whatever their lengths
         terms = [cos * w / width, -sin * h / width, 2 * x / width, sin * w / height, cos * h / height, 2 * y / height]
-        theta = torch.stack(terms, 1).view(n, 2, 3).to(pictures.device)
+        theta = torch.stack(terms, 1).view(n, 2, 3).to(images.device)
         places = F.affine_grid(theta, [n, channels, h, w], align_corners=False)
-        return sampled(pictures, places)
+        return sampled(images, places)
 
 
-def sampled(pictures: Tensor, places: Tensor) -> Tensor:
+def sampled(images: Tensor, places: Tensor) -> Tensor:
     """(N, C, H, W) at places (N, h, w, 2), x and y from -1 to 1 between the borders, mirrored beyond: (N, C, h, w).
 
     Bilinear. The gradient of torch's own on a GPU adds up in another order in every run.
     """
-    if pictures.is_cuda:
-        return gathered(pictures, places)
-    return F.grid_sample(pictures, places, padding_mode="reflection", align_corners=False)
+    if images.is_cuda:
+        return gathered(images, places)
+    return F.grid_sample(images, places, padding_mode="reflection", align_corners=False)
 
 
-def gathered(pictures: Tensor, places: Tensor) -> Tensor:
+def gathered(images: Tensor, places: Tensor) -> Tensor:
     """As `sampled`, as a weighted sum of the four pixels around each place, by indices."""
-    numbers, corners = torch.arange(len(pictures), device=pictures.device)[:, None, None], []
-    for axis, side in ((0, pictures.shape[3]), (1, pictures.shape[2])):
+    numbers, corners = torch.arange(len(images), device=images.device)[:, None, None], []
+    for axis, side in ((0, images.shape[3]), (1, images.shape[2])):
         along = (((places[..., axis] + 1) * side - 1) / 2 + 0.5).remainder(2 * side)
         along = (torch.minimum(along, 2 * side - along) - 0.5).clamp(0, side - 1)
         low = along.floor().clamp(max=max(side - 2, 0))
         corners.append(((low.long(), 1 - along + low), ((low.long() + 1).clamp(max=side - 1), along - low)))
     terms = [
-        pictures[numbers, :, row, column] * (by_row * by_column)[..., None]
+        images[numbers, :, row, column] * (by_row * by_column)[..., None]
         for row, by_row in corners[1]
         for column, by_column in corners[0]
     ]
     return sum(terms).permute(0, 3, 1, 2)
 
 
-def windows(pictures: Tensor, transforms: Transforms) -> list[Tensor]:
+def windows(images: Tensor, transforms: Transforms) -> list[Tensor]:
     """The windows (N, C, *window) of images (N, C, H, W), nothing drawn: evenly from border to border."""
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     h, w = transforms.window or (height, width)
     rows, columns = transforms.grid(height, width)
     tops, lefts = _evenly(height - h, rows), _evenly(width - w, columns)
-    return [pictures[:, :, top : top + h, left : left + w] for top in tops for left in lefts]
+    return [images[:, :, top : top + h, left : left + w] for top in tops for left in lefts]
 
 
 def _evenly(room: int, n: int) -> list[int]:
@@ -113,7 +113,7 @@ def _evenly(room: int, n: int) -> list[int]:
 
 
 class Pixels:
-    """The pixel parametrisation: x, (N, C, H, W), is the unknown itself."""
+    """The pixel parametrization: x, (N, C, H, W), is the unknown itself."""
 
     def __init__(self, start: Tensor):
         self.unknown = start.clone().requires_grad_()
@@ -141,7 +141,7 @@ class Pixels:
 
 
 class Fourier:
-    """The Fourier parametrisation: x = F^-1(spectrum * s) / 4, s = 1 / max(f, 1 / longest side) (Olah et al. 2017).
+    """The Fourier parametrization: x = F^-1(spectrum * s) / 4, s = 1 / max(f, 1 / longest side) (Olah et al. 2017).
 
     The spectrum, (N, C, H, W // 2 + 1, 2), is the unknown; scaled so, all frequencies of a photograph have about the
     same energy, and a step changes large shapes as readily as fine ones. exponent: s is of this power, its mean square
@@ -163,7 +163,7 @@ class Fourier:
     def noise(
         cls, shape: Sequence[int], seed: int, *, first: int = 0, alike: int = 1, exponent: float = 1.0
     ) -> "Fourier":
-        """Of `shape` (N, C, H, W), to start from; the pictures numbered from `first`, `alike` in a row the same."""
+        """Of `shape` (N, C, H, W), to start from; the images numbered from `first`, `alike` in a row the same."""
         n, channels, height, width = shape
         return cls(_noise((n, channels, height, width // 2 + 1, 2), seed, first, alike), (height, width), exponent)
 
@@ -188,28 +188,26 @@ class Fourier:
         return torch.fft.irfft2(torch.view_as_complex(self.unknown * self.scale), self.size, norm="ortho")
 
 
-PARAMETRISATIONS = {"fourier": Fourier, "pixel": Pixels}
+PARAMETRIZATIONS = {"fourier": Fourier, "pixel": Pixels}
 
 
 def _noise(shape: Sequence[int], seed: int, first: int, alike: int) -> Tensor:
-    """Normal numbers, those of each picture a function of its number: it starts so whatever is beside it."""
+    """Normal numbers, those of each image a function of its number: it starts so whatever is beside it."""
     numbers = range(first // alike, (first + shape[0]) // alike)
     rows = [torch.randn(tuple(shape[1:]), generator=generator(seed, NOISE, number)) for number in numbers]
     return SPREAD * torch.stack(rows).repeat_interleave(alike, 0)
 
 
-class Pictures:
-    """The pictures (N, C, H, W) in (0, 1) that an optimisation changes: colours of a parametrisation's values.
+class Images:
+    """The images (N, C, H, W) in (0, 1) that an optimization changes: colors of a parametrization's values.
 
-    first: the number of the first picture. alike: so many in a row are frames of one sequence. They have one spectrum
+    first: the number of the first image. alike: so many in a row are frames of one sequence. They have one spectrum
     of low frequencies in common beside their own unknowns, and are transformed alike, so that what they show stays in
     one place (after the interpolations of Olah et al. 2017).
     """
 
-    def __init__(
-        self, own: Pixels | Fourier, colours: Colours, device: torch.device, *, first: int = 0, alike: int = 1
-    ):
-        self.colours, self.first, self.alike = colours, first, alike
+    def __init__(self, own: Pixels | Fourier, colors: Colors, device: torch.device, *, first: int = 0, alike: int = 1):
+        self.colors, self.first, self.alike = colors, first, alike
         self.parts = [own.to(device)]
         if alike > 1:
             n, channels, height, width = own().shape
@@ -219,7 +217,7 @@ class Pictures:
 
     @torch.no_grad()
     def enlarge(self, size: Sequence[int], more: Tensor | None = None) -> None:
-        """Bring the images to `size`, (height, width). more: (1, C, *size), coordinates of colour to add."""
+        """Bring the images to `size`, (height, width). more: (1, C, *size), coordinates of color to add."""
         values = [F.interpolate(part(), tuple(size), mode="bicubic", antialias=True) for part in self.parts]
         if more is not None:
             values[0] += more.to(values[0].device)
@@ -227,7 +225,7 @@ class Pictures:
 
     @torch.no_grad()
     def take(self, sources: Tensor) -> None:
-        """Each becomes a copy of the picture of this index (N,), in its own sequence where there are sequences."""
+        """Each becomes a copy of the image of this index (N,), in its own sequence where there are sequences."""
         unknown = self.parts[0].unknown
         unknown.copy_(unknown[sources.to(unknown.device)])
 
@@ -235,11 +233,11 @@ class Pictures:
         x = self.parts[0]()
         for shared in self.parts[1:]:
             x = x + shared().repeat_interleave(self.alike, 0)
-        return self.colours.pictures(x)
+        return self.colors.images(x)
 
 
 def ascend(
-    pictures: Pictures,
+    images: Images,
     objective: Callable[[Tensor, Tensor, int], Tensor],
     *,
     steps: range,
@@ -249,21 +247,21 @@ def ascend(
     runtime: Runtime,
     on_step: Callable[[int, float, Tensor], None] | None = None,
 ) -> None:
-    """Change the pictures by Adam so that their objective, its mean over the windows, rises.
+    """Change the images by Adam so that their objective, its mean over the windows, rises.
 
-    objective(seen, pictures, step) -> (N,): of the pictures as transformed at this step and as they are.
+    objective(seen, images, step) -> (N,): of the images as transformed at this step and as they are.
     steps: their numbers; what is random is a function of seed and step. lr: of a step, its learning rate.
-    on_step(step, mean objective, pictures), before the step's change. Raises MlcliError where a value is no number.
+    on_step(step, mean objective, images), before the step's change. Raises MlcliError where a value is no number.
     """
-    optimizer = torch.optim.Adam([part.unknown for part in pictures.parts])
+    optimizer = torch.optim.Adam([part.unknown for part in images.parts])
     for step in steps:
         optimizer.param_groups[0]["lr"] = lr(step)
-        drawn = pictures()
+        drawn = images()
         rows, columns = transforms.grid(*drawn.shape[2:])
         leaf = drawn.detach().requires_grad_()
         mean = 0.0
         for number in range(rows * columns):  # one after the other, so that memory does not grow with the image
-            seen = transforms(leaf, seed, step, first=pictures.first, alike=pictures.alike, number=number)
+            seen = transforms(leaf, seed, step, first=images.first, alike=images.alike, number=number)
             with runtime.autocast():
                 values = objective(seen, leaf, step) / (rows * columns)
             mean += values.mean().item()

@@ -1,16 +1,16 @@
-"""The patches of pictures to which units respond (Zeiler and Fergus 2014; the appendix of Olah et al. 2017).
+"""The patches of images to which units respond (Zeiler and Fergus 2014; the appendix of Olah et al. 2017).
 
-A unit answers at every place of its map. Of each picture count its greatest and its least value, read before the ReLU,
-each with the patch of the picture that the unit sees there, so no picture is in a group twice. The groups of a unit:
+A unit answers at every place of its map. Of each image count its greatest and its least value, read before the ReLU,
+each with the patch of the image that the unit sees there, so no image is in a group twice. The groups of a unit:
 
 - strongly positive: the n greatest of all maxima, strongly negative: the n least of all minima, whatever their sign;
 - slightly positive: of the maxima above zero, n around the rank that nine in ten surpass, where the unit is excited as
   much as it gets but only just; slightly negative: the same of the minima below zero.
 
-The extreme nearest to zero itself would be that of the emptiest picture, the same one for every unit. A rank needs all
-values, so these come from an even sample of the pictures: all while there are at most SAMPLE, then every second, every
+The extreme nearest to zero itself would be that of the emptiest image, the same one for every unit. A rank needs all
+values, so these come from an even sample of the images: all while there are at most SAMPLE, then every second, every
 fourth and so on. Each group begins with its strongest; of equal values the one that comes first in the files, and then
-in the map, counts. Memory depends on the units and on n, and not on the number of pictures.
+in the map, counts. Memory depends on the units and on n, and not on the number of images.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ SAMPLE = 1024
 
 
 class PreparedImage(NamedTuple):
-    """A picture as the network sees it, and the size of the file's own (upright)."""
+    """An image as the network sees it, and the size of the file's own (upright)."""
 
     prepared: Tensor
     height: int
@@ -54,11 +54,11 @@ class PreparedImage(NamedTuple):
 class Patch:
     """What a unit sees at one place.
 
-    picture: the number of the picture. value: of the unit, before its ReLU. place: (row, column) in the map.
-    box: (left, top, right, bottom) in pixels of the upright picture. size: (height, width) of that picture.
+    image: the number of the image. value: of the unit, before its ReLU. place: (row, column) in the map.
+    box: (left, top, right, bottom) in pixels of the upright image. size: (height, width) of that image.
     """
 
-    picture: int
+    image: int
     value: float
     place: tuple[int, int]
     box: tuple[int, int, int, int]
@@ -77,7 +77,7 @@ class Patches:
         self.minima = Extremes(len(units), top, greatest=False)
 
     def add(self, values: Tensor, origins: Tensor) -> None:
-        """values: (B, C, ...) of the whole layer. origins: (B, 3), number, height and width of each picture."""
+        """values: (B, C, ...) of the whole layer. origins: (B, 3), number, height and width of each image."""
         values = values.flatten(2) if values.ndim > 2 else values[:, :, None]  # (B, C, places)
         if len(self.units) < values.shape[1]:
             values = values[:, self.units]
@@ -90,15 +90,15 @@ class Patches:
         found = (self.maxima.strong, self.maxima.slight, self.minima.slight, self.minima.strong)
         return {group: [self._patch(*kept) for kept in find(row)] for group, find in zip(GROUPS, found, strict=True)}
 
-    def _patch(self, value: float, place: int, picture: int, height: int, width: int) -> Patch:
+    def _patch(self, value: float, place: int, image: int, height: int, width: int) -> Patch:
         row, column = divmod(place, self.layer.shape[2]) if len(self.layer.shape) == 3 else (0, 0)
         crop = self.preprocessing.crop
         box = self.preprocessing.source_box(self.layer.box(row, column, crop, crop), height, width)
-        return Patch(picture, value, (row, column), box, (height, width))
+        return Patch(image, value, (row, column), box, (height, width))
 
 
 class Extremes:
-    """The greatest (or least) value of each unit in each picture: the n strongest, and an even sample of all."""
+    """The greatest (or least) value of each unit in each image: the n strongest, and an even sample of all."""
 
     def __init__(self, units: int, top: int, *, greatest: bool):
         self.top, self.greatest = top, greatest
@@ -150,13 +150,13 @@ class Extremes:
 def search(
     model: Model,
     wanted: Mapping[str, Sequence[int]],
-    pictures: Iterable[tuple[int, PreparedImage]],
+    images: Iterable[tuple[int, PreparedImage]],
     runtime: Runtime,
     *,
     top: int,
     batch_size: int,
 ) -> dict[str, Patches]:
-    """address: the patches of its units, from one pass over (number, picture).
+    """address: the patches of its units, from one pass over (number, image).
 
     wanted: address: units, for any number of layers. Raises WeightsError where the network's answer is no number.
     """
@@ -165,10 +165,10 @@ def search(
         for address, units in wanted.items()
     }
     activations = Activations(model, [address + SIGNED for address in wanted])
-    pictures = iter(pictures)
-    while batch := list(islice(pictures, batch_size)):
-        origins = torch.tensor([(number, picture.height, picture.width) for number, picture in batch])
-        prepared = image_io.stack([picture.prepared for _, picture in batch]).to(runtime.device)
+    images = iter(images)
+    while batch := list(islice(images, batch_size)):
+        origins = torch.tensor([(number, image.height, image.width) for number, image in batch])
+        prepared = image_io.stack([image.prepared for _, image in batch]).to(runtime.device)
         with runtime.autocast():
             values = activations(prepared)
         for address, patches in found.items():
@@ -179,14 +179,14 @@ def search(
 def crops(
     paths: Sequence[Path], patches: Sequence[Patch], side: int, *, gray: bool = False, workers: int | None = None
 ) -> list[Tensor | ImageError]:
-    """Each patch as (3, h, w) uint8, its longer side `side`, cut from the picture as it is in its file.
+    """Each patch as (3, h, w) uint8, its longer side `side`, cut from the image as it is in its file.
 
     Each file is read once more; an ImageError stands for each patch of one that has gone or changed meanwhile. gray: as
-    a network of gray pictures sees it.
+    a network of gray images sees it.
     """
     wanted: dict[Path, list[int]] = {}
     for index, patch in enumerate(patches):
-        wanted.setdefault(paths[patch.picture], []).append(index)
+        wanted.setdefault(paths[patch.image], []).append(index)
 
     def cut(path: Path) -> list[Tensor]:
         image = image_io.read(path)

@@ -68,7 +68,7 @@ def build(name: str, classes: int, options: dict) -> nn.Module:
 
 def sized(name: str, size: int, channels: int) -> dict:
     if channels != 3:
-        raise UsageError(f"--gray: {name} takes colour pictures; leave --gray out, or take cifarnet")
+        raise UsageError(f"--gray: {name} takes color images; leave --gray out, or take cifarnet")
     return _sized(name, size)
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mlcli.methods.adaptation import adda, encoder
+from mlcli.methods.adaptation.configs import Adda
 from mlcli.methods.adaptation.context import answers
-from mlcli.methods.adaptation.recipes import Adda
 from mlcli.training.run_folder import Run
 from tests import shapes
 
@@ -25,8 +25,8 @@ def method(tmp_path_factory):
     return adda.ADDA(setting, f, setting.source, Run(tmp_path_factory.mktemp("run")))
 
 
-def test_target_pictures_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method):
-    chosen, still = torch.arange(30), method.setting.target.pictures[:30]
+def test_target_images_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method):
+    chosen, still = torch.arange(30), method.setting.target.images[:30]
     once, again, later = (method.load(chosen, step)[1] for step in (3, 3, 4))
     assert torch.equal(once, again) and not torch.equal(once, later)
     moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -45,8 +45,8 @@ def test_a_step_is_the_published_one(method):
     encoder = [p for p in network.parameters() if not any(p is q for q in head.parameters())]
     adams = [torch.optim.Adam(list(each), 2e-4, betas=(0.5, 0.999)) for each in (d.parameters(), encoder)]
 
-    def features(pictures):
-        x = (pictures.float() / 255 - 0.5) / 0.25
+    def features(images):
+        x = (images.float() / 255 - 0.5) / 0.25
         for convolution in (network.conv1, network.conv2):
             x = F.relu(F.max_pool2d(convolution(x), 2))
         return F.relu(network.hidden(x.flatten(1)))
@@ -72,7 +72,7 @@ def test_a_step_is_the_published_one(method):
 def test_the_source_features_are_those_of_the_fixed_encoder(method):
     f = method.setting.new_model()
     with encoder.penultimate(f.network) as caught:
-        f(method.source.pictures[:7])
+        f(method.source.images[:7])
     assert torch.allclose(method.fixed[:7], caught[0], atol=1e-5) and caught[0].shape == (7, 500)
 
 
@@ -92,7 +92,7 @@ def test_it_gains_on_a_shifted_domain_and_leaves_the_source_model_alone(tmp_path
     adapted = adda.adapt(setting)
     test = shapes.domain(150, 7, target=True)
     right = [
-        (answers(model, test.pictures, setting.runtime).argmax(1) == test.labels).float().mean().item()
+        (answers(model, test.images, setting.runtime).argmax(1) == test.labels).float().mean().item()
         for model in (adapted.source_only, adapted.model)
     ]
     assert right[1] > right[0] + 0.1, right

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.methods.adaptation import cycada
+from mlcli.methods.adaptation.configs import Cycada
 from mlcli.methods.adaptation.context import frozen
-from mlcli.methods.adaptation.recipes import Cycada
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.cyclegan import CycleGAN
 from tests import shapes
@@ -69,9 +69,9 @@ def test_stages(stage, names, tmp_path):
         (16, "resnet-9", "resnet-9"),
     ],
 )
-def test_small_pictures_are_translated_by_connections_across(size, asked, generator, tmp_path):
+def test_small_images_are_translated_by_connections_across(size, asked, generator, tmp_path):
     source = shapes.domain(6)
-    source = source.with_pictures(torch.zeros(6, 1, size, size, dtype=torch.uint8))
-    recipe = shapes.setting(tmp_path, SMALL, source).cyclegan(asked, filters=4)
-    assert recipe.generator == generator
-    assert translation.generator(recipe, Kind(1), Kind(1))(source.pictures).shape == (6, 1, size, size)
+    source = source.with_images(torch.zeros(6, 1, size, size, dtype=torch.uint8))
+    config = shapes.setting(tmp_path, SMALL, source).cyclegan(asked, filters=4)
+    assert config.generator == generator
+    assert translation.generator(config, ImageSpec(1), ImageSpec(1))(source.images).shape == (6, 1, size, size)

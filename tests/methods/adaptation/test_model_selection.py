@@ -22,11 +22,11 @@ def test_information_maximization_wants_sure_answers_of_all_classes():
     )
 
 
-def test_neighbourhood_density_by_hand():
+def test_neighborhood_density_by_hand():
     p = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
     pair = math.exp(20) / (math.exp(20) + 1)  # the first sees its like at similarity 1, the third at 0
     expected = (2 * -(pair * math.log(pair) + (1 - pair) * math.log(1 - pair)) + math.log(2)) / 3
-    assert model_selection.soft_neighbourhood_density(p) == pytest.approx(expected, abs=1e-6)
+    assert model_selection.soft_neighborhood_density(p) == pytest.approx(expected, abs=1e-6)
 
 
 def test_maps_are_judged_by_their_pixels():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlcli.data.domains import Domain
-from mlcli.methods.adaptation.context import Adapted
+from mlcli.methods.adaptation.context import AdaptationResult
 from mlcli.methods.adaptation.results import _flips, _held_out
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
@@ -16,14 +16,14 @@ FP32 = Runtime(torch.device("cpu"), "fp32")
 
 
 def dark_and_bright(labels):
-    """Pictures whose class, 0 or 1, is how bright they are."""
+    """Images whose class, 0 or 1, is how bright they are."""
     labels = torch.tensor(labels)
-    pictures = (40 + 170 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
-    return Domain(pictures, [Path(f"{i}.png") for i in range(len(labels))], labels)
+    images = (40 + 170 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
+    return Domain(images, [Path(f"{i}.png") for i in range(len(labels))], labels)
 
 
 def by_brightness(sign=1):
-    """A model that calls a picture 1 where it is bright; where it is dark, with sign -1."""
+    """A model that calls an image 1 where it is bright; where it is dark, with sign -1."""
     model = registry.create("lenet", ("dark", "bright"), 28, 1)
     model.network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2))
     with torch.no_grad():
@@ -38,16 +38,16 @@ def flips(adapted, supervised, source, target):
 
 
 def inverting(count):
-    """A translation that turns the first so many pictures into what the other class looks like."""
+    """A translation that turns the first so many images into what the other class looks like."""
 
-    def translate(pictures):
-        return torch.cat([255 - pictures[:count], pictures[count:]])
+    def translate(images):
+        return torch.cat([255 - images[:count], images[count:]])
 
     return translate
 
 
 def adapted(source_only, **translations):
-    return Adapted(source_only, source_only, None, [], **translations)
+    return AdaptationResult(source_only, source_only, None, [], **translations)
 
 
 def test_a_translation_to_the_target_is_judged_against_the_labels_of_the_source():
@@ -63,7 +63,7 @@ def test_a_translation_to_the_source_is_judged_by_what_the_target_was():
     source, target = dark_and_bright([0, 1]), dark_and_bright([0, 1, 1, 1, 0])
     told = flips(adapted(by_brightness(), to_source=inverting(2)), by_brightness(), source, target)
     assert told == {"judge": "target_supervised", "direction": "to source", "rate": pytest.approx(2 / 5)}
-    # the source model sees the translations, the other one the pictures
+    # the source model sees the translations, the other one the images
     told = flips(adapted(by_brightness(-1), to_source=inverting(2)), by_brightness(), source, target)
     assert told["rate"] == pytest.approx(3 / 5)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mlcli.methods.adaptation import seuda
+from mlcli.methods.adaptation.configs import Seuda
 from mlcli.methods.adaptation.context import answers, frozen
-from mlcli.methods.adaptation.recipes import Seuda
 from mlcli.methods.generation.cyclegan import CycleGAN
 from tests import shapes
 
@@ -20,7 +20,7 @@ def method(tmp_path):
     return seuda.SeUDA(setting, frozen(setting.new_model()), setting.stage("adapted"))
 
 
-def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgement(method):
+def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgment(method):
     a, b = (each.float() / 127.5 - 1 for each in method.data.batch(torch.arange(4)))
     terms, made = method.generate(a, b)
     plain, _ = CycleGAN.generate(method, a, b)
@@ -44,12 +44,12 @@ def test_the_source_model_stays_as_it_is_while_the_rest_learns(method):
     assert any(not torch.equal(p, q) for p, q in zip(weights, method.mask_discriminator.parameters(), strict=True))
 
 
-def test_the_adapted_model_is_the_source_model_of_translated_pictures(tmp_path):
+def test_the_adapted_model_is_the_source_model_of_translated_images(tmp_path):
     setting = shapes.setting(tmp_path, replace(SMALL, model="lenet"))
     adapted = seuda.adapt(setting)
     told = adapted.facts["source_model"]
     assert told["before"] == told["after"] == adapted.source_only.hash
-    pictures = setting.target.pictures[:5]
-    translated = adapted.translator(pictures)
+    images = setting.target.images[:5]
+    translated = adapted.translator(images)
     expected = answers(adapted.source_only, translated, setting.runtime)
-    assert torch.allclose(answers(adapted.model, pictures, setting.runtime), expected, atol=1e-4)
+    assert torch.allclose(answers(adapted.model, images, setting.runtime), expected, atol=1e-4)

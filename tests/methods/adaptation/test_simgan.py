@@ -11,7 +11,7 @@ from torch import nn
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation import simgan
 from mlcli.methods.adaptation import supervised_stage as source
-from mlcli.methods.adaptation.recipes import SimGan
+from mlcli.methods.adaptation.configs import SimGan
 from mlcli.methods.adaptation.simgan import SimGAN
 from mlcli.methods.synthesis import digits
 from tests import shapes
@@ -37,11 +37,11 @@ def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, mon
     )
     adapted = simgan.adapt(setting)
     (refined,), own = learned_from, setting.source
-    pictures = refined.pictures.split(len(own))
-    assert len(pictures) == 2 and torch.equal(refined.labels, own.labels.repeat(2))
+    images = refined.images.split(len(own))
+    assert len(images) == 2 and torch.equal(refined.labels, own.labels.repeat(2))
     assert list(refined.paths) == own.paths * 2
-    assert torch.equal(pictures[-1], adapted.to_target(own.pictures)), "the last is the translator of the run"
-    assert not torch.equal(pictures[0], pictures[-1]) and not torch.equal(pictures[-1], own.pictures)
+    assert torch.equal(images[-1], adapted.to_target(own.images)), "the last is the translator of the run"
+    assert not torch.equal(images[0], images[-1]) and not torch.equal(images[-1], own.images)
 
 
 @pytest.mark.parametrize(
@@ -52,18 +52,18 @@ def test_refiners_are_kept_from_the_second_half_of_the_game(steps, kept, tmp_pat
     assert new(tmp_path, steps=steps).kept == kept
 
 
-def test_the_discriminator_judges_parts_of_a_picture(tmp_path):
+def test_the_discriminator_judges_parts_of_a_image(tmp_path):
     """A pixel in the corner changes some patches of many."""
     method = new(tmp_path)
-    pictures = torch.zeros(2, 1, 28, 28)
-    pictures[1, 0, 0, 0] = 1
-    judged = method.discriminator(pictures)
+    images = torch.zeros(2, 1, 28, 28)
+    images[1, 0, 0, 0] = 1
+    judged = method.discriminator(images)
     changed = (judged[0] != judged[1]).float().mean().item()
     assert judged[0].numel() == 12 * 12 and 0 < changed < 0.4
 
 
 def test_a_step_of_the_game_is_the_published_one(tmp_path):
-    method = new(tmp_path, regularisation=0.5)
+    method = new(tmp_path, regularization=0.5)
     batch = method.load(torch.arange(10), 5)
     x, y = (each.float() / 127.5 - 1 for each in batch)
     refiner, d = copy.deepcopy(method.network), copy.deepcopy(method.discriminator)
@@ -80,7 +80,7 @@ def test_a_step_of_the_game_is_the_published_one(tmp_path):
     loss_d.backward()
     adams[1].step()
     losses = method.step(batch, 5)
-    assert (losses["loss_refiner"] + losses["loss_regularisation"]).item() == pytest.approx(loss_r.item(), rel=1e-4)
+    assert (losses["loss_refiner"] + losses["loss_regularization"]).item() == pytest.approx(loss_r.item(), rel=1e-4)
     assert losses["loss_discriminator"].item() == pytest.approx(loss_d.item(), rel=1e-4)
     for ours, plain in ((method.network, refiner), (method.discriminator, d)):
         for name, weights in plain.state_dict().items():
@@ -88,14 +88,14 @@ def test_a_step_of_the_game_is_the_published_one(tmp_path):
 
 
 def test_the_refiner_learns_to_keep_bright_strokes_on_black(tmp_path):
-    """Alone it comes to the picture itself, and does not stay with one that is all black, which is near most."""
+    """Alone it comes to the image itself, and does not stay with one that is all black, which is near most."""
     drawn = torch.stack([digits.digit(number, 0, 16)[0] for number in range(64)])[:, None]
     source = Domain(drawn, [Path(str(number)) for number in range(64)], torch.arange(64) % 10)
     method = SimGAN(shapes.setting(tmp_path, SimGan(), source))
     for step in range(60):
         losses = method.step(method.load(torch.arange(64), step), step)
-    black = method.recipe.regularisation * method.per_patch * drawn.float().mean().item() / 127.5
-    assert losses["loss_regularisation"].item() < 0.5 * black
+    black = method.config.regularization * method.per_patch * drawn.float().mean().item() / 127.5
+    assert losses["loss_regularization"].item() < 0.5 * black
 
 
 def test_each_player_learns_alone_first(tmp_path):
@@ -118,7 +118,7 @@ def test_each_player_learns_alone_first(tmp_path):
 def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
     method, shown, fresh, old = new(tmp_path, history=history), [], [], []
     judge = method.discriminator.forward
-    method.discriminator.forward = lambda pictures: (shown.append(pictures.detach()), judge(pictures))[1]
+    method.discriminator.forward = lambda images: (shown.append(images.detach()), judge(images))[1]
     exchange = method.buffer.exchange
     method.buffer.exchange = lambda new, random: (fresh.append(new.clone()), exchange(new, random))[1]
     for step in range(3, 43):
@@ -126,10 +126,10 @@ def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
         method.step(method.load(torch.arange(10) + step % 8 * 10, step), step)
         old += [not any(torch.equal(each, new) for new in fresh[-1]) for each in shown[-1][10:]]
     share = sum(old[20:]) / len(old[20:])  # the buffer is full after two batches
-    assert len(method.buffer.pictures) == history and (share == 0 if not history else 0.35 < share < 0.65)
+    assert len(method.buffer.images) == history and (share == 0 if not history else 0.35 < share < 0.65)
 
 
-def test_pictures_of_the_buffer_survive_a_resume(tmp_path):
+def test_images_of_the_buffer_survive_a_resume(tmp_path):
     method, other = new(tmp_path), new(tmp_path)
     for step in range(3, 8):
         method.step(method.load(torch.arange(10), step), step)
@@ -137,4 +137,4 @@ def test_pictures_of_the_buffer_survive_a_resume(tmp_path):
         other.state[name].load_state_dict(copy.deepcopy(part.state_dict()))
     losses = [each.step(each.load(torch.arange(10), 8), 8) for each in (method, other)]
     assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
-    assert isinstance(method.network, nn.Module) and torch.equal(method.buffer.pictures, other.buffer.pictures)
+    assert isinstance(method.network, nn.Module) and torch.equal(method.buffer.images, other.buffer.images)

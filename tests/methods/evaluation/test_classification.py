@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlcli.data.folders import ClassFolder
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import ImageError, WeightsError
 from mlcli.io import decoding, image_io
 from mlcli.methods.evaluation import classification
@@ -32,13 +32,13 @@ def test_probabilities_are_softmax_of_the_logits_in_order(model, tmp_path):
     paths = ClassFolder.open(class_folders(tmp_path, per_class=3)).paths
     answers = list(probabilities(model, paths, FP32, batch_size=4))
     assert [path for path, _ in answers] == paths
-    pictures = torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in paths])
-    expected = model(pictures).softmax(1)
+    images = torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in paths])
+    expected = model(images).softmax(1)
     torch.testing.assert_close(torch.stack([row for _, row in answers]), expected, atol=1e-6, rtol=1e-5)
-    assert expected.std(0).max() > 1e-4  # the pictures do differ
+    assert expected.std(0).max() > 1e-4  # the images do differ
 
 
-def test_bad_pictures_stand_in_their_place(model, tmp_path):
+def test_bad_images_stand_in_their_place(model, tmp_path):
     paths = ClassFolder.open(class_folders(tmp_path, per_class=2)).paths
     for number in (0, 3):
         paths[number].write_bytes(b"")
@@ -47,7 +47,7 @@ def test_bad_pictures_stand_in_their_place(model, tmp_path):
     assert list(probabilities(model, paths[:1], FP32))[0][1].args[0].startswith(str(paths[0]))
 
 
-def test_deep_pictures_among_those_of_8_bits(model, tmp_path):
+def test_deep_images_among_those_of_8_bits(model, tmp_path):
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     Image.fromarray((deep >> 8).astype(np.uint8)).save(tmp_path / "flat.png")
@@ -59,7 +59,7 @@ def test_deep_pictures_among_those_of_8_bits(model, tmp_path):
     torch.testing.assert_close(together[0], together[1], atol=0.02, rtol=0)  # they show the same
 
 
-def test_only_a_window_of_pictures_is_alive(model, tmp_path, monkeypatch):
+def test_only_a_window_of_images_is_alive(model, tmp_path, monkeypatch):
     Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
     alive, most = weakref.WeakSet(), 0
 
@@ -137,10 +137,10 @@ def test_wilson_interval_covers_what_it_promises():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_accuracy_of_a_picture_set(model, tmp_path):
+def test_accuracy_of_an_image_dataset(model, tmp_path):
     folder = ClassFolder.open(class_folders(tmp_path, per_class=5))
-    pictures = PictureSet.load(folder.paths, folder.labels, size=16)
-    called = predict(model, pictures.batch(torch.arange(15)), FP32).argmax(1)
-    expected = (called == pictures.labels).float().mean().item()
+    images = ImageDataset.load(folder.paths, folder.labels, size=16)
+    called = predict(model, images.batch(torch.arange(15)), FP32).argmax(1)
+    expected = (called == images.labels).float().mean().item()
     model.network.train()
-    assert classification.accuracy(model, pictures, FP32, batch_size=4) == pytest.approx(expected)
+    assert classification.accuracy(model, images, FP32, batch_size=4) == pytest.approx(expected)

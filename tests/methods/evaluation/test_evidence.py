@@ -8,7 +8,7 @@ import torch
 from mlcli.methods.adaptation import domain_checks, projection
 from mlcli.methods.evaluation import evidence
 from mlcli.methods.evaluation.classification import wilson
-from mlcli.methods.generation.translation import Balance
+from mlcli.methods.generation.translation import GanMonitor
 
 
 def test_mean_sd_interval_and_runs():
@@ -16,7 +16,7 @@ def test_mean_sd_interval_and_runs():
     figure = evidence.figure(runs, "classify")
     assert figure["mean"] == 0.625 and figure["runs"] == [0.5, 0.75]
     assert figure["sd"] == pytest.approx(math.sqrt(2 * 0.125**2))
-    assert tuple(figure["interval"]) == wilson(2.5, 4), "of 4 pictures, not of 8"
+    assert tuple(figure["interval"]) == wilson(2.5, 4), "of 4 images, not of 8"
     assert evidence.figure(runs[:1], "classify")["sd"] is None
 
 
@@ -35,7 +35,7 @@ def test_mcnemar_is_the_exact_binomial(b, c, p):
     assert evidence.mcnemar(first, second) == {"first_alone": b, "second_alone": c, "p": pytest.approx(p)}
 
 
-def test_mcnemar_of_thousands_of_pictures():
+def test_mcnemar_of_thousands_of_images():
     first, second = torch.tensor([1.0] * 1000 + [0.0] * 1100), torch.tensor([0.0] * 1000 + [1.0] * 1100)
     z = 99 / math.sqrt(2100)  # normal, with the correction for continuity
     assert evidence.mcnemar(first, second)["p"] == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
@@ -86,7 +86,7 @@ def test_a_guard_says_when_it_is_worse_than_source_only():
 
 @pytest.mark.parametrize("right, words", [(1.0, "told all that is real"), (0.0, "collapsed")])
 def test_a_guard_says_when_a_player_has_won_for_good(right, words):
-    balance = Balance()
+    balance = GanMonitor()
     said = [balance.warning({"right": right}) for _ in range(60)]
     assert [words in each for each in said].count(True) == 1
 
@@ -102,12 +102,12 @@ def looks() -> torch.Tensor:
     "change, words",
     [
         (lambda x: 255 - x, "polarity disagrees: the source shows bright things on a dark ground, the target dark"),
-        (lambda x: x // 3, "value ranges disagree: source and target pictures span 0.00 to 1.00 and 0.00 to 0.33"),
+        (lambda x: x // 3, "value ranges disagree: source and target images span 0.00 to 1.00 and 0.00 to 0.33"),
         (
             lambda x: x // 3 + 170,
-            "value ranges disagree: source and target pictures span 0.00 to 1.00 and 0.67 to 1.00",
+            "value ranges disagree: source and target images span 0.00 to 1.00 and 0.67 to 1.00",
         ),
-        (lambda x: x * torch.tensor([1, 1, 0])[:, None, None], "channels disagree: source pictures are in gray"),
+        (lambda x: x * torch.tensor([1, 1, 0])[:, None, None], "channels disagree: source images are in gray"),
     ],
 )
 def test_domains_that_disagree(change, words):
@@ -132,6 +132,6 @@ def test_principal_components_of_a_line():
     found = projection.principal(points)
     assert torch.allclose(found[:, 0].abs(), 5 * t.abs(), atol=1e-6)
     assert found[:, 0].abs().max() == found[:, 0].max(), "the sign is settled"
-    picture = projection.scatter(found, torch.arange(11) % 2)
-    blue = (picture[2] > picture[0] + 0.3).sum()
-    assert picture.shape == (3, 360, 360) and 30 < blue < 80
+    image = projection.scatter(found, torch.arange(11) % 2)
+    blue = (image[2] > image[0] + 0.3).sum()
+    assert image.shape == (3, 360, 360) and 30 < blue < 80

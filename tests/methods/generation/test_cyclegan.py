@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
+from mlcli.methods.configs import CycleGAN as Config
 from mlcli.methods.generation import cyclegan
 from mlcli.methods.generation.cyclegan import CycleGAN
-from mlcli.methods.recipes import CycleGAN as Recipe
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -18,13 +18,13 @@ from mlcli.training.run_folder import Run
 from tests import drawn
 
 CPU = torch.device("cpu")
-SMALL = Recipe(generator="resnet-6", size=(16, 16), filters=4, discriminator_filters=4, layers=1, flip=False, pool=2)
+SMALL = Config(generator="resnet-6", size=(16, 16), filters=4, discriminator_filters=4, layers=1, flip=False, pool=2)
 
 
 def new(data, steps: int = 10, validation=None, classifiers=None, **changes) -> CycleGAN:
     torch.manual_seed(0)
-    recipe = replace(SMALL, **changes)
-    return CycleGAN(data, recipe, steps, Runtime(CPU, "fp32"), Processes(CPU), validation, classifiers)
+    config = replace(SMALL, **changes)
+    return CycleGAN(data, config, steps, Runtime(CPU, "fp32"), Processes(CPU), validation, classifiers)
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +123,16 @@ def test_discriminators_see_old_translations_once_the_pool_is_full(data):
         method.step(method.load(torch.tensor([step % 8]), step), step)
     new_ones = [torch.equal(a, b) for a, b in zip(made, shown, strict=True)]
     assert all(new_ones[:3]) and 6 <= sum(new_ones[3:]) <= 21
-    for picture, fresh in zip(shown, new_ones, strict=True):
-        assert fresh or any(torch.equal(picture, old) for old in made)
+    for image, fresh in zip(shown, new_ones, strict=True):
+        assert fresh or any(torch.equal(image, old) for old in made)
 
 
 def test_no_identity_no_term_and_kinds_may_differ(data, tmp_path):
-    from mlcli.data.pairs import Kind, UnpairedSets
+    from mlcli.data.pairs import ImageSpec, UnpairedSets
 
     drawn.write(tmp_path, 4)
     paths = [sorted((tmp_path / side).iterdir()) for side in "AB"]
-    mixed = UnpairedSets.load(*paths, (Kind(1), Kind(3)), drawn.framing())
+    mixed = UnpairedSets.load(*paths, (ImageSpec(1), ImageSpec(3)), drawn.framing())
     with pytest.raises(UsageError, match="--identity"):
         new(mixed)
     method = new(mixed, identity=0.0)
@@ -166,8 +166,8 @@ def test_files_of_a_batch_are_those_that_were_shown(data):
     assert torch.equal(b, data.framing.cut([data.stores[1].get([places[1]])[0][0]], window[3:6]))
 
 
-def test_learns_to_swap_colours(tmp_path):
-    """Dark pictures and blue ones: after 40 steps translations have the colours of the other set."""
+def test_learns_to_swap_colors(tmp_path):
+    """Dark images and blue ones: after 40 steps translations have the colors of the other set."""
     data = drawn.sets(tmp_path, 8)
     method = new(data, 40, generator="unet", filters=8, lr=4e-3, cycle=2.0, identity=0.0, init_gain=0.1)
     for step in range(40):
@@ -196,14 +196,14 @@ def test_both_saved_generators_open(data, tmp_path):
 
 
 def test_label_flips_are_counted(data, monkeypatch):
-    """With a stand-in for classifiers, which calls a picture by its brighter half, and networks that turn pictures."""
+    """With a stand-in for classifiers, which calls an image by its brighter half, and networks that turn images."""
 
     class Turn(torch.nn.Module):
-        def forward(self, picture):
-            return picture.flip(2)
+        def forward(self, image):
+            return image.flip(2)
 
-    def called(model, pictures, runtime):
-        upper, lower = pictures.float().mean(1).chunk(2, 1)
+    def called(model, images, runtime):
+        upper, lower = images.float().mean(1).chunk(2, 1)
         upper, lower = upper.mean((1, 2)), lower.mean((1, 2))
         return (upper > lower).long()
 

@@ -37,7 +37,7 @@ def test_frechet_distance_of_gaussians_with_axes_of_their_own():
     assert distance == pytest.approx(25 + np.trace(a) + np.trace(b) - 2 * root, rel=1e-9)
 
 
-def test_frechet_distance_of_fewer_pictures_than_features():
+def test_frechet_distance_of_fewer_images_than_features():
     x, y = torch.randn(5, 40), torch.randn(6, 40)
     assert 0 < frechet(x, y) == pytest.approx(frechet(y, x), rel=1e-6)
 
@@ -69,15 +69,15 @@ def test_features_are_those_of_the_last_hidden_layer(channels):
     model = registry.create("cifarnet", ("a", "b"), 16, channels)
     model.network.eval()
     features = Features(model, PLAIN)
-    pictures = torch.randint(0, 256, (5, channels, 16, 16), dtype=torch.uint8)
-    expected = Activations(model, ["features"])(pictures)["features"]
+    images = torch.randint(0, 256, (5, channels, 16, 16), dtype=torch.uint8)
+    expected = Activations(model, ["features"])(images)["features"]
     assert features.layer == "features"
-    torch.testing.assert_close(features(pictures, batch_size=2), expected)
+    torch.testing.assert_close(features(images, batch_size=2), expected)
 
 
-def test_gray_pictures_of_another_size_are_brought_to_what_the_model_sees():
+def test_gray_images_of_another_size_are_brought_to_what_the_model_sees():
     model = registry.load("cifarnet")
-    pictures = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
-    prepared = torch.stack([model.preprocessing.prepare(p.expand(3, -1, -1)) for p in pictures])
-    torch.testing.assert_close(Features(model, PLAIN)(pictures), Features(model, PLAIN)(prepared))
+    images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
+    prepared = torch.stack([model.preprocessing.prepare(p.expand(3, -1, -1)) for p in images])
+    torch.testing.assert_close(Features(model, PLAIN)(images), Features(model, PLAIN)(prepared))
     assert prepared.shape == (3, 3, 32, 32)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.generation.gan import GRID, Gan
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.runtime.device import Runtime, generator
@@ -14,11 +14,11 @@ from mlcli.runtime.processes import Processes
 
 CPU = torch.device("cpu")
 PLAIN = Runtime(CPU, "fp32")
-TINY = recipes.Gan(batch_size=8, latent=4, filters=2, spectral=True)
+TINY = configs.Gan(batch_size=8, latent=4, filters=2, spectral=True)
 
 
-class Pictures(SimpleNamespace):
-    """Pictures in memory, as PictureSet gives them."""
+class Images(SimpleNamespace):
+    """Images in memory, as ImageDataset gives them."""
 
     channels = property(lambda self: self.pixels.shape[1])
     size = property(lambda self: self.pixels.shape[2])
@@ -30,15 +30,15 @@ class Pictures(SimpleNamespace):
         return self.pixels[indices]
 
 
-def noisy(count=24, size=8, channels=1) -> Pictures:
+def noisy(count=24, size=8, channels=1) -> Images:
     pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator(0), dtype=torch.uint8)
-    return Pictures(pixels=pixels, labels=torch.arange(count) % 3, paths=[f"{i}.png" for i in range(count)])
+    return Images(pixels=pixels, labels=torch.arange(count) % 3, paths=[f"{i}.png" for i in range(count)])
 
 
-def game(pictures=None, classes=("a", "b", "c"), features=None, **recipe) -> Gan:
+def game(images=None, classes=("a", "b", "c"), features=None, **config) -> Gan:
     torch.manual_seed(0)
-    recipe = recipes.Gan(**{"batch_size": 8, "latent": 4, "filters": 2, "spectral": True} | recipe)
-    return Gan(pictures or noisy(), classes, recipe, PLAIN, Processes(CPU), features)
+    config = configs.Gan(**{"batch_size": 8, "latent": 4, "filters": 2, "spectral": True} | config)
+    return Gan(images or noisy(), classes, config, PLAIN, Processes(CPU), features)
 
 
 def weights(network) -> dict:
@@ -62,7 +62,7 @@ def test_each_player_moves_by_its_own_loss(loss):
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter -= 0.1 * gradient
 
-    real, labels = batch.pictures / 127.5 - 1, batch.labels
+    real, labels = batch.images / 127.5 - 1, batch.labels
     fake = g(batch.latent, labels)
     of_discriminator = LOSSES[loss].discriminator(d(real, labels), d(fake.detach(), labels))
     penalty = gradient_penalty(lambda x: d(x, labels), real, fake, batch.epsilon) if loss == "wasserstein" else 0
@@ -84,7 +84,7 @@ def test_the_discriminator_is_updated_as_often_as_asked_and_the_generator_once()
     batches = method.load(torch.arange(12), 0)
     method.step(batches, 0)
     assert calls == ["discriminator"] * 3 + ["generator"]
-    assert torch.equal(torch.cat([batch.pictures for batch in batches]), method.pictures.pixels[:12])
+    assert torch.equal(torch.cat([batch.images for batch in batches]), method.images.pixels[:12])
     assert not torch.equal(batches[0].latent, batches[1].latent)
 
 
@@ -99,7 +99,7 @@ def test_rates_follow_the_schedule():
 def test_a_discriminator_that_has_won_is_said():
     method = game(classes=())
     answers = torch.tensor([0.9, 0.4, 0.7, 0.6, 0.2, 0.6, 0.4, 0.1], requires_grad=True)
-    method.discriminator.forward = lambda pictures, labels: answers * 1
+    method.discriminator.forward = lambda images, labels: answers * 1
     figures = method.update_discriminator(*torch.zeros(2, 4, 1, 8, 8), torch.zeros(4), torch.zeros(4))
     assert figures["right"].item() == 0.75
     said = [
@@ -119,13 +119,13 @@ def test_the_average_follows_the_generator():
         torch.testing.assert_close(parameter, before[name])
 
 
-def test_mirrored_pictures_are_half_and_only_on_demand():
-    pictures = noisy(count=200)
-    (plain,), (flipped,) = (game(pictures, flip=flip).load(torch.arange(200), 0) for flip in (False, True))
-    assert torch.equal(plain.pictures, pictures.pixels)
-    same = (flipped.pictures == pictures.pixels).flatten(1).all(1)
+def test_mirrored_images_are_half_and_only_on_demand():
+    images = noisy(count=200)
+    (plain,), (flipped,) = (game(images, flip=flip).load(torch.arange(200), 0) for flip in (False, True))
+    assert torch.equal(plain.images, images.pixels)
+    same = (flipped.images == images.pixels).flatten(1).all(1)
     assert 70 < same.sum() < 130
-    assert torch.equal(flipped.pictures[~same], pictures.pixels[~same].flip(3))
+    assert torch.equal(flipped.images[~same], images.pixels[~same].flip(3))
 
 
 def test_a_step_follows_from_seed_and_step():
@@ -135,23 +135,23 @@ def test_a_step_follows_from_seed_and_step():
     assert not torch.equal(one.latent, other.latent) and not torch.equal(one.latent, later.latent)
 
 
-def test_distances_are_of_the_average_to_pictures_of_the_same_classes():
+def test_distances_are_of_the_average_to_images_of_the_same_classes():
     seen = []
 
-    def features(pictures):
-        seen.append(pictures)
-        return pictures.flatten(1).float()
+    def features(images):
+        seen.append(images)
+        return images.flatten(1).float()
 
     method = game(features=features, compared=10)
     first, second = method.evaluate(), method.evaluate()
     assert len(seen) == 3, "those of the data once"
     assert first == second and first["frechet"] > 0
     real = seen[0].flatten(1)
-    place = (real[:, None] == method.pictures.pixels.flatten(1)).all(2).int().argmax(1)
+    place = (real[:, None] == method.images.pixels.flatten(1)).all(2).int().argmax(1)
     assert len(place.unique()) == 10
     method.sampler.network.forward = lambda latent, labels: labels.view(-1, 1, 1, 1) / 127.5 - 1 + torch.zeros(1, 8, 8)
     method.evaluate()
-    assert torch.equal(seen[-1][:, 0, 0, 0].long(), method.pictures.labels[place])
+    assert torch.equal(seen[-1][:, 0, 0, 0].long(), method.images.labels[place])
 
 
 @pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
@@ -166,36 +166,34 @@ def test_the_grid_shows_the_same_noise_each_time(classes):
     assert labels.tolist() == ([0] * GRID + [1] * GRID + [2] * GRID if classes else sorted(list(range(GRID)) * GRID))
 
 
-def coloured_squares(count: int = 240, size: int = 8) -> Pictures:
-    """A bright square in a dark picture: red on the left, of class 0, or blue on the right, of class 1."""
+def colored_squares(count: int = 240, size: int = 8) -> Images:
+    """A bright square in a dark image: red on the left, of class 0, or blue on the right, of class 1."""
     random = generator(0)
     labels = torch.arange(count) % 2
     pixels = torch.zeros(count, 3, size, size)
     rows = torch.randint(0, size // 2 + 1, (count,), generator=random)
-    for picture, label, row in zip(pixels, labels, rows, strict=True):
+    for image, label, row in zip(pixels, labels, rows, strict=True):
         left = 0 if label == 0 else size // 2
-        picture[0 if label == 0 else 2, row : row + size // 2, left : left + size // 2] = 1
+        image[0 if label == 0 else 2, row : row + size // 2, left : left + size // 2] = 1
     pixels = pixels * 200 + 20 * torch.rand(pixels.shape, generator=random)
-    return Pictures(pixels=pixels.to(torch.uint8), labels=labels, paths=[])
+    return Images(pixels=pixels.to(torch.uint8), labels=labels, paths=[])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_learns_classes(loss):
-    """Almost all pictures are of the class asked for: its colour on its side, and dark elsewhere."""
-    pictures = coloured_squares()
+    """Almost all images are of the class asked for: its color on its side, and dark elsewhere."""
+    images = colored_squares()
     rates = {"lr": 2e-3, "lr_discriminator": 4e-3, "beta1": 0.0, "beta2": 0.9, "ema": 0.9, "steps": 150}
-    method = game(
-        pictures, ("red", "blue"), loss=loss, spectral=loss != "wasserstein", filters=8, batch_size=24, **rates
-    )
+    method = game(images, ("red", "blue"), loss=loss, spectral=loss != "wasserstein", filters=8, batch_size=24, **rates)
     for step in range(150):
-        indices = torch.randint(0, len(pictures), (24,), generator=generator(step))
+        indices = torch.randint(0, len(images), (24,), generator=generator(step))
         method.step(method.load(indices, step), step)
     labels = torch.arange(100) % 2
     made = method.sampler(torch.randn(100, 4, generator=generator(1)), labels).float()
-    halves = made.unflatten(3, (2, 4)).mean((2, 4))  # (N, colour, half)
+    halves = made.unflatten(3, (2, 4)).mean((2, 4))  # (N, color, half)
     whose = torch.stack([halves[:, 0, 0], halves[:, 2, 1]], 1)  # red on the left, blue on the right
     right = whose.argmax(1) == labels
     other = halves.sum((1, 2)) - whose.gather(1, labels[:, None])[:, 0]
     assert right.float().mean() >= 0.95
     assert 70 < whose.gather(1, labels[:, None]).mean() < 140  # 110 in the data
-    assert other.mean() < 125  # five other halves of colours, 10 each in the data
+    assert other.mean() < 125  # five other halves of colors, 10 each in the data

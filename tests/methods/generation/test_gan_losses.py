@@ -90,7 +90,7 @@ def test_gradient_penalty_of_a_linear_critic():
     assert critic.weight.grad[0].tolist() == pytest.approx([2 * 4 * 0.6, 2 * 4 * 0.8], rel=1e-12)
 
 
-def test_gradient_penalty_looks_between_the_two_pictures():
+def test_gradient_penalty_looks_between_the_two_images():
     """For D(x) = sum x^2 / 2 the gradient is x itself."""
     real, fake, epsilon = torch.full((3, 1, 1, 1), 5.0), torch.full((3, 1, 1, 1), 1.0), torch.tensor([0.0, 0.5, 1.0])
 
@@ -100,7 +100,7 @@ def test_gradient_penalty_looks_between_the_two_pictures():
 
 
 def test_gradient_penalty_of_patches_and_scales():
-    """The value of a picture is the mean of its patches, summed over the scales: of slope 2 here, where |x| is 1."""
+    """The value of an image is the mean of its patches, summed over the scales: of slope 2 here, where |x| is 1."""
     real = fake = torch.zeros(4, 1, 1, 1)
 
     def critic(x):

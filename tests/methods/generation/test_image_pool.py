@@ -3,42 +3,42 @@
 import pytest
 import torch
 
-from mlcli.methods.generation.image_pool import HistoryPool
+from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.runtime.device import generator
 
 
-def picture(number: float) -> torch.Tensor:
+def image(number: float) -> torch.Tensor:
     return torch.full((1, 1, 2, 2), float(number))
 
 
 def test_a_pool_that_fills_gives_back_what_it_gets():
-    pool = HistoryPool(3)
+    pool = ImagePool(3)
     for number in range(3):
-        assert torch.equal(pool.exchange(picture(number), generator(0, number)), picture(number))
-    assert pool.pictures[:, 0, 0, 0].tolist() == [0, 1, 2]
+        assert torch.equal(pool.exchange(image(number), generator(0, number)), image(number))
+    assert pool.images[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
 def test_a_full_pool_gives_back_half_old_ones_each_for_a_new_one():
-    pool, old, seen = HistoryPool(50), 0, []
+    pool, old, seen = ImagePool(50), 0, []
     for number in range(1050):
-        before = pool.pictures.clone()
-        given = pool.exchange(picture(number), generator(0, number))[0, 0, 0, 0].item()
+        before = pool.images.clone()
+        given = pool.exchange(image(number), generator(0, number))[0, 0, 0, 0].item()
         if number < 50:
             continue
         seen.append(given)
         if given == number:
-            assert torch.equal(pool.pictures, before), "a new picture that is shown is not kept"
+            assert torch.equal(pool.images, before), "a new image that is shown is not kept"
         else:
             old += 1
-            now = set(pool.pictures[:, 0, 0, 0].tolist())
+            now = set(pool.images[:, 0, 0, 0].tolist())
             assert given in before and given not in now and number in now
-    assert len(pool.pictures) == 50
+    assert len(pool.images) == 50
     assert 450 <= old <= 550
-    assert len(set(seen)) == len(seen), "no picture is given back twice"
+    assert len(set(seen)) == len(seen), "no image is given back twice"
 
 
-def test_pictures_of_a_batch_are_exchanged_each_by_itself():
-    pool = HistoryPool(4)
+def test_images_of_a_batch_are_exchanged_each_by_itself():
+    pool = ImagePool(4)
     pool.exchange(torch.zeros(4, 1, 2, 2), generator(0))
     given = pool.exchange(torch.ones(64, 1, 2, 2), generator(1))[:, 0, 0, 0]
     assert 0 < (given == 0).sum() <= 4 and (given == 1).sum() >= 60
@@ -47,22 +47,22 @@ def test_pictures_of_a_batch_are_exchanged_each_by_itself():
 def test_no_pool_and_no_gradients():
     fake = torch.ones(2, 1, 2, 2, requires_grad=True) * 2
     for size in (0, 5):
-        given = HistoryPool(size).exchange(fake, generator(0))
+        given = ImagePool(size).exchange(fake, generator(0))
         assert torch.equal(given, fake) and not given.requires_grad
 
 
 def test_a_saved_pool_goes_on_alike():
-    one, other = HistoryPool(4), HistoryPool(4)
+    one, other = ImagePool(4), ImagePool(4)
     for number in range(6):
-        one.exchange(picture(number), generator(0, number))
+        one.exchange(image(number), generator(0, number))
     other.load_state_dict(one.state_dict())
     for number in range(6, 20):
-        same = (pool.exchange(picture(number), generator(0, number)) for pool in (one, other))
+        same = (pool.exchange(image(number), generator(0, number)) for pool in (one, other))
         assert torch.equal(*same)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
 def test_the_kind_of_number_is_kept(kind):
-    pool = HistoryPool(1)
+    pool = ImagePool(1)
     for number in range(4):
-        assert pool.exchange(picture(number).to(kind), generator(number)).dtype == kind
+        assert pool.exchange(image(number).to(kind), generator(number)).dtype == kind

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mlcli.methods.configs import Pix2Pix as Config
 from mlcli.methods.generation.pix2pix import Pix2Pix
-from mlcli.methods.recipes import Pix2Pix as Recipe
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -16,13 +16,13 @@ from mlcli.training.run_folder import Run
 from tests import drawn
 
 CPU = torch.device("cpu")
-SMALL = Recipe(size=(16, 16), filters=4, discriminator_filters=4, layers=1, batch_size=2, dropout=0.0, flip=False)
+SMALL = Config(size=(16, 16), filters=4, discriminator_filters=4, layers=1, batch_size=2, dropout=0.0, flip=False)
 
 
 def new(data, steps: int = 10, validation=None, precision: str = "fp32", **changes) -> Pix2Pix:
     torch.manual_seed(0)
-    recipe = replace(SMALL, **changes)
-    return Pix2Pix(data, recipe, steps, Runtime(CPU, precision), Processes(CPU), validation)
+    config = replace(SMALL, **changes)
+    return Pix2Pix(data, config, steps, Runtime(CPU, precision), Processes(CPU), validation)
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_rows_that_go_from_one_point_to_another(sampler):
     torch.testing.assert_close(angles, angles[:, :1].expand(-1, 4), rtol=1e-3, atol=1e-3)  # equal steps
 
 
-def test_pictures_do_not_depend_on_their_batch(sampler):
+def test_images_do_not_depend_on_their_batch(sampler):
     drawn = draw(sampler, 12, generator(0))
     whole = sampler(drawn.latent, drawn.labels)
     assert whole.shape == (12, 1, 8, 8) and whole.dtype == torch.uint8
@@ -80,7 +80,7 @@ def test_pictures_do_not_depend_on_their_batch(sampler):
     assert torch.equal(whole, ((made + 1) / 2 * 255).round().to(torch.uint8))
 
 
-def test_pictures_that_are_no_numbers_are_not_given_out(plain):
+def test_images_that_are_no_numbers_are_not_given_out(plain):
     plain.network.last.bias.data.fill_(float("nan"))
     with pytest.raises(WeightsError, match="no numbers"):
         plain(torch.randn(2, 4), torch.zeros(2, dtype=torch.int64))

@@ -1,10 +1,10 @@
-"""Translation of pictures of any size: borders, tiles, kinds."""
+"""Translation of images of any size: borders, tiles, kinds."""
 
 import pytest
 import torch
 from torch import nn
 
-from mlcli.data.pairs import Kind
+from mlcli.data.pairs import ImageSpec
 from mlcli.methods.generation.tiled_inference import mirrored, spans, translate
 from mlcli.models.translators import Translator, create
 from mlcli.runtime.device import Runtime
@@ -13,7 +13,7 @@ FP32 = Runtime(torch.device("cpu"), "fp32")
 
 
 class Blur(nn.Module):
-    """Sees 5 x 5 pixels, so that tiles with their margins show what the whole picture would."""
+    """Sees 5 x 5 pixels, so that tiles with their margins show what the whole image would."""
 
     depth = 2
 
@@ -27,7 +27,7 @@ class Blur(nn.Module):
 
 
 def blur() -> Translator:
-    return Translator(Blur(), "resnet", Kind(), Kind(), (32, 32))
+    return Translator(Blur(), "resnet", ImageSpec(), ImageSpec(), (32, 32))
 
 
 def test_mirrored_by_hand():
@@ -52,17 +52,17 @@ def test_spans_cover_all_evenly_and_overlap(length, side):
 def test_every_size_comes_back(shape):
     torch.manual_seed(0)
     for name in ("unet", "resnet-6"):
-        translator = create(name, Kind(), Kind(1), (16, 16), filters=4, norm="instance")
+        translator = create(name, ImageSpec(), ImageSpec(1), (16, 16), filters=4, norm="instance")
         made = translate(translator, torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8), FP32)
         assert made.shape == (2, 1, *shape) and made.isfinite().all()
 
 
 def test_tiles_show_no_seam():
     torch.manual_seed(0)
-    picture = torch.rand(1, 3, 300, 500)
-    whole = translate(blur(), picture, FP32, tile=1024)
-    assert torch.allclose(whole[..., 2:-2, 2:-2], nn.functional.avg_pool2d(picture, 5, 1), atol=1e-5)
-    tiled = translate(blur(), picture, FP32, tile=192, batch_size=2)
+    image = torch.rand(1, 3, 300, 500)
+    whole = translate(blur(), image, FP32, tile=1024)
+    assert torch.allclose(whole[..., 2:-2, 2:-2], nn.functional.avg_pool2d(image, 5, 1), atol=1e-5)
+    tiled = translate(blur(), image, FP32, tile=192, batch_size=2)
     assert (tiled - whole).abs().max() < 1e-4
 
 
@@ -71,20 +71,20 @@ def test_tiles_of_a_network_that_answers_each_differently_fade_into_each_other()
         def forward(self, x):
             return x.mean((1, 2, 3), keepdim=True).expand_as(x)
 
-    picture = torch.zeros(1, 3, 16, 600)
-    picture[..., 300:] = 1
-    made = translate(Translator(Mean(), "resnet", Kind(), Kind(), (32, 32)), picture, FP32, tile=192)
+    image = torch.zeros(1, 3, 16, 600)
+    image[..., 300:] = 1
+    made = translate(Translator(Mean(), "resnet", ImageSpec(), ImageSpec(), (32, 32)), image, FP32, tile=192)
     steps = made[0, 0, 0].diff().abs()
     assert made[0, 0, 0, 0] < 0.2 and made[0, 0, 0, -1] > 0.8 and steps.max() < 0.05
 
 
-def test_a_picture_of_its_own_does_not_depend_on_the_batch():
+def test_a_image_of_its_own_does_not_depend_on_the_batch():
     torch.manual_seed(0)
-    translator = create("unet", Kind(), Kind(), (32, 32), filters=4, norm="instance-affine", dropout=0.5)
+    translator = create("unet", ImageSpec(), ImageSpec(), (32, 32), filters=4, norm="instance-affine", dropout=0.5)
     translator.network.eval()
-    pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
-    together = translate(translator, pictures, FP32, batch_size=5)
-    assert torch.allclose(together[3:4], translate(translator, pictures[3:4], FP32), atol=1e-5)
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    together = translate(translator, images, FP32, batch_size=5)
+    assert torch.allclose(together[3:4], translate(translator, images[3:4], FP32), atol=1e-5)
 
 
 def test_maps_become_the_numbers_of_their_classes():
@@ -92,8 +92,8 @@ def test_maps_become_the_numbers_of_their_classes():
         def forward(self, x):
             return torch.cat([x[:, :1], -x[:, :1]], 1)
 
-    translator = Translator(First(), "resnet", Kind(), Kind(labels=2), (32, 32))
-    picture = torch.zeros(1, 3, 10, 10)
-    picture[..., 5:] = 1
-    made = translate(translator, picture, FP32)
+    translator = Translator(First(), "resnet", ImageSpec(), ImageSpec(labels=2), (32, 32))
+    image = torch.zeros(1, 3, 10, 10)
+    image[..., 5:] = 1
+    made = translate(translator, image, FP32)
     assert made.dtype == torch.uint8 and made[0, 0, 0].tolist() == [1] * 5 + [0] * 5

@@ -1,11 +1,11 @@
-"""What the adversarial methods share: feature matching by hand, judgement in one pass, guards, sheets."""
+"""What the adversarial methods share: feature matching by hand, judgment in one pass, guards, sheets."""
 
 import pytest
 import torch
 from torch import nn
 
-from mlcli.data.pairs import Kind
-from mlcli.methods import recipes
+from mlcli.data.pairs import ImageSpec
+from mlcli.methods import configs
 from mlcli.methods.generation import translation
 from mlcli.networks.patchgan import MultiScale, PatchGAN
 
@@ -32,8 +32,8 @@ def test_judged_in_one_pass_as_in_two(scales, norm):
     network = each[0] if scales == 1 else MultiScale(each)
     real, fake = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32) * 3
     judged = translation.discriminate(network, real, fake)
-    for outputs, pictures in zip(judged, (real, fake), strict=True):
-        expected = network(pictures)
+    for outputs, images in zip(judged, (real, fake), strict=True):
+        expected = network(images)
         if scales == 1:
             outputs, expected = [outputs], [expected]
         for ours, theirs in zip(outputs, expected, strict=True):
@@ -47,7 +47,7 @@ def test_share_right_by_hand():
 
 
 def test_a_discriminator_that_has_won_or_collapsed_is_told_once():
-    balance = translation.Balance()
+    balance = translation.GanMonitor()
     said = [balance.warning({"d_AtoB_right": 0.6, "d_BtoA_right": 1.0, "loss_d": 0.1}) for _ in range(60)]
     assert [bool(each) for each in said].index(True) == balance.PATIENCE - 1 and sum(map(bool, said)) == 1
     assert "its opponent learns little" in said[balance.PATIENCE - 1]
@@ -56,33 +56,33 @@ def test_a_discriminator_that_has_won_or_collapsed_is_told_once():
     assert "collapsed" in again[-1] and not any(again[:-1])
 
 
-def test_batch_norm_over_pictures_one_at_a_time_is_their_own():
-    assert translation.norm(recipes.Pix2Pix()) == "instance-affine"
-    assert translation.norm(recipes.Pix2Pix(batch_size=4, accumulate=4)) == "instance-affine"
-    assert translation.norm(recipes.Pix2Pix(batch_size=4)) == "batch"
-    assert translation.norm(recipes.CycleGAN()) == "instance"
+def test_batch_norm_over_images_one_at_a_time_is_their_own():
+    assert translation.norm(configs.Pix2Pix()) == "instance-affine"
+    assert translation.norm(configs.Pix2Pix(batch_size=4, accumulate=4)) == "instance-affine"
+    assert translation.norm(configs.Pix2Pix(batch_size=4)) == "batch"
+    assert translation.norm(configs.CycleGAN()) == "instance"
 
 
-def test_a_penalised_discriminator_has_no_batch_norm():
-    recipe = recipes.Pix2Pix(batch_size=4, loss="wasserstein", discriminator_filters=4)
-    network = translation.discriminator(recipe, 3)
+def test_a_penalized_discriminator_has_no_batch_norm():
+    config = configs.Pix2Pix(batch_size=4, loss="wasserstein", discriminator_filters=4)
+    network = translation.discriminator(config, 3)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def test_the_networks_of_a_recipe():
-    recipe = recipes.Pix2Pix(size=(32, 64), filters=4, discriminator="pixel", discriminator_filters=4, scales=2)
-    made = translation.generator(recipe, Kind(labels=5), Kind(1))
+def test_the_networks_of_a_config():
+    config = configs.Pix2Pix(size=(32, 64), filters=4, discriminator="pixel", discriminator_filters=4, scales=2)
+    made = translation.generator(config, ImageSpec(labels=5), ImageSpec(1))
     assert made.network(torch.zeros(1, 5, 32, 64)).shape == (1, 1, 32, 64) and made.multiple == 32
-    outputs = translation.discriminator(recipe, 6)(torch.zeros(1, 6, 32, 64))
+    outputs = translation.discriminator(config, 6)(torch.zeros(1, 6, 32, 64))
     assert [tuple(each.shape) for each in outputs] == [(1, 1, 32, 64), (1, 1, 16, 32)]
 
 
-def test_inference_is_picture_by_picture_without_dropout_and_leaves_the_mode():
+def test_inference_is_image_by_image_without_dropout_and_leaves_the_mode():
     torch.manual_seed(0)
     from mlcli.runtime.device import Runtime
 
-    recipe = recipes.Pix2Pix(size=(32, 32), filters=4, dropout=0.5)
-    network = translation.generator(recipe, Kind(), Kind()).network
+    config = configs.Pix2Pix(size=(32, 32), filters=4, dropout=0.5)
+    network = translation.generator(config, ImageSpec(), ImageSpec()).network
     x = torch.randn(3, 3, 32, 32)
     runtime = Runtime(torch.device("cpu"), "fp32")
     made = translation.translated(network, x, runtime)

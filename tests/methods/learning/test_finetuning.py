@@ -4,26 +4,26 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.learning.finetuning import Features, FineTuning, Transfer, draw_copies, most_copies, with_last_layer
 from mlcli.methods.learning.linear_head import Problem, solve
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
-from tests.methods.learning.test_supervised import Pictures
+from tests.methods.learning.test_supervised import Images
 from tests.untrained import translated
 
 CPU = torch.device("cpu")
 FP32 = Runtime(CPU, "fp32")
-RECIPE = recipes.Finetune(batch_size=8, epochs=2)
+CONFIG = configs.Finetune(batch_size=8, epochs=2)
 
 
-def pictures(count: int = 24) -> Pictures:
+def images(count: int = 24) -> Images:
     """Dark and bright noise."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 2
     pixels = torch.randint(0, 128, (count, 3, 16, 16), generator=random) + 127 * labels[:, None, None, None]
-    return Pictures(pixels=pixels.to(torch.uint8), labels=labels, paths=[f"{i}.png" for i in range(count)], size=16)
+    return Images(pixels=pixels.to(torch.uint8), labels=labels, paths=[f"{i}.png" for i in range(count)], size=16)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def model() -> registry.Model:
     return model
 
 
-def test_each_view_of_a_picture_goes_through_the_network_once(model, tmp_path):
-    data, seen = pictures(), []
+def test_each_view_of_a_image_goes_through_the_network_once(model, tmp_path):
+    data, seen = images(), []
     features = Features(model, FP32)
     conv = features.inputs.activations.extractor.conv1.conv
     handle = conv.register_forward_hook(lambda *a: seen.append(len(a[1][0])))
-    arguments = data, RECIPE, tmp_path, "training", Processes(CPU)
+    arguments = data, CONFIG, tmp_path, "training", Processes(CPU)
     first = features.of(*arguments, copies=2)
     assert first.shape == (24, 3, 384) and sum(seen) == 72
     assert torch.equal(features.of(*arguments, copies=2), first) and sum(seen) == 72, "kept in files"
@@ -50,10 +50,10 @@ def test_each_view_of_a_picture_goes_through_the_network_once(model, tmp_path):
 
 
 def test_copies_are_as_many_as_differ():
-    assert most_copies(recipes.Finetune(copies=5)) == 5
-    assert most_copies(recipes.Finetune(copies=5, translate=0)) == 1
-    assert most_copies(recipes.Finetune(copies=5, translate=0, flip=False)) == 0
-    drawn = draw_copies(300, 16, recipes.Finetune(flip=False, translate=2), 2)
+    assert most_copies(configs.Finetune(copies=5)) == 5
+    assert most_copies(configs.Finetune(copies=5, translate=0)) == 1
+    assert most_copies(configs.Finetune(copies=5, translate=0, flip=False)) == 0
+    drawn = draw_copies(300, 16, configs.Finetune(flip=False, translate=2), 2)
     assert not any(flips.any() for flips, _ in drawn)
     assert all(shifts[:2].unique().tolist() == [-2, -1, 0, 1, 2] and not shifts[2:].any() for _, shifts in drawn)
     assert not torch.equal(drawn[0][1], drawn[1][1])
@@ -62,7 +62,7 @@ def test_copies_are_as_many_as_differ():
 @pytest.mark.parametrize("behind", [False, True])
 def test_the_network_with_the_solved_layer_says_what_the_solver_says(model, behind):
     model = translated("resnet-6") if behind else model
-    data, features = pictures(), Features(model, FP32)
+    data, features = images(), Features(model, FP32)
     x = features(data.pixels)
     (solved,) = solve(Problem(x[:, None], data.labels, 2), (1e-3,))
     result = with_last_layer(model, features.head, solved, ("dark", "bright"))
@@ -94,9 +94,9 @@ def test_a_network_without_a_linear_last_layer_is_refused():
 
 
 def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
-    recipe = recipes.Finetune(freeze="conv2", lr=1e-3, decay=0.1, batch_size=8)
+    config = configs.Finetune(freeze="conv2", lr=1e-3, decay=0.1, batch_size=8)
     network = registry.with_classes(model, ("dark", "bright"))
-    method = FineTuning(network, pictures(), recipe, 6, FP32, Processes(CPU))
+    method = FineTuning(network, images(), config, 6, FP32, Processes(CPU))
     (optimizer,) = method.optimizers
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -104,7 +104,7 @@ def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
     assert rate[id(net.classifier.weight)] == pytest.approx(1e-3)
     assert rate[id(net.conv5.conv.weight)] == pytest.approx(1e-4)
     assert rate[id(net.conv3[1].conv.weight)] == pytest.approx(1e-6)
-    assert decays[id(net.conv5.conv.weight)] == recipe.weight_decay and decays[id(net.conv5.norm.weight)] == 0
+    assert decays[id(net.conv5.conv.weight)] == config.weight_decay and decays[id(net.conv5.norm.weight)] == 0
     assert id(net.conv2[1].conv.weight) not in rate and id(net.conv1.conv.weight) not in rate
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     for step in range(3):
@@ -116,10 +116,10 @@ def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
 
 def test_a_network_of_tensorflow_keeps_its_lower_stages_and_all_statistics():
     model = registry.create("efficientnet_lite0", ("dark", "bright"), 32)
-    recipe = recipes.Finetune(freeze="conv4", batch_size=8)
-    data = pictures(8)
+    config = configs.Finetune(freeze="conv4", batch_size=8)
+    data = images(8)
     data.pixels, data.size = data.pixels.repeat(1, 1, 2, 2), 32
-    method = FineTuning(model, data, recipe, 6, FP32, Processes(CPU))
+    method = FineTuning(model, data, config, 6, FP32, Processes(CPU))
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     method.step(method.load(torch.arange(8), 0), 0)
     changed = {name for name, tensor in model.network.state_dict().items() if not tensor.equal(before[name])}
@@ -129,26 +129,26 @@ def test_a_network_of_tensorflow_keeps_its_lower_stages_and_all_statistics():
 
 @pytest.mark.parametrize("tested, every", [(8, 2), (16, 2), (17, 4), (40, 6)])
 def test_figures_take_no_longer_than_the_training(tested, every, model):
-    """A pass over the training pictures is two steps; of more pictures to test on there are figures more rarely."""
+    """A pass over the training images is two steps; of more images to test on there are figures more rarely."""
     seen = []
-    data, recipe = pictures(16), recipes.Finetune(freeze="conv4", batch_size=8)
-    transfer = Transfer(Features(model, FP32), ("dark", "bright"), data, pictures(tested), recipe, Processes(CPU),
+    data, config = images(16), configs.Finetune(freeze="conv4", batch_size=8)
+    transfer = Transfer(Features(model, FP32), ("dark", "bright"), data, images(tested), config, Processes(CPU),
                         lambda run, method, plan: seen.append(plan))  # fmt: skip
-    transfer._train(FineTuning, registry.with_classes(model, ("dark", "bright")), recipe, None)
+    transfer._train(FineTuning, registry.with_classes(model, ("dark", "bright")), config, None)
     assert seen[0].evaluate_every == every
 
 
 def test_an_end_that_leaves_nothing_free_is_refused(model):
     with pytest.raises(UsageError, match="leaves nothing to be tuned"):
-        FineTuning(model, pictures(), recipes.Finetune(freeze="classifier"), 6, FP32, Processes(CPU))
+        FineTuning(model, images(), configs.Finetune(freeze="classifier"), 6, FP32, Processes(CPU))
 
 
 def test_a_rare_class_weighs_as_much_as_a_common_one(model):
-    data = pictures(16)
+    data = images(16)
     data.labels = torch.tensor([0] * 12 + [1] * 4)
     network = registry.with_classes(model, ("dark", "bright"))
-    recipe = recipes.Finetune(freeze="none", batch_size=16, balanced=True, lr=0.0)
-    method = FineTuning(network, data, recipe, 6, FP32, Processes(CPU))
+    config = configs.Finetune(freeze="none", batch_size=16, balanced=True, lr=0.0)
+    method = FineTuning(network, data, config, 6, FP32, Processes(CPU))
     batch = method.load(torch.arange(16), 0)
     with torch.no_grad():
         network.network.eval()
@@ -172,7 +172,7 @@ class Asks(torch.nn.Module):
 def test_a_network_that_cannot_be_traced_is_finetuned_by_what_its_last_layer_is_given():
     torch.manual_seed(0)
     model = registry.Model("asks", Asks().eval(), ("a", "b"), registry.Preprocessing(crop=16), "asks")
-    features, data = Features(model, FP32), pictures(4)
+    features, data = Features(model, FP32), images(4)
     assert (features.head.address, features.layer.shape) == ("head", (8,))
     with torch.inference_mode():
         assert torch.allclose(model.network.head(features(data.pixels)), model(data.pixels), atol=1e-6)

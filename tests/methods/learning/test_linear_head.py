@@ -15,7 +15,7 @@ def blobs(n: int = 60, d: int = 8, classes: int = 3, apart: float = 1.0, seed: i
 
 
 def gradient(problem: Problem, layer: LinearClassifier) -> torch.Tensor:
-    """Of L in the standardised coordinates, by its formula: sum_i s_i (p_i - e_y) (x_i, 1)^T + l2 (W, 0)."""
+    """Of L in the standardized coordinates, by its formula: sum_i s_i (p_i - e_y) (x_i, 1)^T + l2 (W, 0)."""
     x = problem.x.double().flatten(0, 1)
     mean, deviation = x.mean(0), x.std(0, correction=0)
     views = problem.x.shape[1]
@@ -46,7 +46,7 @@ def test_weights_by_hand():
     assert Problem(x, y, 2, balanced=True).weights().tolist() == pytest.approx([0.125] * 4 + [0.5])
 
 
-def test_copies_of_a_picture_weigh_as_much_as_the_picture():
+def test_copies_of_a_image_weigh_as_much_as_the_image():
     problem = blobs()
     twice = Problem(problem.x.expand(-1, 2, -1), problem.y, 3)
     one, two = (solve(p, (1e-2,))[0] for p in (problem, twice))
@@ -76,7 +76,7 @@ def test_noise_asks_for_a_strong_penalty_and_signal_for_less():
 
 
 def test_an_estimate_is_not_flattered_by_what_it_has_learned():
-    """Labels that mean nothing, more features than pictures: all is learned by heart, and nothing is known."""
+    """Labels that mean nothing, more features than images: all is learned by heart, and nothing is known."""
     noise = blobs(n=60, d=80, classes=2, apart=0.0)
     fold = folds(noise.y, 4, 0)
     assert (solve(noise, (1e-5,))[0].probabilities(noise.x[:, 0]).argmax(1) == noise.y).all()
@@ -93,10 +93,10 @@ def test_two_folds_choose_their_penalty_by_parts_of_one(recwarn):
     strongest = solve(signal.part(fold == 1), (max(L2),))[0].probabilities(signal.x[fold == 0, 0])
     own = fit(signal.part(fold == 1), folds(signal.y[fold == 1], 2, 0)).probabilities(signal.x[fold == 0, 0])
     assert torch.equal(told[fold == 0], own) and not torch.allclose(told[fold == 0], strongest, atol=0.05)
-    assert not recwarn.list, "a deviation of no pictures at all"
+    assert not recwarn.list, "a deviation of no images at all"
 
 
-def test_the_only_picture_of_a_class_is_learned_from_and_not_tested():
+def test_the_only_image_of_a_class_is_learned_from_and_not_tested():
     problem = blobs(n=31, apart=3.0)
     problem.y[problem.y == 2] = 0
     problem.y[30] = 2

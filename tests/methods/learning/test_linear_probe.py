@@ -8,12 +8,12 @@ from mlcli.data.folders import ClassFolder
 from mlcli.methods.learning.linear_probe import NUMBERS, Probe, best, draw, numbers, probe, probed, read
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
-from tests.methods.learning.test_finetuning import pictures
+from tests.methods.learning.test_finetuning import images
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 
 
-def test_labelled_pictures_are_drawn_evenly_and_are_not_tested_on():
+def test_labeled_images_are_drawn_evenly_and_are_not_tested_on():
     labels = [0] * 50 + [1] * 30 + [2] * 4
     folder = ClassFolder(Path("data"), ("a", "b", "c"), [Path(f"data/{i}.png") for i in range(84)], labels)
     learned, tested = draw(folder, 20, 40, seed=0)
@@ -26,7 +26,7 @@ def test_a_map_becomes_few_numbers():
     model = registry.create("cifarnet", ("a", "b"), 16)
     chosen = probed(model)
     assert list(chosen) == ["conv1", "conv2", "conv3", "conv4", "conv5", "features"]
-    said = read(model, pictures(4), chosen, FP32)
+    said = read(model, images(4), chosen, FP32)
     # 64 x 4 x 4 (not 5 x 5 = 1600), 128 x 2 x 2, 256 x 2 x 2, 384, 384; the last is a vector as it is
     assert {name: x.shape[1] for name, x in said.items()} == {
         "conv1": 1024,
@@ -46,24 +46,24 @@ def test_a_probe_reads_what_a_layer_knows():
     model = registry.create("cifarnet", ("x", "y"), 16)
     with torch.no_grad():
         model.network.conv4.norm.weight.zero_()  # from here on nothing is known
-    found = probe(model, ("dark", "bright"), pictures(24), pictures(24), FP32, 0)
+    found = probe(model, ("dark", "bright"), images(24), images(24), FP32, 0)
     assert found["conv1"].evaluation.correct == found["conv3"].evaluation.correct == 24
     assert found["conv4"].evaluation.correct == found["features"].evaluation.correct == 12
     assert found["conv4"].accuracy == 0.5
     assert best(found) in ("conv1", "conv2", "conv3") and found["conv1"].held_out_loss < found["conv4"].held_out_loss
 
 
-def test_the_best_layer_is_not_chosen_on_the_tested_pictures():
-    """Tested pictures whose labels are wrong change the accuracy of each layer, and not which is called the best.
+def test_the_best_layer_is_not_chosen_on_the_tested_images():
+    """Tested images whose labels are wrong change the accuracy of each layer, and not which is called the best.
 
     Nor does the precision that the network was trained in: layers are read in fp32.
     """
     torch.manual_seed(0)
     model = registry.create("cifarnet", ("x", "y"), 16)
-    right, wrong = pictures(24), pictures(24)
+    right, wrong = images(24), images(24)
     wrong.labels = 1 - wrong.labels
     found, misled = (
-        probe(model, ("dark", "bright"), pictures(24), tested, runtime, 0)
+        probe(model, ("dark", "bright"), images(24), tested, runtime, 0)
         for tested, runtime in ((right, FP32), (wrong, BF16))
     )
     assert {name: each.held_out_loss for name, each in found.items()} == {

@@ -1,14 +1,14 @@
-"""Classes without labels: turned pictures and shuffled tiles by hand, and that they can be learned."""
+"""Classes without labels: turned images and shuffled tiles by hand, and that they can be learned."""
 
 import pytest
 import torch
 
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.learning.pretext import GRID, Jigsaw, Pretext, Rotation, permutations, task
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime, generator
 from mlcli.runtime.processes import Processes
-from tests.methods.learning.test_supervised import Pictures
+from tests.methods.learning.test_supervised import Images
 
 CPU = torch.device("cpu")
 
@@ -70,19 +70,19 @@ def test_tiles_begin_anywhere_in_their_cells_and_stay_inside():
     assert Jigsaw(2, 0).sides(225) == (75, 11)
 
 
-def gradients(count: int = 80) -> Pictures:
+def gradients(count: int = 80) -> Images:
     """Light above, dark below: which side is up can be seen."""
     light = torch.linspace(220, 30, 16)[None, None, :, None].expand(count, 3, 16, 16)
     pixels = light + 10 * torch.randn(count, 3, 16, 16, generator=generator(0))
     pixels, paths = pixels.clamp(0, 255).to(torch.uint8), [f"{i}.png" for i in range(count)]
-    return Pictures(pixels=pixels, labels=torch.zeros(count, dtype=torch.int64), paths=paths, size=16)
+    return Images(pixels=pixels, labels=torch.zeros(count, dtype=torch.int64), paths=paths, size=16)
 
 
 def method(chosen, steps: int, **settings) -> Pretext:
     torch.manual_seed(0)
-    recipe = recipes.Pretext(batch_size=40, **settings)
+    config = configs.Pretext(batch_size=40, **settings)
     model = registry.create("cifarnet", chosen.classes, 16)
-    return Pretext(chosen, model, gradients(), recipe, steps, Runtime(CPU, "fp32"), Processes(CPU))
+    return Pretext(chosen, model, gradients(), config, steps, Runtime(CPU, "fp32"), Processes(CPU))
 
 
 def test_learns_which_way_is_up():

@@ -1,4 +1,4 @@
-"""Supervised training: the augmentation by hand, the whitening, the optimisers' shares."""
+"""Supervised training: the augmentation by hand, the whitening, the optimizers' shares."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.learning.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime, generator
@@ -33,23 +33,23 @@ def test_a_flip_mirrors_left_and_right():
 
 @pytest.mark.parametrize("dy, dx", [(2, 0), (0, -3), (-2, 1), (5, 5)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_shift_is_a_crop_of_the_reflected_picture(dy, dx, flip):
+def test_a_shift_is_a_crop_of_the_reflected_image(dy, dx, flip):
     image = sample_image()
     padded = nn.functional.pad(image.float(), (5, 5, 5, 5), mode="reflect")
     expected = padded[:, :, 5 + dy : 11 + dy, 5 + dx : 11 + dx]
-    # the shift is of the mirrored picture, which here is the picture itself
+    # the shift is of the mirrored image, which here is the image itself
     result = augment(image.flip(3) if flip else image, torch.tensor([flip]), drawn(dy, dx))
     assert torch.equal(result.float(), expected)
 
 
-def test_a_cut_out_square_takes_the_mean_of_its_picture():
+def test_a_cut_out_square_takes_the_mean_of_its_image():
     result = augment(sample_image(), torch.tensor([False]), drawn(y=2, x=3), cutout=2)
     expected = sample_image().clone()
     expected[0, :, 1:3, 2:4] = expected.float().mean((2, 3)).to(torch.uint8)[0, :, None, None]
     assert torch.equal(result, expected)
 
 
-def test_a_box_shows_the_other_picture_and_counts_by_its_area():
+def test_a_box_shows_the_other_image_and_counts_by_its_area():
     images, others = torch.zeros(3, 2, 8, 8), torch.ones(3, 2, 8, 8)
     boxes = torch.tensor([[1, 0, 3], [4, 8, 3], [2, 0, 5], [8, 8, 5]])  # top, bottom, left, right
     mixed, left = mix(images, others, boxes)
@@ -59,25 +59,25 @@ def test_a_box_shows_the_other_picture_and_counts_by_its_area():
     assert left.tolist() == [1 - 18 / 64, 0, 1]
 
 
-def test_boxes_fill_half_of_a_picture_on_average_in_their_share_of_pictures():
+def test_boxes_fill_half_of_a_image_on_average_in_their_share_of_images():
     boxes = draw_boxes(20_000, 32, 0.5, generator(0))
     top, bottom, left, right = boxes
     area = ((bottom - top) * (right - left)).float() / 32**2
     assert boxes.min() == 0 and boxes.max() == 32 and (top <= bottom).all() and (left <= right).all()
     assert abs((area > 0).float().mean() - 0.5) < 0.03
-    # A square of share u, uniform, its centre uniform too and cut at the border: E[(s - s^2/4)^2] with s = sqrt(u)
+    # A square of share u, uniform, its center uniform too and cut at the border: E[(s - s^2/4)^2] with s = sqrt(u)
     # is E[u - u^1.5/2 + u^2/16] = 1/2 - 1/5 + 1/48.
     assert abs(area[area > 0].mean() - (1 / 2 - 1 / 5 + 1 / 48)) < 0.02
 
 
-def test_a_mixed_picture_is_scored_by_both_labels():
+def test_a_mixed_image_is_scored_by_both_labels():
     torch.manual_seed(0)
-    pictures = oriented_gratings(40)
+    images = oriented_gratings(40)
     model = registry.create("cifarnet", ("rows", "columns"), 32)
-    recipe = recipes.Supervised(batch_size=20, lr=0.0, optimizer="sgd", cutmix=1.0, label_smoothing=0.0)
-    method = Supervised(model, pictures, recipe, 10, Runtime(CPU, "fp32"), Processes(CPU))
+    config = configs.Supervised(batch_size=20, lr=0.0, optimizer="sgd", cutmix=1.0, label_smoothing=0.0)
+    method = Supervised(model, images, config, 10, Runtime(CPU, "fp32"), Processes(CPU))
     batch = method.load(torch.arange(20), 3)
-    assert torch.equal(batch.labels, pictures.labels[:20]) and 0.3 < batch.left.mean() < 0.95
+    assert torch.equal(batch.labels, images.labels[:20]) and 0.3 < batch.left.mean() < 0.95
     method.network.train()  # norms by the batch, as the step has them
     with torch.no_grad():
         log = model(batch.images).double().log_softmax(1)
@@ -92,10 +92,10 @@ def test_reflection_does_not_repeat_the_border():
 
 
 def test_draws_reach_every_shift_and_no_more():
-    shifts = draw(4000, 32, recipes.Supervised(translate=4), generator(0))
+    shifts = draw(4000, 32, configs.Supervised(translate=4), generator(0))
     assert sorted(shifts[0].unique().tolist()) == list(range(-4, 5)) == sorted(shifts[1].unique().tolist())
     assert shifts[2:].min() == 0 and shifts[2:].max() == 31
-    tiny = draw(100, 3, recipes.Supervised(translate=4), generator(0))
+    tiny = draw(100, 3, configs.Supervised(translate=4), generator(0))
     assert tiny[:2].abs().max() <= 2, "never more than reflection can fill"
 
 
@@ -113,18 +113,18 @@ def test_whitening_whitens_what_varies_and_drops_what_does_not():
 
 def test_each_parameter_has_one_optimizer():
     network = registry.create("cifarnet", ("a", "b"), 32).network.to(memory_format=torch.channels_last)
-    muon, sgd = optimizers(network, recipes.Supervised(optimizer="muon"))
+    muon, sgd = optimizers(network, configs.Supervised(optimizer="muon"))
     kernels = [p for p in network.parameters() if p.ndim == 4]
     assert [id(w) for w in muon.weights] == [id(p) for p in kernels]
     rest = {id(p) for group in sgd.param_groups for p in group["params"]}
     assert rest == {id(p) for p in network.parameters()} - {id(p) for p in kernels}
     assert [group["weight_decay"] for group in sgd.param_groups] == [5e-4, 0.0]
-    (alone,) = optimizers(network, recipes.Supervised(optimizer="sgd"))
+    (alone,) = optimizers(network, configs.Supervised(optimizer="sgd"))
     assert sum(len(group["params"]) for group in alone.param_groups) == len(list(network.parameters()))
 
 
-class Pictures(SimpleNamespace):
-    """Pictures in memory, as PictureSet gives them."""
+class Images(SimpleNamespace):
+    """Images in memory, as ImageDataset gives them."""
 
     def __len__(self):
         return len(self.pixels)
@@ -133,7 +133,7 @@ class Pictures(SimpleNamespace):
         return self.pixels[indices]
 
 
-def oriented_gratings(count: int = 120) -> Pictures:
+def oriented_gratings(count: int = 120) -> Images:
     """Horizontal and vertical gratings of random phase: told apart by learned edges alone."""
     random = generator(0)
     place = torch.arange(32) * 0.9
@@ -144,16 +144,16 @@ def oriented_gratings(count: int = 120) -> Pictures:
     images = torch.where(labels[:, None, None] == 0, rows, rows.transpose(1, 2))
     noise = 0.5 * torch.randn(count, 32, 32, generator=random)
     pixels = ((images + noise) * 50 + 128).clamp(0, 255).to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
-    return Pictures(pixels=pixels, labels=labels, paths=[f"{i}.png" for i in range(count)], size=32)
+    return Images(pixels=pixels, labels=labels, paths=[f"{i}.png" for i in range(count)], size=32)
 
 
 @pytest.mark.parametrize("optimizer, lr", [("muon", 0.1), ("sgd", 0.05)])
 def test_learns_gratings(optimizer, lr):
     torch.manual_seed(0)
-    pictures, steps = oriented_gratings(), 10
-    recipe = recipes.Supervised(optimizer=optimizer, lr=lr, batch_size=40, cutout=0)
+    images, steps = oriented_gratings(), 10
+    config = configs.Supervised(optimizer=optimizer, lr=lr, batch_size=40, cutout=0)
     model = registry.create("cifarnet", ("rows", "columns"), 32)
-    method = Supervised(model, pictures, recipe, steps, Runtime(CPU, "fp32"), Processes(CPU))
+    method = Supervised(model, images, config, steps, Runtime(CPU, "fp32"), Processes(CPU))
     for step in range(steps):
         indices = torch.arange(40) + 40 * (step % 3)
         losses = method.step(method.load(indices, step), step)
@@ -163,17 +163,17 @@ def test_learns_gratings(optimizer, lr):
 
 def test_the_saved_network_is_plain_and_computes_the_same(tmp_path):
     torch.manual_seed(0)
-    pictures = oriented_gratings(40)
+    images = oriented_gratings(40)
     model = registry.create("cifarnet", ("rows", "columns"), 32)
-    method = Supervised(model, pictures, recipes.Supervised(batch_size=20), 2, Runtime(CPU, "fp32"), Processes(CPU))
+    method = Supervised(model, images, configs.Supervised(batch_size=20), 2, Runtime(CPU, "fp32"), Processes(CPU))
     method.step(method.load(torch.arange(20), 0), 0)
     model.network.eval()
     with torch.no_grad():
-        before = model(pictures.pixels[:4])
+        before = model(images.pixels[:4])
     saved = {}
     method.save_model(SimpleNamespace(save_model=lambda tensors, description: saved.update(tensors)))
     plain = registry.create("cifarnet", ("rows", "columns"), 32)
     plain.network.load_state_dict(saved)
     plain.network.eval()
     with torch.no_grad():
-        assert torch.allclose(plain(pictures.pixels[:4]), before, atol=1e-5)
+        assert torch.allclose(plain(images.pixels[:4]), before, atol=1e-5)

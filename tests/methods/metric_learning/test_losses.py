@@ -17,7 +17,7 @@ def test_distances_are_symmetric_and_zero_to_oneself_and_gradients_finite(name):
     torch.manual_seed(0)
     space, loss = LOSSES[name][0](6), LOSSES[name][1](6, 3, 0.5, 10.0)
     f = torch.randn(6, 6)
-    f[1] = f[0]  # the same picture twice
+    f[1] = f[0]  # the same image twice
     f.requires_grad_()
     points = space(f)
     distances = pairwise(points, space.norm)

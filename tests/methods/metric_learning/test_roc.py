@@ -57,8 +57,8 @@ def test_equal_distances_are_accepted_together_or_not_at_all():
     assert [ties.at_false_accept(rate) for rate in (0.2, 0.4, 0.6, 0.8)] == pytest.approx([0.4, 0.4, 0.4, 0.7])
     equal = Roc(torch.zeros(2), torch.zeros(3))
     assert accepted(equal, 0.5) == [0, 0] and accepted(equal, 1) == [3, 1]
-    neighbours = Roc(torch.ones(1), torch.tensor([1.0]).nextafter(torch.tensor(2.0)))  # as float32 has them
-    assert accepted(neighbours, 0) == [0, 1]
+    neighbors = Roc(torch.ones(1), torch.tensor([1.0]).nextafter(torch.tensor(2.0)))  # as float32 has them
+    assert accepted(neighbors, 0) == [0, 1]
 
 
 def test_true_accepts_while_no_more_are_false():

@@ -30,10 +30,10 @@ def siamese():
 
 
 def clouds(spread: float, seed: int = 0) -> torch.Tensor:
-    """Twelve identities, five points of each around a centre of its own, on the sphere."""
+    """Twelve identities, five points of each around a center of its own, on the sphere."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(12, 16, generator=random)
-    points = centres[IDENTITIES] + spread * torch.randn(60, 16, generator=random)
+    centers = torch.randn(12, 16, generator=random)
+    points = centers[IDENTITIES] + spread * torch.randn(60, 16, generator=random)
     return torch.nn.functional.normalize(points)
 
 
@@ -164,7 +164,7 @@ def test_more_shots_help(siamese):
     assert many > few + 0.1
 
 
-def test_an_identity_is_as_far_as_its_nearest_picture():
+def test_an_identity_is_as_far_as_its_nearest_image():
     distances = torch.tensor([0.5, 0.2, 0.4, 0.9, float("inf")])
     ranked, found = nearest_identities(distances, [7, 7, 3, 5, 9], 5, 0.3)
     assert [identity for identity, _ in ranked] == [7, 3, 5] and found == 7
@@ -176,7 +176,7 @@ def test_what_cannot_be_compared_is_said():
     require_pairs(torch.tensor([0, 0, 2]), "there")
     with pytest.raises(DataError, match="fewer than two identities"):
         require_pairs(torch.tensor([1, 1]), "there")
-    with pytest.raises(DataError, match="no two readable pictures"):
+    with pytest.raises(DataError, match="no two readable images"):
         require_pairs(torch.tensor([0, 1]), "there")
     with pytest.raises(DataError):
         Roc(torch.zeros(0), torch.zeros(3))

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 
 from mlcli.errors import DataError
 from mlcli.io import image_io
+from mlcli.methods.configs import ANALOGIES
 from mlcli.methods.painting import image_analogies
-from mlcli.methods.recipes import ANALOGIES
 from mlcli.runtime.device import generator
 
 FILTER = ANALOGIES["filter"]
 
 
 def sample_image(height, width, seed=0, cell=6):
-    """Soft blots of all colours with some grain: (3, height, width) in [0, 1]."""
+    """Soft blots of all colors with some grain: (3, height, width) in [0, 1]."""
     random = generator(seed)
     small = torch.rand(1, 3, max(2, height // cell), max(2, width // cell), generator=random)
     blots = F.interpolate(small, size=(height, width), mode="bicubic", align_corners=False)[0]
@@ -63,7 +63,7 @@ def test_luminance_is_remapped_to_mean_and_deviation():
     assert image_analogies.remap_luminance(flat, flat, b).isfinite().all()
 
 
-def test_whose_colours():
+def test_whose_colors():
     a = sample_image(20, 20)
     sepia = image_io.to_gray(a) * torch.tensor([1.0, 0.8, 0.55])[:, None, None]
     of = {"b": [a, 0.5 * a, a.roll(1, 1)], "a-prime": [sepia, image_io.to_gray(a).expand(3, -1, -1), 1 - a]}
@@ -77,7 +77,7 @@ def test_whose_colours():
 
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("side, coarse", [(5, False), (3, True)])
-def test_neighbourhoods(side, coarse, wrap):
+def test_neighborhoods(side, coarse, wrap):
     size = (9, 7)
     image = sample_image(5, 4)[:2] if coarse else sample_image(*size)[:2]
     part = image_analogies.Part(image, side, 2.0, coarse, wrap)
@@ -149,7 +149,7 @@ def test_the_coherent_match(margin):
         best = math.inf
         for down in (-1, 0, 1):
             for right in (-1, 0, 1):
-                # A neighbour beyond the edge counts as the edge's pixel does: it is one more offset of it
+                # A neighbor beyond the edge counts as the edge's pixel does: it is one more offset of it
                 r = min(max(y + down, 0), 8), min(max(x + right, 0), 9)
                 row, column = int(source[r]) // 11 - down, int(source[r]) % 11 - right
                 if margin <= row < 14 - margin and margin <= column < 11 - margin:
@@ -178,7 +178,7 @@ def test_textures_copy_no_pixel_of_the_border():
     assert (source % 11).min() >= 2 and (source % 11).max() < 9
 
 
-def test_the_picture_itself_is_found_again():
+def test_the_image_itself_is_found_again():
     a = sample_image(40, 33)
     result = image_analogies.create(a, edges(a), a, FILTER)
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(33), indexing="ij")
@@ -201,7 +201,7 @@ def test_a_filter_is_learned(size):
     assert shares == sorted(shares) and shares[-1] == 1
 
 
-def test_colours_come_from_b_or_from_a_prime():
+def test_colors_come_from_b_or_from_a_prime():
     a, b = sample_image(32, 32, 1), sample_image(32, 32, 2)
     darker = image_analogies.create(a, 0.8 * a, b, FILTER)
     assert darker.color == "b"
@@ -218,7 +218,7 @@ def test_colours_come_from_b_or_from_a_prime():
     assert (result.amax(0) - result.amin(0)).max() < 1e-4
 
 
-def test_remapping_reaches_a_darker_picture():
+def test_remapping_reaches_a_darker_image():
     a = sample_image(48, 48, 1)
     b = 0.3 * sample_image(48, 48, 2)
     softer = [image[None].roll(1, 2).add(image).div(2)[0] for image in (a, b)]  # commutes with the remapping
@@ -264,7 +264,7 @@ def test_numbers_are_painted_with_their_textures():
     assert green[:22].float().mean() > 0.98 and green[26:].float().mean() < 0.02
 
 
-def test_a_texture_takes_the_shape_of_a_picture():
+def test_a_texture_takes_the_shape_of_a_image():
     texture = sample_image(64, 64, 5, cell=3)
     b = torch.zeros(3, 64, 64)
     b[:, :, 32:] = 0.1  # both darker than the texture, were it not for the remapping
@@ -276,7 +276,7 @@ def test_a_texture_takes_the_shape_of_a_picture():
     assert min(row.min(), column.min()) >= 2 and max(row.max(), column.max()) < 62
 
 
-def test_among_equal_neighbourhoods_chance_decides():
+def test_among_equal_neighborhoods_chance_decides():
     flat = torch.full((1, 20, 20), 0.5)
     parts = image_analogies.feature_parts([flat], [flat], 0, 1.0)
     distinct = []
@@ -317,7 +317,7 @@ def test_the_seed_is_all_the_chance_there_is():
 
 @pytest.mark.parametrize("mode", ANALOGIES)
 @pytest.mark.parametrize("small, large", [((1, 1), (1, 1)), ((1, 1), (20, 3)), ((2, 37), (1, 1)), ((3, 3), (1, 50))])
-def test_tiny_pictures(mode, small, large):
+def test_tiny_images(mode, small, large):
     a, b = sample_image(*small, 1), sample_image(*large, 2)
     if mode == "texture-synthesis":
         result = image_analogies.create(None, a, None, ANALOGIES[mode], size=large)
@@ -326,7 +326,7 @@ def test_tiny_pictures(mode, small, large):
     assert result.b_prime.shape == b.shape and result.b_prime.isfinite().all()
 
 
-def test_flat_pictures():
+def test_flat_images():
     flat = torch.full((3, 40, 40), 0.5)
     for remap in ("none", "a", "b"):
         result = image_analogies.create(flat, flat, sample_image(40, 40), replace(FILTER, remap=remap, color="a-prime"))

@@ -6,7 +6,7 @@ from mlcli.runtime.device import generator
 
 
 def curve(count, seed, dimensions=8):
-    """Points about a curve, as neighbourhoods of pictures lie about surfaces of few dimensions."""
+    """Points about a curve, as neighborhoods of images lie about surfaces of few dimensions."""
     random = generator(seed)
     at = torch.rand(count, 1, generator=random) * torch.arange(1.0, dimensions + 1)
     return torch.cos(at) + 0.05 * torch.randn(count, dimensions, generator=random)
@@ -41,7 +41,7 @@ def test_one_cell_is_exact():
 def test_many_cells_come_near_brute_force():
     queries, points = curve(1000, 5), curve(6000, 6)
     index = InvertedFile.build(points, generator(0))
-    assert len(index.centres) == 77 and max(map(len, index.cell_points)) < len(points) / 4
+    assert len(index.centers) == 77 and max(map(len, index.cell_points)) < len(points) / 4
     distances, numbers = index.search(queries)
     expected = brute_force(queries, points)
     assert torch.allclose(distances, (points[numbers] - queries).square().sum(1), atol=1e-4)

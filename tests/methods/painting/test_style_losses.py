@@ -89,9 +89,9 @@ def test_the_gradient_of_the_gaussian_loss_is_finite_where_nothing_varies():
 
 
 def test_variation_by_hand():
-    picture = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).expand(3, 2, 2)
+    image = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).expand(3, 2, 2)
     (tile,) = tiles(2, 2, [], 64)
-    assert style_losses.variation(picture, tile).item() == pytest.approx(3 * (1 + 0 + 0.25 + 0.25))
+    assert style_losses.variation(image, tile).item() == pytest.approx(3 * (1 + 0 + 0.25 + 0.25))
 
 
 # -- the objective -------------------------------------------------------------------------------------------
@@ -118,15 +118,15 @@ def test_the_objective_against_plain_autograd():
     content, mask = random(3, 40, 32), torch.ones(40, 32)
     mask[:, 16:] = 0
     styles = [Style(random(3, 24, 48, seed=1), 1.0), Style(random(3, 24, 24, seed=2), 3.0, mask)]
-    picture = random(3, 40, 32, seed=3)
-    losses, gradient = objective(content, styles)(picture)
+    image = random(3, 40, 32, seed=3)
+    losses, gradient = objective(content, styles)(image)
 
     model = registry.load("cifarnet")
     see = features.Activations(model, ["conv1", "conv2", "conv3"])
-    leaf = picture.clone().requires_grad_()
+    leaf = image.clone().requires_grad_()
     found = see(leaf[None])
     with torch.no_grad():
-        wanted, texture, other = see(content[None]), see(styles[0].picture[None]), see(styles[1].picture[None])
+        wanted, texture, other = see(content[None]), see(styles[0].image[None]), see(styles[1].image[None])
 
     def gram(maps):
         return torch.einsum("nchw,ndhw->cd", maps, maps) / maps.shape[2] / maps.shape[3]
@@ -152,10 +152,10 @@ def test_the_objective_against_plain_autograd():
 def test_the_tiled_gradient_is_the_untiled_one(style_loss, name):
     # In float64 where the network is: of float32 the sums of another order alone would be a part in 8,000 of a pixel
     mask = random(30, 20, seed=5).double()
-    content, picture = random(3, 100, 150).double(), random(3, 100, 150, seed=3).double()
+    content, image = random(3, 100, 150).double(), random(3, 100, 150, seed=3).double()
     styles = [Style(random(3, 90, 80, seed=1).double()), Style(random(3, 70, 80, seed=2).double(), 2.0, mask)]
     (whole, gradient), (tiled, other) = (
-        objective(content, styles, tile, style_loss, name)(picture) for tile in (512, 48)
+        objective(content, styles, tile, style_loss, name)(image) for tile in (512, 48)
     )
     assert tiled == pytest.approx(whole, rel=1e-4)
     assert (gradient - other).norm() < 1e-4 * gradient.norm()
@@ -163,12 +163,12 @@ def test_the_tiled_gradient_is_the_untiled_one(style_loss, name):
 
 
 def test_the_content_itself_has_no_content_loss_and_the_style_no_style_loss():
-    picture = random(3, 48, 48)
-    losses, _ = objective(picture, [Style(picture)])(picture)
+    image = random(3, 48, 48)
+    losses, _ = objective(image, [Style(image)])(image)
     assert losses.content == 0 and losses.style == pytest.approx(0, abs=1e-8)
 
 
-def test_black_masks_and_pictures_too_small():
+def test_black_masks_and_images_too_small():
     content = random(3, 40, 32)
     with pytest.raises(UsageError, match="black all over"):
         objective(content, [Style(content, 1.0, torch.zeros(9, 9))])

@@ -6,7 +6,7 @@ import torchvision
 
 from mlcli.errors import TrainingError, UsageError
 from mlcli.io import image_io
-from mlcli.methods import recipes
+from mlcli.methods import configs
 from mlcli.methods.painting import style_transfer
 from mlcli.methods.painting.style_losses import Style
 from mlcli.methods.painting.style_transfer import Average, Stylization
@@ -14,7 +14,7 @@ from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32")
-TINY = replace(recipes.CIFARNET, scales=(32, 40), steps=(12, 6))
+TINY = replace(configs.CIFARNET, scales=(32, 40), steps=(12, 6))
 
 
 def stripes(side=40):
@@ -28,10 +28,10 @@ def smooth(side=48):
     return torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side), 0 * ramp.expand(side, side) + 0.4])
 
 
-def begin(recipe=TINY, content=None, start=None, name="cifarnet"):
+def begin(config=TINY, content=None, start=None, name="cifarnet"):
     model = registry.load(name, untrained=True).to(CPU)
-    seer = style_transfer.open_layers(model, recipe, CPU)
-    return Stylization(seer, smooth() if content is None else content, [Style(stripes())], recipe, start)
+    seer = style_transfer.open_layers(model, config, CPU)
+    return Stylization(seer, smooth() if content is None else content, [Style(stripes())], config, start)
 
 
 def run(work):
@@ -48,7 +48,7 @@ def run(work):
     ],
 )
 def test_scales_from_coarse_to_fine(settings, wanted):
-    found = style_transfer.scales(recipes.Stylize(steps=(1000, 500), **settings))
+    found = style_transfer.scales(configs.Stylize(steps=(1000, 500), **settings))
     assert [scale.long for scale in found] == wanted
     assert [scale.steps for scale in found] == [1000, 500, 500, 500, 500][: len(found)]
 
@@ -67,7 +67,7 @@ def test_average_pooling():
 @pytest.mark.parametrize(
     "optimizer, style_loss, left", [("adam", "gram", 0.6), ("adam", "gaussian", 0.6), ("lbfgs", "gram", 0.85)]
 )
-def test_the_loss_falls_and_the_picture_takes_the_style(optimizer, style_loss, left):
+def test_the_loss_falls_and_the_image_takes_the_style(optimizer, style_loss, left):
     work = begin(replace(TINY, optimizer=optimizer, style_loss=style_loss, tv=0.0, alpha=0.05, steps=(30, 10)))
     losses = run(work)
     assert losses[29].total < left * losses[0].total and losses[-1].style < left * losses[0].style
@@ -80,15 +80,15 @@ def test_the_loss_falls_and_the_picture_takes_the_style(optimizer, style_loss, l
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("stop", [5, 12, 15])
 def test_resumed_is_as_if_never_stopped(optimizer, stop, tmp_path):
-    recipe = replace(TINY, optimizer=optimizer, init="noise")
-    whole = begin(recipe)
+    config = replace(TINY, optimizer=optimizer, init="noise")
+    whole = begin(config)
     run(whole)
-    first = begin(recipe)
+    first = begin(config)
     for progress in first.steps():
         if progress.step == stop:
             break
     torch.save(first.state_dict(), tmp_path / "state")
-    second = begin(recipe)
+    second = begin(config)
     second.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     steps = [progress.step for progress in second.steps()]
     assert steps == list(range(stop + 1, 19))
@@ -132,7 +132,7 @@ def test_where_it_starts(init):
         torch.testing.assert_close(first, wanted[init])
 
 
-def test_colours_are_kept():
+def test_colors_are_kept():
     content = smooth()
     work = begin(replace(TINY, keep_colors=True, tv=0.0, alpha=0.05))
     run(work)
@@ -156,17 +156,17 @@ def test_a_loss_that_is_no_number():
         run(begin(content=torch.full((3, 40, 40), float("nan"))))
 
 
-def test_layers_of_a_model_without_a_recipe():
-    recipe = replace(recipes.stylize("resnet18"), scales=(64,), steps=(2,))
-    work = begin(recipe, name="resnet18")
+def test_layers_of_a_model_without_a_config():
+    config = replace(configs.stylize("resnet18"), scales=(64,), steps=(2,))
+    work = begin(config, name="resnet18")
     assert work.seer.style_layers == {f"conv{n}": 1.0 for n in (1, 2, 3, 4, 5)}
     assert work.seer.content_layers == {"conv4": 1.0}
     assert len(run(work)) == 2
     model = registry.load("cifarnet", untrained=True)
     with pytest.raises(UsageError, match="have no place"):
-        style_transfer.open_layers(model, replace(recipe, style_layers=(("classifier", 1.0),)), CPU)
+        style_transfer.open_layers(model, replace(config, style_layers=(("classifier", 1.0),)), CPU)
     with pytest.raises(UsageError, match="did you mean conv"):
-        style_transfer.open_layers(model, replace(recipe, content_layers=(("conv9", 1.0),)), CPU)
+        style_transfer.open_layers(model, replace(config, content_layers=(("conv9", 1.0),)), CPU)
 
 
 @pytest.mark.parametrize("name, count", [("vgg19", 16), ("vgg16", 13)])
@@ -181,7 +181,7 @@ def test_the_published_layers_of_vgg(name, count):
             names[f"relu{block}_{number}"] = f"features.{index}"
         elif isinstance(module, torch.nn.MaxPool2d):
             block, number = block + 1, 0
-    recipe = recipes.stylize(name)
+    config = configs.stylize(name)
     assert len(names) == count
-    assert [address for address, _ in recipe.style_layers] == [names[f"relu{block}_1"] for block in range(1, 6)]
-    assert [address for address, _ in recipe.content_layers] == [names["relu4_2"]]
+    assert [address for address, _ in config.style_layers] == [names[f"relu{block}_1"] for block in range(1, 6)]
+    assert [address for address, _ in config.content_layers] == [names["relu4_2"]]

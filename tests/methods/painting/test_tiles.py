@@ -32,26 +32,26 @@ def test_each_pixel_is_of_one_tile(size, side):
         ("resnet18", ["conv2", "layer2"], (160, 110), 64),  # strided convolutions
     ],
 )
-def test_the_maps_of_the_tiles_are_those_of_the_picture(name, addresses, size, side):
+def test_the_maps_of_the_tiles_are_those_of_the_image(name, addresses, size, side):
     activations, layers = open_model(name, addresses)
-    picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        whole = activations(picture)
+        whole = activations(image)
         parts = tiles(*size, layers, side)
         assert len(parts) > 3
         for address, layer in zip(addresses, layers, strict=True):
             rows = {}
             for tile in parts:
-                maps = tile.own(activations(tile.seen(picture))[address], round(layer.stride))
+                maps = tile.own(activations(tile.seen(image))[address], round(layer.stride))
                 rows.setdefault(tile.rows.start, []).append(maps)
             joined = torch.cat([torch.cat(row, 3) for row in rows.values()], 2)
             assert joined.shape == whole[address].shape
             torch.testing.assert_close(joined, whole[address], rtol=1e-4, atol=1e-4)
 
 
-def test_a_small_picture_is_one_tile_and_a_layer_that_sees_all_cannot_be_cut():
+def test_a_small_image_is_one_tile_and_a_layer_that_sees_all_cannot_be_cut():
     _, layers = open_model("mobilenet_v3_small", ["features.4"])
     (tile,) = tiles(60, 64, layers, 64)
     assert tile.own(tile.seen(torch.zeros(3, 60, 64))).shape == (3, 60, 64)
-    with pytest.raises(UsageError, match="see the whole picture"):
+    with pytest.raises(UsageError, match="see the whole image"):
         tiles(60, 65, layers, 64)

@@ -9,7 +9,7 @@ from mlcli.methods.synthesis import digits
 
 def series(count, seed=0, size=28, fonts=(), look="a"):
     drawn = [digits.digit(number, seed, size, fonts, look) for number in range(count)]
-    return torch.stack([picture for picture, _ in drawn]), torch.tensor([label for _, label in drawn])
+    return torch.stack([image for image, _ in drawn]), torch.tensor([label for _, label in drawn])
 
 
 def test_a_stroke_is_as_wide_as_its_pen():
@@ -41,10 +41,10 @@ def test_skeletons_stand_between_top_and_foot(label):
         assert points[:, 1].min() <= 0.05 and points[:, 1].max() >= 0.95
 
 
-def test_bright_ink_in_the_middle_of_a_dark_picture():
-    pictures, labels = series(200)
-    assert pictures.dtype == torch.uint8 and labels.tolist() == list(range(10)) * 20
-    unit = pictures.double() / 255
+def test_bright_ink_in_the_middle_of_a_dark_image():
+    images, labels = series(200)
+    assert images.dtype == torch.uint8 and labels.tolist() == list(range(10)) * 20
+    unit = images.double() / 255
     assert unit.flatten(1).amax(1).min() > 0.7 and unit[:, [0, -1]].max() < 0.3 and unit[:, :, [0, -1]].max() < 0.3
     assert 0.03 < unit.mean((1, 2)).min() and unit.mean((1, 2)).max() < 0.35  # MNIST: 0.13 in the mean
     ink = unit > 0.4
@@ -52,7 +52,7 @@ def test_bright_ink_in_the_middle_of_a_dark_picture():
     assert 14 <= sides.min() and sides.max() <= 23
 
 
-def test_the_same_numbers_give_the_same_picture_whatever_else_is_drawn():
+def test_the_same_numbers_give_the_same_image_whatever_else_is_drawn():
     one, _ = digits.digit(17, 3)
     series(5, seed=3)
     again, label = digits.digit(17, 3)
@@ -61,8 +61,8 @@ def test_the_same_numbers_give_the_same_picture_whatever_else_is_drawn():
 
 
 def test_the_same_on_every_machine():
-    pictures, _ = series(20, seed=1)
-    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "9d2aa2f5ef243623"
+    images, _ = series(20, seed=1)
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "9d2aa2f5ef243623"
 
 
 def test_looks_differ_in_appearance_alone():
@@ -79,8 +79,8 @@ def test_looks_differ_in_appearance_alone():
 
 def test_digits_are_told_apart_by_what_they_look_like():
     """Each of 200 unseen digits by the label of the most similar of 600 others: shapes vary, and classes do not mix."""
-    pictures, labels = series(800)
-    soft = torch.nn.functional.avg_pool2d(pictures[:, None].float(), 2).flatten(1)
+    images, labels = series(800)
+    soft = torch.nn.functional.avg_pool2d(images[:, None].float(), 2).flatten(1)
     unit = torch.nn.functional.normalize(soft, dim=1)
     nearest = (unit[600:] @ unit[:600].T).argmax(1)
     assert (labels[nearest] == labels[600:]).double().mean() > 0.78  # of MNIST itself about 0.85
@@ -98,7 +98,7 @@ def test_fonts_set_every_second_digit():
     assert zero.any() and not zero[12:16, 12:16].all()  # a ring
 
 
-def test_larger_pictures_show_the_same_digit():
+def test_larger_images_show_the_same_digit():
     small, large = (digits.digit(12, 0, size)[0].float() for size in (28, 84))
     reduced = torch.nn.functional.avg_pool2d(large[None, None], 3)[0, 0]
     assert torch.corrcoef(torch.stack([small.flatten(), reduced.flatten()]))[0, 1] > 0.9

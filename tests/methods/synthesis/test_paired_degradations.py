@@ -1,4 +1,4 @@
-"""Each X = f^-1(Y) against values computed another way, and on drawn pictures whose edges and regions are known."""
+"""Each X = f^-1(Y) against values computed another way, and on drawn images whose edges and regions are known."""
 
 import math
 from collections import deque
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mlcli.io import image_io
-from mlcli.methods.recipes import INVERSES
+from mlcli.methods.configs import INVERSES
 from mlcli.methods.synthesis import paired_degradations
 from mlcli.methods.synthesis.paired_degradations import (
     blur,
@@ -46,16 +46,16 @@ def disc(side: int, radius: float, inside=(0.9, 0.2, 0.1), outside=(0.1, 0.2, 0.
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.5])
 def test_blur_is_a_gaussian(sigma):
-    picture = noise(2, 9, 11)
+    image = noise(2, 9, 11)
     radius = max(1, math.ceil(3 * sigma))
     weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
-    padded = np.pad(picture.double().numpy(), ((0, 0), (radius, radius), (radius, radius)), mode="edge")
+    padded = np.pad(image.double().numpy(), ((0, 0), (radius, radius), (radius, radius)), mode="edge")
     expected = np.zeros((2, 9, 11))
     for i, down in enumerate(weights):
         for j, right in enumerate(weights):
             expected += down * right * padded[:, i : i + 9, j : j + 11]
-    assert np.allclose(blur(picture, sigma), expected, atol=1e-6)
+    assert np.allclose(blur(image, sigma), expected, atol=1e-6)
 
 
 def test_low_resolution_takes_what_is_fine_and_leaves_what_is_coarse():
@@ -68,10 +68,10 @@ def test_low_resolution_takes_what_is_fine_and_leaves_what_is_coarse():
 
 
 def test_mosaic_by_hand():
-    picture = torch.tensor([[1.0, 3, 5, 7, 9], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8]])[None]
+    image = torch.tensor([[1.0, 3, 5, 7, 9], [1, 3, 5, 7, 9], [0, 2, 4, 6, 8]])[None]
     expected = torch.tensor([[2.0, 2, 6, 6, 9], [2, 2, 6, 6, 9], [1, 1, 5, 5, 8]])[None]
-    assert torch.equal(mosaic(picture, 2), expected)
-    assert torch.allclose(mosaic(picture, 99), picture.mean().expand(1, 3, 5))
+    assert torch.equal(mosaic(image, 2), expected)
+    assert torch.allclose(mosaic(image, 99), image.mean().expand(1, 3, 5))
 
 
 # ------------------------------------------------------------------------------------------------------- edges
@@ -79,8 +79,8 @@ def test_mosaic_by_hand():
 
 def test_gradient_of_the_steepest_channel():
     y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
-    picture = torch.stack([0.01 * x, 0.03 * x - 0.04 * y, 0 * x])
-    gx, gy = gradient(picture)
+    image = torch.stack([0.01 * x, 0.03 * x - 0.04 * y, 0 * x])
+    gx, gy = gradient(image)
     assert torch.allclose(gx[1:-1, 1:-1], torch.tensor(0.03)) and torch.allclose(gy[1:-1, 1:-1], torch.tensor(-0.04))
 
 
@@ -92,7 +92,7 @@ def test_the_edge_of_a_disc_is_a_thin_closed_ring_where_it_should_be(sigma):
     assert (torch.hypot(x, y) - radius).abs().max() < 1.2
     assert len(x) < 2 * math.pi * radius * 1.1  # thin
     angles = torch.atan2(y, x).sort().values
-    assert angles.diff().max() < 0.12  # closed: neighbours are about 1 / 20 apart
+    assert angles.diff().max() < 0.12  # closed: neighbors are about 1 / 20 apart
     assert components(found, diagonal=True).max() == 0
 
 
@@ -110,27 +110,27 @@ def test_the_corners_of_stairs_go_and_lines_stay_whole():
         assert components(without_corners(mask), diagonal=True).max() == components(mask, diagonal=True).max()
 
 
-def test_edges_between_equally_bright_colours_are_found():
+def test_edges_between_equally_bright_colors_are_found():
     assert (edges(disc(48, 15, (0.587, 0, 0.5), (0, 0.299, 0.5)), 1.0) == 0).sum() > 60
 
 
 def test_faint_edges_count_where_they_go_on_from_strong_ones():
-    picture = torch.full((3, 60, 60), 0.5)
-    picture[:, 20:, :30] += torch.linspace(0.5, 0.15, 30)  # an edge that fades
-    picture[:, 50:, 45:] += 0.15  # one no fainter than its end, alone
-    found = edges(picture, 1.0)[0] == 0
+    image = torch.full((3, 60, 60), 0.5)
+    image[:, 20:, :30] += torch.linspace(0.5, 0.15, 30)  # an edge that fades
+    image[:, 50:, 45:] += 0.15  # one no fainter than its end, alone
+    found = edges(image, 1.0)[0] == 0
     assert found[19:21, 2:28].any(0).all() and found[22:, 29:31].any(1).all()
     assert not found[:, 40:].any()
 
 
-def test_flat_and_nearly_flat_pictures_have_no_edges():
+def test_flat_and_nearly_flat_images_have_no_edges():
     assert (edges(torch.full((3, 20, 20), 0.3), 1.0) == 1).all()
     assert (edges(0.5 + 0.01 * noise(3, 40, 40), 1.0) == 1).all()
 
 
 def test_edges_of_a_photograph_are_lines():
-    picture = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "coffee.jpg")), (128, 128))
-    found = edges(picture, paired_degradations.fitting("edges", 128))[0] == 0
+    image = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "coffee.jpg")), (128, 128))
+    found = edges(image, paired_degradations.fitting("edges", 128))[0] == 0
     assert 0.02 < found.float().mean() < 0.15
     blocks = torch.nn.functional.avg_pool2d(found[None, None].float(), 3, 1)
     assert blocks.max() < 0.8  # nowhere a blot
@@ -193,33 +193,33 @@ def test_components_of_a_spiral_are_one():
 # ------------------------------------------------------------------------------------------------------ labels
 
 
-def test_lab_of_known_colours():
-    colours = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).T[:, None]
+def test_lab_of_known_colors():
+    colors = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).T[:, None]
     known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]]
-    assert torch.allclose(lab(colours)[:, 0].T, torch.tensor(known), atol=0.1)
+    assert torch.allclose(lab(colors)[:, 0].T, torch.tensor(known), atol=0.1)
 
 
-def test_k_means_finds_clusters_and_stops_at_few_colours():
+def test_k_means_finds_clusters_and_stops_at_few_colors():
     true = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
     points = (true[torch.arange(400) % 4] + noise(400, 2)).contiguous()
-    centres = k_means(points, 4)
-    assert (torch.cdist(true + 0.5, centres).min(1).values < 0.1).all()
+    centers = k_means(points, 4)
+    assert (torch.cdist(true + 0.5, centers).min(1).values < 0.1).all()
     assert len(k_means(true[torch.arange(50) % 3], 8)) == 3
 
 
 def test_labels_of_flat_regions_are_those_regions():
-    picture = torch.empty(3, 60, 80)
-    picture[:] = torch.tensor([0.9, 0.9, 0.2])[:, None, None]
-    picture[:, :, :40] = torch.tensor([0.1, 0.1, 0.5])[:, None, None]
-    picture[:, 30:, :20] = torch.tensor([0.8, 0.2, 0.2])[:, None, None]
+    image = torch.empty(3, 60, 80)
+    image[:] = torch.tensor([0.9, 0.9, 0.2])[:, None, None]
+    image[:, :, :40] = torch.tensor([0.1, 0.1, 0.5])[:, None, None]
+    image[:, 30:, :20] = torch.tensor([0.8, 0.2, 0.2])[:, None, None]
     truth = torch.full((60, 80), 2)
     truth[:, :40], truth[30:, :20] = 0, 1
-    picture[:, 10:12, 60:62] = 0  # a speck
-    numbers, colours = labels((picture + 0.05 * noise(3, 60, 80)).clamp(0, 1), 3)
+    image[:, 10:12, 60:62] = 0  # a speck
+    numbers, colors = labels((image + 0.05 * noise(3, 60, 80)).clamp(0, 1), 3)
     assert numbers.dtype == torch.uint8 and (numbers != truth).float().mean() < 0.01
     assert numbers[10:12, 60:62].unique().tolist() == [2]
     expected = torch.tensor([[31, 31, 134], [210, 57, 57], [235, 235, 57]])  # of dark to light, with the noise
-    assert (colours.int() - expected).abs().max() <= 6
+    assert (colors.int() - expected).abs().max() <= 6
 
 
 def test_specks_take_the_class_with_which_they_share_most_border():
@@ -243,44 +243,40 @@ def test_specks_take_the_class_with_which_they_share_most_border():
 @pytest.mark.parametrize("name", INVERSES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 3), (33, 50)])
 def test_any_size(name, size):
-    picture = noise(3, *size)
-    x = paired_degradations.make(name, picture)
+    image = noise(3, *size)
+    x = paired_degradations.make(name, image)
     if isinstance(x, Image.Image):
         assert x.size == size[::-1] and x.mode == "P"
     else:
         assert x.shape[1:] == size and x.isfinite().all() and 0 <= x.min() and x.max() <= 1 + 1e-6
-    again = paired_degradations.make(name, picture)
+    again = paired_degradations.make(name, image)
     assert again == x if isinstance(x, Image.Image) else torch.equal(x, again)
 
 
 def test_strength_counts():
-    picture = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "cat.jpg")), (64, 64))
+    image = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "cat.jpg")), (64, 64))
 
     def detail(x):
         return (x - blur(x, 1)).abs().mean()
 
     for name, weak, strong in [("blur", 1, 4), ("low-resolution", 2, 8), ("mosaic", 2, 16)]:
-        assert (
-            paired_degradations.make(name, picture, strong).std() < paired_degradations.make(name, picture, weak).std()
-        )
-    assert detail(paired_degradations.make("blur", picture, 4)) < 0.3 * detail(
-        paired_degradations.make("blur", picture, 1)
-    )
-    assert (paired_degradations.make("edges", picture, 0.5) == 0).sum() > 1.5 * (
-        paired_degradations.make("edges", picture, 3) == 0
+        assert paired_degradations.make(name, image, strong).std() < paired_degradations.make(name, image, weak).std()
+    assert detail(paired_degradations.make("blur", image, 4)) < 0.3 * detail(paired_degradations.make("blur", image, 1))
+    assert (paired_degradations.make("edges", image, 0.5) == 0).sum() > 1.5 * (
+        paired_degradations.make("edges", image, 3) == 0
     ).sum()
-    counts = [len(np.unique(np.asarray(paired_degradations.make("labels", picture, n)))) for n in (3, 12)]
+    counts = [len(np.unique(np.asarray(paired_degradations.make("labels", image, n)))) for n in (3, 12)]
     assert counts[0] == 3 and 6 < counts[1] <= 12
 
 
-def test_pairs_of_gray_pictures_are_gray_and_size_is_cut_from_the_middle():
-    picture = (noise(1, 20, 30) * 255).to(torch.uint8).expand(3, -1, -1)
+def test_pairs_of_gray_images_are_gray_and_size_is_cut_from_the_middle():
+    image = (noise(1, 20, 30) * 255).to(torch.uint8).expand(3, -1, -1)
     for name in ("gray", "blur", "mosaic", "low-resolution", "edges"):
-        x, y = pair(name, picture)
+        x, y = pair(name, image)
         assert x.shape == y.shape == (1, 20, 30)
-    assert torch.equal(image_io.to_bytes(y), picture[:1])
-    picture = torch.stack([noise(20, 30)] * 2 + [torch.zeros(20, 30)])
-    x, y = pair("blur", picture, None, (20, 10))
-    assert x.shape == y.shape == (3, 20, 10) and torch.equal(y, picture[:, :, 10:20])
-    x, y = pair("gray", picture, None, (5, 9))
+    assert torch.equal(image_io.to_bytes(y), image[:1])
+    image = torch.stack([noise(20, 30)] * 2 + [torch.zeros(20, 30)])
+    x, y = pair("blur", image, None, (20, 10))
+    assert x.shape == y.shape == (3, 20, 10) and torch.equal(y, image[:, :, 10:20])
+    x, y = pair("gray", image, None, (5, 9))
     assert x.shape == (1, 5, 9) and torch.allclose(x, image_io.to_gray(y))

@@ -9,7 +9,7 @@ from mlcli.methods.synthesis import phantoms
 
 def series(count, look, seed=0, size=64):
     drawn = [phantoms.phantom(number, seed, size, look) for number in range(count)]
-    return torch.stack([picture for picture, _ in drawn]).double() / 255, torch.stack([mask for _, mask in drawn])
+    return torch.stack([image for image, _ in drawn]).double() / 255, torch.stack([mask for _, mask in drawn])
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def test_every_organ_is_where_it_belongs(both):
 
 
 def test_scanners_show_tissues_by_their_own_levels(both):
-    for (pictures, masks), name in zip(both, "ab", strict=True):
+    for (images, masks), name in zip(both, "ab", strict=True):
         look = phantoms.LOOKS[name]
-        lungs, heart = (pictures[mask].mean() for mask in ((masks == 1) | (masks == 2), masks == 3))
+        lungs, heart = (images[mask].mean() for mask in ((masks == 1) | (masks == 2), masks == 3))
         assert lungs == pytest.approx(look.levels[2] ** look.gamma, abs=0.1)
         assert heart == pytest.approx(look.levels[3] ** look.gamma, abs=0.1) and heart > lungs + 0.3
     (a, masks), (b, _) = both
     assert b[masks == 1].mean() > a[masks == 1].mean() + 0.15  # paler
-    sharp = [(pictures[:, 1:] - pictures[:, :-1]).abs().amax((1, 2)).mean() for pictures in (a, b)]
+    sharp = [(images[:, 1:] - images[:, :-1]).abs().amax((1, 2)).mean() for images in (a, b)]
     assert sharp[0] > 1.3 * sharp[1]
 
 
@@ -68,8 +68,8 @@ def test_the_same_numbers_give_the_same_phantom():
 
 
 def test_the_same_on_every_machine():
-    pictures = torch.stack([torch.cat(phantoms.phantom(number, 1, 48, look)) for number in range(3) for look in "ab"])
-    assert hashlib.sha256(pictures.numpy().tobytes()).hexdigest()[:16] == "232b628021bbea03"
+    images = torch.stack([torch.cat(phantoms.phantom(number, 1, 48, look)) for number in range(3) for look in "ab"])
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "232b628021bbea03"
 
 
 @pytest.mark.parametrize("size", [32, 65, 128])

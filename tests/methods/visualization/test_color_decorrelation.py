@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mlcli.methods.visualization import color_decorrelation
-from mlcli.methods.visualization.color_decorrelation import Colours
+from mlcli.methods.visualization.color_decorrelation import Colors
 from mlcli.models import registry
 
 
@@ -12,8 +12,8 @@ def model():
     return registry.create("cifarnet", ["a", "b"], 32)
 
 
-def smooth_pictures(covariance, mean, exponent, count=200, size=32):
-    """(N, C, H, W) of random clouds with this covariance of colours (up to a factor) and fall of the spectrum."""
+def smooth_images(covariance, mean, exponent, count=200, size=32):
+    """(N, C, H, W) of random clouds with this covariance of colors (up to a factor) and fall of the spectrum."""
     f = torch.fft.fftfreq(size)
     amplitude = torch.hypot(f[:, None], f).clamp_min(1 / size) ** -exponent
     noise = torch.fft.fft2(torch.randn(count, len(mean), size, size))
@@ -22,11 +22,11 @@ def smooth_pictures(covariance, mean, exponent, count=200, size=32):
     return torch.tensor(mean)[:, None, None] + 0.1 * clouds
 
 
-def remember(model, pictures):
+def remember(model, images):
     """Put the statistics of the first layer's answers into its batch norm, as training does."""
     convolution, norm = model.network.conv1.conv, model.network.conv1.norm
-    centre = convolution.kernel_size[0] // 2
-    answers = convolution(model.preprocessing.normalise(pictures)).detach()[:, :, centre:-centre, centre:-centre]
+    center = convolution.kernel_size[0] // 2
+    answers = convolution(model.preprocessing.normalize(images)).detach()[:, :, center:-center, center:-center]
     norm.running_mean.copy_(answers.mean((0, 2, 3)))
     norm.running_var.copy_(answers.var((0, 2, 3)))
 
@@ -38,10 +38,10 @@ def correlation(mixing):
 
 
 @pytest.mark.parametrize("exponent", [1.0, 1.4])
-def test_a_network_tells_the_colours_that_it_was_trained_on(model, exponent):
+def test_a_network_tells_the_colors_that_it_was_trained_on(model, exponent):
     covariance = torch.tensor([[1.0, 0.5, -0.2], [0.5, 2.0, 0.1], [-0.2, 0.1, 0.5]])
     mean = [0.7, 0.3, 0.5]
-    remember(model, smooth_pictures(covariance, mean, exponent))
+    remember(model, smooth_images(covariance, mean, exponent))
     found = color_decorrelation.of_training_data(model)
     assert found.mean == pytest.approx(mean, abs=0.03)
     spread = covariance.diag().sqrt()
@@ -62,7 +62,7 @@ def test_the_embedded_network_was_trained_on_photographs():
     assert (found.mixing[:, 0] > 0).all()
 
 
-def test_a_network_that_cannot_tell_gets_the_colours_of_imagenet(model):
+def test_a_network_that_cannot_tell_gets_the_colors_of_imagenet(model):
     imagenet = torch.tensor(color_decorrelation.IMAGENET)
     imagenet = imagenet / imagenet.norm(dim=0).max()
     no_norm = registry.create("alexnet", ["a", "b"], 64)
@@ -71,17 +71,17 @@ def test_a_network_that_cannot_tell_gets_the_colours_of_imagenet(model):
         assert torch.equal(found.mixing, imagenet) and found.mean.tolist() == [0.5] * 3
 
 
-def test_gray_pictures_have_one_colour():
+def test_gray_images_have_one_color():
     model = registry.create("cifarnet", ["a", "b"], 32, channels=1)
-    remember(model, smooth_pictures(torch.ones(1, 1), [0.2], 1.4))
+    remember(model, smooth_images(torch.ones(1, 1), [0.2], 1.4))
     found = color_decorrelation.of_training_data(model)
     assert found.mixing.tolist() == [[1]] and found.mean == pytest.approx([0.2], abs=0.03)
 
 
-def test_pictures_and_coordinates():
-    palette = Colours(torch.tensor([0.2, 0.5, 0.6]), torch.tensor([[1.0, 0.2, 0], [0.5, 0, 0.1], [0.3, -0.4, 0.2]]))
-    assert torch.allclose(palette.pictures(torch.zeros(1, 3, 1, 1))[0, :, 0, 0], palette.mean)
+def test_images_and_coordinates():
+    palette = Colors(torch.tensor([0.2, 0.5, 0.6]), torch.tensor([[1.0, 0.2, 0], [0.5, 0, 0.1], [0.3, -0.4, 0.2]]))
+    assert torch.allclose(palette.images(torch.zeros(1, 3, 1, 1))[0, :, 0, 0], palette.mean)
     x = torch.randn(2, 3, 4, 5)
-    assert torch.allclose(palette.coordinates(palette.pictures(x)), x, atol=1e-4)
+    assert torch.allclose(palette.coordinates(palette.images(x)), x, atol=1e-4)
     extremes = torch.tensor([0.0, 1.0, 0.5])[None, :, None, None]
-    assert torch.allclose(palette.pictures(palette.coordinates(extremes)), extremes, atol=0.0021)
+    assert torch.allclose(palette.images(palette.coordinates(extremes)), extremes, atol=0.0021)

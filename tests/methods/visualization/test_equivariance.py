@@ -16,7 +16,7 @@ from mlcli.runtime.device import Runtime
 CPU = Runtime(torch.device("cpu"), "fp32")
 
 
-def pictures(side, count=3, channels=3):
+def images(side, count=3, channels=3):
     """Smooth noise, as photographs are."""
     noise = torch.rand(count, channels, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.interpolate(noise, size=(side, side), mode="bicubic").clamp(0, 1)
@@ -25,7 +25,7 @@ def pictures(side, count=3, channels=3):
 def measured(model, transform, amounts, border, names=(), x=None):
     layers = named_layers(model, names)
     measure = Measure(model, layers, transform, amounts, CPU, border)
-    x = pictures(model.preprocessing.crop) if x is None else x
+    x = images(model.preprocessing.crop) if x is None else x
     measure.add(x[:2])
     measure.add(x[2:])
     return {found.name: found for found in measure.findings}
@@ -37,7 +37,7 @@ def cifarnet():
 
 
 @pytest.mark.parametrize("border", [MIRROR, CIRCULAR])
-def test_the_edge_detector_moves_with_the_picture(border):
+def test_the_edge_detector_moves_with_the_image(border):
     sobel = registry.load("sobel")
     found = measured(sobel, "translate", [0, 1, 5, 13], border)
     assert list(found) == ["conv1", "conv2"]
@@ -72,21 +72,21 @@ def test_each_stage_is_equivariant_at_multiples_of_its_stride(cifarnet, border):
 
 def test_the_padding_of_the_network_would_be_seen(cifarnet):
     """What the border costs when nothing is done about it, so that the two ways of dealing with it mean something."""
-    x = pictures(32)
+    x = images(32)
     activations = features.Activations(cifarnet, ["conv5"])
     still, shifted = activations(x)["conv5"], activations(x.roll(8, 3))["conv5"]
     assert (shifted - still.roll(1, 3)).norm() / still.norm() > 0.05
 
 
 def test_a_mirror_reaches_as_far_as_the_units_see(cifarnet):
-    """Pixels that mirror the picture more than once away change nothing; those within the field of a unit do."""
+    """Pixels that mirror the image more than once away change nothing; those within the field of a unit do."""
     layer = named_layers(cifarnet, ["conv4"])
     measure = Measure(cifarnet, layer, "translate", [8], CPU)
     field = layer["conv4"].receptive_field
     assert measure.margin >= field - 8 * 4 and measure.margin % 8 == 0 and measure.wide_margin >= measure.margin + 8
 
 
-def test_wide_borders_leave_room_for_fewer_pictures_at_a_time(cifarnet):
+def test_wide_borders_leave_room_for_fewer_images_at_a_time(cifarnet):
     assert Measure(cifarnet, named_layers(cifarnet, ["conv1"]), "translate", [8], CPU).batch_size == 16
     wide = replace(cifarnet, preprocessing=Preprocessing(crop=448))
     layers = named_layers(wide, ["conv1"])
@@ -95,14 +95,14 @@ def test_wide_borders_leave_room_for_fewer_pictures_at_a_time(cifarnet):
 
 
 def test_the_measure_by_hand():
-    """One convolution of one pixel to one of its neighbours: f is x moved, so all can be said without it."""
+    """One convolution of one pixel to one of its neighbors: f is x moved, so all can be said without it."""
     network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False))
     with torch.no_grad():
         network[0].weight.zero_()
         network[0].weight[0, 0, 1, 0] = 2  # twice the pixel at the left
     prepared = Preprocessing(crop=16, mean=(0.0,), std=(1.0,), channels=1)
     model = registry.Model("left", network.eval(), (), prepared, "left")
-    x = pictures(16, channels=1)
+    x = images(16, channels=1)
     found = measured(model, "translate", [2], CIRCULAR, ["0"], x)["0"]
     wanted = [float((a.roll(2, 1) - a).norm() / a.norm()) for a in x[:, 0].double()]
     assert found.invariance.mean()[0] == pytest.approx(sum(wanted) / 3, rel=1e-5)
@@ -116,17 +116,17 @@ def test_the_measure_by_hand():
     assert flipped.equivariance.mean()[0] == pytest.approx(sum(wanted) / 3, rel=1e-5)
 
 
-def test_pictures_without_edges_have_nothing_to_compare():
+def test_images_without_edges_have_nothing_to_compare():
     sobel = registry.load("sobel")
     found = measured(sobel, "translate", [4], CIRCULAR, x=torch.full((3, 3, 128, 128), 0.5))
     assert all(torch.tensor(layer.equivariance.mean()).isnan().all() for layer in found.values())
-    mixed = torch.cat([torch.full((1, 3, 128, 128), 0.5), pictures(128, 2)])
+    mixed = torch.cat([torch.full((1, 3, 128, 128), 0.5), images(128, 2)])
     assert measured(sobel, "translate", [4], CIRCULAR, x=mixed)["conv2"].invariance.count.tolist() == [2]
 
 
 def test_pooling_with_padding_wraps_around():
     torch.manual_seed(0)
-    x = pictures(16)
+    x = images(16)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(3, 1, 1))
     wrapped = circular(network)
     assert torch.allclose(wrapped(x.roll(8, 2)), wrapped(x).roll(2, 2), atol=1e-6)
@@ -148,9 +148,9 @@ def test_layers_by_name(cifarnet):
 
 def test_an_example_is_what_was_measured(cifarnet):
     measure = Measure(cifarnet, named_layers(cifarnet, ["conv1", "logits"]), "translate", [0, 8], CPU, CIRCULAR)
-    x = image_io.to_bytes(pictures(32, 1)[0])
+    x = image_io.to_bytes(images(32, 1)[0])
     example = measure.example(x)
-    torch.testing.assert_close(example.pictures[1], image_io.to_unit(x).roll(8, 2))
+    torch.testing.assert_close(example.images[1], image_io.to_unit(x).roll(8, 2))
     assert list(example.maps) == ["conv1"]
     after, before = example.maps["conv1"][1]
     torch.testing.assert_close(after, before)
@@ -171,5 +171,5 @@ def test_padding_that_a_layer_decides_by_itself_wraps_around():
     network = nn.Sequential(timm.layers.Conv2dSame(3, 4, 5, stride=2), timm.layers.Conv2dSame(4, 4, 3, stride=2))
     model = registry.Model("same", network.eval(), (), Preprocessing(crop=16), "same")
     for border in (CIRCULAR, MIRROR):
-        found = measured(model, "translate", [4, 8], border, ["1"], pictures(16))["1"]
+        found = measured(model, "translate", [4, 8], border, ["1"], images(16))["1"]
         assert max(found.equivariance.mean()) < 1e-5 and found.exact == [True, True]

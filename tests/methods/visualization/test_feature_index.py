@@ -32,8 +32,8 @@ class Counting:
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(5):
         (folder / f"{number}.png").write_bytes(bytes([65 + number]) * (10 + number))
@@ -56,7 +56,7 @@ def updated(folder, file=None, compute=None, paths=None, **options):
 
 
 def contents(kept, paths):
-    """The vectors of the pictures, by name."""
+    """The vectors of the images, by name."""
     blocks = list(kept.blocks(kept.places(paths)))
     return {
         paths[place].name: vector.tolist()
@@ -65,104 +65,104 @@ def contents(kept, paths):
     }
 
 
-def test_only_what_is_new_or_changed_is_computed(pictures):
-    kept, computed = updated(pictures)
+def test_only_what_is_new_or_changed_is_computed(images):
+    kept, computed = updated(images)
     assert computed == [f"{n}.png" for n in range(5)]
     expected = {f"{n}.png": [10.0 + n, 65.0 + n, 1.0] for n in range(5)}
-    assert contents(kept, listed(pictures)) == contents(opened(pictures), listed(pictures)) == expected
-    before = os.stat(pictures / ".index")
-    assert updated(pictures)[1] == [] and os.stat(pictures / ".index").st_ino == before.st_ino  # nothing was written
+    assert contents(kept, listed(images)) == contents(opened(images), listed(images)) == expected
+    before = os.stat(images / ".index")
+    assert updated(images)[1] == [] and os.stat(images / ".index").st_ino == before.st_ino  # nothing was written
 
-    (pictures / "0.png").write_bytes(b"z" * 50)
-    (pictures / "3.png").unlink()
-    (pictures / "9.png").write_bytes(b"n")
-    status = os.stat(pictures / "1.png")
-    (pictures / "1.png").write_bytes(b"q" * status.st_size)  # the same size, a nanosecond later
-    os.utime(pictures / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    kept, compute = opened(pictures), Counting()
-    assert kept.update(listed(pictures), compute) == (3, 1)
+    (images / "0.png").write_bytes(b"z" * 50)
+    (images / "3.png").unlink()
+    (images / "9.png").write_bytes(b"n")
+    status = os.stat(images / "1.png")
+    (images / "1.png").write_bytes(b"q" * status.st_size)  # the same size, a nanosecond later
+    os.utime(images / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    kept, compute = opened(images), Counting()
+    assert kept.update(listed(images), compute) == (3, 1)
     assert compute.asked == ["0.png", "1.png", "9.png"] and len(kept) == 5
     expected |= {"0.png": [50.0, 122.0, 1.0], "1.png": [11.0, 113.0, 1.0], "9.png": [1.0, 110.0, 1.0]}
     del expected["3.png"]
-    assert contents(opened(pictures), listed(pictures)) == expected
-    (pictures / "9.png").unlink()
-    assert updated(pictures)[1] == [] and len(opened(pictures)) == 4  # what is gone alone is a reason to write
-    assert updated(pictures, anew=True)[1] == [f"{n}.png" for n in (0, 1, 2, 4)]
+    assert contents(opened(images), listed(images)) == expected
+    (images / "9.png").unlink()
+    assert updated(images)[1] == [] and len(opened(images)) == 4  # what is gone alone is a reason to write
+    assert updated(images, anew=True)[1] == [f"{n}.png" for n in (0, 1, 2, 4)]
 
 
-def test_another_model_counts_as_nothing(pictures):
-    updated(pictures)
-    assert not opened(pictures).outdated and len(opened(pictures)) == 5
+def test_another_model_counts_as_nothing(images):
+    updated(images)
+    assert not opened(images).outdated and len(opened(images)) == 5
     for change in ({"model_hash": "2"}, {"layer": "conv5"}, {"sizes": (1, 3)}):
-        kept = opened(pictures, **change)
+        kept = opened(images, **change)
         assert kept.outdated and len(kept) == 0
         compute = Counting()
-        assert kept.update(listed(pictures), compute) == (5, 0) and len(compute.asked) == 5
-        assert len(opened(pictures, **change)) == 5
-        updated(pictures)
+        assert kept.update(listed(images), compute) == (5, 0) and len(compute.asked) == 5
+        assert len(opened(images, **change)) == 5
+        updated(images)
 
 
-def test_a_picture_that_cannot_be_read_has_no_vector_and_is_tried_again(pictures):
-    (pictures / "2.png").write_bytes(b"")
-    paths = [*listed(pictures), pictures / "absent.png"]
-    kept, computed = updated(pictures, paths=paths)
+def test_a_image_that_cannot_be_read_has_no_vector_and_is_tried_again(images):
+    (images / "2.png").write_bytes(b"")
+    paths = [*listed(images), images / "absent.png"]
+    kept, computed = updated(images, paths=paths)
     assert len(kept) == 4 and len(computed) == 6
-    kept, computed = updated(pictures, paths=paths)
+    kept, computed = updated(images, paths=paths)
     assert computed == ["2.png", "absent.png"] and "2.png" not in contents(kept, paths)
 
 
-def test_what_has_no_time_of_change_is_computed_each_time(pictures):
-    os.mkfifo(pictures / "pipe")
+def test_what_has_no_time_of_change_is_computed_each_time(images):
+    os.mkfifo(images / "pipe")
 
     def compute(paths):
         yield from ((path, torch.ones(3)) for path in paths)
 
     for _ in range(2):
-        kept = opened(pictures)
-        assert kept.update([pictures / "pipe"], compute)[0] == 1 and len(kept) == 1
+        kept = opened(images)
+        assert kept.update([images / "pipe"], compute)[0] == 1 and len(kept) == 1
 
 
-def test_a_folder_is_moved_with_its_index(pictures, tmp_path):
-    updated(pictures)
-    updated(pictures, file=tmp_path / "elsewhere" / "index")
+def test_a_folder_is_moved_with_its_index(images, tmp_path):
+    updated(images)
+    updated(images, file=tmp_path / "elsewhere" / "index")
     moved = tmp_path / "moved"
-    pictures.rename(moved)
+    images.rename(moved)
     assert updated(moved)[1] == []
     assert len(updated(moved, file=tmp_path / "elsewhere" / "index")[1]) == 5  # outside its folder it names them all
 
 
-def test_pictures_not_asked_for_stay_and_are_not_given(pictures, tmp_path):
-    updated(pictures)
-    some = [pictures / "4.png", pictures / "0.png"]
-    (pictures / "1.png").unlink()
-    kept, computed = updated(pictures, paths=some)
+def test_images_not_asked_for_stay_and_are_not_given(images, tmp_path):
+    updated(images)
+    some = [images / "4.png", images / "0.png"]
+    (images / "1.png").unlink()
+    kept, computed = updated(images, paths=some)
     assert computed == [] and len(kept) == 4
     ((places, vectors),) = kept.blocks(kept.places(some))
     assert places.tolist() == [1, 0] and vectors[:, 1].tolist() == [65, 69]
-    assert updated(pictures)[1] == []
+    assert updated(images)[1] == []
 
 
 @pytest.mark.parametrize("block", [1, 2, 100])
-def test_blocks(pictures, monkeypatch, block):
+def test_blocks(images, monkeypatch, block):
     monkeypatch.setattr(feature_index, "BLOCK", block)
-    updated(pictures)
-    (pictures / "0.png").write_bytes(b"zz")  # so that rows of the file are left out while it is written again
-    kept, _ = updated(pictures)
-    assert max(len(places) for places, _ in kept.blocks(kept.places(listed(pictures)))) <= block
-    assert contents(kept, listed(pictures))["0.png"] == [2, 122, 1] and len(kept) == 5
-    assert contents(kept, listed(pictures))["4.png"] == [14, 69, 1]
+    updated(images)
+    (images / "0.png").write_bytes(b"zz")  # so that rows of the file are left out while it is written again
+    kept, _ = updated(images)
+    assert max(len(places) for places, _ in kept.blocks(kept.places(listed(images)))) <= block
+    assert contents(kept, listed(images))["0.png"] == [2, 122, 1] and len(kept) == 5
+    assert contents(kept, listed(images))["4.png"] == [14, 69, 1]
 
 
-def test_an_update_cut_short_goes_on(pictures):
+def test_an_update_cut_short_goes_on(images):
     for done in range(1, 5):
         with pytest.raises(KeyboardInterrupt):
-            updated(pictures, compute=Counting(stop_after=1))
-        assert len(opened(pictures)) == done
-    assert updated(pictures)[1] == ["4.png"]
+            updated(images, compute=Counting(stop_after=1))
+        assert len(opened(images)) == done
+    assert updated(images)[1] == ["4.png"]
 
 
 @pytest.mark.parametrize("limit", [{"save_seconds": 0}, {}])
-def test_progress_is_saved_while_it_goes_on(pictures, monkeypatch, limit):
+def test_progress_is_saved_while_it_goes_on(images, monkeypatch, limit):
     if not limit:
         monkeypatch.setattr(feature_index, "PENDING_BYTES", 12)  # one vector is held, the second is too much
     seen = []
@@ -170,59 +170,59 @@ def test_progress_is_saved_while_it_goes_on(pictures, monkeypatch, limit):
     class Watching(Counting):
         def __call__(self, paths):
             for answer in super().__call__(paths):
-                seen.append(len(opened(pictures)))  # what another process would find
+                seen.append(len(opened(images)))  # what another process would find
                 yield answer
 
-    updated(pictures, compute=Watching(), **limit)
+    updated(images, compute=Watching(), **limit)
     assert seen == ([0, 1, 2, 3, 4] if limit else [0, 0, 2, 2, 4])
 
 
-def test_the_file_is_plain_safetensors(pictures):
-    updated(pictures)
-    with safe_open(pictures / ".index", "pt") as file:
+def test_the_file_is_plain_safetensors(images):
+    updated(images)
+    with safe_open(images / ".index", "pt") as file:
         assert set(file.keys()) == {"names", "marks", "vectors"}
         assert file.get_tensor("vectors").shape == (5, 3) and file.get_tensor("vectors").dtype == torch.float32
         assert file.get_tensor("names").numpy().tobytes() == b"0.png\x001.png\x002.png\x003.png\x004.png\x00"
-        status = os.stat(pictures / "3.png")
+        status = os.stat(images / "3.png")
         assert file.get_tensor("marks")[3].tolist() == [status.st_size, status.st_mtime_ns]
-    first = (pictures / ".index").read_bytes()
+    first = (images / ".index").read_bytes()
     assert int.from_bytes(first[:8], "little") % 8 == 0  # values of 8 bytes are aligned
-    updated(pictures, anew=True)
-    assert (pictures / ".index").read_bytes() == first
-    assert sorted(entry.name for entry in pictures.iterdir())[0] == ".index"  # and no unfinished file
+    updated(images, anew=True)
+    assert (images / ".index").read_bytes() == first
+    assert sorted(entry.name for entry in images.iterdir())[0] == ".index"  # and no unfinished file
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names there are always UTF-8")
-def test_names_that_are_no_utf8(pictures):
-    odd = Path(os.fsdecode(os.fsencode(pictures) + b"/caf\xe9\n.png"))
+def test_names_that_are_no_utf8(images):
+    odd = Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9\n.png"))
     odd.write_bytes(b"odd")
-    updated(pictures)
-    kept, computed = updated(pictures)
-    assert computed == [] and contents(kept, listed(pictures))[odd.name] == [3, 111, 1]
+    updated(images)
+    kept, computed = updated(images)
+    assert computed == [] and contents(kept, listed(images))[odd.name] == [3, 111, 1]
 
 
-def test_what_is_no_index_is_never_overwritten(pictures):
-    file = pictures / "0.png"
+def test_what_is_no_index_is_never_overwritten(images):
+    file = images / "0.png"
     with pytest.raises(UsageError, match=r"0\.png: cannot be read as an index"):
-        opened(pictures, file=file)
-    weights = pictures / "w.safetensors"
+        opened(images, file=file)
+    weights = images / "w.safetensors"
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(1)}, weights)
     with pytest.raises(UsageError, match="is no index"):
-        opened(pictures, file=weights)
-    updated(pictures)
-    whole = (pictures / ".index").read_bytes()
+        opened(images, file=weights)
+    updated(images)
+    whole = (images / ".index").read_bytes()
     for cut in (4, len(whole) - 3):
-        (pictures / ".index").write_bytes(whole[:cut])
+        (images / ".index").write_bytes(whole[:cut])
         with pytest.raises(UsageError, match="remove it or name another file"):
-            opened(pictures)
+            opened(images)
 
 
-def test_a_place_that_cannot_be_written_is_said_before_any_work(pictures):
+def test_a_place_that_cannot_be_written_is_said_before_any_work(images):
     compute = Counting()
     with pytest.raises(MlcliError, match="cannot be written"):
-        Index("/dev/null/index", MADE).update(listed(pictures), compute)
+        Index("/dev/null/index", MADE).update(listed(images), compute)
     assert compute.asked == []
 
 
@@ -250,39 +250,39 @@ def test_what_vectors_depend_on(model):
     assert made_with(model, layer, FP32) != first
 
 
-def test_in_the_folder_or_in_the_cache_of_the_user(pictures, tmp_path, model, monkeypatch):
+def test_in_the_folder_or_in_the_cache_of_the_user(images, tmp_path, model, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     layer = features.hidden(model)
-    beside = pictures / ".vectors-cifarnet-features.safetensors"
-    paths = listed(pictures)
-    assert place([str(pictures)], paths, model, layer, FP32) == (beside, None)
+    beside = images / ".vectors-cifarnet-features.safetensors"
+    paths = listed(images)
+    assert place([str(images)], paths, model, layer, FP32) == (beside, None)
     several, none = place([str(path) for path in paths], paths, model, layer, FP32)
     assert several.parent == tmp_path / "cache" / "mlcli" and none is None
     assert place(["-"], paths, model, layer, FP32) == (several, None)
-    assert place([str(pictures), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
+    assert place([str(images), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
 
     def read_only(path):
-        if Path(path).parent == pictures:
+        if Path(path).parent == images:
             raise MlcliError("read-only")
 
     monkeypatch.setattr(feature_index, "check_writable", read_only)
-    assert place([str(pictures)], paths, model, layer, FP32) == (several, None)
+    assert place([str(images)], paths, model, layer, FP32) == (several, None)
     kept = Index(beside, MADE)
     kept._write([], {str(path): torch.ones(3) for path in paths}, [feature_index._mark(str(path)) for path in paths])
-    assert place([str(pictures)], paths, model, layer, FP32) == (several, beside)
+    assert place([str(images)], paths, model, layer, FP32) == (several, beside)
     kept = Index(several, MADE, beside)
-    (pictures / "5.png").write_bytes(b"new")
+    (images / "5.png").write_bytes(b"new")
     compute = Counting()
-    kept.update(listed(pictures), compute)
+    kept.update(listed(images), compute)
     assert compute.asked == ["5.png"] and len(Index(several, MADE)) == 6 and len(Index(beside, MADE)) == 5
-    assert place([str(pictures)], listed(pictures), model, layer, FP32) == (several, None)
+    assert place([str(images)], listed(images), model, layer, FP32) == (several, None)
 
 
-def test_no_two_models_or_precisions_share_a_file(pictures, tmp_path, model):
-    layer, paths = features.hidden(model), listed(pictures)
+def test_no_two_models_or_precisions_share_a_file(images, tmp_path, model):
+    layer, paths = features.hidden(model), listed(images)
 
     def name(runtime=FP32, weights=None, **changed):
-        return place([str(pictures)], paths, replace(model, **changed), layer, runtime, weights)[0].name
+        return place([str(images)], paths, replace(model, **changed), layer, runtime, weights)[0].name
 
     runs = [tmp_path / parent / "run" for parent in "ab"]
     for run in runs:
@@ -321,24 +321,24 @@ VALID = {
         {"mlcli": '{"kind": "index of feature vectors", "made_with": 5}'},
     ],
 )
-def test_what_an_index_may_hold(pictures, changes):
+def test_what_an_index_may_hold(images, changes):
     import json
 
     from safetensors.torch import save_file
 
     description = json.dumps({"kind": feature_index.KIND, "made_with": json.loads(json.dumps(MADE))})
-    save_file(VALID, pictures / ".index", {"mlcli": description})
-    assert len(opened(pictures)) == 2
+    save_file(VALID, images / ".index", {"mlcli": description})
+    assert len(opened(images)) == 2
     parts = {**VALID, **changes}
     description = parts.pop("mlcli", description)
-    save_file({n: t for n, t in parts.items() if t is not None}, pictures / ".index", {"mlcli": description})
+    save_file({n: t for n, t in parts.items() if t is not None}, images / ".index", {"mlcli": description})
     with pytest.raises(UsageError, match=r"\.index: cannot be read as an index .*; remove it or name another file"):
-        opened(pictures)
+        opened(images)
 
 
-def test_vectors_of_another_length_are_said(pictures):
-    kept, _ = updated(pictures)
+def test_vectors_of_another_length_are_said(images):
+    kept, _ = updated(images)
     kept.require_width(3)
     with pytest.raises(UsageError, match="its vectors have 3 values, 4 are computed"):
-        opened(pictures).require_width(4)
-    Index(pictures / "none", MADE).require_width(4)
+        opened(images).require_width(4)
+    Index(images / "none", MADE).require_width(4)

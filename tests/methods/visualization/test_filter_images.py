@@ -24,23 +24,23 @@ def test_orientation(degrees, phase):
     assert min(abs(found - degrees), 180 - abs(found - degrees)) < 4
 
 
-def test_edges_by_angle_then_colours_by_hue():
+def test_edges_by_angle_then_colors_by_hue():
     edges = [grating(angle, phase=1.0).expand(3, -1, -1) for angle in (100, 10, 150, 60)]
-    colours = [blob(-1.0, -1, 2), blob(2, -1.0, -1), blob(-1, 2, -1.0)]  # blue, red, green
-    colours[1][:, 0, 0] = torch.tensor([0, 0, 0.01])  # a speck of blue makes red no less red
-    order = filter_images.arrange(torch.stack([*colours, *edges]))
+    colors = [blob(-1.0, -1, 2), blob(2, -1.0, -1), blob(-1, 2, -1.0)]  # blue, red, green
+    colors[1][:, 0, 0] = torch.tensor([0, 0, 0.01])  # a speck of blue makes red no less red
+    order = filter_images.arrange(torch.stack([*colors, *edges]))
     assert order.tolist() == [4, 6, 3, 5, 1, 2, 0]
 
 
-def test_the_hue_of_a_colour_edge_is_that_of_a_side():
+def test_the_hue_of_a_color_edge_is_that_of_a_side():
     edge = torch.tensor([2.0, -1, -1])[:, None, None] * grating(0, phase=math.pi / 2)  # sums to nothing
-    assert filter_images.colourfulness(edge[None]) == 1
+    assert filter_images.colorfulness(edge[None]) == 1
     assert min(abs(filter_images.hue(edge[None]).item() - side) for side in (0, math.pi)) < 1e-5
 
 
-def test_colour_is_the_energy_off_the_gray_axis():
-    gray, colour = grating(30).expand(3, -1, -1), blob(1.0, 0, -1)
-    shares = filter_images.colourfulness(torch.stack([gray, colour, torch.zeros(3, 7, 7)]))
+def test_color_is_the_energy_off_the_gray_axis():
+    gray, color = grating(30).expand(3, -1, -1), blob(1.0, 0, -1)
+    shares = filter_images.colorfulness(torch.stack([gray, color, torch.zeros(3, 7, 7)]))
     torch.testing.assert_close(shares, torch.tensor([0.0, 1, 0]))
 
 

@@ -4,7 +4,7 @@ import torch
 from mlcli.errors import UsageError
 from mlcli.methods.visualization.motion import CIRCULAR, FLIPS, MIRROR, Grid, amounts, motion, moved, sample
 
-PICTURE = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 PLACES = torch.arange(8, dtype=torch.float64)
 WHOLE = Grid(PLACES[:, None], PLACES[None], 1.0, (0.0, 0.0))
 
@@ -12,28 +12,28 @@ WHOLE = Grid(PLACES[:, None], PLACES[None], 1.0, (0.0, 0.0))
 @pytest.mark.parametrize(
     "transform, amount, wanted",
     [
-        ("translate", 3, PICTURE.roll(3, 3)),
-        ("translate", 0, PICTURE),
-        ("flip", "left-right", PICTURE.flip(3)),
-        ("flip", "upside down", PICTURE.flip(2)),
-        ("flip", "both", PICTURE.flip(2, 3)),
-        ("rotate", 90, PICTURE.rot90(1, (2, 3))),
-        ("rotate", 180, PICTURE.rot90(2, (2, 3))),
-        ("rotate", 270, PICTURE.rot90(3, (2, 3))),
-        ("scale", 1.0, PICTURE),
+        ("translate", 3, IMAGE.roll(3, 3)),
+        ("translate", 0, IMAGE),
+        ("flip", "left-right", IMAGE.flip(3)),
+        ("flip", "upside down", IMAGE.flip(2)),
+        ("flip", "both", IMAGE.flip(2, 3)),
+        ("rotate", 90, IMAGE.rot90(1, (2, 3))),
+        ("rotate", 180, IMAGE.rot90(2, (2, 3))),
+        ("rotate", 270, IMAGE.rot90(3, (2, 3))),
+        ("scale", 1.0, IMAGE),
     ],
 )
 def test_what_takes_pixels_to_pixels_is_exact(transform, amount, wanted):
-    found, exact = moved(PICTURE, motion(transform, amount), WHOLE, 8, CIRCULAR)
+    found, exact = moved(IMAGE, motion(transform, amount), WHOLE, 8, CIRCULAR)
     assert exact and torch.equal(found, wanted)
 
 
 def test_beyond_the_border_is_a_mirror():
-    found, exact = moved(PICTURE, motion("translate", 3), WHOLE, 8, MIRROR)
-    assert exact and torch.equal(found[..., 3:], PICTURE[..., :5])
-    assert torch.equal(found[..., :3], PICTURE[..., :3].flip(3))
-    far, _ = sample(PICTURE, PLACES[:, None] * 0 - 17, PLACES[None] * 0 + 15, MIRROR)  # two mirrors away
-    assert torch.equal(far, PICTURE[..., :1, :1].expand_as(far))
+    found, exact = moved(IMAGE, motion("translate", 3), WHOLE, 8, MIRROR)
+    assert exact and torch.equal(found[..., 3:], IMAGE[..., :5])
+    assert torch.equal(found[..., :3], IMAGE[..., :3].flip(3))
+    far, _ = sample(IMAGE, PLACES[:, None] * 0 - 17, PLACES[None] * 0 + 15, MIRROR)  # two mirrors away
+    assert torch.equal(far, IMAGE[..., :1, :1].expand_as(far))
 
 
 def test_a_slope_stays_a_slope_between_pixels():
@@ -47,17 +47,17 @@ def test_a_slope_stays_a_slope_between_pixels():
         torch.testing.assert_close(found[0, 0][known], (2 * rows + 3 * columns).float()[known])
 
 
-def test_a_smaller_picture_is_the_mean_of_what_it_shows():
+def test_a_smaller_image_is_the_mean_of_what_it_shows():
     for times, inner in ((2, slice(2, 6)), (4, slice(3, 5))):
-        found, _ = moved(PICTURE, motion("scale", 1 / times), WHOLE, 8, MIRROR)
-        torch.testing.assert_close(found[..., inner, inner], torch.nn.functional.avg_pool2d(PICTURE, times))
+        found, _ = moved(IMAGE, motion("scale", 1 / times), WHOLE, 8, MIRROR)
+        torch.testing.assert_close(found[..., inner, inner], torch.nn.functional.avg_pool2d(IMAGE, times))
 
 
 def test_turning_left_lifts_what_is_at_the_right():
-    picture = torch.zeros(1, 1, 9, 9)
-    picture[0, 0, 4, 8] = 1
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 4, 8] = 1
     places = torch.arange(9, dtype=torch.float64)
-    turned, _ = moved(picture, motion("rotate", 90), Grid(places[:, None], places[None], 1.0, (0.0, 0.0)), 9, MIRROR)
+    turned, _ = moved(image, motion("rotate", 90), Grid(places[:, None], places[None], 1.0, (0.0, 0.0)), 9, MIRROR)
     assert turned[0, 0, 0, 4] == 1
 
 
@@ -75,7 +75,7 @@ def test_a_grid_of_units_moves_by_its_own_step():
 def test_the_range_of_each_transformation():
     assert amounts("translate", None, 17, 32, 8) == list(range(17))
     assert amounts("translate", 5, 4, 32, 8) == [0, 2, 3, 5] and amounts("translate", 1, 9, 32, 8) == [0, 1]
-    assert amounts("translate", None, 3, 32, 64) == [0, 16, 32]  # no further than the picture goes
+    assert amounts("translate", None, 3, 32, 64) == [0, 16, 32]  # no further than the image goes
     assert amounts("rotate", None, 5, 32, 8) == [0, 45, 90, 135, 180]
     assert amounts("scale", None, 5, 32, 8) == pytest.approx([0.5, 0.5**0.5, 1, 2**0.5, 2])
     assert 1.0 in amounts("scale", 3, 4, 32, 8)

@@ -136,7 +136,7 @@ def test_an_objective_as_text_means_the_same(model):
         ("2*conv4:1 + 1e999*tv", "'1e999*tv' (character 13): this number is too large"),
         ("logit:", "the name or number of a class is expected"),
         ("logit", "no layer"),
-        ("3", "nothing to maximise"),
+        ("3", "nothing to maximize"),
         ("conv4:1 + 3", "a number alone"),
         ("conv4:1*conv4:2", "one side of * must be a number"),
         ("(conv4:1", ") is expected"),

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from mlcli.errors import MlcliError
-from mlcli.methods.visualization.color_decorrelation import Colours
+from mlcli.methods.visualization.color_decorrelation import Colors
 from mlcli.methods.visualization.parametrization import (
-    PARAMETRISATIONS,
+    PARAMETRIZATIONS,
     TRANSFORM,
     Fourier,
-    Pictures,
+    Images,
     Pixels,
     Transforms,
     ascend,
@@ -21,11 +21,11 @@ from mlcli.runtime.device import Runtime, generator
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, "fp32")
-PLAIN = Colours(torch.full((3,), 0.5), torch.eye(3))
+PLAIN = Colors(torch.full((3,), 0.5), torch.eye(3))
 
 
 @pytest.mark.parametrize("height, width", [(4, 6), (5, 3)])
-def test_the_fourier_parametrisation_is_the_sum_of_its_waves(height, width):
+def test_the_fourier_parametrization_is_the_sum_of_its_waves(height, width):
     spectrum = torch.randn(1, 1, height, width // 2 + 1, 2, generator=generator(0))
     found = Fourier(spectrum, (height, width))()[0, 0]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -46,8 +46,8 @@ def test_the_fourier_parametrisation_is_the_sum_of_its_waves(height, width):
     assert torch.allclose(found.double(), expected / math.sqrt(height * width) / 4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", PARAMETRISATIONS.values())
-def test_a_parametrisation_begins_at_a_picture_or_at_noise(kind):
+@pytest.mark.parametrize("kind", PARAMETRIZATIONS.values())
+def test_a_parametrization_begins_at_a_image_or_at_noise(kind):
     start = torch.randn(2, 3, 7, 10)
     assert torch.allclose(kind.of(start)(), start, atol=1e-5)
     four = kind.noise((4, 3, 8, 6), 5)()
@@ -56,19 +56,19 @@ def test_a_parametrisation_begins_at_a_picture_or_at_noise(kind):
     assert kind.noise((1, 3, 32, 32), 0)().std() < 0.1
 
 
-def test_a_picture_of_two_sides_is_moved_resized_and_turned():
+def test_a_image_of_two_sides_is_moved_resized_and_turned():
     height, width = 30, 60
     rows, columns = (torch.arange(n, dtype=torch.float32) + 0.5 for n in (height, width))
     ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)]).expand(3, -1, -1, -1)
     moved = Transforms(0.05, 0.1, 20)(ramps, seed=3, step=9)
     draws = (torch.rand(3, 4, generator=generator(3, TRANSFORM, 9)) * 2 - 1).tolist()
-    for picture, drawn in zip(moved, draws, strict=True):
+    for image, drawn in zip(moved, draws, strict=True):
         angle, size = math.radians(20) * drawn[0], 1 + 0.1 * drawn[1]
         for row, column in ((12, 25), (17, 36), (15, 30)):
             x, y = column + 0.5 - width / 2, row + 0.5 - height / 2
             source_x = (x * math.cos(angle) - y * math.sin(angle)) / size + 0.05 * drawn[2] * width + width / 2
             source_y = (x * math.sin(angle) + y * math.cos(angle)) / size + 0.05 * drawn[3] * height + height / 2
-            assert picture[:, row, column].tolist() == pytest.approx([source_x, source_y], abs=1e-3)
+            assert image[:, row, column].tolist() == pytest.approx([source_x, source_y], abs=1e-3)
 
 
 def test_windows_of_a_large_image_lie_in_the_cells_of_a_grid():
@@ -103,13 +103,13 @@ def test_jitter_moves_a_window_past_the_border():
 def test_images_are_enlarged_between_octaves():
     start = torch.randn(2, 3, 10, 14, generator=generator(2))
     for part in (Pixels.of(start), Fourier.of(start, exponent=1.5)):
-        pictures = Pictures(part, PLAIN, CPU, alike=2)
+        images = Images(part, PLAIN, CPU, alike=2)
         more = torch.randn(1, 3, 20, 28, generator=generator(3))
         expected = torch.nn.functional.interpolate(start, (20, 28), mode="bicubic", antialias=True) + more
-        pictures.enlarge((20, 28), more)
-        torch.testing.assert_close(pictures.parts[0](), expected, atol=1e-4, rtol=1e-4)
-        assert type(pictures.parts[0]) is type(part) and pictures.parts[1].highest == 14 / 8
-        assert pictures().shape == (2, 3, 20, 28) and pictures.parts[0].unknown.requires_grad
+        images.enlarge((20, 28), more)
+        torch.testing.assert_close(images.parts[0](), expected, atol=1e-4, rtol=1e-4)
+        assert type(images.parts[0]) is type(part) and images.parts[1].highest == 14 / 8
+        assert images().shape == (2, 3, 20, 28) and images.parts[0].unknown.requires_grad
 
 
 def test_a_larger_exponent_changes_large_shapes_more():
@@ -118,30 +118,30 @@ def test_a_larger_exponent_changes_large_shapes_more():
     assert more[0, 0] > 1.3 * one[0, 0] and more[8, 8] < 0.8 * one[8, 8]
 
 
-def test_each_picture_and_step_draws_anew_by_its_number():
-    pictures = torch.rand(1, 3, 12, 12).expand(4, -1, -1, -1)
+def test_each_image_and_step_draws_anew_by_its_number():
+    images = torch.rand(1, 3, 12, 12).expand(4, -1, -1, -1)
     transforms = Transforms(0.2, 0.1, 10)
-    first = transforms(pictures, 0, 0)
-    assert not torch.equal(first[0], first[1]) and not torch.equal(first, transforms(pictures, 0, 1))
-    assert torch.equal(transforms(pictures[2:], 0, 0, first=2), first[2:])
-    pairs = transforms(pictures, 0, 0, alike=2)
+    first = transforms(images, 0, 0)
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first, transforms(images, 0, 1))
+    assert torch.equal(transforms(images[2:], 0, 0, first=2), first[2:])
+    pairs = transforms(images, 0, 0, alike=2)
     assert torch.equal(pairs[0], pairs[1]) and not torch.equal(pairs[1], pairs[2])
-    assert torch.equal(transforms(pictures[2:], 0, 0, first=2, alike=2), pairs[2:])
-    assert Transforms()(pictures, 0, 0) is pictures
+    assert torch.equal(transforms(images[2:], 0, 0, first=2, alike=2), pairs[2:])
+    assert Transforms()(images, 0, 0) is images
 
 
-@pytest.mark.parametrize("kind", PARAMETRISATIONS.values())
+@pytest.mark.parametrize("kind", PARAMETRIZATIONS.values())
 def test_ascend_reaches_the_maximum(kind):
     target = torch.rand(2, 3, 8, 8, generator=generator(1)) * 0.6 + 0.2
 
-    def near(seen, pictures, step):
-        assert seen.shape == pictures.shape == target.shape
-        return -(pictures - target).square().mean((1, 2, 3))
+    def near(seen, images, step):
+        assert seen.shape == images.shape == target.shape
+        return -(images - target).square().mean((1, 2, 3))
 
     seen = []
-    pictures = Pictures(kind.noise(target.shape, 0), PLAIN, CPU)
+    images = Images(kind.noise(target.shape, 0), PLAIN, CPU)
     ascend(
-        pictures,
+        images,
         near,
         steps=range(150),
         lr=lambda step: 0.05,
@@ -150,16 +150,16 @@ def test_ascend_reaches_the_maximum(kind):
         runtime=RUNTIME,
         on_step=lambda step, value, drawn: seen.append((step, value, drawn)),
     )
-    assert (pictures() - target).abs().max() < 0.03
+    assert (images() - target).abs().max() < 0.03
     assert [step for step, *_ in seen] == list(range(150)) and seen[-1][1] > 0.01 * seen[0][1]
     assert seen[0][1] == pytest.approx(near(seen[0][2], seen[0][2], 0).mean().item())
 
 
 def test_frames_share_low_frequencies():
-    pictures = Pictures(Pixels(torch.zeros(4, 3, 32, 32)), PLAIN, CPU, alike=2)
+    images = Images(Pixels(torch.zeros(4, 3, 32, 32)), PLAIN, CPU, alike=2)
     only_the_first = torch.tensor([1.0, 0, 0, 0])
     ascend(
-        pictures,
+        images,
         lambda seen, drawn, step: only_the_first * drawn.mean((1, 2, 3)),
         steps=range(3),
         lr=lambda step: 0.05,
@@ -167,9 +167,9 @@ def test_frames_share_low_frequencies():
         seed=0,
         runtime=RUNTIME,
     )
-    means = pictures().mean((1, 2, 3))
+    means = images().mean((1, 2, 3))
     assert means[0] > means[1] > 0.5 + 1e-3 and means[2:].tolist() == pytest.approx([0.5, 0.5])
-    shared = pictures.parts[1]
+    shared = images.parts[1]
     cycles = 32 * torch.hypot(torch.fft.fftfreq(32)[:, None], torch.fft.rfftfreq(32))  # from side to side
     assert torch.equal(shared.scale[..., 0] > 0, cycles <= 4)
     shared = shared.like(torch.zeros(4, 3, 64, 64))  # four also where there are more pixels
@@ -179,7 +179,7 @@ def test_frames_share_low_frequencies():
 
 def test_ascend_takes_the_mean_over_the_windows():
     """Where a window is seen it grows bright, and all of the image is."""
-    pictures = Pictures(Pixels(torch.zeros(1, 3, 8, 16)), PLAIN, CPU)
+    images = Images(Pixels(torch.zeros(1, 3, 8, 16)), PLAIN, CPU)
     seen_values = []
 
     def objective(seen, drawn, step):
@@ -187,7 +187,7 @@ def test_ascend_takes_the_mean_over_the_windows():
         return seen.mean((1, 2, 3))
 
     ascend(
-        pictures,
+        images,
         objective,
         steps=range(30),
         lr=lambda step: 0.3 * (step < 20),
@@ -196,15 +196,15 @@ def test_ascend_takes_the_mean_over_the_windows():
         runtime=RUNTIME,
         on_step=lambda step, value, drawn: seen_values.append((value, drawn)),
     )
-    assert seen_values[0][0] == pytest.approx(0.5) and pictures().mean() > 0.9 and pictures().min() > 0.6
-    assert torch.equal(seen_values[20][1], pictures())  # a learning rate of nothing
+    assert seen_values[0][0] == pytest.approx(0.5) and images().mean() > 0.9 and images().min() > 0.6
+    assert torch.equal(seen_values[20][1], images())  # a learning rate of nothing
 
 
 def test_an_objective_that_is_no_number_is_said():
-    pictures = Pictures(Pixels(torch.zeros(1, 3, 8, 8)), PLAIN, CPU)
+    images = Images(Pixels(torch.zeros(1, 3, 8, 8)), PLAIN, CPU)
     with pytest.raises(MlcliError, match="no number at step 0"):
         ascend(
-            pictures,
+            images,
             lambda seen, drawn, step: drawn.mean((1, 2, 3)) * math.nan,
             steps=range(2),
             lr=lambda step: 0.1,
@@ -217,10 +217,10 @@ def test_an_objective_that_is_no_number_is_said():
 @pytest.mark.parametrize("size, seen", [((5, 7), (4, 9)), ((1, 6), (3, 2))])
 def test_sampling_by_indices_is_the_sampling_of_torch(size, seen):
     torch.manual_seed(0)
-    pictures = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    images = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
     places = torch.rand(2, *seen, 2, dtype=torch.float64) * 6 - 3
-    ours, theirs = gathered(pictures, places), sampled(pictures, places)
+    ours, theirs = gathered(images, places), sampled(images, places)
     torch.testing.assert_close(ours, theirs)
     weights = torch.rand_like(ours)
-    gradients = [torch.autograd.grad((weights * each).sum(), pictures)[0] for each in (ours, theirs)]
+    gradients = [torch.autograd.grad((weights * each).sum(), images)[0] for each in (ours, theirs)]
     torch.testing.assert_close(*gradients)

@@ -41,15 +41,15 @@ def model():
     return Model("tiny", network.eval(), tuple("abcd"), preprocessing, "tiny").to(RUNTIME)
 
 
-def pictures(count=70):
+def images(count=70):
     torch.manual_seed(1)
     return [PreparedImage(torch.randint(0, 3, (3, SIZE, SIZE)) / 2, HEIGHT, WIDTH) for _ in range(count)]
 
 
-def maps(model, picture):
+def maps(model, image):
     """{layer: its values before the ReLU}, with nothing of mlcli's."""
     weights = {name: tensor.double() for name, tensor in model.network.state_dict().items()}
-    x = picture.prepared[None].double()
+    x = image.prepared[None].double()
     first = F.conv2d(x, weights["first.weight"], weights["first.bias"], padding=1)
     second = F.conv2d(F.max_pool2d(first.relu(), 2), weights["second.weight"], weights["second.bias"], padding=1)
     logits = F.linear(second.relu().flatten(1), weights["last.weight"], weights["last.bias"])
@@ -71,8 +71,8 @@ def brute_force(model, layer, unit, chosen, top, sample):
         return Patch(number, value, (row, column), (8 + 2 * left, 2 * top, 8 + 2 * right, 2 * bottom), (HEIGHT, WIDTH))
 
     extremes = {1: [], -1: []}
-    for number, picture in chosen:
-        values = maps(model, picture)[layer][unit]
+    for number, image in chosen:
+        values = maps(model, image)[layer][unit]
         flat = values.flatten().tolist()
         for sign, pick in ((1, max), (-1, min)):
             extremes[sign].append(patch(number, pick(flat), flat.index(pick(flat)), values.shape[-1]))
@@ -81,10 +81,10 @@ def brute_force(model, layer, unit, chosen, top, sample):
         every *= 2
     groups = {}
     for sign, name in ((1, "positive"), (-1, "negative")):
-        ranked = sorted(extremes[sign], key=lambda p, sign=sign: (-sign * p.value, p.picture))
+        ranked = sorted(extremes[sign], key=lambda p, sign=sign: (-sign * p.value, p.image))
         groups[f"strongly_{name}"] = ranked[:top]
-        sampled = {p.picture for p in extremes[sign][::every]}
-        ranked = [p for p in ranked if p.picture in sampled and sign * p.value > 0]
+        sampled = {p.image for p in extremes[sign][::every]}
+        ranked = [p for p in ranked if p.image in sampled and sign * p.value > 0]
         first = max(0, min(int(0.9 * len(ranked)) - top // 2, len(ranked) - top))
         groups[f"slightly_{name}"] = ranked[first : first + top]
     return groups
@@ -93,7 +93,7 @@ def brute_force(model, layer, unit, chosen, top, sample):
 @pytest.mark.parametrize("batch_size, sample", [(1, 1024), (64, 1024), (7, 16), (70, 16), (20, 3)])
 def test_equal_to_brute_force(model, monkeypatch, batch_size, sample):
     monkeypatch.setattr(top_patches, "SAMPLE", sample)
-    chosen = [(2 * number, picture) for number, picture in enumerate(pictures())]  # as if every second were bad
+    chosen = [(2 * number, image) for number, image in enumerate(images())]  # as if every second were bad
     wanted = {"conv1": [5, 0, 2], "conv2": range(5), "last": [0, 3]}
     found = top_patches.search(model, wanted, iter(chosen), RUNTIME, top=4, batch_size=batch_size)
     assert list(found) == list(wanted)
@@ -107,7 +107,7 @@ def test_equal_to_brute_force(model, monkeypatch, batch_size, sample):
 
 
 def test_groups_of_units_that_are_always_or_never_on(model):
-    found = top_patches.search(model, {"conv2": range(5)}, enumerate(pictures()), RUNTIME, top=3, batch_size=32)
+    found = top_patches.search(model, {"conv2": range(5)}, enumerate(images()), RUNTIME, top=3, batch_size=32)
     always, never = found["conv2"].of(1), found["conv2"].of(2)
     assert [len(always[group]) for group in GROUPS] == [3, 3, 0, 3]
     assert all(p.value > 0 for p in always["strongly_negative"])  # the least there is
@@ -115,18 +115,18 @@ def test_groups_of_units_that_are_always_or_never_on(model):
     assert all(p.value < 0 for p in never["strongly_positive"])
 
 
-def test_fewer_pictures_than_patches_and_none(model):
-    found = top_patches.search(model, {"conv1": [1]}, enumerate(pictures(2)), RUNTIME, top=9, batch_size=32)
-    assert {p.picture for p in found["conv1"].of(1)["strongly_positive"]} == {0, 1}
+def test_fewer_images_than_patches_and_none(model):
+    found = top_patches.search(model, {"conv1": [1]}, enumerate(images(2)), RUNTIME, top=9, batch_size=32)
+    assert {p.image for p in found["conv1"].of(1)["strongly_positive"]} == {0, 1}
     found = top_patches.search(model, {"conv1": [1]}, iter(()), RUNTIME, top=9, batch_size=32)
     assert found["conv1"].of(1) == dict.fromkeys(GROUPS, [])
 
 
-def test_what_is_kept_does_not_grow_with_the_pictures(model, monkeypatch):
+def test_what_is_kept_does_not_grow_with_the_images(model, monkeypatch):
     monkeypatch.setattr(top_patches, "SAMPLE", 16)
 
     def kept(count):
-        found = top_patches.search(model, {"conv2": range(5)}, enumerate(pictures(count)), RUNTIME, top=4, batch_size=8)
+        found = top_patches.search(model, {"conv2": range(5)}, enumerate(images(count)), RUNTIME, top=4, batch_size=8)
         tensors = [t for e in (found["conv2"].maxima, found["conv2"].minima) for t in vars(e).values()]
         # the storages, since a view keeps the whole of what it was cut from
         return sum(t.untyped_storage().nbytes() for t in tensors if isinstance(t, torch.Tensor))
@@ -134,18 +134,18 @@ def test_what_is_kept_does_not_grow_with_the_pictures(model, monkeypatch):
     assert kept(256) == kept(64)
 
 
-def test_deep_pictures_among_flat_ones(model):
+def test_deep_images_among_flat_ones(model):
     flat = torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8)
     batch = [PreparedImage(flat, SIZE, SIZE), PreparedImage(image_io.to_unit(flat), SIZE, SIZE)]
     found = top_patches.search(model, {"conv1": [0]}, enumerate(batch), RUNTIME, top=2, batch_size=2)["conv1"].of(0)
     one, other = found["strongly_positive"]
-    assert one.value == other.value and one.picture == 0
+    assert one.value == other.value and one.image == 0
 
 
 def test_values_that_are_no_numbers(model):
     model.network.first.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(WeightsError, match="tiny: answers with no number"):
-        top_patches.search(model, {"conv1": [1]}, enumerate(pictures(2)), RUNTIME, top=1, batch_size=2)
+        top_patches.search(model, {"conv1": [1]}, enumerate(images(2)), RUNTIME, top=1, batch_size=2)
 
 
 # -- crops -----------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_crops_are_the_pixels_of_the_files(files):
     found = top_patches.crops(files, wanted, 8)
     for patch, crop in list(zip(wanted, found, strict=True))[:3]:
         left, top, right, bottom = patch.box
-        assert torch.equal(crop, image_io.read(files[patch.picture])[:, top:bottom, left:right])
+        assert torch.equal(crop, image_io.read(files[patch.image])[:, top:bottom, left:right])
     smaller = Image.open(files[2]).crop((0, 0, 16, 16)).resize((8, 8), Image.Resampling.BICUBIC)
     assert torch.equal(found[3], srgb.from_pillow(smaller))
     gray = top_patches.crops(files, wanted[:1], 8, gray=True)[0]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.recipes import SMALL_IMAGES
+from mlcli.methods.configs import SMALL_IMAGES
 from mlcli.methods.visualization import unit_atlas
 from mlcli.methods.visualization.objectives import diversity
 from mlcli.models import features, registry
@@ -26,37 +26,37 @@ def model():
     return model.to(RUNTIME)
 
 
-def optimise(model, units, name="conv3", recipe=QUICK, **options):
+def optimize(model, units, name="conv3", config=QUICK, **options):
     layer = features.resolve(model, name)
-    return unit_atlas.optimise(model, layer, units, recipe, RUNTIME, name=name, size=16, **options)
+    return unit_atlas.optimize(model, layer, units, config, RUNTIME, name=name, size=16, **options)
 
 
 @pytest.fixture(scope="module")
 def made(model):
-    return optimise(model, [3, 7])
+    return optimize(model, [3, 7])
 
 
-def signed(model, pictures, unit, name="conv3"):
-    """(N, H, W): the unit before its ReLU, of pictures (N, C, H, W) uint8."""
-    return Activations(model, [name + SIGNED])(pictures)[name + SIGNED][:, unit]
+def signed(model, images, unit, name="conv3"):
+    """(N, H, W): the unit before its ReLU, of images (N, C, H, W) uint8."""
+    return Activations(model, [name + SIGNED])(images)[name + SIGNED][:, unit]
 
 
 @pytest.mark.parametrize(
     "side, batch_size, sizes", [(32, None, [16, 16, 8]), (224, None, [1] * 40), (32, 10, [2] * 20)]
 )
-def test_units_are_optimised_together(side, batch_size, sizes):
+def test_units_are_optimized_together(side, batch_size, sizes):
     batches = unit_atlas.batches(list(range(5, 45)), side, batch_size)
     assert [len(batch) for batch in batches] == sizes and sum(batches, []) == list(range(5, 45))
 
 
-def test_each_picture_does_what_its_kind_says(model, made):
+def test_each_image_does_what_its_kind_says(model, made):
     assert list(made) == [3, 7]
     for unit, kinds in made.items():
-        assert {kind: len(pictures) for kind, pictures in kinds.items()} == {
+        assert {kind: len(images) for kind, images in kinds.items()} == {
             "neuron": 1, "positive": 1, "negative": 1, "diverse": 4
         }  # fmt: skip
         (neuron,), (positive,), (negative,) = (kinds[kind] for kind in ("neuron", "positive", "negative"))
-        maps = signed(model, torch.stack([one.picture for one in (neuron, positive, negative)]), unit)
+        maps = signed(model, torch.stack([one.image for one in (neuron, positive, negative)]), unit)
         assert maps.shape == (3, 4, 4)
         assert [one.objective for one in (neuron, positive, negative)] == [
             f"conv3:{unit}@center", f"conv3:{unit}", f"negative(conv3:{unit})"
@@ -68,37 +68,35 @@ def test_each_picture_does_what_its_kind_says(model, made):
         assert [neuron.answer, positive.answer, negative.answer] == pytest.approx([v.item() for v in answers], rel=1e-3)
         # each is the best of the three at its own
         assert maps[:, 2, 2].argmax() == 0 and maps.mean((1, 2)).argmax() == 1 and maps.mean((1, 2)).argmin() == 2
-        own, other = (
-            signed(model, made[u]["positive"][0].picture[None], unit).relu().mean() for u in (unit, 10 - unit)
-        )
+        own, other = (signed(model, made[u]["positive"][0].image[None], unit).relu().mean() for u in (unit, 10 - unit))
         assert own > 1.5 * other
 
 
-def test_diverse_pictures_differ_by_a_share_of_the_value(model, made, monkeypatch):
+def test_diverse_images_differ_by_a_share_of_the_value(model, made, monkeypatch):
     for kinds in made.values():
         assert kinds["diverse"][0].objective.endswith(f" - {0.25 * kinds['positive'][0].value:.3g}*diversity(conv3)")
 
     def alike(made):
-        pictures = torch.stack([one.picture for kinds in made.values() for one in kinds["diverse"]])
-        maps = Activations(model, ["conv3"])(pictures)["conv3"].flatten(2)
+        images = torch.stack([one.image for kinds in made.values() for one in kinds["diverse"]])
+        maps = Activations(model, ["conv3"])(images)["conv3"].flatten(2)
         return diversity(maps, torch.arange(8) // 4).mean()
 
     monkeypatch.setattr(unit_atlas, "DIVERSITY", 0.0)
-    assert alike(made) < alike(optimise(model, [3, 7])) - 0.05
+    assert alike(made) < alike(optimize(model, [3, 7])) - 0.05
 
 
-def test_the_same_units_give_the_same_pictures_and_steps_are_counted(model):
-    recipe, steps = replace(QUICK, steps=3), []
-    first = optimise(model, [5, 3], recipe=recipe, on_step=lambda done, value: steps.append(done))
+def test_the_same_units_give_the_same_images_and_steps_are_counted(model):
+    config, steps = replace(QUICK, steps=3), []
+    first = optimize(model, [5, 3], config=config, on_step=lambda done, value: steps.append(done))
     assert steps == list(range(1, 3 * unit_atlas.CALLS + 1))
-    again, other = optimise(model, [5, 3], recipe=recipe), optimise(model, [5, 3], recipe=replace(recipe, seed=1))
+    again, other = optimize(model, [5, 3], config=config), optimize(model, [5, 3], config=replace(config, seed=1))
     for kind in ("neuron", "positive", "negative", "diverse"):
-        pictures = [torch.stack([one.picture for one in run[3][kind]]) for run in (first, again, other)]
-        assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
+        images = [torch.stack([one.image for one in run[3][kind]]) for run in (first, again, other)]
+        assert torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])
 
 
 def test_a_vector_has_no_neurons_and_differs_in_the_last_stage(model):
-    (kinds,) = optimise(model, [1], "classifier", replace(QUICK, steps=8)).values()
+    (kinds,) = optimize(model, [1], "classifier", replace(QUICK, steps=8)).values()
     assert set(kinds) == {"positive", "negative", "diverse"}
     assert kinds["diverse"][0].objective.endswith("*diversity(conv5)")
     (positive,), (negative,) = kinds["positive"], kinds["negative"]

@@ -75,7 +75,7 @@ def test_weights_where_the_download_puts_them_load(cache):
     assert model.classes[0] == "tench" and model.wnids[0] == "n01440764"
     image = torch.rand(1, 3, 160, 160)
     with torch.inference_mode():
-        torch.testing.assert_close(model(image), network(model.preprocessing.normalise(image)))
+        torch.testing.assert_close(model(image), network(model.preprocessing.normalize(image)))
 
 
 def test_absent_weights_are_told_with_their_address():

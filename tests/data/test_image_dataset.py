@@ -1,4 +1,4 @@
-"""Pictures for training."""
+"""Images for training."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlcli.data.folders import find_images
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError
 from mlcli.io import image_io
 from tests.flat import flat
@@ -26,9 +26,9 @@ def mixed(tmp_path):
 
 @pytest.mark.parametrize("budget", [4 << 30, 0])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_picture_set(mixed, budget, channels):
+def test_image_dataset(mixed, budget, channels):
     calls = []
-    data = PictureSet.load(
+    data = ImageDataset.load(
         mixed, [0, 1, 2, 3, 4, 5, 6], size=16, channels=channels, budget_bytes=budget, workers=2,
         progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
@@ -42,23 +42,23 @@ def test_picture_set(mixed, budget, channels):
     assert [image.unique().tolist() for image in batch] == [[40], [10], [10], [128]]
 
 
-def test_picture_set_in_memory_equals_on_demand():
+def test_image_dataset_in_memory_equals_on_demand():
     photos = find_images([Path(__file__).parents[2] / "samples" / "photos"]).paths[:4]
-    held = PictureSet.load(photos, size=64)
-    asked = PictureSet.load(photos, size=64, budget_bytes=4 * 3 * 64 * 64 - 1)
+    held = ImageDataset.load(photos, size=64)
+    asked = ImageDataset.load(photos, size=64, budget_bytes=4 * 3 * 64 * 64 - 1)
     assert held.labels is None and held.pixels is not None and asked.pixels is None
     assert torch.equal(held.batch(torch.arange(4)), asked.batch(torch.arange(4)))
     assert torch.equal(held.batch(torch.tensor([2]))[0], image_io.fit(image_io.read(photos[2]), 64))
 
 
-def test_picture_set_of_nothing_and_gone_bad(tmp_path):
-    assert len(PictureSet.load([], size=8)) == 0
+def test_image_dataset_of_nothing_and_gone_bad(tmp_path):
+    assert len(ImageDataset.load([], size=8)) == 0
     path = flat(tmp_path / "a.png")
-    data = PictureSet.load([path], size=8, budget_bytes=0)
+    data = ImageDataset.load([path], size=8, budget_bytes=0)
     path.write_bytes(b"gone")
     with pytest.raises(DataError, match="a.png"):
         data.batch(torch.tensor([0]))
     with pytest.raises(ValueError):
-        PictureSet.load([path], [1, 2], size=8)
+        ImageDataset.load([path], [1, 2], size=8)
     with pytest.raises(ValueError):
-        PictureSet.load([path], size=8, channels=2)
+        ImageDataset.load([path], size=8, channels=2)

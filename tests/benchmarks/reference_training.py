@@ -1,10 +1,10 @@
-"""What a published recipe of 94.0 % on the original CIFAR-10 files reaches on a copy of them.
+"""What a published config of 94.0 % on the original CIFAR-10 files reaches on a copy of them.
 
-    python tests/benchmarks/reference_recipe.py cifar10/train cifar10/test [--epochs 9.9] [--seed 0]
+    python tests/benchmarks/reference_training.py cifar10/train cifar10/test [--epochs 9.9] [--seed 0]
 
 airbench94 (Jordan 2024, arXiv 2404.00498), its last form without the compiler, written anew from the paper, in bf16 by
 autocast: whitened 2 x 2 convolution, three blocks of 64, 256 and 256, partial identities at the start, Nesterov SGD
-with norm biases 64 times as fast, lookahead, shifts by up to 2 px, every picture mirrored in every other epoch.
+with norm biases 64 times as fast, lookahead, shifts by up to 2 px, every image mirrored in every other epoch.
 Printed: accuracy of one view, of both mirror images, and of the six views by which the paper measures 94.0 %.
 """
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mlcli.data.folders import ClassFolder
-from mlcli.data.picture_set import PictureSet
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.runtime.device import Runtime
 
 MEAN, DEVIATION = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])
@@ -44,10 +44,10 @@ def block(inputs, outputs):
 
 
 class Network(nn.Module):
-    def __init__(self, pictures):
-        """pictures: (N, 3, 32, 32) whose patches are whitened."""
+    def __init__(self, images):
+        """images: (N, 3, 32, 32) whose patches are whitened."""
         super().__init__()
-        patches = pictures.unfold(2, 2, 1).unfold(3, 2, 1).transpose(1, 3).reshape(-1, 12)
+        patches = images.unfold(2, 2, 1).unfold(3, 2, 1).transpose(1, 3).reshape(-1, 12)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         axes = (vectors / (values + 5e-4).sqrt()).T.reshape(-1, 3, 2, 2).flip(0)
         self.whiten = nn.Conv2d(3, 24, 2)
@@ -63,14 +63,14 @@ class Network(nn.Module):
 
 
 def crops(padded, rows, columns):
-    """(N, 3, 32, 32) of padded pictures (N, 3, H, W), each from its own corner (N,), (N,)."""
+    """(N, 3, 32, 32) of padded images (N, 3, H, W), each from its own corner (N,), (N,)."""
     side = torch.arange(32)
     rows, columns = (rows[:, None] + side)[:, None, :, None], (columns[:, None] + side)[:, None, None, :]
     return padded[torch.arange(len(padded))[:, None, None, None], torch.arange(3)[:, None, None], rows, columns]
 
 
-def train(pictures, labels, epochs, runtime):
-    network = Network(pictures[:5000]).to(memory_format=runtime.memory_format)
+def train(images, labels, epochs, runtime):
+    network = Network(images[:5000]).to(memory_format=runtime.memory_format)
     biases = [p for name, p in network.named_parameters() if name.endswith("bias") and "whiten" not in name]
     others = [p for p in network.parameters() if p.requires_grad and all(p is not bias for bias in biases)]
     groups = [
@@ -78,7 +78,7 @@ def train(pictures, labels, epochs, runtime):
         {"params": others, "lr": RATE, "weight_decay": DECAY / RATE},
     ]
     optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
-    each = len(pictures) // BATCH
+    each = len(images) // BATCH
     steps = math.ceil(each * epochs)
     rise = int(0.23 * steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -91,13 +91,13 @@ def train(pictures, labels, epochs, runtime):
             if name in slow:
                 value.copy_(slow[name].lerp_(value, 1 - decay))
 
-    padded = F.pad(pictures, (SHIFT,) * 4, "reflect")
-    mirrored = torch.rand(len(pictures)) < 0.5
+    padded = F.pad(images, (SHIFT,) * 4, "reflect")
+    mirrored = torch.rand(len(images)) < 0.5
     began = time.perf_counter()
     for step in range(steps):
         epoch, place = divmod(step, each)
         if place == 0:
-            order = torch.randperm(len(pictures))
+            order = torch.randperm(len(images))
         chosen = order[place * BATCH : (place + 1) * BATCH]
         x = crops(padded[chosen], *torch.randint(0, 2 * SHIFT + 1, (2, len(chosen))))
         x = torch.where((mirrored[chosen] ^ (epoch % 2 == 1))[:, None, None, None], x.flip(3), x)
@@ -117,7 +117,7 @@ def train(pictures, labels, epochs, runtime):
 
 
 @torch.inference_mode()
-def measure(network, pictures, labels, runtime):
+def measure(network, images, labels, runtime):
     def scores(x):
         with runtime.autocast():
             return torch.cat([network(part).float() for part in x.split(1000)])
@@ -125,9 +125,9 @@ def measure(network, pictures, labels, runtime):
     def both(x):
         return (scores(x) + scores(x.flip(3))) / 2
 
-    padded = F.pad(pictures, (1,) * 4, "reflect")
+    padded = F.pad(images, (1,) * 4, "reflect")
     moved = (both(padded[:, :, :32, :32]) + both(padded[:, :, 2:, 2:])) / 2
-    views = {"one view": scores(pictures), "both mirror images": both(pictures)}
+    views = {"one view": scores(images), "both mirror images": both(images)}
     views["six views"] = (views["both mirror images"] + moved) / 2
     for name, found in views.items():
         print(f"{name}: {(found.argmax(1) == labels).float().mean():.2%}")
@@ -144,7 +144,7 @@ def main() -> None:
     runtime = Runtime.choose("cpu")
     folders = [ClassFolder.open(arguments.train), ClassFolder.open(arguments.test)]
     sets = [
-        (PictureSet.load(folder.paths, size=32).pixels.float() / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
+        (ImageDataset.load(folder.paths, size=32).pixels.float() / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
         for folder in folders
     ]
     labels = [torch.tensor(folder.labels) for folder in folders]

@@ -1,4 +1,4 @@
-"""Pictures of a data set for training, each brought to one size."""
+"""Images of a data set for training, each brought to one size."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from mlcli.io import image_io
 from mlcli.io.decoding import decode
 
 
-class PictureSet:
-    """Pictures brought to one size for training, held in memory where they fit, else decoded when asked for.
+class ImageDataset:
+    """Images brought to one size for training, held in memory where they fit, else decoded when asked for.
 
-    paths, labels: of the good pictures only, labels int64 or None; problems: an ImageError for each bad one.
-    size, channels: each picture is (channels, size, size), uint8, as `prepare` makes it of what was read.
+    paths, labels: of the good images only, labels int64 or None; problems: an ImageError for each bad one.
+    size, channels: each image is (channels, size, size), uint8, as `prepare` makes it of what was read.
     """
 
     def __init__(self, paths, labels, problems, *, size, channels, workers, pixels, prepare):
@@ -41,12 +41,12 @@ class PictureSet:
         budget_bytes: int = 4 << 30,
         progress: Callable[[int, int], None] | None = None,
         prepare: Callable[[Tensor], Tensor] | None = None,
-    ) -> "PictureSet":
-        """Decode every picture once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
+    ) -> "ImageDataset":
+        """Decode every image once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
 
         Each is cut and resized by `image_io.fit` and its luma taken for channels 1, or all that is done by `prepare`
         ((3, H, W) -> (channels, size, size)); deep sources are rounded to 8 bit.
-        progress(done, total) is called after each picture.
+        progress(done, total) is called after each image.
         """
         if labels is not None and len(labels) != len(paths):
             raise ValueError(f"{len(paths)} paths and {len(labels)} labels")
@@ -80,11 +80,11 @@ class PictureSet:
         return len(self.paths)
 
     def digest(self) -> str:
-        """SHA-256 over the pixels, which tells pictures from others of the same names; empty if not in memory."""
+        """SHA-256 over the pixels, which tells images from others of the same names; empty if not in memory."""
         return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy()).hexdigest()
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The pictures at `indices` (B,) as uint8 (B, channels, size, size).
+        """The images at `indices` (B,) as uint8 (B, channels, size, size).
 
         Raises DataError, naming the file, if one that was good has gone bad since.
         """
@@ -100,9 +100,9 @@ class PictureSet:
 
 
 def _reducer(size: int, channels: int) -> Callable[[Tensor], Tensor]:
-    """The way from a picture as read to (channels, size, size) uint8."""
+    """The way from an image as read to (channels, size, size) uint8."""
     if channels not in (1, 3):
-        raise ValueError(f"a picture has 1 or 3 channels, not {channels}")
+        raise ValueError(f"an image has 1 or 3 channels, not {channels}")
 
     def reduce(image: Tensor) -> Tensor:
         image = image_io.to_bytes(image_io.fit(image, size))

@@ -1,4 +1,4 @@
-"""The pictures that a command's arguments name, where what is made of each goes, and reading them one by one."""
+"""The images that a command's arguments name, where what is made of each goes, and reading them one by one."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]:
-    """(their paths, how many folders could not be listed). Raises DataError where there is no picture.
+    """(their paths, how many folders could not be listed). Raises DataError where there is no image.
 
     says: whether these folders are named; of several processes one does.
     """
@@ -27,7 +27,7 @@ def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]
     for problem in found.problems if says else ():
         complain(problem)
     if not found.paths:
-        raise DataError(f"{' '.join(images)}: no pictures there")
+        raise DataError(f"{' '.join(images)}: no images there")
     return found.paths, len(found.problems)
 
 
@@ -68,10 +68,10 @@ def right_command(error: "DividedError", learns: bool, val: bool) -> str:
 def results(
     given: Sequence[str], output: Path, name: Callable[[Path], Path]
 ) -> tuple[dict[Path, Path], list[Exception]]:
-    """({result: its picture}, the problems met): for each picture of `given` a place in the folder `output`.
+    """({result: its image}, the problems met): for each image of `given` a place in the folder `output`.
 
-    The result of a file has its name there, that of a picture in a given folder its path in that. `name` changes the
-    end of the path to what the result is called. Where `output` is inside a given folder, the pictures in it, results
+    The result of a file has its name there, that of an image in a given folder its path in that. `name` changes the
+    end of the path to what the result is called. Where `output` is inside a given folder, the images in it, results
     of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
     """
     from mlcli.data.folders import find_images
@@ -128,7 +128,7 @@ def height_and_width(text: str) -> tuple[int, int]:
 
 
 class Readable:
-    """Iterates over (number, transformed picture) of the paths that can be read, and names the others.
+    """Iterates over (number, transformed image) of the paths that can be read, and names the others.
 
     count, failures: of those read so far. bar: moves with each. window, workers: of `decoding.decode`.
     """
@@ -142,11 +142,11 @@ class Readable:
         from mlcli.errors import ImageError
         from mlcli.io.decoding import decode
 
-        for number, picture in decode(self.paths, self.transform, workers=self.workers, window=self.window):
-            if isinstance(picture, ImageError):
+        for number, image in decode(self.paths, self.transform, workers=self.workers, window=self.window):
+            if isinstance(image, ImageError):
                 self.failures += 1
-                self.bar.complain(picture)
+                self.bar.complain(image)
             else:
                 self.count += 1
-                yield number, picture
+                yield number, image
             self.bar.to(number + 1)

@@ -26,41 +26,41 @@ class Supervised:
 
 
 def supervised(
-    options: Mapping, pictures: int, architecture: str, batch_norm: bool, kind: type[Supervised] = Supervised
+    options: Mapping, images: int, architecture: str, batch_norm: bool, kind: type[Supervised] = Supervised
 ) -> Supervised:
-    """The recipe of these options, with what they leave open (None) decided by the model and the number of pictures."""
+    """The config of these options, with what they leave open (None) decided by the model and the number of images."""
     given = {field.name: options.get(field.name) for field in fields(kind)}
-    recipe = kind(**{name: value for name, value in given.items() if value is not None})
+    config = kind(**{name: value for name, value in given.items() if value is not None})
     # Muon scales weights freely, which only a batch norm after each of them allows.
     own = architecture == "cifarnet"
-    optimizer = given["optimizer"] or (recipe.optimizer if own else "sgd")
-    largest = recipe.batch_size if own else 64  # of pictures of 224 pixels, by which memory is filled
-    batch_size = given["batch_size"] or max(2, min(largest, pictures // 20 // 2 * 2))
+    optimizer = given["optimizer"] or (config.optimizer if own else "sgd")
+    largest = config.batch_size if own else 64  # of images of 224 pixels, by which memory is filled
+    batch_size = given["batch_size"] or max(2, min(largest, images // 20 // 2 * 2))
     # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
-    taken = min(batch_size, pictures)  # a batch holds no image twice, however large it is asked for
+    taken = min(batch_size, images)  # a batch holds no image twice, however large it is asked for
     muon = Supervised.lr * min(1, taken / Supervised.batch_size) ** 0.5
     sgd = (0.1 if batch_norm else 0.01) * taken / 256
     rate = given["lr"] if given["lr"] is not None else muon if optimizer == "muon" else sgd
-    return replace(recipe, optimizer=optimizer, batch_size=batch_size, lr=rate)
+    return replace(config, optimizer=optimizer, batch_size=batch_size, lr=rate)
 
 
-def gentler(recipe: Supervised, lr: float | None, batch_norm: bool, pictures: int) -> Supervised:
+def gentler(config: Supervised, lr: float | None, batch_norm: bool, images: int) -> Supervised:
     """The hyperparameters for a network that begins from known weights: SGD at a tenth of the learning rate.
 
     Muon would whiten the first kernels anew. lr: what was asked for, if anything.
     """
-    sgd = (0.1 if batch_norm else 0.01) * min(recipe.batch_size, pictures) / 256
-    return replace(recipe, optimizer="sgd", lr=0.1 * sgd if lr is None else lr)
+    sgd = (0.1 if batch_norm else 0.01) * min(config.batch_size, images) / 256
+    return replace(config, optimizer="sgd", lr=0.1 * sgd if lr is None else lr)
 
 
-SCARCE = 2000  # pictures, up to which an estimate by folds is worth its time
+SCARCE = 2000  # images, up to which an estimate by folds is worth its time
 
 
 @dataclass(frozen=True)
 class Finetune(Supervised):
-    """`mlcli finetune`, of what lies below the last layer; that is solved, and needs no recipe but `copies`.
+    """`mlcli finetune`, of what lies below the last layer; that is solved, and needs no config but `copies`.
 
-    copies: of each picture, that learn beside it: its mirror image, then shifted ones. decay: what the rate of a stage
+    copies: of each image, that learn beside it: its mirror image, then shifted ones. decay: what the rate of a stage
     is to that of the stage above it.
     """
 
@@ -92,15 +92,15 @@ class Pretext(Supervised):
 class Siamese:
     """`mlcli siamese-train`; the distortions are those of data.distortions.
 
-    A batch holds `pictures` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
-    of their own of turned pictures, 8 of mirrored ones too. flip: a mirrored picture is of the same identity. content:
-    pictures are cut to what stands out from their border. views: over which the result averages.
+    A batch holds `images` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
+    of their own of turned images, 8 of mirrored ones too. flip: a mirrored image is of the same identity. content:
+    images are cut to what stands out from their border. views: over which the result averages.
     """
 
     loss: str = "softmax"
     dimension: int = 128
     identities: int = 32
-    pictures: int = 4
+    images: int = 4
     steps: int = 2000
     margin: float | None = None
     softmax_scale: float = 16.0
@@ -149,7 +149,7 @@ MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.
 class Analogy:
     """`mlcli analogy`; the defaults learn a filter, ANALOGIES has those of every mode.
 
-    inputs: the pictures that the mode takes. texture: A' is a texture to be laid out anew, not a picture in its place.
+    inputs: the images that the mode takes. texture: A' is a texture to be laid out anew, not an image in its place.
     """
 
     inputs: tuple[str, ...] = ("A", "A_PRIME", "B")
@@ -170,7 +170,7 @@ ANALOGIES = {
         ("TEXTURE", "B"), texture=True, color="a-prime", remap="b", kappa=2.0, source_weight=0.3, passes=4
     ),
     "texture-synthesis": Analogy(("TEXTURE",), texture=True, color="a-prime", kappa=2.0, source_weight=0.0, passes=4),
-    # Over a flat colour nothing but A' guides the coarse levels, which then repeat the few patches that fit best
+    # Over a flat color nothing but A' guides the coarse levels, which then repeat the few patches that fit best
     "texture-by-numbers": Analogy(
         texture=True, match="color", color="a-prime", kappa=6.0, source_weight=1.0, levels=3, passes=4
     ),
@@ -227,7 +227,7 @@ STYLIZE = {"vgg19": VGG19, "vgg16": VGG16, "cifarnet": CIFARNET}
 
 
 def stylize(architecture: str) -> Stylize:
-    """The recipe for a network; one of another architecture takes the settings of VGG with its own stages."""
+    """The config for a network; one of another architecture takes the settings of VGG with its own stages."""
     return STYLIZE.get(architecture, Stylize())
 
 
@@ -309,7 +309,7 @@ class Gan:
 class Translation:
     """What training of translators has in common; names of networks and losses as in their registries.
 
-    Rates are of both players. Sizes are (height, width); `load` is what pictures are brought to before a window of
+    Rates are of both players. Sizes are (height, width); `load` is what images are brought to before a window of
     `size` is cut out. `ema` 0: no average.
     """
 
@@ -369,7 +369,7 @@ class CycleGAN(Translation):
 class Inverse:
     """One way of `mlcli pairs` to make X of Y. means: what its strength is; empty where it has none.
 
-    strength: the default; None where it goes by the size of the picture. It lies from `least` to `most`.
+    strength: the default; None where it goes by the size of the image. It lies from `least` to `most`.
     """
 
     means: str = ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-INITIALISATIONS: dict[str, Callable] = {
+INITIALIZATIONS: dict[str, Callable] = {
     "normal": lambda weight, gain: nn.init.normal_(weight, 0.0, gain),
     "xavier": lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain),
     "kaiming": lambda weight, gain: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
@@ -12,7 +12,7 @@ INITIALISATIONS: dict[str, Callable] = {
 }
 
 
-def initialise(network: nn.Module, kind: str = "normal", gain: float = 0.02) -> nn.Module:
+def initialize(network: nn.Module, kind: str = "normal", gain: float = 0.02) -> nn.Module:
     """Draw all weights anew; returns the network.
 
     Kernels and matrices by `kind` (normal: N(0, gain^2), of DCGAN, Radford et al. 2016), their biases 0; scales of
@@ -20,7 +20,7 @@ def initialise(network: nn.Module, kind: str = "normal", gain: float = 0.02) -> 
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            INITIALISATIONS[kind](module.weight, gain)
+            INITIALIZATIONS[kind](module.weight, gain)
         elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)) and module.weight is not None:
             nn.init.normal_(module.weight, 1.0, gain)
         else:

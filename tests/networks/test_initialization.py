@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcli.networks.initialisation import INITIALISATIONS, initialise
+from mlcli.networks.initialization import INITIALIZATIONS, initialize
 
 
 def network() -> nn.Sequential:
@@ -15,10 +15,10 @@ def network() -> nn.Sequential:
     )
 
 
-@pytest.mark.parametrize("kind", sorted(INITIALISATIONS))
+@pytest.mark.parametrize("kind", sorted(INITIALIZATIONS))
 def test_spread(kind):
     torch.manual_seed(0)
-    made = initialise(network(), kind, 0.02)
+    made = initialize(network(), kind, 0.02)
     expected = {
         "normal": 0.02,
         "xavier": 0.02 * math.sqrt(2 / (64 * 9 + 128 * 9)),

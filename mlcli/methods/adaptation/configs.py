@@ -1,4 +1,4 @@
-"""The options of the methods of adaptation and their defaults; without torch, as mlcli.methods.recipes."""
+"""The options of the methods of adaptation and their defaults; without torch, as mlcli.methods.configs."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ class Adaptation:
     """`mlcli adapt`, what its methods have in common. Figures and losses are of the papers, see the methods.
 
     source_steps, source_batch_size, source_lr: of every supervised training (source only, on the target's labels,
-    on translations), Adam with a cosine schedule; shift: pixels that its pictures are moved by at random, and those
+    on translations), Adam with a cosine schedule; shift: pixels that its images are moved by at random, and those
     of the target where an encoder learns against a discriminator. steps, batch_size, lr: of the adaptation.
     candidates: moments of the adaptation among which `select`, which sees no label, chooses the result.
 
@@ -34,7 +34,7 @@ class Adaptation:
 
     @property
     def translates(self) -> bool:
-        """Whether a CycleGAN with the recipe's `generator` is trained between the domains."""
+        """Whether a CycleGAN with the config's `generator` is trained between the domains."""
         return False
 
 
@@ -51,7 +51,7 @@ class Adda(Adaptation):
 
 @dataclass(frozen=True)
 class SimGan(Adaptation):
-    """SimGAN, Shrivastava et al. 2017. regularisation: lambda of eq. 5; history: pictures that the buffer holds;
+    """SimGAN, Shrivastava et al. 2017. regularization: lambda of eq. 5; history: images that the buffer holds;
     moments: refiners that the classifier learns from.
 
     refiner_first, discriminator_first: steps that each learns alone before the game.
@@ -60,7 +60,7 @@ class SimGan(Adaptation):
     steps: int = 1500
     batch_size: int = 64
     lr: float = 1e-3
-    regularisation: float = 0.2
+    regularization: float = 0.2
     history: int = 1000
     refiner_first: int = 100
     discriminator_first: int = 50
@@ -75,7 +75,7 @@ class Cycada(Adda):
     """CyCADA, Hoffman et al. 2018. stage: pixel, feature or both; steps, lr: of the feature stage, ADDA's.
 
     pixel_steps, pixel_lr, pixel_batch: of the CycleGAN; cycle, semantic: weights in its loss. generator: None is unet
-    or resnet-6 by the size of the pictures (see `Setting.generator`).
+    or resnet-6 by the size of the images (see `AdaptationContext.generator`).
     """
 
     steps: int = 4000
