@@ -19,7 +19,7 @@ from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError, lost
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process, status_of_main
 
 ROOT = Path(package.__file__).parents[1]
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "accelerate", "tqdm", "torchmetrics")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "tqdm", "torchmetrics")
 
 
 def test_help_shows_panels_and_an_example_of_each_command():
@@ -155,7 +155,7 @@ def test_memory_that_does_not_suffice_is_said(shape, capsys):
 # Three processes of a group, of which one is killed when all have begun to work
 GROUP = """
 import os, signal, socket, sys, time
-import accelerate, torch, typer
+import torch, typer
 from mlcli import cli
 from mlcli.runtime.processes import Processes
 

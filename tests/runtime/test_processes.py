@@ -34,7 +34,7 @@ group.prepare(half)
 assert isinstance(half[1], GroupBatchNorm2d)
 for _ in range(2):
     (whole(x) - y).square().mean().backward()
-    (half(group.share(x)) - group.share(y)).square().mean().backward()
+    (half(group.shard(x)) - group.shard(y)).square().mean().backward()
     group.average_gradients(half.parameters())
 for (name, a), b in zip(whole.named_parameters(), half.parameters(), strict=True):
     assert torch.allclose(a.grad, b.grad, atol=1e-5), (name, (a.grad - b.grad).abs().max())
@@ -45,16 +45,16 @@ flat = torch.full((4, 2, 3, 3), 300.0) + 1e-3 * torch.randn(4, 2, 3, 3)  # hardl
 one, both = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
 both.__class__ = GroupBatchNorm2d
 expected = one.double()(flat.double())
-assert torch.allclose(group.share(expected).float(), both(group.share(flat)), atol=0.05)
+assert torch.allclose(group.shard(expected).float(), both(group.shard(flat)), atol=0.05)
 for layout in (torch.contiguous_format, torch.channels_last):
     maps = torch.randn(6, 8, 4, 4).contiguous(memory_format=layout)
     dropout = group.prepare(nn.Sequential(nn.Dropout(0.3)))
     torch.manual_seed(5)
     expected = nn.Dropout(0.3)(maps)
     torch.manual_seed(5)
-    assert torch.equal(group.share(expected), dropout(group.share(maps))) and 0 < (expected == 0).float().mean() < 0.5
+    assert torch.equal(group.shard(expected), dropout(group.shard(maps))) and 0 < (expected == 0).float().mean() < 0.5
     assert dropout.eval()(maps) is maps
-assert group.gather(torch.tensor(group.rank)).tolist() == [0, 1]
+assert group.all_gather(torch.tensor([group.rank])).tolist() == [0, 1]
 assert group.mean(torch.tensor(float(group.rank))) == 0.5
 assert group.any(group.rank == 1) and not group.any(False)
 group.wait()
@@ -81,13 +81,13 @@ def test_alone_nothing_is_shared_or_changed():
     assert alone.count == 1 and alone.main
     assert alone.prepare(network) is network and type(network[1]) is nn.BatchNorm2d
     batch = torch.arange(6)
-    assert torch.equal(alone.share(batch), batch)
+    assert torch.equal(alone.shard(batch), batch)
     assert alone.any(True) and not alone.any(False)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     alone = Processes(torch.device("cpu"))
-    monkeypatch.setattr(Processes, "count", 2)
+    monkeypatch.setattr(alone, "count", 2)
     alone.check_batch(8)
     with pytest.raises(UsageError, match="not a multiple of the 2 processes"):
         alone.check_batch(7)

@@ -92,7 +92,7 @@ class ADDA:
         random = generator(self.setting.seed, PARTNERS, step)
         partners = torch.randint(len(self.fixed), (len(indices) * self.processes.count,), generator=random)
         moves = supervised_stage.draw_moves(self.setting, len(indices), MOVES, step)
-        return self.fixed[self.processes.share(partners)], supervised_stage.shifted(
+        return self.fixed[self.processes.shard(partners)], supervised_stage.shifted(
             self.setting.target.images[indices], moves
         )
 

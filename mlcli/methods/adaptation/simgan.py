@@ -122,7 +122,7 @@ class SimGAN:
         return self.processes.prepare(network)
 
     def drawn(self, n: int, step: int) -> Tensor:
-        return self.processes.share(
+        return self.processes.shard(
             self.data.draw(n * self.processes.count, generator(self.setting.seed, PARTNERS, step)), 1
         )
 
@@ -167,7 +167,7 @@ class SimGAN:
             refined = self.network(x).float()
         # Each process holds the buffer of all, so that it is saved whole, whoever saves it
         random = generator(self.setting.seed, BUFFER, step)
-        shown = self.processes.share(self.buffer.exchange(self.processes.collect(refined), random))
+        shown = self.processes.shard(self.buffer.exchange(self.processes.all_gather(refined), random))
         with self.runtime.autocast():
             judged = translation.discriminate(self.discriminator, y, shown)
         loss = self.loss.discriminator(*judged)

@@ -96,7 +96,7 @@ class Labeled:
 def draw_moves(setting: AdaptationContext, n: int, purpose: int, step: int) -> Tensor:
     """(2, n): by how many pixels down and right each image of a batch is moved, at most the config's `shift`."""
     random, reach, processes = generator(setting.seed, purpose, step), setting.config.shift, setting.processes
-    return processes.share(torch.randint(-reach, reach + 1, (2, n * processes.count), generator=random), 1)
+    return processes.shard(torch.randint(-reach, reach + 1, (2, n * processes.count), generator=random), 1)
 
 
 def shifted(images: Tensor, moves: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class CycleGAN:
     def drawn(self, n: int, step: int) -> Tensor:
         """This process's part of what is drawn for the data of a step."""
         random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
-        return self.processes.share(self.data.draw(n * self.processes.count, random), 1)
+        return self.processes.shard(self.data.draw(n * self.processes.count, random), 1)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         translation.set_rate((self.generators_adam, self.discriminators_adam), self.config, step, self.steps)
@@ -161,7 +161,7 @@ class CycleGAN:
         Each process holds the pool of all, so that it is saved whole, whoever saves it.
         """
         random = random_numbers(self.config.seed, translation.POOL, step, number)
-        return self.processes.share(self.pools[way].exchange(self.processes.collect(fake), random))
+        return self.processes.shard(self.pools[way].exchange(self.processes.all_gather(fake), random))
 
     def discriminate(self, way: str, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
         """The loss of one discriminator, half of what it has to say, and how often it is right."""
@@ -174,7 +174,7 @@ class CycleGAN:
         loss = 0.5 * self.loss.discriminator(*judged)
         if self.config.loss == "wasserstein":
             random = random_numbers(self.config.seed, translation.PENALTY, step, DIRECTIONS.index(way))
-            epsilon = self.processes.share(torch.rand(len(real) * self.processes.count, generator=random))
+            epsilon = self.processes.shard(torch.rand(len(real) * self.processes.count, generator=random))
             loss = loss + self.config.penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
         return {f"loss_d_{way}": loss, f"d_{way}_right": translation.share_right(*judged)}
 

@@ -84,16 +84,16 @@ class Gan:
         return torch.optim.Adam(network.parameters(), lr, betas, fused=self.runtime.device.type != "mps")
 
     def load(self, indices: Tensor, step: int) -> list[Batch]:
-        config, share = self.config, self.processes.share
-        # Drawn for the whole batch and shared out, so that several processes see what one would
+        config, shard = self.config, self.processes.shard
+        # Drawn for the whole batch, so that several processes see what one would
         total = len(indices) * self.processes.count
         images = self.images.batch(indices)
         if config.flip:
-            mirrored = share(torch.rand(total, generator=generator(config.seed, FLIPS, step)) < 0.5)
+            mirrored = shard(torch.rand(total, generator=generator(config.seed, FLIPS, step)) < 0.5)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         labels = self.images.labels[indices]
-        latent = share(noise(total, config.latent, generator(config.seed, LATENT, step)))
-        epsilon = share(torch.rand(total, generator=generator(config.seed, PENALTY, step)))
+        latent = shard(noise(total, config.latent, generator(config.seed, LATENT, step)))
+        epsilon = shard(torch.rand(total, generator=generator(config.seed, PENALTY, step)))
         parts = (part.chunk(config.discriminator_steps) for part in (images, labels, latent, epsilon))
         return [Batch(*batch) for batch in zip(*parts, strict=True)]
 

@@ -73,7 +73,7 @@ class Pix2Pix:
         """(x, y), each (B, C, H, W) as stored."""
         random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
         drawn = self.data.draw(len(indices) * self.processes.count, random)
-        return self._ordered(self.data.batch(indices, self.processes.share(drawn, 1)))
+        return self._ordered(self.data.batch(indices, self.processes.shard(drawn, 1)))
 
     def _ordered(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return pair[self.order[0]], pair[self.order[1]]
@@ -119,7 +119,7 @@ class Pix2Pix:
         loss = 0.5 * self.loss.discriminator(*judged)
         if self.config.loss == "wasserstein":
             drawn = torch.rand(len(x) * self.processes.count, generator=self._random(translation.PENALTY, step))
-            epsilon = self.processes.share(drawn)
+            epsilon = self.processes.shard(drawn)
             loss = loss + self.config.penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
         return {"loss_d": loss, "d_right": translation.share_right(*judged)}
 

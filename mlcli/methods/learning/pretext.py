@@ -122,6 +122,6 @@ class Pretext(Supervised):
         count = len(self.task.classes)
         first = torch.randint(0, count, (1,), generator=random)
         labels = (first + torch.arange(total)) % count
-        labels = self.processes.share(labels[torch.randperm(total, generator=random)])
-        drawn = self.processes.share(self.task.draw(total, self.images.size, random), dim=-1)
+        labels = self.processes.shard(labels[torch.randperm(total, generator=random)])
+        drawn = self.processes.shard(self.task.draw(total, self.images.size, random), dim=-1)
         return Batch(self.task(images, labels, drawn), labels, labels, torch.ones(len(labels)))

@@ -171,22 +171,22 @@ class Supervised:
         nn.init.normal_(kernel.parametrizations.weight.original, std=len(matrix) ** -0.5)
 
     def load(self, indices: Tensor, step: int) -> Batch:
-        config, share = self.config, self.processes.share
+        config, shard = self.config, self.processes.shard
         images = self.view(indices, step, generator(config.seed, AUGMENTATION, step))
         labels = self.images.labels[indices]
         if not config.cutmix:
             return Batch(images, labels, labels, torch.ones(len(indices)))
-        # Drawn for the whole batch and shared out, so that several processes see what one would.
+        # Drawn for the whole batch, so that several processes see what one would.
         total, random = len(indices) * self.processes.count, generator(config.seed, MIXING, step)
-        others = share(torch.randint(0, len(self.images), (total,), generator=random))
-        boxes = share(draw_boxes(total, self.images.size, config.cutmix, random), dim=1)
+        others = shard(torch.randint(0, len(self.images), (total,), generator=random))
+        boxes = shard(draw_boxes(total, self.images.size, config.cutmix, random), dim=1)
         images, left = mix(images, self.view(others, step, random), boxes)
         return Batch(images, labels, self.images.labels[others], left)
 
     def view(self, indices: Tensor, step: int, random: torch.Generator) -> Tensor:
         """The images of these indices as this step shows them: flipped, translated, cut out; (B, C, S, S) uint8."""
         total = len(indices) * self.processes.count
-        drawn = self.processes.share(draw(total, self.images.size, self.config, random), dim=1)
+        drawn = self.processes.shard(draw(total, self.images.size, self.config, random), dim=1)
         epoch = step // (len(self.images) // total)
         flips = self.first_flip[indices] ^ bool(epoch % 2)
         return augment(self.images.batch(indices), flips & self.config.flip, drawn, self.config.cutout)

@@ -129,8 +129,8 @@ class Fisher(Calibrated):
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         indices, pixels = batch
         seen = self.encoder.seen(pixels)  # (V, B, D)
-        seen = self.processes.collect(seen.transpose(0, 1)).transpose(0, 1)
-        indices = self.processes.collect(indices.to(seen.device)).cpu()
+        seen = self.processes.all_gather(seen.transpose(0, 1)).transpose(0, 1)
+        indices = self.processes.all_gather(indices.to(seen.device)).cpu()
         self.found = None
         there = indices < len(self.images)
         seen, indices = seen[:, there.to(seen.device)], indices[there]

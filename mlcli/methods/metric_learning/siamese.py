@@ -107,9 +107,9 @@ class Siamese(Calibrated):
         random = generator(self.config.seed, DISTORTIONS, step)
         total = len(images) * self.processes.count
         drawn, mirror = self.distortion.draw(total, random), torch.rand(total, generator=random) < 0.5
-        images = self.distortion.apply(images, self.processes.share(drawn))
+        images = self.distortion.apply(images, self.processes.shard(drawn))
         if self.config.flip:
-            images = torch.where(self.processes.share(mirror)[:, None, None, None], images.flip(-1), images)
+            images = torch.where(self.processes.shard(mirror)[:, None, None, None], images.flip(-1), images)
         return Batch(images, each)
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -140,9 +140,9 @@ class Siamese(Calibrated):
         if self.processes.count == 1:
             return points, identities
         points.register_hook(lambda gradient: gradient * self.processes.count)
-        parts = list(self.processes.collect(points.detach()).chunk(self.processes.count))
+        parts = list(self.processes.all_gather(points.detach()).chunk(self.processes.count))
         parts[self.processes.rank] = points
-        return torch.cat(parts), self.processes.collect(identities)
+        return torch.cat(parts), self.processes.all_gather(identities)
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
         return [str(self.images.paths[index]) for index in self.chosen(indices, step).flatten().tolist()]
