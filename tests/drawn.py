@@ -8,7 +8,7 @@ from torch import Tensor
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.io.image_io import to_pillow
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 
 def draw(count: int, size: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from mlcli.data.domains import Domain
 from mlcli.io.image_io import to_pillow
 from mlcli.methods.adaptation.context import Setting
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import generator
 from mlcli.training.loop import fit
 from mlcli.training.run_folder import Run
 

@@ -94,7 +94,7 @@ def run(
     from mlcli.errors import UsageError
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.models import registry
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = _training.begin("cyclegan", context)
     config = shared.config(Config, options)
@@ -117,7 +117,7 @@ def run(
         summaries["validation"] = shared.summary(validation, hashes)
     shared.check_batch(config, len(data), processes)
 
-    seed_everything(config.seed)
+    seed_global(config.seed, "training/initialization")
     count = shared.steps(config, len(data), options)
     method = CycleGAN(data, config, count, runtime, processes, validation, classifiers)
     if options["begin"]:

@@ -91,7 +91,8 @@ def run(
     from mlcli.methods.visualization.equivariance import Measure, is_map, named_layers
     from mlcli.models import registry
     from mlcli.runtime import signals
-    from mlcli.runtime.device import Runtime, generator
+    from mlcli.runtime.device import Runtime
+    from mlcli.runtime.random_streams import rng
 
     claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
     runtime = Runtime.choose(device, "fp32")
@@ -102,7 +103,7 @@ def run(
     measure = Measure(chosen, named, transform.value, amounts, runtime, padding.value)
     paths, failures = _images.named(images)
     # In an order of no meaning, since each is compared with the one before it as with any other
-    order = torch.randperm(len(paths), generator=generator(0)).tolist()
+    order = torch.randperm(len(paths), generator=rng(0, "equivariance/images")).tolist()
     first, count = None, 0
     with signals.noted() as caught, Progress(len(paths), "equivariance", quiet=quiet) as bar:
         prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]

@@ -91,13 +91,13 @@ def run(
     from mlcli.methods.learning import finetuning
     from mlcli.models import registry
     from mlcli.reporting import report
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = _training.begin("finetune", context)
     given = registry.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # that there is such a layer
-    seed_everything(options["seed"])
+    seed_global(options["seed"], "training/initialization")
     training, validation = _read(options, given, workers, processes, quiet)
     if options["baseline"] and not validation:
         raise UsageError("--baseline: is compared on images that neither network learns from; name them with --val")

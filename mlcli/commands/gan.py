@@ -93,7 +93,7 @@ def run(
     from mlcli.methods.generation.fid_kid import Features
     from mlcli.methods.generation.gan import Gan
     from mlcli.models import registry
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
     from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("gan", context)
@@ -131,7 +131,7 @@ def run(
     )
     _check_batch(plan, config, processes.count)
     processes.check_batch(config.batch_size)
-    seed_everything(config.seed)
+    seed_global(config.seed, "training/initialization")
     classes = training.classes if options["conditional"] else ()
     method = Gan(dataset, classes, config, runtime, processes, features)
     if processes.main:

@@ -97,7 +97,7 @@ def run(
     from mlcli.commands import _training
     from mlcli.data.pairs import PairSet
     from mlcli.methods.generation.pix2pix import Pix2Pix
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = _training.begin("pix2pix", context)
     config = shared.config(Config, options)
@@ -119,7 +119,7 @@ def run(
     if held:
         summaries["validation"] = shared.summary(validation, {"pairs": held.digest()})
 
-    seed_everything(config.seed)
+    seed_global(config.seed, "training/initialization")
     count = shared.steps(config, len(pairs), options)
     method = Pix2Pix(pairs, config, count, runtime, processes, validation)
     if options["begin"]:

@@ -104,7 +104,7 @@ def run(
     from mlcli.models.pretrained import known as known_model
     from mlcli.models.pretrained import learner
     from mlcli.reporting import report
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
     from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("pretext", context)
@@ -126,7 +126,7 @@ def run(
         sets[name] = _training.read_images(part, side, channels, workers, processes, quiet)
         data[name] = _training.summary(part, sets[name])
     chosen = pretext.task(options["task"], options["permutations"], options["seed"])
-    seed_everything(options["seed"])
+    seed_global(options["seed"], "training/initialization")
     if begun:
         data["model"] = {"count": 1, "hash": begun.hash}
         model = learner(begun, chosen.classes, side)
@@ -215,10 +215,10 @@ def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet
     """Probe the network of the run beside an untrained one; what results.json says."""
     from mlcli.methods.learning.linear_probe import best, probe
     from mlcli.models import registry
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
 
     trained = registry.load(str(run.folder)).to(runtime)
-    seed_everything(seed)
+    seed_global(seed, "training/initialization")
     untrained = registry.untrained(trained, trained.classes).to(runtime)
     found = []
     for model, what in ((trained, "the network"), (untrained, "an untrained network")):

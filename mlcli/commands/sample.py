@@ -49,7 +49,7 @@ def run(
     from mlcli.io import image_io
     from mlcli.methods.generation import sampling
     from mlcli.runtime.device import Runtime
-    from mlcli.runtime.device import generator as random
+    from mlcli.runtime.random_streams import rng
 
     separate = not option.names_image(output)
     if separate:
@@ -62,7 +62,7 @@ def run(
     drawn = sampling.draw(
         sampler,
         number,
-        random(seed, sampling.NOISE),
+        rng(seed, "sample/latent"),
         labels=labels,
         columns=columns,
         interpolate=interpolate,

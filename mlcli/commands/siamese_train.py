@@ -147,7 +147,7 @@ def run(
     from mlcli.methods.metric_learning import embedder
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = _training.begin("siamese-train", context)
     solves = options["loss"] == Loss.fisher.value
@@ -156,7 +156,7 @@ def run(
     given = None if options["model"] == SMALL else embedder.learned(options["model"], options["weights"])
 
     training, validation = _data(options["data"], options["val"], options["seed"], processes.main, in_turn=solves)
-    seed_everything(options["seed"])
+    seed_global(options["seed"], "training/initialization")
     if solves:
         own = options["size"] or (_size(training, EMBEDDED) if options["model"] == EMBEDDED else None)
         encoder = embedder.up_to(given, options.get("layer") or FISHER.layer, own)

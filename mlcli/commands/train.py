@@ -83,7 +83,7 @@ def run(
     from mlcli.methods.evaluation.classification import accuracy
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
-    from mlcli.runtime.device import seed_everything
+    from mlcli.runtime.random_streams import seed_global
     from mlcli.training.loop import Plan
 
     processes, runtime, folder, options = _training.begin("train", context)
@@ -98,7 +98,7 @@ def run(
         return _training.read_images(folder, size, channels, workers, processes, quiet)
 
     training, validation, images = _training.read_training(training, validation, read, processes)
-    seed_everything(options["seed"])
+    seed_global(options["seed"], "training/initialization")
     model = registry.create(options["model"], training.classes, size, channels)
     runtime = runtime.for_training_of(model.network, options["precision"])
     data = {"training": _training.summary(training, images)}

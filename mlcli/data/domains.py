@@ -15,9 +15,7 @@ from mlcli.data.pairing import match, shortened
 from mlcli.data.pairs import CachedDataset, ImageSpec, unpaired
 from mlcli.errors import DataError, ImageError
 from mlcli.io import image_io
-from mlcli.runtime.device import generator
-
-SUBSET, HELD = 11, 23  # purposes of the random streams
+from mlcli.runtime.random_streams import rng
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,14 @@ class Domain:
         """So many images drawn by the seed, without a look at the labels; all where there are no more."""
         if count is None or count >= len(self):
             return self
-        return self.part(torch.randperm(len(self), generator=generator(seed, SUBSET))[:count].sort().values)
+        return self.part(torch.randperm(len(self), generator=rng(seed, "domains/subset"))[:count].sort().values)
 
     def split(self, share: float, seed: int) -> tuple["Domain", "Domain"]:
         """(rest, held out): so large a share of the images, drawn by the seed. Raises DataError for 0 or all."""
         count = round(share * len(self))
         if not 0 < count < len(self):
             raise DataError(f"{share:g} of {len(self)} images is {count}; hold out another share")
-        order = torch.randperm(len(self), generator=generator(seed, HELD))
+        order = torch.randperm(len(self), generator=rng(seed, "domains/held-out"))
         return self.part(order[count:].sort().values), self.part(order[:count].sort().values)
 
     def digest(self) -> str:

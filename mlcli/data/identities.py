@@ -9,9 +9,7 @@ from torch import Tensor
 from mlcli.data.class_names import normalized
 from mlcli.data.folders import ClassFolder, beside_folders, find_images, refuse_divided
 from mlcli.errors import DataError
-from mlcli.runtime.device import generator
-
-HELD = 20  # purpose of the random stream
+from mlcli.runtime.random_streams import rng
 
 
 def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
@@ -70,7 +68,7 @@ def hold_out(folder: ClassFolder, share: float, seed: int) -> tuple[ClassFolder,
             "needed, or name a folder of others with --val"
         )
     count = min(len(several) - 2, max(2, round(share * len(several))))
-    held = set(several[torch.randperm(len(several), generator=generator(seed, HELD))[:count]].tolist())
+    held = set(several[torch.randperm(len(several), generator=rng(seed, "identities/held-out"))[:count]].tolist())
     return tuple(
         _only(folder, [n for n in range(len(folder.classes)) if (n in held) == side]) for side in (False, True)
     )
@@ -98,7 +96,8 @@ def folds(identities: Tensor, count: int, seed: int) -> Tensor:
             f"{len(several)} identities with two images or more, too few to hold some out in turn; four are needed, "
             "or name a folder of others with --val"
         )
-    order = torch.cat([several[torch.randperm(len(several), generator=generator(seed, HELD))], present[counts < 2]])
+    drawn = torch.randperm(len(several), generator=rng(seed, "identities/held-out"))
+    order = torch.cat([several[drawn], present[counts < 2]])
     fold_of = torch.empty(int(identities.max()) + 1, dtype=torch.int64)
     fold_of[order] = torch.arange(len(order)) % count
     return fold_of[identities]

@@ -2,7 +2,7 @@
 
     pairing = find_pairs("facades", "train")           which files belong together; problems: what is left over
     data = PairSet.load(pairing, (ImageSpec(labels=12), ImageSpec(3)), ResizeCrop())
-    drawn = data.draw(n, generator(seed, purpose, step))      (3, n), for the whole batch of all processes
+    drawn = data.draw(n, rng(seed, purpose, step))      (3, n), for the whole batch of all processes
     a, b = data.batch(indices, processes.shard(drawn, 1))     as stored, on the CPU
     x = data.kinds[0].signal(a.to(device))                    what a network takes
 

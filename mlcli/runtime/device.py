@@ -1,4 +1,4 @@
-"""Where and how to compute: device, precision, memory format, randomness."""
+"""Where and how to compute: device, precision, memory format."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -168,28 +167,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator that depends on all the numbers (seed, step, purpose) and on nothing else.
-
-    Random numbers that are a function of (seed, step) need no saved state: a resumed run draws the same ones.
-    """
-    state = 0x9E3779B97F4A7C15
-    for number in numbers:
-        # splitmix64, so that neighboring seeds and steps give unrelated streams
-        state = (state + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return torch.Generator().manual_seed(state >> 1)
-
-
-def numpy_generator(*numbers: int) -> np.random.Generator:
-    """As `generator`, for what is computed in numpy."""
-    return np.random.default_rng([number & 0xFFFFFFFFFFFFFFFF for number in numbers])
-
-
-def seed_everything(*numbers: int) -> None:
-    """Seed torch's global generators (what dropout and initialization draw from) from the numbers."""
-    torch.manual_seed(generator(*numbers).initial_seed())

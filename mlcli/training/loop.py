@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from mlcli.errors import Interrupted, MlcliError, RunError, TrainingError, WeightsError, out_of_memory, reason
 from mlcli.io.image_io import write
 from mlcli.runtime import signals
-from mlcli.runtime.device import generator, seed_everything, trim_memory
+from mlcli.runtime.device import trim_memory
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.run_folder import Run
 
 BEYOND = 1e12  # of a weight: sums of such products are no numbers soon
-ORDER, NOISE = 1, 2  # purposes of the random streams
 
 
 class Method(Protocol):
@@ -102,7 +102,7 @@ class Plan:
         epoch, position = divmod(step, self.steps_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
             self._epoch = epoch
-            self._order = torch.randperm(self.items, generator=generator(self.seed, ORDER, epoch))
+            self._order = torch.randperm(self.items, generator=rng(self.seed, "training/order", epoch))
         return self._order[position * self.batch_size : (position + 1) * self.batch_size]
 
 
@@ -162,7 +162,7 @@ def fit(
         tell("warning", note=f"{lost} lines of {run.metrics_file.name} cannot be read and are left out")
     with signals.noted() as caught, _prefetched(method, plan, processes, step) as batches:
         for batch in batches:
-            seed_everything(plan.seed, NOISE, step, 0)  # of all processes alike: see processes.GroupDropout
+            seed_global(plan.seed, "training/step", step, 0)  # of all processes alike: see processes.GroupDropout
             losses = _stepped(method, batch, step, run)
             # Kept on the device: asking for the number at each step would make a GPU wait.
             finite = torch.stack([value.detach().float() for value in losses.values()]).sum().isfinite()

@@ -34,7 +34,7 @@ import torch
 
 from mlcli.data.folders import ClassFolder, find_images
 from mlcli.io import image_io
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 # row -> (name of the run, source, target, options, what is to be reached)
 ROWS = {

@@ -25,7 +25,7 @@ from mlcli.data.folders import find_images
 from mlcli.io import image_io
 from mlcli.methods.configs import ANALOGIES
 from mlcli.methods.painting import image_analogies
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "photos"
 PAIRS = (("astronaut", "coffee"), ("cat", "rocket"), ("coffee", "cat"), ("rocket", "astronaut"))

@@ -19,7 +19,8 @@ from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.generation import sampling
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel
 from mlcli.models import registry
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import generator, rng
 
 
 def images(folders: list[str], size: int, count: int) -> torch.Tensor:
@@ -43,7 +44,7 @@ def main() -> None:
 
     runtime = Runtime.choose()
     sampler = sampling.load(arguments.run, runtime)
-    drawn = sampling.draw(sampler, arguments.n, generator(arguments.seed, sampling.NOISE))
+    drawn = sampling.draw(sampler, arguments.n, rng(arguments.seed, "sample/latent"))
     made = sampler(drawn.latent, drawn.labels)
     model = registry.load(arguments.model).to(runtime)
     features = Features(model, runtime)

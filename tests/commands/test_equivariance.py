@@ -11,7 +11,7 @@ from PIL import Image
 
 from mlcli.methods.visualization.equivariance import Measure
 from mlcli.models import registry
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 from tests.cli import mlcli
 
 

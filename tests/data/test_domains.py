@@ -9,7 +9,7 @@ import torch
 
 from mlcli.data.domains import Domain, Unpaired, read_masked, read_unmasked, segmented
 from mlcli.errors import DataError
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 from tests.flat import save
 
 

@@ -12,7 +12,7 @@ from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import image_io
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 from tests.flat import flat, save
 
 GRAY = ImageSpec(1), ImageSpec(1)

@@ -31,11 +31,9 @@ from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.models.registry import Model
-from mlcli.runtime.device import generator, seed_everything
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
-
-PARTNERS, DISCRIMINATOR, MOVES = 13, 14, 23  # purposes of the random streams
 
 
 def adapt(setting: AdaptationContext) -> AdaptationResult:
@@ -64,7 +62,7 @@ class ADDA:
         self.fixed = torch.cat(
             [self.seen(f, part).cpu() for part in domain.images.split(at_once(domain.images))]
         )  # d's view of X_s
-        seed_everything(setting.seed, DISCRIMINATOR)
+        seed_global(setting.seed, "adda/discriminator")
         self.d = self._prepared(discriminator(self.fixed.shape[1], self.config.hidden))
         _, self.encoder = head_and_body(self.model.network)
         for p in self.encoder:
@@ -89,9 +87,9 @@ class ADDA:
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(d's view of source images (B, F), target images (B, C, S, S) uint8)."""
-        random = generator(self.setting.seed, PARTNERS, step)
+        random = rng(self.setting.seed, "adda/partners", step)
         partners = torch.randint(len(self.fixed), (len(indices) * self.processes.count,), generator=random)
-        moves = supervised_stage.draw_moves(self.setting, len(indices), MOVES, step)
+        moves = supervised_stage.draw_moves(self.setting, len(indices), "adda/shifts", step)
         return self.fixed[self.processes.shard(partners)], supervised_stage.shifted(
             self.setting.target.images[indices], moves
         )

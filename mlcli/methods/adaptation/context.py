@@ -20,8 +20,9 @@ from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models import pretrained, registry, translators
 from mlcli.models.registry import Model
 from mlcli.models.translators import Translator
-from mlcli.runtime.device import Runtime, seed_everything
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import seed_global
 from mlcli.training.loop import Method, Plan
 from mlcli.training.run_folder import Run
 
@@ -52,7 +53,7 @@ class AdaptationContext:
 
     def new_model(self) -> Model:
         """A model to begin from, the same at each call, random or pretrained. UsageError where it cannot serve."""
-        seed_everything(self.seed)
+        seed_global(self.seed, "adaptation/initialization")
         if self.config.pretrained:
             known = pretrained.known(self.config.model, self.config.weights)
             model = pretrained.learner(known, self.classes, self.source.size)

@@ -28,9 +28,7 @@ from mlcli.methods.adaptation.context import REMEDIES, AdaptationContext, Adapta
 from mlcli.methods.generation.cyclegan import CycleGAN
 from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models.registry import Model
-from mlcli.runtime.device import seed_everything
-
-TRANSLATORS = 17  # purpose of the random stream
+from mlcli.runtime.random_streams import seed_global
 
 
 def adapt(setting: AdaptationContext) -> AdaptationResult:
@@ -63,7 +61,7 @@ def adapt(setting: AdaptationContext) -> AdaptationResult:
 def translated(setting: AdaptationContext, f: Model) -> "PixelStage":
     """The pixel stage, trained."""
     config = setting.config
-    seed_everything(setting.seed, TRANSLATORS)
+    seed_global(setting.seed, "cycada/translators")
     method = PixelStage(setting, f)
     plan = setting.plan(len(method.data), config.pixel_steps, config.pixel_batch, "the pixel stage")
     setting.fit(setting.stage("translator"), method, plan)

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from mlcli.errors import RunError, WeightsError
 from mlcli.models.weight_files import fill, read_tensors
-from mlcli.runtime.device import generator
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.run_folder import save_tensors
 
-SHOWN_PIXELS, SHOWN_ROWS, PIXELS = 64, 2000, 18  # the last is the purpose of the random stream
+SHOWN_PIXELS, SHOWN_ROWS = 64, 2000
 
 
 def rows(p: Tensor) -> Tensor:
     """(N, K) as it is; of maps (N, K, H, W) some pixels, drawn once for all, (n, K)."""
     if p.ndim == 4:
         pixels = p.flatten(2)
-        shown = torch.randperm(pixels.shape[2], generator=generator(0, PIXELS))[:SHOWN_PIXELS]
+        shown = torch.randperm(pixels.shape[2], generator=rng(0, "model-selection/pixels"))[:SHOWN_PIXELS]
         p = pixels[:, :, shown].movedim(1, 2).flatten(0, 1)
     return p.double()
 

@@ -36,18 +36,16 @@ from mlcli.models.registry import Model
 from mlcli.models.translators import Translator
 from mlcli.networks.patchgan import PatchGAN
 from mlcli.networks.translated import Translated
-from mlcli.runtime.device import seed_everything
+from mlcli.runtime.random_streams import seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
-
-TRANSLATORS = 17  # purpose of the random stream
 
 
 def adapt(setting: AdaptationContext) -> AdaptationResult:
     """Stages: source, adapted (the generators)."""
     f = supervised_stage.train(setting, "source", setting.source)
     before, run = f.hash, setting.stage("adapted")
-    seed_everything(setting.seed, TRANSLATORS)
+    seed_global(setting.seed, "seuda/translators")
     method = SeUDA(setting, f, run)
     setting.fit(run, method, setting.plan(len(method.data), setting.config.steps, setting.config.batch_size))
     for network in method.generators.values():

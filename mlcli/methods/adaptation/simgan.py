@@ -32,12 +32,11 @@ from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.networks.patchgan import PatchGAN
-from mlcli.runtime.device import generator, seed_everything
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
 
-PLAYERS, PARTNERS, BUFFER = 16, 13, 7  # purposes of the random streams
 SHOWN = 5
 
 
@@ -85,7 +84,7 @@ class SimGAN:
     def __init__(self, setting: AdaptationContext):
         self.setting, self.config, self.runtime = setting, setting.config, setting.runtime
         self.processes, self.data = setting.processes, Unpaired(setting.source, setting.target)
-        seed_everything(setting.seed, PLAYERS)
+        seed_global(setting.seed, "simgan/networks")
         config = self.config
         self.refiner = setting.translator("refiner", filters=config.filters, blocks=config.blocks)
         self.network = self.refiner.network = self._prepared(self.refiner.network)
@@ -123,7 +122,7 @@ class SimGAN:
 
     def drawn(self, n: int, step: int) -> Tensor:
         return self.processes.shard(
-            self.data.draw(n * self.processes.count, generator(self.setting.seed, PARTNERS, step)), 1
+            self.data.draw(n * self.processes.count, rng(self.setting.seed, "simgan/partners", step)), 1
         )
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -166,7 +165,7 @@ class SimGAN:
         with torch.no_grad(), self.runtime.autocast():
             refined = self.network(x).float()
         # Each process holds the buffer of all, so that it is saved whole, whoever saves it
-        random = generator(self.setting.seed, BUFFER, step)
+        random = rng(self.setting.seed, "simgan/buffer", step)
         shown = self.processes.shard(self.buffer.exchange(self.processes.all_gather(refined), random))
         with self.runtime.autocast():
             judged = translation.discriminate(self.discriminator, y, shown)
@@ -176,7 +175,7 @@ class SimGAN:
         return {"loss_discriminator": loss, "right": translation.share_right(*judged)}
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.data.names(indices, self.data.draw(len(indices), generator(self.setting.seed, PARTNERS, step)))
+        return self.data.names(indices, self.data.draw(len(indices), rng(self.setting.seed, "simgan/partners", step)))
 
     def warning(self, values: dict[str, float]) -> str:
         return self.balance.warning(values) if "right" in values else ""

@@ -14,12 +14,12 @@ from mlcli.methods.adaptation.encoder import head_and_body, keep_statistics
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.learning.supervised import reflect
 from mlcli.models.registry import Model
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 from mlcli.training.loop import SCHEDULES, Plan
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
 
-SHIFTS, JUDGED = 12, 2000  # purpose of the random stream; target images that a criterion looks at
+JUDGED = 2000  # target images that a criterion looks at
 
 
 class Labeled:
@@ -50,7 +50,7 @@ class Labeled:
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(images (B, C, S, S) uint8, labels (B,) or (B, S, S)), moved by the same few pixels."""
         images, labels = self.domain.images[indices], self.domain.labels[indices]
-        moves = draw_moves(self.setting, len(indices), SHIFTS, step)
+        moves = draw_moves(self.setting, len(indices), "adaptation/shifts", step)
         masks = labels[:, None] if labels.ndim == 3 else None
         return shifted(images, moves), labels if masks is None else shifted(masks, moves)[:, 0]
 
@@ -93,9 +93,9 @@ class Labeled:
         run.save_model(self.network.state_dict(), self.model.describe())
 
 
-def draw_moves(setting: AdaptationContext, n: int, purpose: int, step: int) -> Tensor:
+def draw_moves(setting: AdaptationContext, n: int, purpose: str, step: int) -> Tensor:
     """(2, n): by how many pixels down and right each image of a batch is moved, at most the config's `shift`."""
-    random, reach, processes = generator(setting.seed, purpose, step), setting.config.shift, setting.processes
+    random, reach, processes = rng(setting.seed, purpose, step), setting.config.shift, setting.processes
     return processes.shard(torch.randint(-reach, reach + 1, (2, n * processes.count), generator=random), 1)
 
 

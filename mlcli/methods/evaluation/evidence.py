@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mlcli.methods.evaluation.classification import wilson
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 
 METRICS = {"classify": "accuracy", "segment": "dice"}
-BOOTSTRAP, RESAMPLES = 15, 2000  # purpose of the random stream
+RESAMPLES = 2000
 
 
 def scores(called: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -71,7 +71,7 @@ def figure(runs: Sequence[Tensor], task: str) -> dict:
 
 def bootstrap(values: Tensor) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of values (N,) (Efron 1979)."""
-    random = generator(0, BOOTSTRAP)
+    random = rng(0, "evaluation/bootstrap")
     means = torch.stack(
         [values[torch.randint(len(values), (len(values),), generator=random)].mean() for _ in range(RESAMPLES)]
     )

@@ -28,8 +28,8 @@ from mlcli.models import translators
 from mlcli.models.registry import Model
 from mlcli.models.translators import DIRECTIONS
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.device import generator as random_numbers
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
 from mlcli.training.run_folder import Run
 
@@ -92,7 +92,7 @@ class CycleGAN:
 
     def drawn(self, n: int, step: int) -> Tensor:
         """This process's part of what is drawn for the data of a step."""
-        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
+        random = rng(self.config.seed, "translation/augmentation", step)
         return self.processes.shard(self.data.draw(n * self.processes.count, random), 1)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ class CycleGAN:
 
         Each process holds the pool of all, so that it is saved whole, whoever saves it.
         """
-        random = random_numbers(self.config.seed, translation.POOL, step, number)
+        random = rng(self.config.seed, "cyclegan/pool", step, number)
         return self.processes.shard(self.pools[way].exchange(self.processes.all_gather(fake), random))
 
     def discriminate(self, way: str, real: Tensor, fake: Tensor, step: int) -> dict[str, Tensor]:
@@ -173,13 +173,13 @@ class CycleGAN:
                 judged = network(real), network(fake)
         loss = 0.5 * self.loss.discriminator(*judged)
         if self.config.loss == "wasserstein":
-            random = random_numbers(self.config.seed, translation.PENALTY, step, DIRECTIONS.index(way))
+            random = rng(self.config.seed, "translation/gradient-penalty", step, DIRECTIONS.index(way))
             epsilon = self.processes.shard(torch.rand(len(real) * self.processes.count, generator=random))
             loss = loss + self.config.penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
         return {f"loss_d_{way}": loss, f"d_{way}_right": translation.share_right(*judged)}
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
+        random = rng(self.config.seed, "translation/augmentation", step)
         return self.data.names(indices, self.data.draw(len(indices), random))
 
     def warning(self, values: dict[str, float]) -> str:

@@ -24,13 +24,13 @@ from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.sampling import Sampler, noise
 from mlcli.methods.generation.translation import GanMonitor, share_right
 from mlcli.networks.dcgan import Discriminator, Generator
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
 from mlcli.training.loop import SCHEDULES
 from mlcli.training.run_folder import Run
 
-LATENT, FLIPS, PENALTY, SAMPLES, COMPARED = 10, 11, 12, 13, 14  # purposes of the random streams
 GRID = 8  # images to a side of the grid of samples
 SHOWN_CLASSES = 20
 
@@ -89,11 +89,11 @@ class Gan:
         total = len(indices) * self.processes.count
         images = self.images.batch(indices)
         if config.flip:
-            mirrored = shard(torch.rand(total, generator=generator(config.seed, FLIPS, step)) < 0.5)
+            mirrored = shard(torch.rand(total, generator=rng(config.seed, "gan/flips", step)) < 0.5)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         labels = self.images.labels[indices]
-        latent = shard(noise(total, config.latent, generator(config.seed, LATENT, step)))
-        epsilon = shard(torch.rand(total, generator=generator(config.seed, PENALTY, step)))
+        latent = shard(noise(total, config.latent, rng(config.seed, "gan/latent", step)))
+        epsilon = shard(torch.rand(total, generator=rng(config.seed, "gan/gradient-penalty", step)))
         parts = (part.chunk(config.discriminator_steps) for part in (images, labels, latent, epsilon))
         return [Batch(*batch) for batch in zip(*parts, strict=True)]
 
@@ -153,7 +153,7 @@ class Gan:
         """Distances of generated images to the data, both of so many images as the config compares."""
         if self.features is None or not self.processes.main:
             return {}
-        random = generator(self.config.seed, COMPARED)
+        random = rng(self.config.seed, "gan/comparison")
         chosen = torch.randperm(len(self.images), generator=random)[: self.config.compared]
         if self._real_features is None:
             self._real_features = self.features(self.images.batch(chosen))
@@ -166,7 +166,7 @@ class Gan:
     def samples(self) -> dict[str, Image]:
         """A grid of fixed noise, by which the images of a run can be followed; with classes a row for each."""
         rows = min(len(self.sampler.classes), SHOWN_CLASSES) or GRID
-        latent = noise(rows * GRID, self.config.latent, generator(self.config.seed, SAMPLES))
+        latent = noise(rows * GRID, self.config.latent, rng(self.config.seed, "gan/samples"))
         labels = torch.arange(rows).repeat_interleave(GRID)
         return {"samples": self.sampler.grid(latent, labels, GRID)}
 

@@ -21,8 +21,8 @@ from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.device import generator as random_numbers
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
 from mlcli.training.run_folder import Run
 
@@ -71,7 +71,7 @@ class Pix2Pix:
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(x, y), each (B, C, H, W) as stored."""
-        random = random_numbers(self.config.seed, translation.AUGMENTATION, step)
+        random = rng(self.config.seed, "translation/augmentation", step)
         drawn = self.data.draw(len(indices) * self.processes.count, random)
         return self._ordered(self.data.batch(indices, self.processes.shard(drawn, 1)))
 
@@ -118,13 +118,10 @@ class Pix2Pix:
             judged = translation.discriminate(self.discriminator, real, fake)
         loss = 0.5 * self.loss.discriminator(*judged)
         if self.config.loss == "wasserstein":
-            drawn = torch.rand(len(x) * self.processes.count, generator=self._random(translation.PENALTY, step))
-            epsilon = self.processes.shard(drawn)
+            random = rng(self.config.seed, "translation/gradient-penalty", step)
+            epsilon = self.processes.shard(torch.rand(len(x) * self.processes.count, generator=random))
             loss = loss + self.config.penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
         return {"loss_d": loss, "d_right": translation.share_right(*judged)}
-
-    def _random(self, purpose: int, step: int) -> torch.Generator:
-        return random_numbers(self.config.seed, purpose, step)
 
     def generate(self, x: Tensor, y: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The terms of G's loss, by their factors."""

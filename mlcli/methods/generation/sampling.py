@@ -21,7 +21,6 @@ from mlcli.networks.dcgan import Generator
 from mlcli.reporting import canvas
 from mlcli.runtime.device import Runtime
 
-NOISE = 15  # purpose of the random stream
 KIND = "generator of a GAN"
 SIDE = 64  # pixels that an image in a grid is enlarged to, about
 WAY = 8  # images from one point of the noise to another

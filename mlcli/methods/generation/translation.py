@@ -17,8 +17,6 @@ from mlcli.runtime.processes import Processes
 from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import FusedAdam
 
-AUGMENTATION, POOL, PENALTY = 6, 7, 8  # purposes of the random streams
-
 
 def norm(config: Translation) -> str:
     """The norm of the networks: batch norm over images one at a time is their own, which holds after training too."""

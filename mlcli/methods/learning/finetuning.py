@@ -24,13 +24,13 @@ from mlcli.models import registry, stages
 from mlcli.models.features import HeadInputs
 from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
-from mlcli.runtime.device import Runtime, generator, seed_everything
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training import blocks
 from mlcli.training.loop import Method, Plan
 from mlcli.training.run_folder import Run
 
-VIEWS = 19  # purpose of the random stream
 BATCH = 64  # images at a time
 
 
@@ -85,7 +85,7 @@ def draw_copies(count: int, size: int, config: configs.Finetune, copies: int) ->
 
     The first copy is the mirror image, where the config mirrors; of those that follow every second one is mirrored.
     """
-    random = generator(config.seed, VIEWS)
+    random = rng(config.seed, "finetuning/views")
     reach, drawn = min(config.translate, size - 1), []
     for number in range(copies):
         shifts = torch.zeros(4, count, dtype=torch.int64)
@@ -225,7 +225,7 @@ class Transfer:
 
     def from_scratch(self, model: Model, run: Run) -> Evaluation:
         """The same network from scratch on the same images, by the config of `mlcli train`."""
-        seed_everything(self.config.seed)
+        seed_global(self.config.seed, "finetuning/from-scratch")
         scratch = registry.untrained(model, model.classes)
         same = {name: getattr(self.config, name) for name in ("seed", "flip", "translate", "balanced")}
         config = configs.supervised(same, len(self.training), model.architecture, model.has_batch_norm)

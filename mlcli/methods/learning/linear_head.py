@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 
-FOLDS = 18  # purpose of the random stream
 L2 = tuple(10.0**power for power in range(1, -6, -1))  # from the strongest, so that each solution begins the next
 ITERATIONS, TOLERANCE = 500, 1e-6
 
@@ -108,7 +107,7 @@ def folds(y: Tensor, count: int, seed: int) -> Tensor:
     for label in y.unique().tolist():
         members = (y == label).nonzero()[:, 0]
         if len(members) > 1:
-            order = torch.randperm(len(members), generator=generator(seed, FOLDS, label))
+            order = torch.randperm(len(members), generator=rng(seed, "linear-head/folds", label))
             result[members[order]] = (torch.arange(len(members)) + taken) % count
             taken += len(members)  # so that folds have as many images as each other
     return result

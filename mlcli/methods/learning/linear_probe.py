@@ -18,9 +18,9 @@ from mlcli.methods.learning import linear_head as logistic
 from mlcli.models.features import Activations, hidden, layers, vectors
 from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import rng
 
-LABELED = 22  # purpose of the random stream
 NUMBERS = 1024  # that a probe is given of an image, at most
 PARTS, TESTED = 5, 2  # l2 is chosen on so many parts of the labeled images
 BATCH = 100  # images at a time
@@ -43,7 +43,7 @@ def draw(folder: ClassFolder, labels: int, most: int, seed: int) -> tuple[ClassF
     turns: list[tuple[int, int, int]] = []  # an image of each class in turn
     for label in range(len(folder.classes)):
         members = [index for index, own in enumerate(folder.labels) if own == label]
-        order = torch.randperm(len(members), generator=generator(seed, LABELED, label)).tolist()
+        order = torch.randperm(len(members), generator=rng(seed, "linear-probe/labeled", label)).tolist()
         turns += [(turn, label, members[place]) for turn, place in enumerate(order)]
     order = [index for _, _, index in sorted(turns)]
     return folder.part(sorted(order[:labels])), folder.part(sorted(order[labels : labels + most]))

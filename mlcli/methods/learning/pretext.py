@@ -16,10 +16,9 @@ import itertools
 import torch
 from torch import Tensor
 
-from mlcli.methods.learning.supervised import AUGMENTATION, Batch, Supervised
-from mlcli.runtime.device import generator
+from mlcli.methods.learning.supervised import Batch, Supervised
+from mlcli.runtime.random_streams import rng
 
-TASK, PERMUTATIONS = 20, 21  # purposes of the random streams
 GRID = 3
 TILES = GRID * GRID
 
@@ -89,7 +88,7 @@ def permutations(count: int, seed: int) -> Tensor:
     of thirty orders differ in two tiles.
     """
     every = torch.tensor(list(itertools.permutations(range(TILES))), dtype=torch.int8)  # (9!, 9)
-    index = int(torch.randint(0, len(every), (1,), generator=generator(seed, PERMUTATIONS)))
+    index = int(torch.randint(0, len(every), (1,), generator=rng(seed, "pretext/permutations")))
     nearest, total, chosen = torch.full((len(every),), TILES), torch.zeros(len(every), dtype=torch.int64), []
     for _ in range(count):
         chosen.append(index)
@@ -115,10 +114,10 @@ class Pretext(Supervised):
         super().__init__(*others)
 
     def load(self, indices: Tensor, step: int) -> Batch:
-        images = self.view(indices, step, generator(self.config.seed, AUGMENTATION, step))
+        images = self.view(indices, step, rng(self.config.seed, "supervised/augmentation", step))
         # Drawn for the whole batch and shared out, so that several processes see what one would; each class as often
         # as the others.
-        total, random = len(indices) * self.processes.count, generator(self.config.seed, TASK, step)
+        total, random = len(indices) * self.processes.count, rng(self.config.seed, "pretext/task", step)
         count = len(self.task.classes)
         first = torch.randint(0, count, (1,), generator=random)
         labels = (first + torch.arange(total)) % count

@@ -18,13 +18,12 @@ from torch.nn.utils import parametrize
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods import configs
 from mlcli.models.registry import Model
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import ConvolutionMuon
 from mlcli.training.run_folder import Run
-
-AUGMENTATION, WHITENING, MIXING = 3, 4, 5  # purposes of the random streams
 
 
 def draw(n: int, size: int, config: configs.Supervised, random: torch.Generator) -> Tensor:
@@ -152,7 +151,7 @@ class Supervised:
         self.class_weights = class_weights(images.labels, len(model.classes)) if config.balanced else None
         # Mirrored images alternate from epoch to epoch instead of being drawn anew (airbench, Jordan 2024): of two
         # epochs in a row, one shows each image as it is and one its mirror.
-        self.first_flip = torch.rand(len(images), generator=generator(config.seed, AUGMENTATION)) < 0.5
+        self.first_flip = torch.rand(len(images), generator=rng(config.seed, "supervised/augmentation")) < 0.5
 
     def updating(self) -> list[torch.optim.Optimizer]:
         """What updates the network."""
@@ -164,7 +163,7 @@ class Supervised:
     def whiten(self) -> None:
         """Parametrize the first convolution by the whitening of the training images' patches."""
         kernel = next(module for module in self.model.network.modules() if isinstance(module, nn.Conv2d))
-        chosen = torch.randperm(len(self.images), generator=generator(self.config.seed, WHITENING))[:2000]
+        chosen = torch.randperm(len(self.images), generator=rng(self.config.seed, "supervised/whitening"))[:2000]
         images = self.model.preprocessing.normalize(self.images.batch(chosen))
         matrix = whitening(images, kernel.kernel_size[0])
         parametrize.register_parametrization(kernel, "weight", Whitening(matrix), unsafe=True)
@@ -172,12 +171,12 @@ class Supervised:
 
     def load(self, indices: Tensor, step: int) -> Batch:
         config, shard = self.config, self.processes.shard
-        images = self.view(indices, step, generator(config.seed, AUGMENTATION, step))
+        images = self.view(indices, step, rng(config.seed, "supervised/augmentation", step))
         labels = self.images.labels[indices]
         if not config.cutmix:
             return Batch(images, labels, labels, torch.ones(len(indices)))
         # Drawn for the whole batch, so that several processes see what one would.
-        total, random = len(indices) * self.processes.count, generator(config.seed, MIXING, step)
+        total, random = len(indices) * self.processes.count, rng(config.seed, "supervised/mixing", step)
         others = shard(torch.randint(0, len(self.images), (total,), generator=random))
         boxes = shard(draw_boxes(total, self.images.size, config.cutmix, random), dim=1)
         images, left = mix(images, self.view(others, step, random), boxes)

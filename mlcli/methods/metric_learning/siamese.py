@@ -24,13 +24,12 @@ from mlcli.methods.metric_learning import embedder as embedding
 from mlcli.methods.metric_learning.calibration import Calibrated
 from mlcli.methods.metric_learning.losses import LOSSES
 from mlcli.models.registry import Model
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
 from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import ConvolutionMuon
-
-IMAGES, DISTORTIONS = 24, 25  # purposes of the random streams
 
 
 class Batch(NamedTuple):
@@ -92,7 +91,7 @@ class Siamese(Calibrated):
         rows = []
         for identity in identities.tolist():
             own = self.members[identity % len(self.members)]
-            random = generator(self.config.seed, IMAGES, step, identity)
+            random = rng(self.config.seed, "siamese/images", step, identity)
             rounds = -(-self.config.images // len(own))
             order = torch.cat([torch.randperm(len(own), generator=random) for _ in range(rounds)])
             rows.append(own[order[: self.config.images]])
@@ -104,7 +103,7 @@ class Siamese(Calibrated):
         each = indices.repeat_interleave(self.config.images)
         images = oriented(images, each // len(self.members))
         # Drawn for the whole batch and shared out, so that several processes see what one would.
-        random = generator(self.config.seed, DISTORTIONS, step)
+        random = rng(self.config.seed, "siamese/distortions", step)
         total = len(images) * self.processes.count
         drawn, mirror = self.distortion.draw(total, random), torch.rand(total, generator=random) < 0.5
         images = self.distortion.apply(images, self.processes.shard(drawn))

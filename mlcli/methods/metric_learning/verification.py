@@ -11,9 +11,8 @@ from mlcli.errors import DataError
 from mlcli.methods.evaluation.classification import wilson
 from mlcli.methods.metric_learning.embedder import Siamese
 from mlcli.methods.metric_learning.roc import Roc
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 
-PAIRS, RESAMPLED, TRIALS = 21, 22, 23  # purposes of the random streams
 MOST = 4_000_000  # pairs of different identities that are compared; of more, so many by the seed
 RESAMPLES, RESAMPLED_PAIRS = 200, 300_000
 ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)  # of an interval
@@ -52,7 +51,7 @@ def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, m
     parts = []
     thinned = n * (n - 1) // 2 > most
     share = most / (n * (n - 1) // 2)
-    random = generator(seed, PAIRS)
+    random = rng(seed, "verification/pairs")
     for row in range(n - 1):
         same = identities[row + 1 :] == identities[row]
         kept = same | (torch.rand(len(same), generator=random) < share) if thinned else torch.ones_like(same)
@@ -81,7 +80,7 @@ def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> 
     Each of 200 times as many identities are drawn as there are, with replacement, and a pair counts by how often its
     own were drawn. Of many pairs a random part is resampled.
     """
-    random = generator(seed, RESAMPLED)
+    random = rng(seed, "verification/bootstrap")
     if len(pairs.same) > RESAMPLED_PAIRS:
         chance = torch.rand(len(pairs.same), generator=random)
         rare = pairs.same if pairs.same.sum() < RESAMPLED_PAIRS / 2 else torch.zeros_like(pairs.same)
@@ -171,7 +170,7 @@ def one_shot(
     pools = [pool for _, pool in sorted(by_group.items()) if len(pool) >= way]
     right, asked_for = [], []
     for trial in range(trials):
-        random = generator(seed, TRIALS, trial)
+        random = rng(seed, "verification/trials", trial)
         pool = pools[trial % len(pools)]
         chosen = [pool[place] for place in torch.randperm(len(pool), generator=random)[:way].tolist()]
         ranks = torch.randperm(min(len(members[identity]) for identity in chosen), generator=random)
@@ -202,7 +201,7 @@ def share_interval(right: Tensor, identities: Tensor, seed: int) -> list[float]:
     share = right.double().mean().item()
     if share in (0, 1):
         return list(wilson(round(share * count), count))
-    drawn = torch.randint(count, (RESAMPLES, count), generator=generator(seed, RESAMPLED))
+    drawn = torch.randint(count, (RESAMPLES, count), generator=rng(seed, "verification/bootstrap"))
     found = torch.zeros(count, dtype=torch.float64).index_add_(0, numbers, right.double())
     return (found[drawn].sum(1) / trials[drawn].sum(1)).quantile(ENDS).tolist()
 

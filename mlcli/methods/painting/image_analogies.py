@@ -27,7 +27,7 @@ from torch import Tensor
 from mlcli.errors import DataError
 from mlcli.methods.configs import Analogy as Config
 from mlcli.methods.painting.inverted_file import InvertedFile
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 
 # RGB to YIQ (NTSC 1953); the first row is the luminance
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -238,7 +238,7 @@ def synthesise(
     b_prime_pyramid = [a_prime.new_zeros(len(a_prime), *level_size) for level_size in sizes]
     work, done = config.passes * sum(map(math.prod, sizes)), 0
     for level in reversed(range(levels)):
-        random = generator(config.seed, level)
+        random = rng(config.seed, "analogy/level", level)
         size_a, size_b = tuple(a_prime_pyramid[level].shape[1:]), sizes[level]
         if level == levels - 1:
             source = torch.randint(math.prod(size_a), size_b, generator=random).to(a_prime.device)

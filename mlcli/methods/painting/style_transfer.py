@@ -20,9 +20,9 @@ from mlcli.methods.configs import Stylize
 from mlcli.methods.painting.style_losses import Losses, Objective, Perception, Style
 from mlcli.models import features
 from mlcli.models.registry import Model
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import rng
 
-NOISE = 1  # purpose of the random stream
 BETAS = (0.9, 0.99)
 FIRST_STEP = 0.01  # of L-BFGS: how far it moves a value on average
 HISTORY = 10  # steps that L-BFGS remembers, each two images large
@@ -219,7 +219,7 @@ class Stylization:
 
     def _first(self, size: tuple[int, int]) -> Tensor:
         if self.config.init == "noise":
-            noise = torch.rand(3, *size, generator=generator(self.config.seed, NOISE))
+            noise = torch.rand(3, *size, generator=rng(self.config.seed, "stylize/noise"))
             return noise.to(self.content.device)
         if self.config.init == "gray":
             return torch.full((3, *size), 0.5, device=self.content.device)

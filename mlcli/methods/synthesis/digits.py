@@ -19,10 +19,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mlcli.runtime.device import numpy_generator
+from mlcli.runtime.random_streams import numpy_rng
 
 DIGITS = 10
-DIGIT = 1  # purpose of random numbers
 PIECES = 4  # straight pieces between two points of a stroke
 
 
@@ -115,7 +114,7 @@ def digit(
     look it has the brightness and the noise. look: of LOOKS.
     """
     seen = LOOKS[look]
-    random = numpy_generator(seed, DIGIT, number)
+    random = numpy_rng(seed, "digits/digit", number)
     label = number % DIGITS
     if fonts and number // DIGITS % 2:
         ink = printed(label, size, random, fonts[random.integers(len(fonts))])

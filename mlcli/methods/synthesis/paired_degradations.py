@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlcli.io import image_io
 from mlcli.methods.configs import INVERSES
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import rng
 
 FLAT = ("edges", "labels")  # of a few values, whatever the depth of the image
 SEGMENTED = 512  # pixels, the long side at which regions are found
@@ -256,7 +256,7 @@ def lab(image: Tensor) -> Tensor:
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> Tensor:
     """Centers (k, D) of (N, D), found on at most 10,000 of the points; begun by k-means++ (Arthur 2007), seed 0."""
-    random = generator(0)
+    random = rng(0, "degradations/k-means")
     points = points[:: max(1, len(points) // 10_000)]
     centers = points[torch.randint(len(points), (1,), generator=random)]
     distance = torch.full((len(points),), math.inf)

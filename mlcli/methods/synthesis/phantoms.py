@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlcli.runtime.device import numpy_generator
+from mlcli.runtime.random_streams import numpy_rng
 
 CLASSES = ("background", "right lung", "left lung", "heart")  # as the numbers of a mask; right is the body's own
-ANATOMY, LOOK = 2, 3  # purposes of random numbers
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ LOOKS = {
 
 def phantom(number: int, seed: int, size: int = 64, look: str = "a") -> tuple[Tensor, Tensor]:
     """((size, size) uint8 gray, (size, size) uint8 numbers of CLASSES): the phantom of this number in the series."""
-    random = numpy_generator(seed, ANATOMY, number)
+    random = numpy_rng(seed, "phantoms/anatomy", number)
     chest = Chest(size, random)
-    levels = chest.seen(LOOKS[look], numpy_generator(seed, LOOK, number, sorted(LOOKS).index(look)))
+    levels = chest.seen(LOOKS[look], numpy_rng(seed, "phantoms/style", number, sorted(LOOKS).index(look)))
     image = np.clip(levels * 255 + 0.5, 0, 255).astype(np.uint8)
     return torch.from_numpy(image), torch.from_numpy(chest.mask())
 

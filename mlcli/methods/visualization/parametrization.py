@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mlcli.errors import MlcliError
 from mlcli.methods.visualization.color_decorrelation import Colors
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import rng
 
-NOISE, TRANSFORM = 1, 2  # purposes of random numbers
 SPREAD = 0.01  # standard deviation of the noise that images start from
 # Frames that are to be aligned have a spectrum in common, of what is large: of shapes of at least so many pixels, and
 # of at most so many cycles from side to side
@@ -57,7 +57,8 @@ class Transforms:
             return images
         rows, columns = self.grid(height, width)
         row, column = divmod(number, columns)
-        drawn = torch.rand((first + n) // alike, rows * columns, 4, generator=generator(seed, TRANSFORM, step)) * 2 - 1
+        random = rng(seed, "maximize/transform", step)
+        drawn = torch.rand((first + n) // alike, rows * columns, 4, generator=random) * 2 - 1
         drawn = drawn[first // alike :, number].repeat_interleave(alike, 0)
         angle = math.radians(self.rotation) * drawn[:, 0]
         size = 1 + self.scale * drawn[:, 1]
@@ -194,7 +195,7 @@ PARAMETRIZATIONS = {"fourier": Fourier, "pixel": Pixels}
 def _noise(shape: Sequence[int], seed: int, first: int, alike: int) -> Tensor:
     """Normal numbers, those of each image a function of its number: it starts so whatever is beside it."""
     numbers = range(first // alike, (first + shape[0]) // alike)
-    rows = [torch.randn(tuple(shape[1:]), generator=generator(seed, NOISE, number)) for number in numbers]
+    rows = [torch.randn(tuple(shape[1:]), generator=rng(seed, "maximize/noise", number)) for number in numbers]
     return SPREAD * torch.stack(rows).repeat_interleave(alike, 0)
 
 

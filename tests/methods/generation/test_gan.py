@@ -9,8 +9,9 @@ import torch
 from mlcli.methods import configs
 from mlcli.methods.generation.gan import GRID, Gan
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import generator
 
 CPU = torch.device("cpu")
 PLAIN = Runtime(CPU, "fp32")

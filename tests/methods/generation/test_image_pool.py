@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlcli.methods.generation.image_pool import ImagePool
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 
 def image(number: float) -> torch.Tensor:

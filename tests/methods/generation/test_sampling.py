@@ -8,7 +8,8 @@ import torch
 from mlcli.errors import UsageError, WeightsError
 from mlcli.methods.generation.sampling import Sampler, between, draw, load, noise
 from mlcli.networks.dcgan import Generator
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import generator
 from mlcli.training import run_folder
 
 PLAIN = Runtime(torch.device("cpu"), "fp32")

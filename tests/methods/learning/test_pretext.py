@@ -6,8 +6,9 @@ import torch
 from mlcli.methods import configs
 from mlcli.methods.learning.pretext import GRID, Jigsaw, Pretext, Rotation, permutations, task
 from mlcli.models import registry
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import generator
 from tests.methods.learning.test_supervised import Images
 
 CPU = torch.device("cpu")

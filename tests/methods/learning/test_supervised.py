@@ -9,8 +9,9 @@ from torch import nn
 from mlcli.methods import configs
 from mlcli.methods.learning.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
 from mlcli.models import registry
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
+from mlcli.runtime.random_streams import generator
 
 CPU = torch.device("cpu")
 

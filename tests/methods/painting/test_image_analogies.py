@@ -10,7 +10,7 @@ from mlcli.errors import DataError
 from mlcli.io import image_io
 from mlcli.methods.configs import ANALOGIES
 from mlcli.methods.painting import image_analogies
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 FILTER = ANALOGIES["filter"]
 

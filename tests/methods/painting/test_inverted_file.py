@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mlcli.methods.painting.inverted_file import CROWDED, InvertedFile, nearest, row_minimum
-from mlcli.runtime.device import generator
+from mlcli.runtime.random_streams import generator
 
 
 def curve(count, seed, dimensions=8):

@@ -7,7 +7,6 @@ from mlcli.errors import MlcliError
 from mlcli.methods.visualization.color_decorrelation import Colors
 from mlcli.methods.visualization.parametrization import (
     PARAMETRIZATIONS,
-    TRANSFORM,
     Fourier,
     Images,
     Pixels,
@@ -17,7 +16,8 @@ from mlcli.methods.visualization.parametrization import (
     sampled,
     windows,
 )
-from mlcli.runtime.device import Runtime, generator
+from mlcli.runtime.device import Runtime
+from mlcli.runtime.random_streams import generator, rng
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, "fp32")
@@ -61,7 +61,7 @@ def test_a_image_of_two_sides_is_moved_resized_and_turned():
     rows, columns = (torch.arange(n, dtype=torch.float32) + 0.5 for n in (height, width))
     ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)]).expand(3, -1, -1, -1)
     moved = Transforms(0.05, 0.1, 20)(ramps, seed=3, step=9)
-    draws = (torch.rand(3, 4, generator=generator(3, TRANSFORM, 9)) * 2 - 1).tolist()
+    draws = (torch.rand(3, 4, generator=rng(3, "maximize/transform", 9)) * 2 - 1).tolist()
     for image, drawn in zip(moved, draws, strict=True):
         angle, size = math.radians(20) * drawn[0], 1 + 0.1 * drawn[1]
         for row, column in ((12, 25), (17, 36), (15, 30)):
