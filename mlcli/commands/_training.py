@@ -25,6 +25,8 @@ from mlcli.reporting import report
 from mlcli.runtime.device import Runtime, choose_device
 from mlcli.runtime.processes import Processes
 from mlcli.training import loop
+from mlcli.training.method import Method
+from mlcli.training.plan import Plan
 from mlcli.training.run_folder import CONFIG_ADVICE, Run
 from mlcli.training.tensorboard import Curves
 
@@ -225,8 +227,8 @@ def summary(folder: ClassFolder, images: ImageDataset) -> dict[str, Any]:
 
 def fit(
     run: Run,
-    method: loop.Method,
-    plan: loop.Plan,
+    method: Method,
+    plan: Plan,
     processes: Processes,
     *,
     quiet: bool,

@@ -197,7 +197,7 @@ def begin_with(given: Path, translators: Mapping) -> None:
 def train(command: str, run, method, config: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
     from mlcli.commands import _training
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
     from mlcli.training.tensorboard import Curves
 
     curves = Curves(run) if options["tensorboard"] else None
@@ -226,6 +226,6 @@ def train(command: str, run, method, config: Translation, options: Mapping, data
 
 def steps(config: Translation, items: int, options: Mapping) -> int:
     """The steps of the whole run, by which the rates go."""
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     return Plan(items, config.batch_size, config.epochs, config.seed, max_steps=options["steps"]).steps

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mlcli.methods.learning.finetuning import Learned
     from mlcli.models.registry import Model
     from mlcli.runtime.processes import Processes
-    from mlcli.training.loop import Method, Plan
+    from mlcli.training.method import Method
+    from mlcli.training.plan import Plan
     from mlcli.training.run_folder import Run
 
 DEFAULT = configs.Finetune()

@@ -94,7 +94,7 @@ def run(
     from mlcli.methods.generation.gan import Gan
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = _training.begin("gan", context)
 

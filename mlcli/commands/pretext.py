@@ -105,7 +105,7 @@ def run(
     from mlcli.models.pretrained import learner
     from mlcli.reporting import report
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = _training.begin("pretext", context)
 

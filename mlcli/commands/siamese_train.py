@@ -226,7 +226,7 @@ def _warn_of_few(asked: float | None, different: int) -> None:
 def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
     """(config, method, plan) of a network that learns step by step."""
     from mlcli.methods.metric_learning.siamese import Siamese
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     config = complete(options, encoder)
     method = Siamese(
@@ -249,7 +249,7 @@ def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", pro
     """(config, method, plan) of a metric on maps."""
     from mlcli.commands._training import held_share
     from mlcli.methods.metric_learning.fisher import Fisher
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     chosen = {field.name: options[field.name] for field in fields(FISHER) if options.get(field.name) is not None}
     if "folds" not in chosen:  # of a run that is gone on with they are known

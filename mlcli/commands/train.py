@@ -84,7 +84,7 @@ def run(
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = _training.begin("train", context)
 

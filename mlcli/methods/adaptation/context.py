@@ -23,7 +23,8 @@ from mlcli.models.translators import Translator
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import seed_global
-from mlcli.training.loop import Method, Plan
+from mlcli.training.method import Method
+from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 
 # Where a discriminator has won or lost for good, by the stage; CyCADA's pixel stage has options of its own

@@ -33,9 +33,9 @@ from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.networks.patchgan import PatchGAN
 from mlcli.runtime.random_streams import rng, seed_global
-from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
+from mlcli.training.schedules import SCHEDULES
 
 SHOWN = 5
 

@@ -15,9 +15,10 @@ from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.learning.supervised import reflect
 from mlcli.models.registry import Model
 from mlcli.runtime.random_streams import rng
-from mlcli.training.loop import SCHEDULES, Plan
 from mlcli.training.optimizers import FusedAdam
+from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
+from mlcli.training.schedules import SCHEDULES
 
 JUDGED = 2000  # target images that a criterion looks at
 

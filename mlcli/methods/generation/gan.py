@@ -28,8 +28,8 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
-from mlcli.training.loop import SCHEDULES
 from mlcli.training.run_folder import Run
+from mlcli.training.schedules import SCHEDULES
 
 GRID = 8  # images to a side of the grid of samples
 SHOWN_CLASSES = 20

@@ -14,8 +14,8 @@ from mlcli.networks.initialization import initialize
 from mlcli.networks.patchgan import MultiScale, PatchGAN
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
-from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import FusedAdam
+from mlcli.training.schedules import SCHEDULES
 
 
 def norm(config: Translation) -> str:

@@ -28,7 +28,8 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training import blocks
-from mlcli.training.loop import Method, Plan
+from mlcli.training.method import Method
+from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 
 BATCH = 64  # images at a time

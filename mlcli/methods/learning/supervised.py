@@ -21,9 +21,9 @@ from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import ConvolutionMuon
 from mlcli.training.run_folder import Run
+from mlcli.training.schedules import SCHEDULES
 
 
 def draw(n: int, size: int, config: configs.Supervised, random: torch.Generator) -> Tensor:

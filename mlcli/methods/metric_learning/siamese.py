@@ -28,8 +28,8 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import Average
-from mlcli.training.loop import SCHEDULES
 from mlcli.training.optimizers import ConvolutionMuon
+from mlcli.training.schedules import SCHEDULES
 
 
 class Batch(NamedTuple):
