@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlcli.commands import _images, _training
 from mlcli.commands._report import Progress, complain, table
-from mlcli.methods.adaptation import METHODS
-from mlcli.methods.adaptation.configs import PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
+from mlcli.methods.adaptation.registry import METHODS, PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.data.domains import Domain
+    from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
     from mlcli.models.registry import Model
+    from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
+    from mlcli.training.loop import Method, Plan
+    from mlcli.training.run_folder import Run
 
 TITLES = {
     "source_only": "source only",
@@ -29,41 +32,42 @@ TITLES = {
 
 
 def config(options: Mapping[str, Any]) -> Adaptation:
-    """The config of the method, with what the command line says. Raises UsageError for another method's option."""
+    """The config of the method, with the values of the command line. UsageError for an option of another method."""
     from mlcli.errors import UsageError
 
-    kind = METHODS[options["method"]].config
-    own = {field.name for field in fields(kind)}
-    others = {field.name for entry in METHODS.values() for field in fields(entry.config)} - own
+    config_type = METHODS[options["method"]].config
+    own = {field.name for field in fields(config_type)}
+    others = {field.name for method in METHODS.values() for field in fields(method.config)} - own
     for name in sorted(others):
         if options.get(name) is not None:
-            takes = [method for method, entry in METHODS.items() if name in {f.name for f in fields(entry.config)}]
-            words = name.replace("_", "-")
-            raise UsageError(f"--{words}: of --method {' and '.join(takes)}, not of {options['method']}")
+            methods = [m for m, method in METHODS.items() if name in {field.name for field in fields(method.config)}]
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option}: of --method {' and '.join(methods)}, not of {options['method']}")
     values = {name: options[name] for name in own if options.get(name) is not None}
     values["pretrained"] = bool(options.get("pretrained") or options.get("weights"))
-    if options["task"] == "segment":  # an image has thousands of labels, and classes need not be as frequent in it
+    defaults: dict[str, Any] = {}
+    if options["task"] == "segment":  # an image has thousands of labels, and its classes need not be equally frequent
         if values["pretrained"]:
             raise UsageError("--pretrained: --task segment takes unet, which comes without weights")
-        values = {"model": "unet", "source_batch_size": 16, "select": "last"} | values
+        defaults = {"model": "unet", "source_batch_size": 16, "select": "last"}
     if values["pretrained"]:
-        values = PRETRAINED | (PRETRAINED_FEATURES if issubclass(kind, Adda) else {}) | values
-    return kind(**values)
+        defaults = PRETRAINED | (PRETRAINED_FEATURES if issubclass(config_type, Adda) else {})
+    return config_type(**{name: value for name, value in defaults.items() if name in own} | values)
 
 
 @dataclass
 class Data:
-    """The domains of a run. labeled_target: those of `target` whose labels are given."""
+    """The domains of a run. labeled_target: the images of `target` whose labels are given."""
 
     source: "Domain"
     target: "Domain"
     classes: tuple[str, ...]
     labeled_target: "Domain | None"
     test: "Domain | None"
-    native: tuple  # images (N, 3, S, S) of both domains as they are, for the guards
+    native: tuple["Tensor", "Tensor"]  # images (N, 3, S, S) of both domains before any conversion, for the guards
 
     def summary(self) -> dict[str, dict]:
-        """What config.json says of them; of the target nothing that depends on labels or names."""
+        """The entries of config.json; for the target nothing that depends on labels or names."""
         sets = {"source": self.source, "target": self.target} | ({"test": self.test} if self.test else {})
         return {name: _summary(domain) for name, domain in sets.items()}
 
@@ -88,7 +92,7 @@ def read(
     processes: "Processes",
     quiet: bool,
 ) -> Data:
-    """Read the domains. model: what networks begin from, if they do not from scratch. Raises UsageError, DataError."""
+    """Read the domains. model: the pretrained model, if any. Raises UsageError, DataError."""
     from mlcli.errors import UsageError
 
     segment = options["task"] == "segment"
@@ -97,7 +101,7 @@ def read(
     size = options["size"] or _size(options, config, model)
     source, classes = load(options["source"], size, None, labeled=True, **reading)
     target, _ = load(options["target"], size, classes, labeled=False, **reading)
-    # Read apart: what has no label is part of the target all the same
+    # Read apart: images without a label are part of the target as well
     known = load(options["target"], size, classes, labeled=True, **reading)[0] if options["target_labels"] else None
     test = load(options["test"], size, classes, labeled=True, **reading)[0] if options["test"] else None
     if len(classes) < 2:
@@ -198,20 +202,20 @@ def figures(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str,
 
 
 def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What stands beside the table, as (name, words)."""
+    """The lines below the table, as (name, value)."""
     found = []
-    if (share := result.get("gap_closed")) is not None:
-        found.append(("gap to the target's labels closed", f"{share:.0%}"))
+    if (fraction := result.get("gap_closed")) is not None:
+        found.append(("gap to the target's labels closed", f"{fraction:.0%}"))
     for name, words in (("mcnemar", "McNemar's test"), ("sign_test", "sign test")):
         for seed, test in zip(result["seeds"], result.get(name, ()), strict=False):
             only = f"{test['first_alone']} better before, {test['second_alone']} better after"
             found.append((f"{words}, seed {seed}", f"{only}, p = {test['p']:.2g}"))
     if flips := result.get("label_flip_rate"):
-        # the source model, of what it does not know, says only what the translation changes for it
-        known = flips["judge"] == "target_supervised"
-        words = "labels flipped" if known else "answers of the source model changed"
+        # without a model of the target, only changes of the source model's predictions can be counted
+        known = flips["classifier"] == "target_supervised"
+        words = "labels flipped" if known else "predictions of the source model changed"
         found.append((f"{words} by the translation {flips['direction']}", f"{flips['mean']:.2%}"))
-    for seed, chosen in zip(result["seeds"], result["selection"], strict=True):
+    for seed, chosen in zip(result["seeds"], result.get("selection", ()), strict=False):
         score = next(each["score"] for each in chosen["candidates"] if each["step"] == chosen["chosen"])
         by = "the last" if chosen["criterion"] == "last" else f"by {chosen['criterion']}, {score:.4f}"
         found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, {by}"))
@@ -223,8 +227,8 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def per_class(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(header, rows) of the classes."""
-    moments = ("last", "best_possible")
-    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in moments}
+    checkpoints = ("last", "best_possible")
+    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in checkpoints}
     names = list(dict.fromkeys(name for values in kept.values() for name in values))
     header = ("class", *(TITLES.get(name, name.replace("_", " ")) for name in kept))
     return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
@@ -243,8 +247,8 @@ def text(result: Mapping[str, Any]) -> str:
 
 def report_tables(result: Mapping[str, Any]) -> list[tuple]:
     """The tables of report.html."""
-    guards = [(words,) for words in result["guards"]] or [("nothing to be said",)]
-    tables = [("Guards", ("",), guards), ("Beside it", ("", ""), facts(result))]
+    guards = [(words,) for words in result["guards"]] or [("no warnings",)]
+    tables = [("Guards", ("",), guards), ("Details", ("", ""), facts(result))]
     header, lines = figures(result)
     if lines:
         tables.insert(0, ("Result", header, lines))
@@ -256,19 +260,28 @@ def report_tables(result: Mapping[str, Any]) -> list[tuple]:
 # ------------------------------------------------------------------------------------------------ the run folder
 
 
-def setting(folder, data: Data, config: Adaptation, options, number: int, runtime, processes, save_every, quiet: bool):
-    """What the method is given for the run of this number, whose stages are runs in RUN/seed-N/STAGE."""
+def context_of(
+    folder: "Run",
+    data: Data,
+    config: Adaptation,
+    options: Mapping[str, Any],
+    number: int,
+    runtime: "Runtime",
+    processes: "Processes",
+    save_every: float,
+    quiet: bool,
+) -> "AdaptationContext":
+    """The context of the run of this number, whose stages are run folders RUN/seed-N/STAGE."""
     from dataclasses import replace
 
     from mlcli.methods.adaptation.context import AdaptationContext
-    from mlcli.training.run_folder import Run
 
     seed = options["seed"] + number
 
-    def stage(name: str) -> Run:
+    def stage(name: str) -> "Run":
         return folder.part(f"seed-{seed}", name)
 
-    def fit(run: Run, method, plan) -> None:
+    def fit(run: "Run", method: "Method", plan: "Plan") -> None:
         if processes.main:
             written = {"method": options["method"], "stage": run.folder.name, "seed": seed}
             written |= {name: getattr(config, name) for name in ("model", "pretrained", "weights")}
@@ -277,8 +290,8 @@ def setting(folder, data: Data, config: Adaptation, options, number: int, runtim
         _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
 
     source, held_out = data.source.subset(options["max_source"], seed), None
-    if (share := options.get("hold_out")) is not None:
-        source, held_out = source.split(share, seed)
+    if (fraction := options.get("hold_out")) is not None:
+        source, held_out = source.split(fraction, seed)
     target = drawn(data.target, options, number)
     return AdaptationContext(source, target, data.classes, config, seed, runtime, processes, stage, fit, held_out)
 
@@ -288,17 +301,17 @@ def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain"
     return target.subset(options["max_target"], options["seed"] + number)
 
 
-def save(folder, adapted, method: str) -> None:
+def save(folder: "Run", adapted: "AdaptationResult", method: str) -> None:
     """Write the result of a run: the model, and a translator where there is one."""
     from mlcli.models import translators
 
     folder.save_model(adapted.model.network.state_dict(), adapted.model.describe() | {"method": method})
     if made := adapted.translator:
-        place = folder.folder / "translator.safetensors"
-        translators.save_file(place, {"AtoB": made}, {"AtoB": made.network}, method=method)
+        file = folder.folder / "translator.safetensors"
+        translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)
 
 
-def write_images(folder, images: Mapping) -> None:
+def write_images(folder: "Run", images: Mapping[str, "Tensor"]) -> None:
     from mlcli.io.image_io import write
 
     for name, image in images.items():

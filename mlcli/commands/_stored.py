@@ -71,7 +71,7 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
 def _hyperparameters() -> dict[str, Check]:
     """name: the check of each field of the methods' hyperparameters."""
     defaults: dict[str, list] = {}
-    for module in ("mlcli.methods.configs", "mlcli.methods.adaptation.configs"):
+    for module in ("mlcli.methods.configs", "mlcli.methods.adaptation.registry"):
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
                 if field.default is not MISSING:

@@ -12,10 +12,10 @@ from PIL import Image
 from mlcli.data.domains import Domain
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.methods.adaptation import METHODS
-from mlcli.methods.adaptation import results as trial
+from mlcli.methods.adaptation import results
 from mlcli.methods.adaptation.adda import ADDA
-from mlcli.methods.adaptation.supervised_stage import Labeled
+from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.adaptation.supervised_stage import SupervisedStage
 from mlcli.models import registry, translators
 from tests import shapes
 from tests.cli import mlcli
@@ -83,7 +83,7 @@ def test_a_run_that_is_done_is_neither_measured_nor_written_again(data, tmp_path
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
     page = (run / "report.html").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "measure", None)
+        patch.setattr(results, "measure", None)
         assert json.loads(adapt(data, run, *options, "--resume").stdout) == result
         assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
         for report in (None, "of the epochs"):  # killed after the results
@@ -174,11 +174,11 @@ def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):
     adapt(data, run, "--steps", 60)
     log = run / "seed-0/adapted/metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert sum("right" in line for line in lines) >= 50, "too few for the guard to tell"
-    log.write_text("".join(json.dumps(line | {"right": 1.0}) + "\n" for line in lines))
+    assert sum("d_accuracy" in line for line in lines) >= 50, "too few for the guard to tell"
+    log.write_text("".join(json.dumps(line | {"d_accuracy": 1.0}) + "\n" for line in lines))
     (run / "results.json").unlink()
     said = adapt(data, run, "--steps", 60, "--resume").stderr
-    assert "seed 0: adapted: the discriminator has told all that is real" in said and "--loss" not in said
+    assert "seed 0: adapted: the discriminator has long told every real image" in said and "--loss" not in said
     assert any("lower --lr" in words for words in json.loads((run / "results.json").read_text())["guards"])
 
 
@@ -219,7 +219,7 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
     options = ["--test", data / "test", "--format", "json"]
     whole = json.loads(adapt(data, tmp_path / "whole", *options).stdout)
     run = tmp_path / "broken"
-    for kind, at in ((Labeled, 11), (ADDA, 4)):
+    for kind, at in ((SupervisedStage, 11), (ADDA, 4)):
         step = kind.step
 
         def stopped(self, batch, number, step=step, at=at):
@@ -230,9 +230,9 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(kind, "step", stopped)
             assert "Resume with" in adapt(data, run, *options, "--resume", status=130).stderr
-    measure = trial.measure
+    measure = results.measure
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "measure", lambda *given: (os.kill(os.getpid(), signal.SIGINT), measure(*given)))
+        patch.setattr(results, "measure", lambda *given: (os.kill(os.getpid(), signal.SIGINT), measure(*given)))
         said = adapt(data, run, *options, "--resume", status=130).stderr
     assert "interrupted; what is computed is kept. Resume with:" in said
     assert json.loads(adapt(data, run, *options, "--resume").stdout) == whole

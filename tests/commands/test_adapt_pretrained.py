@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlcli.commands import _adaptation
-from mlcli.methods.adaptation import METHODS
+from mlcli.methods.adaptation.registry import METHODS
 from mlcli.models import registry
 from mlcli.models.weight_files import read_tensors
 from mlcli.training import run_folder

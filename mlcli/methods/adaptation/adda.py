@@ -1,33 +1,46 @@
 """Adversarial discriminative domain adaptation, ADDA (Tzeng, Hoffman, Saenko and Darrell 2017).
 
-1. The encoder f_1 and the classifier f_2 learn on the labeled source, by cross-entropy.
-2. A second encoder f'_1 starts from f_1, which is fixed from here on. A discriminator d learns to tell their features,
+1. The encoder f_1 and the classifier f_2 are trained on the labeled source, with cross-entropy.
+2. A second encoder f'_1 starts from f_1, which is fixed from here on. A discriminator d learns to tell their features
+   apart,
        min_d   -E[log s(d(f_1(X_s)))] - E[log(1 - s(d(f'_1(X_t))))]                             (eq. 9, first line)
-   and f'_1 to be taken for f_1, by the inverted label,
+   and f'_1 learns to be taken for f_1, by the inverted label,
        min_f'  -E[log s(d(f'_1(X_t)))]                                                          (eq. 9, second line)
 3. f_2(f'_1(X_t)) classifies the target.
 
-f_1 is whatever lies below the last linear layer of the network, which is f_2. As d has one output in place of two,
-its sigmoid stands for their softmax. Since f_1 is fixed, its features of the source are computed once. `judge`
-"logits" has d look at the logits of f_2, as the public code does; the paper says features. Dropout is off, by which d
-could tell the two encoders; batch norm takes the statistics of the target.
+f_2 is the last linear layer of the network, and f_1 is all that lies below it. d has one output, and s is the sigmoid,
+in place of two outputs and their softmax. Since f_1 is fixed, its features of the source are computed once. With
+`discriminator_input` "logits" d sees the logits of f_2, as in the public code; the paper says features. Dropout is off,
+since d could tell the two encoders apart by it; batch norm takes the statistics of the target.
 
-Different here: target images are moved by up to `shift` pixels, as those of the source are where f_1 learns (here d
-sees those where they are). d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half
-as many, and the moment is chosen among candidates, without labels. `lead` is of CyCADA, see there; 0 here.
+Deviations: target images are shifted at random by up to `shift` pixels, as source images are where f_1 is trained (d
+sees those unshifted). d has leaky ReLUs, the paper plain ones. The paper adapts for 10,000 steps, here it is half as
+many, and the result is chosen among checkpoints, without labels. `accuracy_threshold` belongs to CyCADA, see there; it
+is 0 here.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation import supervised_stage
-from mlcli.methods.adaptation.context import REMEDY, AdaptationContext, AdaptationResult, answers, at_once, frozen
+from mlcli.methods.adaptation.context import (
+    REMEDY,
+    AdaptationContext,
+    AdaptationResult,
+    frozen,
+    inference_batch,
+    probabilities,
+)
 from mlcli.methods.adaptation.encoder import head_and_body, penultimate
 from mlcli.methods.adaptation.model_selection import Candidates
+from mlcli.methods.adaptation.registry import Adda
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.models.registry import Model
@@ -36,98 +49,104 @@ from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
 
 
-def adapt(setting: AdaptationContext) -> AdaptationResult:
+def adapt(context: AdaptationContext[Adda]) -> AdaptationResult:
     """Stages: source, adapted."""
-    f = supervised_stage.train(setting, "source", setting.source)
-    model, candidates = confuse(setting, "adapted", f, setting.source)
-    return AdaptationResult(f, model, candidates, [setting.stage("source"), setting.stage("adapted")], source_encoder=f)
+    f = supervised_stage.train(context, "source", context.source)
+    model, candidates = adversarial_stage(context, "adapted", f, context.source)
+    stages = [context.stage("source"), context.stage("adapted")]
+    return AdaptationResult(f, model, stages, candidates, source_encoder=f)
 
 
-def confuse(setting: AdaptationContext, name: str, f: Model, domain: Domain) -> tuple[Model, Candidates]:
-    """The adversarial stage by itself: f, trained on `domain`, with an encoder of the target in place of its own."""
-    run = setting.stage(name)
-    method = ADDA(setting, f, domain, run)
-    setting.fit(run, method, setting.plan(len(setting.target), setting.config.steps, setting.config.batch_size))
-    setting.choose(run, method)
+def adversarial_stage(context: AdaptationContext[Any], name: str, f: Model, domain: Domain) -> tuple[Model, Candidates]:
+    """Step 2 by itself: f, which was trained on `domain`, with its encoder replaced by one of the target."""
+    run = context.stage(name)
+    method, config = ADDA(context, f, domain, run), context.config
+    context.fit(run, method, context.plan(len(context.target), config.steps, config.batch_size))
+    context.choose(run, method)
     return frozen(method.model), method.candidates
 
 
 class ADDA:
     """Training of f'_1 against d; training.loop drives it."""
 
-    def __init__(self, setting: AdaptationContext, f: Model, domain: Domain, run: Run):
-        self.setting, self.config, self.runtime = setting, setting.config, setting.runtime
-        self.processes, self.source = setting.processes, domain
+    def __init__(self, context: AdaptationContext[Any], f: Model, domain: Domain, run: Run) -> None:
+        self.context, self.config, self.runtime = context, context.config, context.runtime
+        self.processes, self.source = context.processes, domain
         self.model = replace(f, network=self._prepared(copy.deepcopy(f.network)))
-        self.fixed = torch.cat(
-            [self.seen(f, part).cpu() for part in domain.images.split(at_once(domain.images))]
-        )  # d's view of X_s
-        seed_global(setting.seed, "adda/discriminator")
-        self.d = self._prepared(discriminator(self.fixed.shape[1], self.config.hidden))
+        self.source_features = torch.cat(
+            [self.features(f, part).cpu() for part in domain.images.split(inference_batch(domain.images))]
+        )
+        seed_global(context.seed, "adda/discriminator")
+        self.d = self._prepared(discriminator(self.source_features.shape[1], self.config.hidden))
         _, self.encoder = head_and_body(self.model.network)
         for p in self.encoder:
             p.requires_grad_(True)
         betas = (self.config.beta1, self.config.beta2)
-        rate = self.config.lr * (self.config.backbone if self.config.pretrained else 1)
-        self.encoder_adam = FusedAdam(self.encoder, rate, betas)
+        encoder_lr = self.config.lr * (self.config.backbone if self.config.pretrained else 1)
+        self.encoder_adam = FusedAdam(self.encoder, encoder_lr, betas)
         self.d_adam = FusedAdam(list(self.d.parameters()), self.config.lr, betas)
-        self.candidates, self.balance = setting.candidates(run, self.model.network), translation.GanMonitor(REMEDY)
-        self.state = {"network": self.model.network, "discriminator": self.d, "candidates": self.candidates}
-        self.state |= {"encoder_adam": self.encoder_adam, "discriminator_adam": self.d_adam}
-        self.done = 0
+        self.candidates, self.monitor = context.candidates(run, self.model.network), translation.GanMonitor(REMEDY)
+        self.state: dict[str, Any] = {
+            "network": self.model.network,
+            "discriminator": self.d,
+            "candidates": self.candidates,
+            "encoder_adam": self.encoder_adam,
+            "discriminator_adam": self.d_adam,
+        }
+        self.steps_done = 0
 
     def _prepared(self, network: nn.Module) -> nn.Module:
-        return self.processes.prepare(network.to(self.runtime.device, memory_format=self.runtime.memory_format))
+        network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
+        return self.processes.prepare(network)
 
-    def seen(self, model: Model, images: Tensor) -> Tensor:
-        """What d looks at: (N, C, S, S) uint8 -> features (N, F) or logits (N, K), float32."""
+    def features(self, model: Model, images: Tensor) -> Tensor:
+        """The input of d: (N, C, S, S) uint8 -> features (N, F) or logits (N, K), float32."""
         with penultimate(model.network) as features, self.runtime.autocast():
             logits = model(images.to(self.runtime.device, non_blocking=True))
-        return (features[0] if self.config.judge == "features" else logits).float()
+        return (features[0] if self.config.discriminator_input == "features" else logits).float()
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """(d's view of source images (B, F), target images (B, C, S, S) uint8)."""
-        random = rng(self.setting.seed, "adda/partners", step)
-        partners = torch.randint(len(self.fixed), (len(indices) * self.processes.count,), generator=random)
-        moves = supervised_stage.draw_moves(self.setting, len(indices), "adda/shifts", step)
-        return self.fixed[self.processes.shard(partners)], supervised_stage.shifted(
-            self.setting.target.images[indices], moves
-        )
+        """(features of random source images (B, F), target images (B, C, S, S) uint8)."""
+        random = rng(self.context.seed, "adda/partners", step)
+        partners = torch.randint(len(self.source_features), (len(indices) * self.processes.count,), generator=random)
+        shifts = supervised_stage.draw_shifts(self.context, len(indices), "adda/shifts", step)
+        images = supervised_stage.shifted(self.context.target.images[indices], shifts)
+        return self.source_features[self.processes.shard(partners)], images
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         loss = LOSSES["non-saturating"]
-        of_source = batch[0].to(self.runtime.device, non_blocking=True)
+        source_features = batch[0].to(self.runtime.device, non_blocking=True)
         self.model.network.train()
         for module in self.model.network.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
-        of_target = self.seen(self.model, batch[1])  # (B, F)
+        target_features = self.features(self.model, batch[1])  # (B, F)
 
-        judged = self.d(of_source), self.d(of_target.detach())
-        loss_d = loss.discriminator(*judged)
+        logits = self.d(source_features), self.d(target_features.detach())
+        loss_d = loss.discriminator(*logits)
         loss_d.backward()
         translation.update(self.d_adam, self.processes)
-        right = self.processes.mean(translation.share_right(*judged))
+        accuracy = self.processes.mean(translation.discriminator_accuracy(*logits))
 
-        loss_f = loss.generator(self.d(of_target))
-        if right >= self.config.lead:
+        loss_f = loss.generator(self.d(target_features))
+        if accuracy >= self.config.accuracy_threshold:
             loss_f.backward()
             self.d_adam.zero_grad()
             translation.update(self.encoder_adam, self.processes)
-        self.done = step + 1
-        return {"loss_d": loss_d, "loss_f": loss_f, "right": right}
+        self.steps_done = step + 1
+        return {"loss_d": loss_d, "loss_f": loss_f, "d_accuracy": accuracy}
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.setting.target.names(indices)
+        return self.context.target.names(indices)
 
     def evaluate(self) -> dict[str, float]:
-        target = self.setting.target.images[: supervised_stage.JUDGED]
-        return self.candidates.add(self.done, answers(self.model, target, self.runtime))
+        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
+        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime))
 
-    def warning(self, values: dict[str, float]) -> str:
-        return self.balance.warning(values)
+    def warning(self, values: Mapping[str, float]) -> str:
+        return self.monitor.warning(values)
 
-    def samples(self) -> dict[str, Tensor]:
+    def samples(self) -> dict[str, Tensor | Image]:
         return {}
 
     def save_model(self, run: Run) -> None:

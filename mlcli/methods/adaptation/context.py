@@ -1,7 +1,8 @@
-"""What every method of adaptation is given, and what it gives back."""
+"""What every method of adaptation is given, and what it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,9 @@ from mlcli.data.domains import Domain
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError
 from mlcli.io import image_io
-from mlcli.methods.adaptation.configs import Adaptation
 from mlcli.methods.adaptation.encoder import last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
+from mlcli.methods.adaptation.registry import Adaptation, CycleGanOptions, Optimized
 from mlcli.methods.configs import CycleGAN
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.generation.tiled_inference import translate
@@ -27,24 +28,34 @@ from mlcli.training.method import Method
 from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 
-# Where a discriminator has won or lost for good, by the stage; CyCADA's pixel stage has options of its own
+# Advice where a discriminator has won or lost for good, by stage; CyCADA's pixel stage has options of its own.
 REMEDY = "fewer --steps or a lower --lr"
 REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
 
+Config = TypeVar("Config", bound=Adaptation)
+
+
+class Selectable(Protocol):
+    """A trained method of which several checkpoints were kept."""
+
+    candidates: Candidates
+
+    def save_model(self, run: Run) -> None: ...
+
 
 @dataclass
-class AdaptationContext:
+class AdaptationContext(Generic[Config]):
     """One run of a method with one seed.
 
-    source: labeled.  target: without labels, in an order that does not depend on them.  held_out: of the source,
-    labeled; nothing is learned from it.
-    stage: the run folder of a stage by name.  fit: trains a stage in its folder, or goes on with it.
+    source: labeled images.  target: images without labels, in an order that does not depend on labels.
+    held_out: labeled source images that take no part in training.
+    stage: returns the run folder of a stage by its name.  fit: trains a stage in its run folder, or resumes it.
     """
 
     source: Domain
     target: Domain
     classes: tuple[str, ...]
-    config: Adaptation
+    config: Config
     seed: int
     runtime: Runtime
     processes: Processes
@@ -52,64 +63,74 @@ class AdaptationContext:
     fit: Callable[[Run, Method, Plan], None]
     held_out: Domain | None = None
 
+    @property
+    def segments(self) -> bool:
+        """Whether the labels are masks, not classes of whole images."""
+        return self.source.labels is not None and self.source.labels.ndim > 1
+
     def new_model(self) -> Model:
-        """A model to begin from, the same at each call, random or pretrained. UsageError where it cannot serve."""
+        """A model to start from, the same at each call: random, or pretrained. UsageError where it does not fit."""
         seed_global(self.seed, "adaptation/initialization")
         if self.config.pretrained:
             known = pretrained.known(self.config.model, self.config.weights)
             model = pretrained.learner(known, self.classes, self.source.size)
         else:
             model = registry.create(self.config.model, self.classes, self.source.size, self.source.channels)
-        if self.source.labels.ndim == 1:
+        if not self.segments:
             last_linear(model.network)
         elif self.config.model != registry.SEGMENTER:
             raise UsageError(f"--model {self.config.model}: draws no masks; --task segment takes {registry.SEGMENTER}")
         return model
 
-    def cyclegan(self, generator: str | None, **values) -> CycleGAN:
-        """CycleGAN's config for these domains: nothing mirrored or cut, no identity loss, a small discriminator."""
+    def cyclegan(self, options: CycleGanOptions, *, lr: float, batch_size: int) -> CycleGAN:
+        """CycleGAN's config for these domains: no flips or crops, no identity loss, a small discriminator."""
         size = (self.source.size,) * 2
-        filters = 2 * values["filters"]
         return CycleGAN(
-            self.generator(generator), size=size, load=size, flip=False, identity=0.0, layers=2,
-            discriminator_filters=filters, seed=self.seed, **values,
+            self.generator(options.generator), filters=options.filters, cycle=options.cycle, pool=options.pool,
+            lr=lr, batch_size=batch_size, size=size, load=size, flip=False, identity=0.0, layers=2,
+            discriminator_filters=2 * options.filters, seed=self.seed,
         )  # fmt: skip
 
     def generator(self, name: str | None) -> str:
-        """The generator of this name; of None a U-Net, or resnet-6 where sides are no multiples of 8.
+        """The generator of this name; for None unet, or resnet-6 where the side is no multiple of 8.
 
-        In minutes of training connections across carry strokes that a ResNet, which leaves a quarter of the places of
-        each side, has yet to draw.
+        In minutes of training, skip connections transmit strokes that a ResNet, which reduces each side to a quarter,
+        would first have to learn to draw.
         """
         return name or ("unet" if self.source.size % 8 == 0 else "resnet-6")
 
     def require_networks(self) -> None:
-        """Raise UsageError, before any work, where a network of the config is none for images of this size."""
+        """Raise UsageError, before any work, where a network of the config does not fit images of this size."""
         self.new_model()
-        if self.config.translates:
+        if isinstance(self.config, CycleGanOptions) and self.config.translates:
             self.translator(self.generator(self.config.generator), filters=self.config.filters)
 
-    def translator(self, name: str, **options) -> Translator:
-        """A new generator of images of one domain from those of the other."""
-        kind = ImageSpec(self.source.channels)
-        return translators.create(name, kind, kind, (self.source.size,) * 2, **options)
+    def translator(self, name: str, **options: Any) -> Translator:
+        """A new generator that translates images of one domain to the other. options: those of its architecture."""
+        spec = ImageSpec(self.source.channels)
+        return translators.create(name, spec, spec, (self.source.size,) * 2, **options)
 
     def plan(self, items: int, steps: int, batch_size: int, option: str = "--batch-size") -> Plan:
-        """`steps` steps over so many items, logged often enough for the guards, with figures at the candidates."""
+        """`steps` steps over so many items, evaluated at each checkpoint, logged often enough for GanMonitor.
+
+        option: what sets the batch size, for the message where several processes cannot share it equally.
+        """
         batch = min(batch_size, items)
+        checkpoints = self.config.candidates if isinstance(self.config, Optimized) else 1
         self.processes.check_batch(batch, option)
         epochs = -(-steps // max(1, items // batch))
-        moments = max(1, steps // self.config.candidates)
         return Plan(
-            items, batch, epochs, self.seed, max_steps=steps, evaluate_every=moments, sample_every=max(1, steps // 4),
-            log_every=max(1, min(20, steps // (2 * GanMonitor.PATIENCE))),
+            items, batch, epochs, self.seed, max_steps=steps, evaluate_every=max(1, steps // checkpoints),
+            sample_every=max(1, steps // 4), log_every=max(1, min(20, steps // (2 * GanMonitor.PATIENCE))),
         )  # fmt: skip
 
     def candidates(self, run: Run, network: nn.Module) -> Candidates:
+        """The checkpoints of a network, kept in the run folder of a stage. The config must be an `Optimized`."""
+        assert isinstance(self.config, Optimized)
         return Candidates(run.folder / "candidates", network, self.config.select, self.processes)
 
-    def choose(self, run: Run, method: Method) -> None:
-        """Give a method that is done learning the weights of its chosen candidate, and its run that model."""
+    def choose(self, run: Run, method: Selectable) -> None:
+        """Give a trained method the weights of its chosen checkpoint, and write that model to its run folder."""
         method.candidates.restore(method.candidates.chosen)
         if self.processes.main:
             method.save_model(run)
@@ -118,53 +139,56 @@ class AdaptationContext:
 
 @dataclass
 class AdaptationResult:
-    """What a method came to.
+    """What a method returns for one seed.
 
-    source_only: the model before.  model: the model after, with the weights of the chosen candidate.
-    stages: the runs of its stages.  alone: models of a stage by itself, by name.
-    source_encoder: the model that keeps the source for itself, where `model` is of the target alone.
-    to_target: source images as the method translates them to the target, uint8 -> uint8 (N, C, S, S).
-    to_source: target images as it translates them to the source.
-    translator: what `mlcli translate` applies.
-    facts: what else the result says, by name.
+    source_only: the model before the adaptation.  model: the model after it, of the chosen checkpoint.
+    stages: the run folders of the stages that were trained.
+    candidates: the checkpoints that `model` was chosen from; None for a method that trains nothing after the source
+    model, so that there is nothing to choose.
+    alone: models of single stages, by name, for comparison.
+    source_encoder: the model that encodes the source, where `model` encodes the target alone.
+    to_target: translation of source images to the target, uint8 -> uint8 (N, C, S, S).
+    to_source: translation of target images to the source.
+    translator: the generator for `mlcli translate`.
+    facts: further entries of the result, by name.
     """
 
     source_only: Model
     model: Model
-    candidates: Candidates
     stages: list[Run]
+    candidates: Candidates | None = None
     alone: dict[str, Model] = field(default_factory=dict)
     source_encoder: Model | None = None
     to_target: Callable[[Tensor], Tensor] | None = None
     to_source: Callable[[Tensor], Tensor] | None = None
     translator: Translator | None = None
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def frozen(model: Model) -> Model:
-    """The model done with learning."""
+    """The model in evaluation mode, without gradients."""
     model.network.eval().requires_grad_(False)
     return model
 
 
 def translation_of(translator: Translator, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-    """The generator as a function of stored images: uint8 (N, C, S, S) -> the same."""
+    """The generator as a function of stored images: uint8 (N, C, S, S) -> uint8 (N, C, S, S)."""
 
     def apply(images: Tensor) -> Tensor:
-        return image_io.to_bytes(translate(translator, images, runtime, batch_size=at_once(images, 100)))
+        return image_io.to_bytes(translate(translator, images, runtime, batch_size=inference_batch(images, 100)))
 
     return apply
 
 
-def at_once(images: Tensor, most: int = 500) -> int:
-    """How many of the images (N, C, S, S) go through a network together: as many pixels as `most` of 64 x 64 have."""
+def inference_batch(images: Tensor, most: int = 500) -> int:
+    """How many of the images (N, C, S, S) pass a network together: as many pixels as `most` images of 64 x 64 have."""
     return max(1, min(most, most * 64**2 // images.shape[-1] ** 2))
 
 
-def answers(model: Model, images: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
-    """(N, C, S, S) -> probabilities (N, K), or (N, K, S, S) of a segmenter, float32 on the CPU, in evaluation mode."""
+def probabilities(model: Model, images: Tensor, runtime: Runtime, batch_size: int = 500) -> Tensor:
+    """(N, C, S, S) -> (N, K), or (N, K, S, S) of a segmenter: float32 on the CPU, computed in evaluation mode."""
     training = model.network.training
     model.network.eval()
-    parts = [predict(model, part, runtime) for part in images.split(at_once(images, batch_size))]
+    parts = [predict(model, part, runtime) for part in images.split(inference_batch(images, batch_size))]
     model.network.train(training)
     return torch.cat(parts)

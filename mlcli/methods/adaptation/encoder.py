@@ -1,4 +1,4 @@
-"""A classifier as an encoder and what classifies its features, f_2(f_1(x)), whatever its architecture."""
+"""A classifier as an encoder f_1 and a classifier f_2 of its features, f_2(f_1(x)), for any architecture."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,40 +10,42 @@ from mlcli.errors import UsageError
 
 def last_linear(network: nn.Module) -> nn.Linear:
     """f_2: the last linear layer. Raises UsageError where there is none."""
-    found = _last(network, nn.Linear)
-    if found is None:
+    layer = _last(network, nn.Linear)
+    if not isinstance(layer, nn.Linear):
         raise UsageError(f"--model: {type(network).__name__} has no linear layer, whose inputs are the features")
-    return found
+    return layer
 
 
 def head_and_body(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(weights of the last linear layer, all others); the first are none where there is no such layer."""
+    """(weights of the last linear layer, all others); without such a layer the first list is empty."""
     last = _last(network, nn.Linear)
     head = [] if last is None else list(last.parameters())
     return head, [p for p in network.parameters() if not any(p is other for other in head)]
 
 
 def keep_statistics(network: nn.Module) -> None:
-    """Batch norms use the statistics that they have, which come of more images than a batch holds."""
+    """Make batch norms use their running statistics, which come from more images than a batch holds."""
     for module in network.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             module.eval()
 
 
-def _last(network: nn.Module, *kinds: type[nn.Module]) -> nn.Module | None:
-    found = [module for module in network.modules() if isinstance(module, kinds)]
+def _last(network: nn.Module, *types: type[nn.Module]) -> nn.Module | None:
+    found = [module for module in network.modules() if isinstance(module, types)]
     return found[-1] if found else None
 
 
 @contextmanager
 def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that holds, after a pass through the network, what came into its last linear layer: (N, F).
+    """A list that holds, after a pass through the network, the input of its last linear layer: (N, F).
 
-    Of a segmenter, which has none, what came into its last convolution: (N, F, H, W).
+    Of a segmenter, which has no linear layer, it is the input of the last convolution: (N, F, H, W).
     """
     caught: list[Tensor] = []
     last = _last(network, nn.Linear) or _last(network, nn.Conv2d, nn.ConvTranspose2d)
-    handle = last.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    if last is None:
+        raise UsageError(f"--model: {type(network).__name__} has neither a linear nor a convolutional layer")
+    handle = last.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
         yield caught
     finally:

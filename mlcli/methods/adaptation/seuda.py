@@ -1,17 +1,18 @@
 """Semantic-aware unsupervised domain adaptation, SeUDA (Chen, Dou, Chen and Heng 2018).
 
-The model of the source stays as it is; target images are made to look as it knows them. Two generators are trained as
-in CycleGAN, T -> S by F (B to A) and S -> T by G (A to B),
+The source model f stays fixed; target images are translated to the source domain, which f knows. Two generators are
+trained as in CycleGAN, T -> S by F (B to A) and S -> T by G (A to B), with
     L = L_GAN(G, D_T) + lambda_back L_GAN(F, D_S) + lambda_cycle L_cyc + lambda_sem L_sem                 (eq. 1 to 4)
-in which the semantic-aware discriminator D_m compares what the fixed model f says of translated target images,
-f(F(x_t)), with what it says of source images, f(x_s): masks must look like masks. In the end f(F(x_t)) is the answer.
+where the semantic-aware discriminator D_m compares the predictions of f for translated target images, f(F(x_t)), with
+those for source images, f(x_s): masks must look like masks. The prediction for a target image is f(F(x_t)).
 
-f's answers are the probabilities at each pixel (N, K, S, S), which D_m judges patch by patch. Of a classifier they are
-(N, K, 1, 1), by the same network of 1 x 1 convolutions.
+The predictions of f are the probabilities of each pixel (N, K, S, S), which D_m judges patch by patch. Those of a
+classifier are (N, K, 1, 1), and D_m is the same network with 1 x 1 convolutions.
 
-Different here: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since images here are small
-(`AdaptationContext.generator`). The papers train for days at a rate of 1e-4; for minutes it is 1e-3. The discriminators
-see less of an image (two strided layers, no norm for D_m). The moment is chosen among candidates, without labels.
+Deviations: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since images here are small
+(`AdaptationContext.generator`). The papers train for days at a learning rate of 1e-4; for minutes it is 1e-3. The
+discriminators have a smaller receptive field (two strided layers, and no norm in D_m). The result is chosen among
+checkpoints, without labels.
 """
 
 import torch
@@ -24,10 +25,11 @@ from mlcli.methods.adaptation.context import (
     REMEDY,
     AdaptationContext,
     AdaptationResult,
-    answers,
     frozen,
+    probabilities,
     translation_of,
 )
+from mlcli.methods.adaptation.registry import Seuda
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.cyclegan import CycleGAN
 from mlcli.methods.generation.translation import GanMonitor
@@ -41,36 +43,33 @@ from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
 
 
-def adapt(setting: AdaptationContext) -> AdaptationResult:
+def adapt(context: AdaptationContext[Seuda]) -> AdaptationResult:
     """Stages: source, adapted (the generators)."""
-    f = supervised_stage.train(setting, "source", setting.source)
-    before, run = f.hash, setting.stage("adapted")
-    seed_global(setting.seed, "seuda/translators")
-    method = SeUDA(setting, f, run)
-    setting.fit(run, method, setting.plan(len(method.data), setting.config.steps, setting.config.batch_size))
+    f = supervised_stage.train(context, "source", context.source)
+    before, run = f.hash, context.stage("adapted")
+    seed_global(context.seed, "seuda/translators")
+    method = SeUDA(context, f, run)
+    context.fit(run, method, context.plan(len(method.data), context.config.steps, context.config.batch_size))
     for network in method.generators.values():
         network.eval().requires_grad_(False)
-    setting.choose(run, method)
-    inside = Model(f.name, method.model.network.network, f.classes, f.preprocessing, f.architecture)
-    facts = {"source_model": {"before": before, "after": inside.hash}}
-    stages = [setting.stage("source"), run]
-    to_target = translation_of(method.translators["AtoB"], setting.runtime)
+    context.choose(run, method)
+    inner = Model(f.name, method.translated.network, f.classes, f.preprocessing, f.architecture)
     to_source = method.translators["BtoA"]
     return AdaptationResult(
         f,
         frozen(method.model),
+        [context.stage("source"), run],
         method.candidates,
-        stages,
         source_encoder=f,
-        to_target=to_target,
-        to_source=translation_of(to_source, setting.runtime),
+        to_target=translation_of(method.translators["AtoB"], context.runtime),
+        to_source=translation_of(to_source, context.runtime),
         translator=to_source,
-        facts=facts,
+        facts={"source_model": {"before": before, "after": inner.hash}},
     )
 
 
 def behind(translator: Translator, f: Model) -> Model:
-    """f on images that the translator has made: a model of the target."""
+    """f applied to the output of the translator: a model of the target."""
     inner = f.preprocessing
     options = {
         "generator": translator.describe(),
@@ -86,26 +85,23 @@ def behind(translator: Translator, f: Model) -> Model:
 
 
 class SeUDA(CycleGAN):
-    """CycleGAN with a discriminator of what the source model sees; A is the source, B the target."""
+    """CycleGAN with a discriminator of the source model's predictions; A is the source, B the target."""
 
-    def __init__(self, setting: AdaptationContext, f: Model, run: Run):
-        own = setting.config
-        config = setting.cyclegan(
-            own.generator, filters=own.filters, cycle=own.cycle, pool=own.pool, lr=own.lr, batch_size=own.batch_size
-        )
-        data = Unpaired(setting.source, setting.target)
-        super().__init__(data, config, own.steps, setting.runtime, setting.processes)
-        self.setting, self.own, self.f, self.done = setting, own, f, 0
-        self.balance = GanMonitor(REMEDY)
+    def __init__(self, context: AdaptationContext[Seuda], f: Model, run: Run) -> None:
+        own = context.config
+        config = context.cyclegan(own, lr=own.lr, batch_size=own.batch_size)
+        data = Unpaired(context.source, context.target)
+        super().__init__(data, config, own.steps, context.runtime, context.processes)
+        self.context, self.own, self.f, self.steps_done = context, own, f, 0
+        self.monitor = GanMonitor(REMEDY)
         self.translators["BtoA"].network = self.generators["BtoA"]
         self.model = behind(self.translators["BtoA"], f)
-        self.model.network.to(self.runtime.device)
-        layers = 0 if setting.source.labels.ndim == 1 else config.layers
-        judge = PatchGAN(len(f.classes), config.discriminator_filters, layers, "none")
-        self.mask_discriminator = self._prepared(judge)
+        self.translated: Translated = self.model.network.to(self.runtime.device)
+        layers = config.layers if context.segments else 0
+        self.mask_discriminator = self._prepared(PatchGAN(len(f.classes), config.discriminator_filters, layers, "none"))
         weights = list(self.mask_discriminator.parameters())
         self.mask_adam = FusedAdam(weights, config.lr, (config.beta1, config.beta2))
-        self.candidates = setting.candidates(run, self.generators["BtoA"])
+        self.candidates = context.candidates(run, self.generators["BtoA"])
         self.state |= {
             "mask_discriminator": self.mask_discriminator,
             "mask_adam": self.mask_adam,
@@ -113,34 +109,35 @@ class SeUDA(CycleGAN):
         }
 
     def generate(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        terms, made = super().generate(a, b)
+        terms, generated = super().generate(a, b)
         terms["loss_gan_BtoA"] = self.own.back * terms["loss_gan_BtoA"]
         self.mask_discriminator.requires_grad_(False)
         with self.runtime.autocast():
-            of_target = self.masks(made["BtoA"])
-            terms["loss_semantic"] = self.own.semantic * self.loss.generator(self.mask_discriminator(of_target))
+            target_masks = self.masks(generated["BtoA"])
+            terms["loss_semantic"] = self.own.semantic * self.loss.generator(self.mask_discriminator(target_masks))
             with torch.no_grad():
-                of_source = self.masks(a)
+                source_masks = self.masks(a)
         self.mask_discriminator.requires_grad_(True)
-        self.seen = of_source, of_target.detach()
-        return terms, made
+        self.last_masks = source_masks, target_masks.detach()
+        return terms, generated
 
-    def masks(self, signal: Tensor) -> Tensor:
-        """f's probabilities for images in [-1, 1]: (N, K, S, S), of a classifier (N, K, 1, 1)."""
-        p = self.f(signal.float() * 0.5 + 0.5).float().softmax(1)
+    def masks(self, x: Tensor) -> Tensor:
+        """f's probabilities for images in [-1, 1]: (N, K, S, S), or (N, K, 1, 1) of a classifier."""
+        p = self.f(x.float() * 0.5 + 0.5).float().softmax(1)
         return p if p.ndim == 4 else p[:, :, None, None]
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        translation.set_rate((self.mask_adam,), self.config, step, self.steps)
+        translation.set_learning_rate((self.mask_adam,), self.config, step, self.steps)
         losses = super().step(batch, step)
         with self.runtime.autocast():
-            judged = translation.discriminate(self.mask_discriminator, *self.seen)
-        loss = 0.5 * self.loss.discriminator(*judged)
+            logits = translation.discriminate(self.mask_discriminator, *self.last_masks)
+        loss = 0.5 * self.loss.discriminator(*logits)
         loss.backward()
         translation.update(self.mask_adam, self.processes)
-        self.done = step + 1
-        return losses | {"loss_d_masks": loss, "d_masks_ahead": translation.share_right(*judged)}
+        self.steps_done = step + 1
+        # A name that GanMonitor does not watch: D_m may tell masks apart without fail while the generators still learn.
+        return losses | {"loss_d_masks": loss, "mask_accuracy": translation.discriminator_accuracy(*logits)}
 
     def evaluate(self) -> dict[str, float]:
-        target = self.setting.target.images[: supervised_stage.JUDGED]
-        return self.candidates.add(self.done, answers(self.model, target, self.runtime, batch_size=100))
+        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
+        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime, batch_size=100))

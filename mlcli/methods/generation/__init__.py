@@ -1,1 +1,1 @@
-"""Generators: of images from noise, and from other images."""
+"""Image generation: from noise (GANs), and from other images (image-to-image translation)."""

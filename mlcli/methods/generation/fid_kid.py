@@ -1,9 +1,12 @@
-"""How far a set of images is from another, by the features that a network has of them.
+"""Distances between two sets of images, in the features of a classifier.
 
-Frechet distance (FID, Heusel et al. 2017) and kernel distance (KID, Binkowski et al. 2018). The papers take the last
-hidden layer of an Inception trained on ImageNet; here it is that of any classifier, which has to be told with every
-figure: distances in different features, or of different numbers of images, cannot be compared.
+Fréchet distance (FID, Heusel et al. 2017) and kernel distance (KID, Binkowski et al. 2018). The papers use the last
+hidden layer of an Inception network trained on ImageNet; here it is that of any classifier, to be reported with every
+figure, since distances in different features, or between different numbers of images, cannot be compared.
 """
+
+import functools
+import operator
 
 import torch
 from torch import Tensor
@@ -12,13 +15,13 @@ from mlcli.models.features import Activations, hidden, vectors
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
-ROWS = 1000  # of the kernel matrix that are in memory at a time
+ROWS = 1000  # rows of the kernel matrix in memory at a time
 
 
 class Features:
     """The last hidden layer of a model as a function of images; `layer` is its address."""
 
-    def __init__(self, model: Model, runtime: Runtime):
+    def __init__(self, model: Model, runtime: Runtime) -> None:
         self.model, self.runtime = model, runtime
         self._layer = hidden(model)
         self.layer = self._layer.address
@@ -28,7 +31,7 @@ class Features:
     def __call__(self, images: Tensor, batch_size: int = 100) -> Tensor:
         """(N, C, H, W), C 1 or 3, uint8 -> (N, D) float32 on the CPU.
 
-        Each image is prepared as the model wants it. Raises WeightsError where a feature is no number.
+        Images are preprocessed as the model requires. Raises WeightsError where a feature is not finite.
         """
         rows = []
         for batch in images.split(batch_size):
@@ -42,9 +45,9 @@ class Features:
 def frechet(x: Tensor, y: Tensor) -> float:
     """|m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^(1/2)) of features (N, D) and (M, D) (Heusel et al. 2017, eq. 6).
 
-    The squared Wasserstein distance of two Gaussians with the means m and covariances C of the features. It is biased:
-    the fewer the images, the larger. (C_x C_y)^(1/2) has the trace of (C_x^(1/2) C_y C_x^(1/2))^(1/2), which is
-    symmetric.
+    The squared Wasserstein distance between two Gaussians with the means m and covariances C of the features. The
+    estimate is biased: the fewer the images, the larger. (C_x C_y)^(1/2) has the same trace as
+    (C_x^(1/2) C_y C_x^(1/2))^(1/2), which is symmetric.
     """
     (m_x, c_x), (m_y, c_y) = _moments(x), _moments(y)
     values, axes = torch.linalg.eigh(c_x)
@@ -61,8 +64,8 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def kernel(x: Tensor, y: Tensor) -> float:
     """Squared maximum mean discrepancy of features (N, D), (M, D) with k(a, b) = (a.b / D + 1)^3, without bias.
 
-    Gretton et al. 2012, eq. 3, with the kernel of Binkowski et al. 2018. It has no bias, so may come out below 0, and
-    serves for few images too; the paper's mean over subsets is here the estimate from all images at once.
+    Gretton et al. 2012, eq. 3, with the kernel of Binkowski et al. 2018. An unbiased estimate, which may be below 0 and
+    serves for few images as well. The paper averages over subsets; here all images are used at once.
     """
     n, m = len(x), len(y)
     within_x = (_sum(x, x) - _kernel(x, x, paired=True).sum()) / (n * (n - 1))
@@ -77,4 +80,4 @@ def _kernel(x: Tensor, y: Tensor, paired: bool = False) -> Tensor:
 
 def _sum(x: Tensor, y: Tensor) -> Tensor:
     """The sum of the whole kernel matrix, a few rows at a time."""
-    return sum(_kernel(rows, y).sum() for rows in x.split(ROWS))
+    return functools.reduce(operator.add, (_kernel(rows, y).sum() for rows in x.split(ROWS)))

@@ -1,13 +1,15 @@
-"""The losses of the two-player game: what the discriminator D and the generator G minimize, given what D says.
+"""Adversarial losses: what the discriminator D and the generator G minimize, as functions of D's outputs.
 
 Each loss is a pair of functions of D's outputs, before any sigmoid. An output is a tensor of any shape (a number for
 each image, or a map of patches), of which the mean is taken, or a list of such tensors from discriminators at several
-scales, whose losses are summed (Wang et al. 2018, eq. 3). Half precision is widened to float32 first.
+scales, whose losses are summed (Wang et al. 2018, eq. 3). Half precision is converted to float32 first.
 
-Where the papers of translation halve D's loss to slow it down, that is the caller's factor: here are the plain sums.
+The papers on image-to-image translation halve D's loss to slow D down. That factor is left to the caller.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,19 +20,19 @@ Outputs = Tensor | Sequence[Tensor]
 
 
 class Adversarial(NamedTuple):
-    """The two sides of a loss; each returns a scalar."""
+    """The two parts of a loss; each returns a scalar."""
 
-    discriminator: Callable[[Outputs, Outputs], Tensor]  # (D's outputs of real images, of generated ones)
-    generator: Callable[[Outputs], Tensor]  # (D's outputs of generated images)
+    discriminator: Callable[[Outputs, Outputs], Tensor]  # (D's outputs for real images, for generated images)
+    generator: Callable[[Outputs], Tensor]  # (D's outputs for generated images)
 
 
 def non_saturating_discriminator(real: Outputs, fake: Outputs) -> Tensor:
-    """-E[log s(D(x))] - E[log(1 - s(D(G(z))))], s the sigmoid (Goodfellow et al. 2014, eq. 1): the minimax game's."""
+    """-E[log s(D(x))] - E[log(1 - s(D(G(z))))], with the sigmoid s (Goodfellow et al. 2014, eq. 1)."""
     return _mean(lambda d: F.softplus(-d), real) + _mean(F.softplus, fake)
 
 
 def non_saturating_generator(fake: Outputs) -> Tensor:
-    """-E[log s(D(G(z)))]: not the minimax game's E[log(1 - s(D(G(z))))], whose gradient vanishes where D is sure.
+    """-E[log s(D(G(z)))]: not E[log(1 - s(D(G(z))))] of the minimax game, whose gradient vanishes where D is sure.
 
     Goodfellow et al. 2014, section 3; binary cross-entropy against the label "real", as in pix2pix.
     """
@@ -76,20 +78,24 @@ LOSSES = {
 def gradient_penalty(critic: Callable[[Tensor], Outputs], real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
     """E[(||grad D(x')||_2 - 1)^2] at x' = epsilon x + (1 - epsilon) G(z) (Gulrajani et al. 2017, eq. 3): a scalar.
 
-    critic: (N, ...) -> its outputs; labels or a condition are its own affair. It must treat the images of a batch
-    apart from each other (no batch norm).  real, fake: (N, ...), of one shape.  epsilon: (N,) in [0, 1], uniform.
-    D(x') is the mean of an image's patches, summed over the scales: what `wasserstein_discriminator` is the mean of.
+    critic: (N, ...) -> its outputs; a function that needs labels or a condition must hold them itself. It must treat
+    each image of a batch by itself (no batch norm).  real, fake: (N, ...), of one shape.  epsilon: (N,), uniform in
+    [0, 1].  D(x') is the mean over an image's patches, summed over the scales, as in `wasserstein_discriminator`.
     """
     epsilon = epsilon.to(real).view(-1, *[1] * (real.ndim - 1))
     between = torch.lerp(fake.detach(), real.detach(), epsilon).requires_grad_()
-    total = sum(_wide(d).reshape(len(d), -1).mean(1).sum() for d in _each(critic(between)))
-    (slope,) = torch.autograd.grad(total, between, create_graph=True)  # (N, ...)
-    return (_wide(slope).flatten(1).norm(dim=1) - 1).square().mean()
+    total = _sum(_wide(d).reshape(len(d), -1).mean(1).sum() for d in _each(critic(between)))
+    (gradient,) = torch.autograd.grad(total, between, create_graph=True)  # (N, ...)
+    return (_wide(gradient).flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def _mean(of: Callable[[Tensor], Tensor], outputs: Outputs) -> Tensor:
+def _mean(function: Callable[[Tensor], Tensor], outputs: Outputs) -> Tensor:
     """The mean of a function of the outputs, summed over the scales."""
-    return sum(of(_wide(d)).mean() for d in _each(outputs))
+    return _sum(function(_wide(d)).mean() for d in _each(outputs))
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(operator.add, values)
 
 
 def _each(outputs: Outputs) -> Sequence[Tensor]:

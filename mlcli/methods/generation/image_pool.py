@@ -1,39 +1,42 @@
-"""The history of generated images that a discriminator is shown again (Shrivastava et al. 2017)."""
+"""A pool of earlier generated images that a discriminator sees again (Shrivastava et al. 2017)."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
 class ImagePool:
-    """The last generated images in a buffer of `size`; put it into a method's `state`, which saves and resumes it.
+    """A buffer of `size` generated images. As part of a method's `state` it is saved and resumed.
 
-    Until it is full, every image is kept and given back. Then each new one is, with probability a half, given back
-    as it is, or takes the place of an old one drawn at random, which is given back in its stead (Zhu et al. 2017).
+    Until it is full, every new image is stored and returned. Afterwards each new image is, with probability 1/2,
+    either returned, or exchanged with a random image of the buffer, which is returned instead (Zhu et al. 2017).
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         self.size = size
         self.images = torch.empty(0)
 
     def exchange(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """(N, ...) generated images -> (N, ...), half of them old ones once the pool is full. No gradients."""
+        """(N, ...) generated images -> (N, ...), about half of them old ones once the pool is full. No gradients."""
         images = images.detach()
         if not self.size:
             return images
-        given = images.clone()
+        returned = images.clone()
         swaps = torch.rand(len(images), generator=random) < 0.5
-        places = torch.randint(self.size, (len(images),), generator=random)
-        for number, (swap, place) in enumerate(zip(swaps.tolist(), places.tolist(), strict=True)):
+        positions = torch.randint(self.size, (len(images),), generator=random)
+        for number, (swap, position) in enumerate(zip(swaps.tolist(), positions.tolist(), strict=True)):
             if len(self.images) < self.size:
                 new = images[number : number + 1]
                 self.images = torch.cat([self.images.to(new), new]) if len(self.images) else new.clone()
             elif swap:
-                given[number] = self.images[place].to(given)
-                self.images[place] = images[number].to(self.images)
-        return given
+                returned[number] = self.images[position].to(returned)
+                self.images[position] = images[number].to(self.images)
+        return returned
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"images": self.images}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.images = state["images"].clone()

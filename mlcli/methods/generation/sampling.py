@@ -1,10 +1,10 @@
-"""Images from a trained generator: samples, rows of classes, and ways between two points of its noise."""
+"""Images from a trained generator: samples, rows of classes, and interpolations between two latent vectors."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -22,9 +22,9 @@ from mlcli.reporting import canvas
 from mlcli.runtime.device import Runtime
 
 KIND = "generator of a GAN"
-SIDE = 64  # pixels that an image in a grid is enlarged to, about
-WAY = 8  # images from one point of the noise to another
-DESCRIPTION = record(  # what a file says of a generator
+SIDE = 64  # pixels to which an image in a grid is enlarged, about
+INTERPOLATED = 8  # images from one latent vector to another
+DESCRIPTION = record(  # the metadata of a file with a generator
     {
         "options": record(
             {
@@ -43,7 +43,7 @@ DESCRIPTION = record(  # what a file says of a generator
 
 @dataclass
 class Sampler:
-    """A generator with what belongs to it. classes: their names; none for a generator that knows no classes."""
+    """A generator with its classes and file. classes: their names; empty for an unconditional generator."""
 
     network: Generator
     classes: tuple[str, ...]
@@ -51,12 +51,12 @@ class Sampler:
     file: Path | None = None
 
     def __call__(self, latent: Tensor, labels: Tensor) -> Tensor:
-        """Noise (N, latent) and labels (N,), which count for nothing without classes -> (N, C, S, S) uint8."""
+        """Noise (N, latent) and labels (N,), which are ignored without classes -> (N, C, S, S) uint8."""
         return torch.cat(list(self.batches(latent, labels)))
 
     @torch.inference_mode()
     def batches(self, latent: Tensor, labels: Tensor, batch_size: int = 100) -> Iterator[Tensor]:
-        """The same, batch by batch, on the CPU. Raises WeightsError where a pixel is no number."""
+        """The same, batch by batch, on the CPU. Raises WeightsError where a pixel is not finite."""
         for z, y in zip(latent.split(batch_size), labels.split(batch_size), strict=True):
             with self.runtime.autocast():
                 images = self.network(z.to(self.runtime.device), y.to(self.runtime.device)).float()
@@ -65,18 +65,19 @@ class Sampler:
             yield image_io.to_bytes((images + 1) / 2).cpu()
 
     def grid(self, latent: Tensor, labels: Tensor, columns: int) -> Image:
-        """The images in rows; with classes, the name of the class under the first image of each row."""
+        """The images in rows; with classes, the name of the class below the first image of each row."""
         images = self(latent, labels).expand(-1, 3, -1, -1)
         size = self.network.size
         names = [
-            canvas.shortened(self.classes[label], max(SIDE, size)) if place % columns == 0 else ""
-            for place, label in enumerate(labels.tolist() if self.classes else ())
+            canvas.shortened(self.classes[label], max(SIDE, size)) if index % columns == 0 else ""
+            for index, label in enumerate(labels.tolist() if self.classes else ())
         ]
         return canvas.grid(images, names or None, columns=columns, side=SIDE, gap=2)
 
     @property
     def hash(self) -> str:
-        """sha256 of the file that it was read from."""
+        """SHA-256 of the file that it was read from; it must have been read from one."""
+        assert self.file is not None
         return file_hash(self.file)
 
     def class_index(self, name: str) -> int:
@@ -88,16 +89,16 @@ class Sampler:
             raise UsageError(f"--class {name}: this generator was trained without classes (--conditional)")
         raise UsageError(f"--class {name}: no class of this generator{registry.nearest(name, self.classes)}")
 
-    def describe(self) -> dict:
-        """What a file of weights has to say of itself to be opened again."""
+    def describe(self) -> dict[str, Any]:
+        """The metadata that a file of weights needs to be opened again."""
         return {"kind": KIND, "options": self.network.options, "classes": list(self.classes)}
 
 
 def noise(count: int, latent: int, random: torch.Generator, truncation: float | None = None) -> Tensor:
-    """z (count, latent) of N(0, 1).
+    """Latent vectors z (count, latent) from N(0, 1).
 
-    truncation: values beyond it are drawn again (Brock et al. 2019, section 3.1): the smaller, the more typical and the
-    less varied the images.
+    truncation: values whose magnitude is above it are drawn again (Brock et al. 2019, section 3.1). The smaller it is,
+    the more typical and the less varied are the images.
     """
     z = torch.randn(count, latent, generator=random)
     while truncation is not None and (beyond := z.abs() > truncation).any():
@@ -106,24 +107,24 @@ def noise(count: int, latent: int, random: torch.Generator, truncation: float | 
 
 
 def between(start: Tensor, end: Tensor, count: int) -> Tensor:
-    """`count` points from each start (N, latent) to its end, in equal steps along the arc: (N, count, latent).
+    """Spherical interpolation: `count` points from each start (N, latent) to its end, (N, count, latent).
 
-    The direction at t is (sin((1 - t) a) start + sin(t a) end) / sin(a) of the unit vectors, a the angle between the
-    two (White 2016); the length goes linearly. A straight line would pass through points nearer to the origin than any
-    noise that the generator was trained on.
+    The direction at t is (sin((1 - t) a) start + sin(t a) end) / sin(a) of the unit vectors, where a is the angle
+    between them (White 2016); the length is interpolated linearly. A straight line would pass through points nearer to
+    the origin than any noise that the generator was trained on.
     """
     t = torch.linspace(0, 1, count)[:, None]  # (count, 1)
     lengths = [point.norm(dim=1, keepdim=True)[:, None] for point in (start, end)]  # (N, 1, 1)
     u, v = (point[:, None] / length for point, length in zip((start, end), lengths, strict=True))  # (N, 1, latent)
     angle = (u * v).sum(-1, keepdim=True).clamp(-1, 1).acos()  # (N, 1, 1)
-    apart = angle.sin() > 1e-4  # points of one direction have a straight line between them
+    apart = angle.sin() > 1e-4  # parallel vectors are interpolated linearly
     first = torch.where(apart, ((1 - t) * angle).sin() / angle.sin(), 1 - t)  # (N, count, 1)
     second = torch.where(apart, (t * angle).sin() / angle.sin(), t)
-    return (first * u + second * v) * torch.lerp(*lengths, t)
+    return (first * u + second * v) * torch.lerp(lengths[0], lengths[1], t)
 
 
-class Drawn(NamedTuple):
-    """What images are made from, in the order of a grid."""
+class GridInputs(NamedTuple):
+    """The inputs of a generator for a grid of images, row by row."""
 
     latent: Tensor  # (N, latent)
     labels: Tensor  # (N,)
@@ -139,28 +140,28 @@ def draw(
     columns: int | None = None,
     interpolate: bool = False,
     truncation: float | None = None,
-) -> Drawn:
-    """The noise and the classes of `count` images, rounded up so that rows are whole and classes have as many each.
+) -> GridInputs:
+    """Noise and classes for `count` images, rounded up to full rows and to equal numbers of each class.
 
-    labels: the classes wanted, default all. columns: default near a square, those of a class in one row, or 8 with
-    `interpolate`, which makes of each row a way from one point to another.
+    labels: the classes to draw; default all. interpolate: each row goes from one latent vector to another. columns:
+    by default nearly square, or one row for each class, or 8 with `interpolate`.
     """
     groups = torch.tensor(labels or range(len(sampler.classes)) or [0])
     if interpolate:
-        columns = columns or WAY
+        columns = columns or INTERPOLATED
     each = math.ceil(count / len(groups))
     if columns and (interpolate or sampler.classes):
         each = math.ceil(each / columns) * columns
     columns = columns or (each if sampler.classes else math.ceil(math.sqrt(each)))
     of_class = groups.repeat_interleave(each)
     if not interpolate:
-        return Drawn(noise(len(of_class), sampler.network.latent, random, truncation), of_class, columns)
-    ends = noise(2 * len(of_class) // columns, sampler.network.latent, random, truncation)
-    return Drawn(between(*ends.chunk(2), columns).flatten(0, 1), of_class, columns)
+        return GridInputs(noise(len(of_class), sampler.network.latent, random, truncation), of_class, columns)
+    start, end = noise(2 * len(of_class) // columns, sampler.network.latent, random, truncation).chunk(2)
+    return GridInputs(between(start, end, columns).flatten(0, 1), of_class, columns)
 
 
 def load(run: str | Path, runtime: Runtime) -> Sampler:
-    """The sampler of a run of `mlcli gan`, or of its model.safetensors. Raises WeightsError where that is none."""
+    """The sampler of a run of `mlcli gan`, or of its model.safetensors. Raises WeightsError for any other file."""
     file = model_file(run, "gan")
     tensors, description = read_tensors(file)
     if description.get("kind") != KIND:
@@ -174,5 +175,7 @@ def load(run: str | Path, runtime: Runtime) -> Sampler:
         network = built(lambda: Generator(**options), tensors, file)
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(file, error) from None
-    network.to(runtime.device, memory_format=runtime.memory_format).eval().requires_grad_(False)
+    assert isinstance(network, Generator)
+    network.to(runtime.device).to(memory_format=runtime.memory_format)
+    network.eval().requires_grad_(False)
     return Sampler(network, classes, runtime, file)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mlcli.methods.adaptation import adda, encoder
-from mlcli.methods.adaptation.configs import Adda
-from mlcli.methods.adaptation.context import answers
+from mlcli.methods.adaptation.context import probabilities
+from mlcli.methods.adaptation.registry import Adda
 from mlcli.training.run_folder import Run
 from tests import shapes
 
@@ -19,14 +19,14 @@ SMALL = Adda(source_steps=60, steps=150, batch_size=30, candidates=5, shift=1, h
 
 @pytest.fixture(scope="module")
 def method(tmp_path_factory):
-    setting = shapes.setting(tmp_path_factory.mktemp("adda"), SMALL)
-    f = setting.new_model()
+    context = shapes.context(tmp_path_factory.mktemp("adda"), SMALL)
+    f = context.new_model()
     f.network.eval().requires_grad_(False)
-    return adda.ADDA(setting, f, setting.source, Run(tmp_path_factory.mktemp("run")))
+    return adda.ADDA(context, f, context.source, Run(tmp_path_factory.mktemp("run")))
 
 
 def test_target_images_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method):
-    chosen, still = torch.arange(30), method.setting.target.images[:30]
+    chosen, still = torch.arange(30), method.context.target.images[:30]
     once, again, later = (method.load(chosen, step)[1] for step in (3, 3, 4))
     assert torch.equal(once, again) and not torch.equal(once, later)
     moves = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -70,17 +70,17 @@ def test_a_step_is_the_published_one(method):
 
 
 def test_the_source_features_are_those_of_the_fixed_encoder(method):
-    f = method.setting.new_model()
+    f = method.context.new_model()
     with encoder.penultimate(f.network) as caught:
         f(method.source.images[:7])
-    assert torch.allclose(method.fixed[:7], caught[0], atol=1e-5) and caught[0].shape == (7, 500)
+    assert torch.allclose(method.source_features[:7], caught[0], atol=1e-5) and caught[0].shape == (7, 500)
 
 
 def test_the_encoder_waits_while_the_discriminator_is_not_in_the_lead(tmp_path):
-    setting = shapes.setting(tmp_path, replace(SMALL, lead=1.01))
-    f = setting.new_model()
+    context = shapes.context(tmp_path, replace(SMALL, accuracy_threshold=1.01))
+    f = context.new_model()
     f.network.eval().requires_grad_(False)
-    method = adda.ADDA(setting, f, setting.source, Run(tmp_path / "run"))
+    method = adda.ADDA(context, f, context.source, Run(tmp_path / "run"))
     before, d = copy.deepcopy(method.model.network.state_dict()), copy.deepcopy(method.d.state_dict())
     method.step(method.load(torch.arange(30), 0), 0)
     assert all(torch.equal(before[name], value) for name, value in method.model.network.state_dict().items())
@@ -88,11 +88,11 @@ def test_the_encoder_waits_while_the_discriminator_is_not_in_the_lead(tmp_path):
 
 
 def test_it_gains_on_a_shifted_domain_and_leaves_the_source_model_alone(tmp_path):
-    setting = shapes.setting(tmp_path, SMALL)
-    adapted = adda.adapt(setting)
+    context = shapes.context(tmp_path, SMALL)
+    adapted = adda.adapt(context)
     test = shapes.domain(150, 7, target=True)
     right = [
-        (answers(model, test.images, setting.runtime).argmax(1) == test.labels).float().mean().item()
+        (probabilities(model, test.images, context.runtime).argmax(1) == test.labels).float().mean().item()
         for model in (adapted.source_only, adapted.model)
     ]
     assert right[1] > right[0] + 0.1, right

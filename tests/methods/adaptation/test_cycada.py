@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from mlcli.data.pairs import ImageSpec
 from mlcli.methods.adaptation import cycada
-from mlcli.methods.adaptation.configs import Cycada
 from mlcli.methods.adaptation.context import frozen
+from mlcli.methods.adaptation.registry import Cycada
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.cyclegan import CycleGAN
 from tests import shapes
@@ -20,10 +20,10 @@ SMALL = Cycada(
 
 
 def test_the_semantic_terms_are_added_to_those_of_cyclegan(tmp_path):
-    setting = shapes.setting(tmp_path, replace(SMALL, semantic=2.0))
-    f = frozen(setting.new_model())
+    context = shapes.context(tmp_path, replace(SMALL, semantic=2.0))
+    f = frozen(context.new_model())
     torch.nn.init.normal_(f.network.classifier.weight, generator=torch.Generator().manual_seed(2))
-    method = cycada.PixelStage(setting, f)
+    method = cycada.PixelStage(context, f)
     a, b = (each.float() / 127.5 - 1 for each in method.data.batch(torch.arange(4)))
     terms, made = method.generate(a, b)
     plain, _ = CycleGAN.generate(method, a, b)
@@ -54,7 +54,7 @@ def test_the_semantic_terms_are_added_to_those_of_cyclegan(tmp_path):
     ],
 )
 def test_stages(stage, names, tmp_path):
-    adapted = cycada.adapt(shapes.setting(tmp_path, replace(SMALL, stage=stage)))
+    adapted = cycada.adapt(shapes.context(tmp_path, replace(SMALL, stage=stage)))
     assert {run.folder.name for run in adapted.stages} == names == {path.name for path in tmp_path.iterdir()}
     assert bool(adapted.alone) == (stage == "both") and (adapted.to_target is None) == (stage == "feature")
 
@@ -72,6 +72,6 @@ def test_stages(stage, names, tmp_path):
 def test_small_images_are_translated_by_connections_across(size, asked, generator, tmp_path):
     source = shapes.domain(6)
     source = source.with_images(torch.zeros(6, 1, size, size, dtype=torch.uint8))
-    config = shapes.setting(tmp_path, SMALL, source).cyclegan(asked, filters=4)
+    config = shapes.context(tmp_path, SMALL, source).cyclegan(asked, filters=4)
     assert config.generator == generator
     assert translation.generator(config, ImageSpec(1), ImageSpec(1))(source.images).shape == (6, 1, size, size)

@@ -8,7 +8,7 @@ import torch
 
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation.context import AdaptationResult
-from mlcli.methods.adaptation.results import _flips, _held_out
+from mlcli.methods.adaptation.results import _held_out, _label_flips
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 
@@ -33,8 +33,8 @@ def by_brightness(sign=1):
 
 
 def flips(adapted, supervised, source, target):
-    setting = SimpleNamespace(source=source, target=target, runtime=FP32)
-    return _flips(setting, adapted, supervised)
+    context = SimpleNamespace(source=source, target=target, runtime=FP32, segments=False)
+    return _label_flips(context, adapted, supervised)
 
 
 def inverting(count):
@@ -47,37 +47,37 @@ def inverting(count):
 
 
 def adapted(source_only, **translations):
-    return AdaptationResult(source_only, source_only, None, [], **translations)
+    return AdaptationResult(source_only, source_only, [], **translations)
 
 
 def test_a_translation_to_the_target_is_judged_against_the_labels_of_the_source():
     source, target = dark_and_bright([0, 1] * 6), dark_and_bright([1] * 4)
     told = flips(adapted(by_brightness(), to_target=inverting(3)), by_brightness(), source, target)
-    assert told == {"judge": "target_supervised", "direction": "to target", "rate": pytest.approx(3 / 12)}
+    assert told == {"classifier": "target_supervised", "direction": "to target", "rate": pytest.approx(3 / 12)}
     # a source model that calls all wrong, before and after, finds the same three flipped
     told = flips(adapted(by_brightness(-1), to_target=inverting(3)), None, source, target)
-    assert told == {"judge": "source_only", "direction": "to target", "rate": pytest.approx(3 / 12)}
+    assert told == {"classifier": "source_only", "direction": "to target", "rate": pytest.approx(3 / 12)}
 
 
 def test_a_translation_to_the_source_is_judged_by_what_the_target_was():
     source, target = dark_and_bright([0, 1]), dark_and_bright([0, 1, 1, 1, 0])
     told = flips(adapted(by_brightness(), to_source=inverting(2)), by_brightness(), source, target)
-    assert told == {"judge": "target_supervised", "direction": "to source", "rate": pytest.approx(2 / 5)}
+    assert told == {"classifier": "target_supervised", "direction": "to source", "rate": pytest.approx(2 / 5)}
     # the source model sees the translations, the other one the images
     told = flips(adapted(by_brightness(-1), to_source=inverting(2)), by_brightness(), source, target)
     assert told["rate"] == pytest.approx(3 / 5)
 
 
-def test_no_translation_no_flips():
+def test_no_translation_no_label_flips():
     source = dark_and_bright([0, 1])
     assert flips(adapted(by_brightness()), None, source, source) is None
 
 
 def test_the_source_model_is_scored_on_what_was_held_out():
     held = dark_and_bright([0, 1, 0, 1, 1])
-    held.labels[0] = 1  # a dark one that is called bright
-    setting = SimpleNamespace(held_out=held, classes=("dark", "bright"), runtime=FP32)
-    scores = _held_out(setting, adapted(by_brightness(), to_target=inverting(2)))
+    held.labels[0] = 1  # a dark one that is predicted bright
+    context = SimpleNamespace(held_out=held, classes=("dark", "bright"), runtime=FP32)
+    scores = _held_out(context, adapted(by_brightness(), to_target=inverting(2)))
     assert scores.tolist() == [0, 1, 1, 1, 1]
-    setting.held_out = None
-    assert _held_out(setting, adapted(by_brightness())) is None
+    context.held_out = None
+    assert _held_out(context, adapted(by_brightness())) is None

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mlcli.methods.adaptation import seuda
-from mlcli.methods.adaptation.configs import Seuda
-from mlcli.methods.adaptation.context import answers, frozen
+from mlcli.methods.adaptation.context import frozen, probabilities
+from mlcli.methods.adaptation.registry import Seuda
 from mlcli.methods.generation.cyclegan import CycleGAN
 from tests import shapes
 
@@ -16,8 +16,8 @@ SMALL = Seuda(source_steps=20, steps=6, batch_size=6, candidates=2, filters=4, m
 
 @pytest.fixture
 def method(tmp_path):
-    setting = shapes.setting(tmp_path, SMALL)
-    return seuda.SeUDA(setting, frozen(setting.new_model()), setting.stage("adapted"))
+    context = shapes.context(tmp_path, SMALL)
+    return seuda.SeUDA(context, frozen(context.new_model()), context.stage("adapted"))
 
 
 def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgment(method):
@@ -30,7 +30,7 @@ def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgment(m
     p = method.f(made["BtoA"] * 0.5 + 0.5).softmax(1)
     judged = method.mask_discriminator(p[:, :, None, None])
     assert terms["loss_semantic"].item() == pytest.approx(0.5 * (judged - 1).square().mean().item(), rel=1e-4)
-    assert torch.allclose(method.seen[1][:, :, 0, 0], p, atol=1e-6)
+    assert torch.allclose(method.last_masks[1][:, :, 0, 0], p, atol=1e-6)
 
 
 def test_the_source_model_stays_as_it_is_while_the_rest_learns(method):
@@ -45,11 +45,11 @@ def test_the_source_model_stays_as_it_is_while_the_rest_learns(method):
 
 
 def test_the_adapted_model_is_the_source_model_of_translated_images(tmp_path):
-    setting = shapes.setting(tmp_path, replace(SMALL, model="lenet"))
-    adapted = seuda.adapt(setting)
+    context = shapes.context(tmp_path, replace(SMALL, model="lenet"))
+    adapted = seuda.adapt(context)
     told = adapted.facts["source_model"]
     assert told["before"] == told["after"] == adapted.source_only.hash
-    images = setting.target.images[:5]
+    images = context.target.images[:5]
     translated = adapted.translator(images)
-    expected = answers(adapted.source_only, translated, setting.runtime)
-    assert torch.allclose(answers(adapted.model, images, setting.runtime), expected, atol=1e-4)
+    expected = probabilities(adapted.source_only, translated, context.runtime)
+    assert torch.allclose(probabilities(adapted.model, images, context.runtime), expected, atol=1e-4)

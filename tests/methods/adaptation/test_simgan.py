@@ -11,7 +11,7 @@ from torch import nn
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation import simgan
 from mlcli.methods.adaptation import supervised_stage as source
-from mlcli.methods.adaptation.configs import SimGan
+from mlcli.methods.adaptation.registry import SimGan
 from mlcli.methods.adaptation.simgan import SimGAN
 from mlcli.methods.synthesis import digits
 from tests import shapes
@@ -22,21 +22,21 @@ SMALL = SimGan(
 
 
 def new(tmp_path, **changes) -> SimGAN:
-    return SimGAN(shapes.setting(tmp_path, replace(SMALL, **changes)))
+    return SimGAN(shapes.context(tmp_path, replace(SMALL, **changes)))
 
 
 def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, monkeypatch):
     """Of eight steps two refiners are kept, of the sixth and of the last, which is R in the end."""
-    setting = shapes.setting(tmp_path, replace(SMALL, steps=5, moments=2, source_steps=2, lr=0.05))
+    context = shapes.context(tmp_path, replace(SMALL, steps=5, checkpoints=2, source_steps=2, lr=0.05))
     learned_from = []
     train = source.train_and_select
     monkeypatch.setattr(
         source,
         "train_and_select",
-        lambda setting, name, domain: (learned_from.append(domain), train(setting, name, domain))[1],
+        lambda context, name, domain: (learned_from.append(domain), train(context, name, domain))[1],
     )
-    adapted = simgan.adapt(setting)
-    (refined,), own = learned_from, setting.source
+    adapted = simgan.adapt(context)
+    (refined,), own = learned_from, context.source
     images = refined.images.split(len(own))
     assert len(images) == 2 and torch.equal(refined.labels, own.labels.repeat(2))
     assert list(refined.paths) == own.paths * 2
@@ -49,7 +49,7 @@ def test_the_classifier_learns_from_the_refiner_at_several_moments(tmp_path, mon
 )
 def test_refiners_are_kept_from_the_second_half_of_the_game(steps, kept, tmp_path):
     """Three steps are of one player alone: before these end R has learned nothing of the target."""
-    assert new(tmp_path, steps=steps).kept == kept
+    assert new(tmp_path, steps=steps).checkpoint_steps == kept
 
 
 def test_the_discriminator_judges_parts_of_a_image(tmp_path):
@@ -91,10 +91,10 @@ def test_the_refiner_learns_to_keep_bright_strokes_on_black(tmp_path):
     """Alone it comes to the image itself, and does not stay with one that is all black, which is near most."""
     drawn = torch.stack([digits.digit(number, 0, 16)[0] for number in range(64)])[:, None]
     source = Domain(drawn, [Path(str(number)) for number in range(64)], torch.arange(64) % 10)
-    method = SimGAN(shapes.setting(tmp_path, SimGan(), source))
+    method = SimGAN(shapes.context(tmp_path, SimGan(), source))
     for step in range(60):
         losses = method.step(method.load(torch.arange(64), step), step)
-    black = method.config.regularization * method.per_patch * drawn.float().mean().item() / 127.5
+    black = method.config.regularization * method.values_per_patch * drawn.float().mean().item() / 127.5
     assert losses["loss_regularization"].item() < 0.5 * black
 
 

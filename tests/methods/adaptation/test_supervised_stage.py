@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mlcli.methods.adaptation import configs
-from mlcli.methods.adaptation.supervised_stage import Labeled
+from mlcli.methods.adaptation import registry as methods
+from mlcli.methods.adaptation.supervised_stage import SupervisedStage
 from mlcli.models import registry
 from mlcli.training import run_folder
 from tests import shapes
@@ -17,9 +17,9 @@ def test_what_is_pretrained_learns_more_slowly(begins_from_weights, tmp_path):
     known = registry.create("cifarnet", ("a", "b"), 16, channels=1)
     run_folder.save_tensors(tmp_path / "known/model.safetensors", known.network.state_dict(), known.describe())
     name = str(tmp_path / "known") if begins_from_weights else "cifarnet"
-    config = configs.Adda(model=name, pretrained=begins_from_weights, source_lr=1e-3)
-    setting = shapes.setting(tmp_path, config, shapes.domain(12))
-    method = Labeled(setting, setting.new_model(), setting.source)
+    config = methods.Adda(model=name, pretrained=begins_from_weights, source_lr=1e-3)
+    context = shapes.context(tmp_path, config, shapes.domain(12))
+    method = SupervisedStage(context, context.new_model(), context.source)
     before = {key: tensor.clone() for key, tensor in method.network.state_dict().items()}
     method.step(method.load(torch.arange(12), 0), 0)
     step = {key: (t - before[key]).abs().max().item() for key, t in method.network.state_dict().items()}

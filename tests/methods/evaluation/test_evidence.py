@@ -84,10 +84,10 @@ def test_a_guard_says_when_it_is_worse_than_source_only():
     assert not evidence.worse(rows, "accuracy")
 
 
-@pytest.mark.parametrize("right, words", [(1.0, "told all that is real"), (0.0, "collapsed")])
-def test_a_guard_says_when_a_player_has_won_for_good(right, words):
-    balance = GanMonitor()
-    said = [balance.warning({"right": right}) for _ in range(60)]
+@pytest.mark.parametrize("accuracy, words", [(1.0, "told every real image"), (0.0, "collapsed")])
+def test_a_guard_says_when_a_network_has_won_for_good(accuracy, words):
+    monitor = GanMonitor()
+    said = [monitor.warning({"d_accuracy": accuracy}) for _ in range(60)]
     assert [words in each for each in said].count(True) == 1
 
 

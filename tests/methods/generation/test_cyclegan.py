@@ -153,7 +153,7 @@ def test_accumulated_parts_make_the_step_of_the_whole(data):
     batch = whole.load(torch.arange(4), 0)
     one, two = whole.step(batch, 0), parted.step(batch, 0)
     for name in one:
-        assert one[name].item() == pytest.approx(two[name].item(), rel=1e-3, abs=2e-2 * ("right" in name)), name
+        assert one[name].item() == pytest.approx(two[name].item(), rel=1e-3, abs=2e-2 * ("accuracy" in name)), name
 
 
 def test_files_of_a_batch_are_those_that_were_shown(data):

@@ -102,21 +102,22 @@ def test_a_discriminator_that_has_won_is_said():
     answers = torch.tensor([0.9, 0.4, 0.7, 0.6, 0.2, 0.6, 0.4, 0.1], requires_grad=True)
     method.discriminator.forward = lambda images, labels: answers * 1
     figures = method.update_discriminator(*torch.zeros(2, 4, 1, 8, 8), torch.zeros(4), torch.zeros(4))
-    assert figures["right"].item() == 0.75
+    assert figures["d_accuracy"].item() == 0.75
     said = [
-        method.warning({"discriminator": 0.0, "generator": 5.0, "right": 1.0}) for _ in range(method.balance.PATIENCE)
+        method.warning({"discriminator": 0.0, "generator": 5.0, "d_accuracy": 1.0})
+        for _ in range(method.monitor.PATIENCE)
     ]
-    assert not any(said[:-1]) and "told all that is real from what is not" in said[-1]
+    assert not any(said[:-1]) and "told every real image" in said[-1]
 
 
 def test_the_average_follows_the_generator():
     method = game(ema=0.5)
-    before = weights(method.average.network)
+    before = weights(method.ema.network)
     for step in range(20, 22):
         method.step(method.load(torch.arange(8), step), step)
         after = weights(method.generator)
         before = {name: (before[name] + after[name]) / 2 for name in before}
-    for name, parameter in method.average.network.named_parameters():
+    for name, parameter in method.ema.network.named_parameters():
         torch.testing.assert_close(parameter, before[name])
 
 

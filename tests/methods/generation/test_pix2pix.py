@@ -152,7 +152,7 @@ def test_the_saved_generator_opens_and_translates_alike(data, tmp_path, ema):
     method.save_model(run)
     opened = translators.load(tmp_path)
     x, _ = data.batch(torch.arange(2))
-    kept = method.average.network if ema else method.generator.eval()
+    kept = method.ema.network if ema else method.generator.eval()
     with torch.no_grad():
         expected = (kept(x.float() / 127.5 - 1) * 0.5 + 0.5).clamp(0, 1)
         assert torch.allclose(opened(x), expected, atol=1e-6)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mlcli.data.pairs import ImageSpec
-from mlcli.methods.generation.tiled_inference import mirrored, spans, translate
+from mlcli.methods.generation.tiled_inference import reflected, spans, translate
 from mlcli.models.translators import Translator, create
 from mlcli.runtime.device import Runtime
 
@@ -31,10 +31,10 @@ def blur() -> Translator:
 
 
 def test_mirrored_by_hand():
-    assert mirrored(4, 8).tolist() == [2, 1, 0, 1, 2, 3, 2, 1]
-    assert mirrored(2, 7).tolist() == [0, 1, 0, 1, 0, 1, 0]
-    assert mirrored(1, 3).tolist() == [0, 0, 0]
-    assert mirrored(5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert reflected(4, 8).tolist() == [2, 1, 0, 1, 2, 3, 2, 1]
+    assert reflected(2, 7).tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert reflected(1, 3).tolist() == [0, 0, 0]
+    assert reflected(5, 5).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("length, side", [(300, 200), (1000, 200), (201, 200), (200, 200), (5, 200)])

@@ -40,19 +40,19 @@ def test_judged_in_one_pass_as_in_two(scales, norm):
             assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_share_right_by_hand():
+def test_discriminator_accuracy_by_hand():
     real, fake = torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.0, 3, 2, 4])
-    assert translation.share_right(real, fake).item() == 0.5
-    assert translation.share_right([real, real], [fake, real - 1]).item() == 0.75
+    assert translation.discriminator_accuracy(real, fake).item() == 0.5
+    assert translation.discriminator_accuracy([real, real], [fake, real - 1]).item() == 0.75
 
 
 def test_a_discriminator_that_has_won_or_collapsed_is_told_once():
-    balance = translation.GanMonitor()
-    said = [balance.warning({"d_AtoB_right": 0.6, "d_BtoA_right": 1.0, "loss_d": 0.1}) for _ in range(60)]
-    assert [bool(each) for each in said].index(True) == balance.PATIENCE - 1 and sum(map(bool, said)) == 1
-    assert "its opponent learns little" in said[balance.PATIENCE - 1]
-    assert not balance.warning({"d_right": 0.7})
-    again = [balance.warning({"d_right": 0.0}) for _ in range(balance.PATIENCE)]
+    monitor = translation.GanMonitor()
+    said = [monitor.warning({"d_AtoB_accuracy": 0.6, "d_BtoA_accuracy": 1.0, "loss_d": 0.1}) for _ in range(60)]
+    assert [bool(each) for each in said].index(True) == monitor.PATIENCE - 1 and sum(map(bool, said)) == 1
+    assert "its opponent learns little" in said[monitor.PATIENCE - 1]
+    assert not monitor.warning({"d_accuracy": 0.7})
+    again = [monitor.warning({"d_accuracy": 0.0}) for _ in range(monitor.PATIENCE)]
     assert "collapsed" in again[-1] and not any(again[:-1])
 
 

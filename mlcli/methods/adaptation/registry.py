@@ -1,0 +1,225 @@
+"""The methods of `mlcli adapt` with their hyperparameters. Free of torch, since the command line reads it for --help.
+
+A method is one file, with a function `adapt(context) -> AdaptationResult`, and one entry here: its configuration and
+its line in METHODS. Every field that is made by `option` becomes an option of the command, named after the field; the
+other fields are constants of the method.
+"""
+
+import importlib
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
+
+GENERATORS = ("unet", "resnet-9", "resnet-6", "pix2pixhd")  # of mlcli.models.translators, for images of two domains
+CRITERIA = ("im", "snd", "entropy", "last")  # of mlcli.methods.adaptation.model_selection
+
+
+def option(
+    default: Any, help: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field that the command line can set. least, most: bounds of a number. choices: the texts allowed."""
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "choices": choices})
+
+
+def redefined(config: type, name: str, default: Any) -> Any:
+    """The option of another configuration, with a default of its own."""
+    return field(default=default, metadata=config.__dataclass_fields__[name].metadata)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What all methods have in common: the network, and the supervised training of the source model.
+
+    Supervised trainings (of the source model, on the target's labels, on translated images) use Adam with a cosine
+    schedule. pretrained: networks start from the weights of `model`, or from the file `weights`, with a new last
+    layer; what is pretrained learns at `backbone` times the learning rate.
+    """
+
+    model: str = "lenet"
+    pretrained: bool = False
+    weights: str | None = None
+    backbone: float = 0.1
+    source_steps: int = option(2000, "Number of optimization steps of each supervised training.", least=1)
+    source_batch_size: int = option(128, "Images in a batch of each supervised training.", least=1)
+    source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", least=0)
+    shift: int = option(
+        2, "Largest random shift of training images, in pixels; ADDA shifts target images as well.", least=0
+    )
+
+    @property
+    def translates(self) -> bool:
+        """Whether a CycleGAN between the domains is trained."""
+        return False
+
+
+@dataclass(frozen=True)
+class Optimized(Adaptation):
+    """A method that optimizes something on the target: Adam, and a choice among checkpoints without labels.
+
+    candidates: checkpoints among which the criterion `select`, which sees no label, chooses the result.
+    """
+
+    steps: int = option(2000, "Number of optimization steps of the adaptation.", least=1)
+    batch_size: int = option(128, "Images of each domain in a batch of the adaptation.", least=1)
+    lr: float = option(2e-4, "Learning rate of the adaptation.", least=0)
+    beta1: float = 0.5
+    beta2: float = 0.999
+    select: str = option(
+        "im",
+        "Criterion that chooses the checkpoint without labels: im (mutual information), snd (soft neighborhood "
+        "density), entropy or last; for masks the default is last.",
+        choices=CRITERIA,
+    )
+    candidates: int = option(10, "Number of checkpoints to choose the result from.", least=1)
+
+
+@dataclass(frozen=True)
+class CycleGanOptions(Optimized):
+    """A method that trains a CycleGAN between the domains. Its own options are weights of the losses."""
+
+    generator: str | None = option(
+        None,
+        "Architecture of both generators; default unet, or resnet-6 where --size is no multiple of 8.",
+        choices=GENERATORS,
+    )
+    filters: int = option(16, "Channels of the first layer of the generator.", least=1)
+    cycle: float = option(10.0, "Weight of the cycle-consistency loss.", least=0)
+    semantic: float = option(1.0, "Weight of the semantic-consistency loss.", least=0)
+    pool: int = 50
+
+    @property
+    def translates(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Adda(Optimized):
+    """ADDA, Tzeng et al. 2017. hidden: width of the discriminator's hidden layers."""
+
+    steps: int = redefined(Optimized, "steps", 5000)
+    discriminator_input: str = option(
+        "features", "Input of the discriminator: features or logits.", choices=("features", "logits")
+    )
+    hidden: int = 500
+    accuracy_threshold: float = option(
+        0.0,
+        "Accuracy of the discriminator in a batch below which the encoder is not updated; 0 updates it always.",
+        least=0,
+        most=1,
+    )
+
+
+@dataclass(frozen=True)
+class SimGan(Optimized):
+    """SimGAN, Shrivastava et al. 2017.
+
+    refiner_first, discriminator_first: steps that each network learns alone before both learn in turns.
+    refiner_steps: updates of the refiner for each one of the discriminator, K_g of algorithm 1.
+    checkpoints: states of the refiner from which the classifier learns.
+    """
+
+    steps: int = redefined(Optimized, "steps", 1500)
+    batch_size: int = redefined(Optimized, "batch_size", 64)
+    lr: float = redefined(Optimized, "lr", 1e-3)
+    regularization: float = option(
+        0.2, "Weight of the self-regularization loss, by which a refined image stays near its original.", least=0
+    )
+    history: int = option(1000, "Number of earlier refined images in the buffer; 0 uses no buffer.", least=0)
+    refiner_first: int = 100
+    discriminator_first: int = 50
+    refiner_steps: int = 2
+    filters: int = redefined(CycleGanOptions, "filters", 32)
+    blocks: int = 4
+    checkpoints: int = 5
+
+
+@dataclass(frozen=True)
+class Cycada(Adda, CycleGanOptions):
+    """CyCADA, Hoffman et al. 2018. steps, batch_size and lr are those of the feature stage, which is ADDA."""
+
+    steps: int = redefined(Optimized, "steps", 4000)
+    lr: float = redefined(Optimized, "lr", 1e-4)
+    accuracy_threshold: float = redefined(Adda, "accuracy_threshold", 0.6)
+    stage: str = option(
+        "both", "Stages to run: pixel, feature, or both one after the other.", choices=("pixel", "feature", "both")
+    )
+    pixel_steps: int = option(1500, "Number of optimization steps of the pixel stage.", least=1)
+    pixel_lr: float = option(1e-3, "Learning rate of the pixel stage.", least=0)
+    pixel_batch: int = 16
+
+    @property
+    def translates(self) -> bool:
+        return self.stage != "feature"
+
+
+@dataclass(frozen=True)
+class Seuda(CycleGanOptions):
+    """SeUDA, Chen et al. 2018. steps, batch_size and lr are those of the generators.
+
+    back: weight of the adversarial loss of translations to the source (eq. 1 to 4).
+    """
+
+    steps: int = redefined(Optimized, "steps", 1500)
+    batch_size: int = redefined(Optimized, "batch_size", 16)
+    lr: float = redefined(Optimized, "lr", 1e-3)
+    back: float = 0.5
+    semantic: float = redefined(CycleGanOptions, "semantic", 0.5)
+
+
+# Defaults of networks that start from pretrained weights: photographs are large, and little is left to be learned.
+PRETRAINED: dict[str, Any] = {
+    "model": "efficientnet_lite0",
+    "source_steps": 300,
+    "source_batch_size": 32,
+    "shift": 4,
+}
+PRETRAINED_FEATURES: dict[str, Any] = {"steps": 300, "batch_size": 32}  # where an encoder learns from a discriminator
+
+
+@dataclass(frozen=True)
+class AdaptationMethod:
+    """An entry of METHODS.
+
+    module: what holds `adapt`, imported when it is needed. summary: for the help of --method. tasks: what the labels
+    may be, "classify" and "segment".
+    """
+
+    module: str
+    config: type[Adaptation]
+    summary: str
+    tasks: tuple[str, ...] = ("classify",)
+
+    def adapt(self, context: "AdaptationContext[Any]") -> "AdaptationResult":
+        """Run the method for one seed."""
+        return importlib.import_module(self.module).adapt(context)
+
+
+METHODS = {
+    "adda": AdaptationMethod(
+        "mlcli.methods.adaptation.adda", Adda, "a target encoder whose features a discriminator cannot tell apart"
+    ),
+    "cycada": AdaptationMethod(
+        "mlcli.methods.adaptation.cycada", Cycada, "image translation that preserves the class, followed by adda"
+    ),
+    "simgan": AdaptationMethod(
+        "mlcli.methods.adaptation.simgan", SimGan, "a classifier trained on source images refined to look real"
+    ),
+    "seuda": AdaptationMethod(
+        "mlcli.methods.adaptation.seuda",
+        Seuda,
+        "target images translated to the source domain, for a fixed source model",
+        ("classify", "segment"),
+    ),
+}
+
+
+def command_line_options() -> dict[str, list[tuple[str, Field]]]:
+    """name: [(method, field)] of every option, for the methods that have it."""
+    found: dict[str, list[tuple[str, Field]]] = {}
+    for name, method in METHODS.items():
+        for each in fields(method.config):
+            if "help" in each.metadata and each.default is not MISSING:
+                found.setdefault(each.name, []).append((name, each))
+    return found
