@@ -178,7 +178,7 @@ def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):
     log.write_text("".join(json.dumps(line | {"d_accuracy": 1.0}) + "\n" for line in lines))
     (run / "results.json").unlink()
     said = adapt(data, run, "--steps", 60, "--resume").stderr
-    assert "seed 0: adapted: the discriminator has long told every real image" in said and "--loss" not in said
+    assert "seed 0: adapted: the discriminator has been correct on every image" in said and "--loss" not in said
     assert any("lower --lr" in words for words in json.loads((run / "results.json").read_text())["guards"])
 
 

@@ -162,8 +162,8 @@ class GanMonitor:
             self.lines[name] = self.lines[name] + 1 if holds else 0
         if self.lines["won"] == self.PATIENCE:
             return (
-                "the discriminator has long told every real image from every generated one, so the generator learns "
-                f"little from it any more. A sign of too few or too different images; {self.remedy} can help"
+                "the discriminator has been correct on every image for long, so its opponent learns little from it any "
+                f"more. A sign of too few or too different images; {self.remedy} can help"
             )
         if self.lines["lost"] == self.PATIENCE:
             return f"the discriminator has collapsed: it gives every image the same score; {self.remedy} can help"

@@ -72,6 +72,7 @@ def test_stages(stage, names, tmp_path):
 def test_small_images_are_translated_by_connections_across(size, asked, generator, tmp_path):
     source = shapes.domain(6)
     source = source.with_images(torch.zeros(6, 1, size, size, dtype=torch.uint8))
-    config = shapes.context(tmp_path, SMALL, source).cyclegan(asked, filters=4)
+    options = replace(SMALL, generator=asked)
+    config = shapes.context(tmp_path, options, source).cyclegan(options, lr=1e-3, batch_size=4)
     assert config.generator == generator
     assert translation.generator(config, ImageSpec(1), ImageSpec(1))(source.images).shape == (6, 1, size, size)

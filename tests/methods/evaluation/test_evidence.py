@@ -84,7 +84,7 @@ def test_a_guard_says_when_it_is_worse_than_source_only():
     assert not evidence.worse(rows, "accuracy")
 
 
-@pytest.mark.parametrize("accuracy, words", [(1.0, "told every real image"), (0.0, "collapsed")])
+@pytest.mark.parametrize("accuracy, words", [(1.0, "correct on every image"), (0.0, "collapsed")])
 def test_a_guard_says_when_a_network_has_won_for_good(accuracy, words):
     monitor = GanMonitor()
     said = [monitor.warning({"d_accuracy": accuracy}) for _ in range(60)]
@@ -129,7 +129,7 @@ def test_ranges_of_equal_length_that_lie_apart_disagree():
 def test_principal_components_of_a_line():
     t = torch.linspace(-1, 1, 11).double()
     points = torch.stack([3 * t, 4 * t, 0.1 * t.square()], 1)
-    found = projection.principal(points)
+    found = projection.principal_components(points)
     assert torch.allclose(found[:, 0].abs(), 5 * t.abs(), atol=1e-6)
     assert found[:, 0].abs().max() == found[:, 0].max(), "the sign is settled"
     image = projection.scatter(found, torch.arange(11) % 2)

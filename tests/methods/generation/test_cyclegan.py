@@ -214,7 +214,7 @@ def test_label_flips_are_counted(data, monkeypatch):
     b = data.batch(torch.arange(8))[1].float().mean(1)
     unequal = (b[:, :8].mean((1, 2)) != b[:, 8:].mean((1, 2))).float().mean().item()
     assert unequal > 0.5
-    assert method.flips() == {"val_flips_AtoB": 0.0, "val_flips_BtoA": unequal}
+    assert method.flips(data) == {"val_flips_AtoB": 0.0, "val_flips_BtoA": unequal}
     assert method.evaluate().keys() == {"val_cycle_A", "val_cycle_B", "val_flips_AtoB", "val_flips_BtoA"}
     with pytest.raises(UsageError, match="different classes"):
         new(data, classifiers=(classifier, SimpleNamespace(classes=("a", "b"))))

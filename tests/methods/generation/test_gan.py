@@ -107,7 +107,7 @@ def test_a_discriminator_that_has_won_is_said():
         method.warning({"discriminator": 0.0, "generator": 5.0, "d_accuracy": 1.0})
         for _ in range(method.monitor.PATIENCE)
     ]
-    assert not any(said[:-1]) and "told every real image" in said[-1]
+    assert not any(said[:-1]) and "correct on every image" in said[-1]
 
 
 def test_the_average_follows_the_generator():
