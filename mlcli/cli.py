@@ -14,8 +14,10 @@ import typer
 from typer.core import TyperCommand
 
 import mlcli.commands
+from mlcli.api import events
+from mlcli.api.events import Silent
 from mlcli.commands import COMMANDS, Command, _streams
-from mlcli.commands._report import complain, say
+from mlcli.commands._report import Printer, complain, say
 from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
 from mlcli.io import tally
 from mlcli.runtime import signals
@@ -60,9 +62,15 @@ def build(wanted: str | None = None) -> typer.Typer:
             cls=kind,
             rich_help_panel=command.panel,
             short_help=f"{summary(command)} [dim]{command.example}[/dim]",
+            help=paragraphs(run.__doc__ or ""),
             epilog=f"Example: [bold]{command.example}[/bold]",
         )(run)
     return app
+
+
+def paragraphs(text: str) -> str:
+    """A docstring whose paragraphs are one line each, which the help then wraps to the width of the terminal."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def listed() -> None:
@@ -93,15 +101,17 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
         rank = int(os.environ.get("RANK", "0"))
         speaks = rank == 0  # of several processes, one
         counted = tally.begin()
-        for given in tildes(kwargs.values()) if speaks else ():
-            complain(
+        printer = Printer(quiet=bool(kwargs.get("quiet"))) if speaks else Silent()
+        for given in tildes(kwargs.values()):
+            printer.problem(
                 f"{given}: taken for a folder named {given.split('/')[0]} in this one; a shell expands a tilde at the "
                 "beginning of a word alone, as in `-o ~/x`"
             )
         signals.outlasted.clear()
         failed = True
         try:
-            run(*args, **kwargs)
+            with events.listening(printer):
+                run(*args, **kwargs)
             failed = False
         except typer.Exit as left:
             failed = left.exit_code != 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.commands import _images, _training
+from mlcli.api import inputs, runs
 from mlcli.commands._report import Progress, complain, table
 from mlcli.methods.adaptation.registry import METHODS, PRETRAINED, PRETRAINED_FEATURES, Adaptation, Adda
 
@@ -150,36 +150,36 @@ def _size(options: Mapping[str, Any], config: Adaptation, model: "Model | None")
 def _paths(root: str, task: str, says: bool = False) -> list[Path]:
     """Every image of a domain, whatever folders they are in; of images/ and masks/ those in images/."""
     inside = Path(root) / "images"
-    paths, _ = _images.named([str(inside if task == "segment" and os.path.isdir(inside) else root)], says=says)
+    paths, _ = inputs.named([str(inside if task == "segment" and os.path.isdir(inside) else root)])
     return paths
 
 
-def _classified(root: str, size: int, classes, *, labeled: bool, workers, processes, quiet):
+def _classified(root: str, size: int, classes, *, labeled: bool, workers, processes):
     """(the images of a folder, the classes); labels by class folders where wanted, else they are never looked at."""
     from mlcli.data.domains import Domain
     from mlcli.data.folders import ClassFolder
 
     def read(folder: ClassFolder):
-        return _training.read_images(folder, size, 3, workers, processes, quiet)
+        return runs.read_images(folder, size, 3, workers, processes)
 
     says, source = processes.main, labeled and classes is None
     if labeled:
-        folder = _images.class_folder(root, classes, says=says, learns=source)
+        folder = inputs.class_folder(root, classes, learns=source)
     else:
         folder = ClassFolder.of_one(_paths(root, "classify", says))
     if source:
-        folder, _, images = _training.read_training(folder, None, read, processes)
+        folder, _, images = runs.read_training(folder, None, read, processes)
     else:
         images = read(folder)
     return Domain.classified(root, images, labeled=labeled), folder.classes
 
 
-def _segmented(root: str, size: int, classes, *, labeled: bool, workers, processes, quiet):
+def _segmented(root: str, size: int, classes, *, labeled: bool, workers, processes):
     """The same of images/ and masks/, whose files have equal names; masks hold the number of a class at each pixel."""
     from mlcli.data import domains
 
-    paths = _paths(root, "segment", says=processes.main and not labeled)
-    with Progress(len(paths), f"reading {root}", quiet=quiet or not processes.main) as bar:
+    paths = _paths(root, "segment" and not labeled)
+    with Progress(len(paths), f"reading {root}") as bar:
         loading = {"workers": workers, "progress": lambda done, _: bar.to(done)}
         store, problems = (
             domains.read_masked(root, size, **loading) if labeled else domains.read_unmasked(paths, size, **loading)
@@ -285,9 +285,9 @@ def context_of(
         if processes.main:
             written = {"method": options["method"], "stage": run.folder.name, "seed": seed}
             written |= {name: getattr(config, name) for name in ("model", "pretrained", "weights")}
-            _training.start(run, "adapt (a stage of the run in ../..)", written, {}, resume=True)
+            runs.start(run, "adapt (a stage of the run in ../..)", written, {}, resume=True)
         processes.wait()
-        _training.fit(run, method, replace(plan, save_every=save_every), processes, quiet=quiet)
+        runs.fit(run, method, replace(plan, save_every=save_every), processes)
 
     source, held_out = data.source.subset(options["max_source"], seed), None
     if (fraction := options.get("hold_out")) is not None:

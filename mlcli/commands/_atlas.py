@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from PIL.Image import Image
 
+from mlcli.api.outputs import refuse_existing_folder
 from mlcli.commands._patches import UNITS
-from mlcli.commands._result import refuse_existing_folder
 from mlcli.errors import RunError, UsageError
 from mlcli.io import files, image_io, schema
 from mlcli.io.files import json_text, write_json

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
-from mlcli.commands._images import right_command
+from mlcli.api.inputs import right_command
 from mlcli.commands._report import complain
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def read_identities(
     """(the images of a folder by identity, digests of their files).
 
     What is left out, such as files among `seen`, is said on stderr, by one process of several. learns, val: as of
-    `_images.class_folder`. Raises DataError where fewer than two identities are left.
+    `inputs.class_folder`. Raises DataError where fewer than two identities are left.
     """
     from mlcli.data.duplicates import without_duplicates
     from mlcli.data.folders import DividedError

@@ -2,13 +2,16 @@
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mlcli.errors import UsageError
+from mlcli.io.output_paths import KINDS
+from mlcli.options import OUTPUT
 
 
 class Format(StrEnum):
@@ -45,52 +48,44 @@ ExactPrecision = Annotated[  # of commands that rank or measure, whose default i
     Precision,
     typer.Option("--precision", help="auto takes bf16 where the hardware has it natively, which changes some ranks."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # of the images that are written
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="Format of the result on stdout.", rich_help_panel=OUTPUT)
+]
 
 
-class FolderPath(type(Path())):  # type: ignore[misc]  # the kind of path that this system has
-    """A path that stands for a folder, whatever it is called: it was given with a trailing /, or is there as one."""
+def _parsed_by(kind: str) -> Callable[[str], Path]:
+    """A parser of Typer for the path of an output."""
+
+    def parse(text: str) -> Path:
+        try:
+            return KINDS[kind](text)
+        except UsageError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
 
 
-def _file(text: str) -> Path:
-    if text.endswith(os.sep):
-        raise typer.BadParameter(f"{text} with a trailing {os.sep} is a folder; give the name of a file")
-    return Path(text)
-
-
-def _folder(text: str) -> Path:
-    path = _file_or_folder(text)
-    if names_image(path) and not os.path.isfile(path):  # of a file the command says so
-        raise typer.BadParameter(f"{text} ends as an image does, and a folder is written; {text}{os.sep} would be one")
-    return path
-
-
-def _file_or_folder(text: str) -> Path:
-    return FolderPath(text) if text.endswith(os.sep) or os.path.isdir(text) else Path(text)
-
-
-def names_image(output: Path) -> bool:
-    """Whether an output that can be an image or a folder is an image: it ends as one, and is given as no folder."""
-    return output.suffix.lower() in ENDINGS and not isinstance(output, FolderPath)
+PARSERS = {kind: _parsed_by(kind) for kind in ("file", "folder", "either")}
 
 
 def output_file(help: str, *names: str):
     """The option for a file to write. names: default -o and --output."""
-    return typer.Option(*(names or OUTPUT), help=help, parser=_file, metavar="FILE")
+    return typer.Option(
+        *(names or OUTPUT_FLAGS), help=help, parser=PARSERS["file"], metavar="FILE", rich_help_panel=OUTPUT
+    )
 
 
 def output_folder(help: str):
     """The option for a folder to write."""
-    return typer.Option(*OUTPUT, help=help, parser=_folder, metavar="FOLDER")
+    return typer.Option(*OUTPUT_FLAGS, help=help, parser=PARSERS["folder"], metavar="FOLDER")
 
 
 def output_file_or_folder(help: str):
     """The option for an image or a folder to write, by `names_image`; a `FolderPath` stands for a folder."""
-    return typer.Option(*OUTPUT, help=help, parser=_file_or_folder, metavar="PATH")
+    return typer.Option(*OUTPUT_FLAGS, help=help, parser=PARSERS["either"], metavar="PATH")
 
 
-OUTPUT = ("-o", "--output")
+OUTPUT_FLAGS = ("-o", "--output")
 Output = Annotated[Path | None, output_file("Write the result to this file.")]
 Image = Annotated[Path, output_file("The image to write: .png, .jpg, .webp or .tif.")]
 RunFolder = Annotated[Path, output_folder("The run folder to write.")]
@@ -107,9 +102,11 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number."
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images at a time.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding threads; default one a core.")]
 SaveEvery = Annotated[float, typer.Option("--save-every", min=0, help="Seconds between checkpoints.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.", rich_help_panel=OUTPUT)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no messages but errors.")]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Print no progress and no messages but errors.", rich_help_panel=OUTPUT)
+]
 AcceptTruncated = Annotated[
     bool, typer.Option("--accept-truncated", help="Take what can be decoded of image files that are cut off.")
 ]

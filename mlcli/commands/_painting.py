@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from mlcli.commands._images import modified, results
+from mlcli.api.inputs import modified, results
+from mlcli.api.outputs import refuse_existing, resume_command, write_beside
 from mlcli.commands._options import FolderPath, names_image
 from mlcli.commands._report import Progress, say
-from mlcli.commands._result import refuse_existing, resume_command, write_beside
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.io import files, image_io, schema
 from mlcli.io.checkpoints import read_state

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands._report import Progress
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import schema
@@ -46,7 +46,7 @@ def search(
     """
     with Progress(len(paths), "patches", quiet=quiet) as bar:
         prepare = partial(method.Image.prepare, model.preprocessing)
-        good = _images.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
+        good = inputs.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
         found = method.search(model, wanted, good, runtime, top=top, batch_size=batch_size)
     if not good.count:
         raise DataError(f"no readable image among the {len(paths)} that were named")

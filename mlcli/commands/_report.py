@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 
+from mlcli.api.events import Listener, Task
+
 
 def complain(problem: object) -> None:
     """An error on stderr, in one style, on one line whatever the file is called."""
@@ -125,3 +127,41 @@ class Progress:
     def __exit__(self, *_) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class Printer(Listener):
+    """Prints on stderr what a function of the api says. quiet: problems alone."""
+
+    def __init__(self, *, quiet: bool = False):
+        super().__init__()
+        self.quiet = quiet
+
+    def message(self, text: str) -> None:
+        say(text, self.quiet)
+
+    def problem(self, problem: object) -> None:
+        complain(problem)
+
+    def progress(self, total: int | None, title: str, start: int) -> "Bar":
+        return Bar(self, total, title, start)
+
+
+class Bar(Task):
+    """A `Progress` on stderr."""
+
+    def __init__(self, listener: Printer, total: int | None, title: str, start: int):
+        super().__init__(listener, total, title, start)
+        self.bar = Progress(total, title, quiet=listener.quiet, start=start)
+
+    def to(self, done: int, note: str = "", *, always: bool = False) -> None:
+        self.done = done
+        self.bar.to(done, note, always=always)
+
+    def complain(self, problem: object) -> None:
+        self.bar.complain(problem)
+
+    def line(self, text: str) -> None:
+        self.bar.line(text)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)

@@ -11,7 +11,7 @@ import typer
 
 from mlcli.commands._adversarial import Loss, Schedule
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods.configs import Translation
+from mlcli.methods.generation.configs import Translation
 
 
 class Generator(StrEnum):
@@ -109,7 +109,7 @@ SampleEvery = Annotated[
 
 def config(kind: type[Translation], options: Mapping[str, Any]) -> Translation:
     """The config of the options in force. Raises UsageError for sizes that are none."""
-    from mlcli.commands._images import height_and_width
+    from mlcli.api.inputs import height_and_width
 
     values = {field.name: options[field.name] for field in fields(kind) if options.get(field.name) is not None}
     values["size"] = height, width = height_and_width(options["size"])
@@ -196,8 +196,8 @@ def begin_with(given: Path, translators: Mapping) -> None:
 
 def train(command: str, run, method, config: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
-    from mlcli.commands import _training
-    from mlcli.training.plan import Plan
+    from mlcli.api import runs
+    from mlcli.training.loop import Plan
     from mlcli.training.tensorboard import Curves
 
     curves = Curves(run) if options["tensorboard"] else None
@@ -211,12 +211,12 @@ def train(command: str, run, method, config: Translation, options: Mapping, data
         sample_every=options["sample_every"],
     )
     if processes.main:
-        _training.start(run, command, stored(config, options), data, resume=resume)
+        runs.start(run, command, stored(config, options), data, resume=resume)
     processes.wait()
     if options["compile"]:
         for translator in method.translators.values():
             translator.network.compile()
-    figures = _training.fit(run, method, plan, processes, quiet=quiet, curves=curves)
+    figures = runs.fit(run, method, plan, processes, curves=curves)
     if curves:
         curves.close()
     if processes.main:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._method_options import with_method_options
 from mlcli.commands._report import complain, csv_text, out, say
 from mlcli.methods.adaptation.registry import METHODS
@@ -103,8 +104,8 @@ def run(
     `mlcli classify --model RUN`; a generator, where the method has one, for `mlcli translate RUN`; and each stage of
     each seed as a run folder of its own.
     """
+    from mlcli.api import runs
     from mlcli.commands import _adaptation as shared
-    from mlcli.commands import _training
     from mlcli.errors import UsageError
     from mlcli.io.files import json_text
     from mlcli.methods.adaptation import domain_checks, results, supervised_stage
@@ -112,7 +113,7 @@ def run(
     from mlcli.models.pretrained import known as known_model
     from mlcli.reporting import report
 
-    processes, runtime, folder, options = _training.begin("adapt", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
     if resume and folder.exists():  # seeds that are there already stay in the table
         options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
     chosen, config = METHODS[options["method"]], shared.config(options)
@@ -132,7 +133,7 @@ def run(
     context_of(0).require_networks()
     if processes.main:
         began = {"model": {"count": 1, "hash": model.hash}} if model else {}
-        _training.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=resume)
+        runs.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=resume)
     processes.wait()
     disagreements = domain_checks.disagreements(*data.native)
     for words in disagreements if processes.main else ():
@@ -141,7 +142,7 @@ def run(
     seeds, result = [], folder.results()
     measured_on = {"seeds": options["seeds"], "test": data.summary().get("test", {}).get("hash")}
     done = result.get("measured_on") == measured_on
-    with _training.interruptible(folder, quiet):
+    with runs.interruptible(folder):
         for number in range(0 if done else options["seeds"]):
             given = context_of(number)
             adapted = chosen.adapt(given)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from mlcli.api.inputs import height_and_width
 from mlcli.commands import _options as option
-from mlcli.commands._images import height_and_width
 from mlcli.commands._report import Progress, say
-from mlcli.methods.configs import ANALOGIES
+from mlcli.methods.painting.configs import ANALOGIES
 
 Mode = StrEnum("Mode", list(ANALOGIES))
 OF_A_AND_B = ("source_weight", "match", "color", "remap")
@@ -116,7 +116,7 @@ def run(
     (texture-transfer), from nothing (texture-synthesis), or by a map B of colors that the map A of A' explains
     (texture-by-numbers). A and A' must be of one size, B may be of any.
     """
-    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.api.outputs import refuse_existing, write_beside
     from mlcli.errors import UsageError
     from mlcli.io import image_io
     from mlcli.io.files import file_hash

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, say
-from mlcli.methods import configs
+from mlcli.methods.visualization import configs
 
 Parser = taking_many("--images")
 MADE, PATCH = 128, 96  # pixels, the sides of images in a row; what is made for a larger network is larger
@@ -72,9 +73,9 @@ def run(
     for the least value; with --images also the patches that excite the unit most, those it is most against, and its
     spectrum from one to the other. Units are written as they come; after an interruption --resume does what is missing.
     """
+    from mlcli.api.outputs import claim_folder, record, resume_command
     from mlcli.commands import _patches
     from mlcli.commands._atlas import Atlas
-    from mlcli.commands._result import claim_folder, record, resume_command
     from mlcli.data.folders import digest
     from mlcli.errors import Interrupted
     from mlcli.methods.visualization import unit_atlas as method
@@ -82,7 +83,7 @@ def run(
     from mlcli.runtime import signals
     from mlcli.runtime.device import Runtime
 
-    claim_folder(context, output, lambda: Atlas(output).check(overwrite=overwrite, resume=resume))
+    claim_folder(call_of(context), output, lambda: Atlas(output).check(overwrite=overwrite, resume=resume))
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights, classes=classes).to(runtime)
     name, target, wanted = _patches.named_units(chosen, layer, units)
@@ -90,7 +91,7 @@ def run(
     config = configs.maximization(chosen.preprocessing.crop, field=target.receptive_field)
     config = replace(config, steps=steps or config.steps, seed=seed)
     method.check(chosen, target, config, runtime, side)
-    paths, failures = _images.named(images) if images else ([], 0)
+    paths, failures = inputs.named(images) if images else ([], 0)
 
     options = {"layer": layer, "units": units, "images": images, "top": top, "model": model, "weights": weights}
     options["classes"] = classes

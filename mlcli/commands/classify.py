@@ -1,38 +1,28 @@
 """`mlcli classify`"""
 
-from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api.call import Call
+from mlcli.api.classify import ClassifyConfig, classify
 from mlcli.commands import _options as option
-from mlcli.commands._report import Progress, csv_text, table
+from mlcli.commands._derived import command
+from mlcli.commands._report import csv_text, table
+from mlcli.commands._result import Result
 from mlcli.io.files import json_text
 
-FEW = 20  # classes, up to which they are named below the answers, and their confusions are a table
+if TYPE_CHECKING:
+    from mlcli.api.classify import Classification
+
+FEW = 20  # classes, up to which they are named below the predictions, and their confusions are a table
 
 
-@option.reads_images
+@command(ClassifyConfig)
 def run(
-    images: option.Images,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many classes to name.")] = 5,
-    model: option.Model = option.DEFAULT_MODEL,
-    weights: option.Weights = None,
-    classes: option.Classes = None,
-    evaluate: Annotated[
-        bool,
-        typer.Option("--evaluate", help="IMAGES is a folder of class folders: report how often the model is right."),
-    ] = False,
-    mirror: Annotated[
-        bool, typer.Option("--mirror", help="Answer by an image and its mirror image: a little surer, twice the time.")
-    ] = False,
+    call: Call[ClassifyConfig],
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
-    batch_size: option.BatchSize = 32,
-    device: option.Device = "auto",
-    precision: option.ExactPrecision = option.Precision.fp32,
-    workers: option.Workers = None,
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
@@ -43,69 +33,32 @@ def run(
     synonym or number of a class. Images that cannot be read are named, the others are classified, and the exit status
     is 1.
     """
-    from mlcli.commands._result import Result
-    from mlcli.methods.evaluation.classification import probabilities
-    from mlcli.models import registry
-    from mlcli.runtime.device import Runtime
-
-    result = Result(output, overwrite)
-    runtime = Runtime.choose(device, precision)
-    chosen = registry.load(model, weights, classes=classes).to(runtime)
-    chosen.require_classes()
-    answer = partial(probabilities, chosen, runtime=runtime, mirrored=mirror, batch_size=batch_size, workers=workers)
-    if evaluate:
-        failures = _evaluate(images, chosen, answer, mirror, result, format, quiet)
+    document = Result(output, overwrite)
+    result = call.run(classify)
+    if format == "json":
+        document.write(json_text(result.as_json()))
+    elif result.evaluation is None:
+        document.write(_predictions_csv(result) if format == "csv" else _predictions_table(result))
     else:
-        paths, failures = _images.named(images)
-        failures += _classify(paths, chosen, answer, result, format, top_k, quiet)
-    if failures:
+        document.write(_evaluation_csv(result) if format == "csv" else evaluation_text(result))
+    if result.failures:
         raise typer.Exit(1)
 
 
-def _classify(paths, model, answer, result, format, top_k, quiet) -> int:
-    """Print the predictions; the number of images that failed."""
-    from mlcli.errors import ImageError
+def _predictions_csv(result: "Classification") -> str:
+    header = ("image", "rank", "label", "wnid", "index", "probability", "error")
+    good, bad = ([p for p in result.predictions if bool(p.error) == wrong] for wrong in (False, True))
+    rows = [(p.image, rank, *one, "") for p in good for rank, one in enumerate(p.classes, 1)]
+    return csv_text(header, [*rows, *((p.image, "", "", "", "", "", p.error) for p in bad)])
 
-    entries = []
-    with Progress(len(paths), "classify", quiet=quiet) as bar:
-        for done, (path, row) in enumerate(answer(paths), 1):
-            if isinstance(row, ImageError):
-                bar.complain(row)
-                entries.append({"image": str(path), "error": str(row)})
-            else:
-                best = row.topk(min(top_k, len(row)))
-                predictions = [
-                    {
-                        "label": model.classes[index],
-                        **({"wnid": model.wnids[index]} if model.wnids else {}),
-                        "index": index,
-                        "probability": probability,
-                    }
-                    for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-                ]
-                entries.append({"image": str(path), "predictions": predictions})
-            bar.to(done)
-    good = [entry for entry in entries if "error" not in entry]
-    if format == "json":
-        result.write(json_text(entries))
-    elif format == "csv":
-        answer = ("label", "wnid", "index", "probability")
-        header = ("image", "rank", *answer, "error")
-        rows = [
-            (e["image"], rank, *(p.get(name, "") for name in answer), "")
-            for e in good
-            for rank, p in enumerate(e["predictions"], 1)
-        ]
-        rows += [(e["image"], "", *("" for _ in answer), e["error"]) for e in entries if "error" in e]
-        result.write(csv_text(header, rows))
-    else:
-        rows = [
-            (e["image"] if rank == 0 else "", p["label"], f"{p['probability']:7.2%}")
-            for e in good
-            for rank, p in enumerate(e["predictions"])
-        ]
-        result.write(table(("image", "class", "probability"), rows, right=(2,)) + _footnote(model) if rows else "")
-    return len(entries) - len(good)
+
+def _predictions_table(result: "Classification") -> str:
+    rows = [
+        (p.image if rank == 0 else "", label, f"{probability:7.2%}")
+        for p in result.predictions
+        for rank, (label, _, _, probability) in enumerate(p.classes)
+    ]
+    return table(("image", "class", "probability"), rows, right=(2,)) + _footnote(result.model) if rows else ""
 
 
 def _footnote(model) -> str:
@@ -115,47 +68,16 @@ def _footnote(model) -> str:
     return f"{model.name} knows {len(model.classes)} classes and no others: {', '.join(model.classes)}.\n"
 
 
-def _evaluate(images, model, answer, mirrored, result, format, quiet) -> int:
-    """Print how often the model is right; the number of images that failed."""
-    from mlcli.errors import DataError, ImageError, UsageError
-    from mlcli.methods.evaluation import classification
-
-    if len(images) != 1:
-        raise UsageError("--evaluate takes one folder, with one folder of images for each class")
-    folder = _images.class_folder(images[0], model.names, learns=False)
-    failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
-
-    def answers(bar: Progress):
-        nonlocal failures
-        for done, (label, (_, row)) in enumerate(zip(folder.labels, answer(folder.paths), strict=True), 1):
-            bar.to(done)
-            if isinstance(row, ImageError):
-                failures += 1
-                bar.complain(row)
-            else:
-                yield label, row
-
-    with Progress(len(folder.paths), "evaluate", quiet=quiet) as bar:
-        evaluation = classification.evaluate(model.classes, answers(bar))
-    if not evaluation.count:
-        raise DataError(f"{folder.root}: no readable image in it")
-    report = {"model": model.name, "mirrored": mirrored, **evaluation.as_json()}
-    for label, wnid in zip(model.classes, model.wnids, strict=False):
-        if label in report["per_class"]:
-            report["per_class"][label] = {"wnid": wnid, **report["per_class"][label]}
-    if format == "json":
-        result.write(json_text(report))
-    elif format == "csv":
-        columns = ("wnid", "accuracy", "count")
-        rows = [(name, *(entry.get(c, "") for c in columns)) for name, entry in report["per_class"].items()]
-        result.write(csv_text(("class", *columns), rows))
-    else:
-        result.write(evaluation_text(report, evaluation))
-    return failures
+def _evaluation_csv(result: "Classification") -> str:
+    columns = ("wnid", "accuracy", "count")
+    per_class = result.as_json()["per_class"]
+    rows = [(name, *(entry.get(column, "") for column in columns)) for name, entry in per_class.items()]
+    return csv_text(("class", *columns), rows)
 
 
-def evaluation_text(report: dict, evaluation) -> str:
+def evaluation_text(result: "Classification") -> str:
     """Accuracy, the per-class table and, for up to FEW classes, the confusion matrix."""
+    report, evaluation = result.as_json(), result.evaluation
     low, high = report["interval"]
     text = (
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "

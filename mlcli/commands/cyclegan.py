@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from mlcli.api import inputs
 from mlcli.commands import _adversarial as adversarial
-from mlcli.commands import _images
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _translation as shared
-from mlcli.methods.configs import CycleGAN as Config
+from mlcli.commands._bridge import call_of
+from mlcli.methods.generation.configs import CycleGAN as Config
 
 DEFAULT = Config()
 CHOICE = shared.choices(DEFAULT)
@@ -90,13 +91,13 @@ def run(
     generators, for `mlcli translate --direction`, with samples and a report; `--resume` goes on after an interruption
     to the same numbers, and does nothing when the run is done.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.errors import UsageError
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
 
-    processes, runtime, folder, options = _training.begin("cyclegan", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
     config = shared.config(Config, options)
     kinds, framing = shared.kinds(options), shared.framing(config)
     if (options["val_a"] is None) != (options["val_b"] is None):
@@ -132,7 +133,7 @@ def sets(places: tuple[str, str], kinds: tuple, framing, most: int | None, *, pr
 
     paths, hashes = [], {}
     for place in places:
-        found, _ = _images.named([str(place)], says=processes.main)
+        found, _ = inputs.named([str(place)])
         paths.append([found[index] for index in folders.spread(most, len(found))])
         hashes[place] = folders.digest(paths[-1], Path(place))
 

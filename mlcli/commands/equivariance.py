@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, csv_text, out, say, table
 from mlcli.io.files import json_text
 
@@ -83,7 +84,7 @@ def run(
     """
     import torch
 
-    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
+    from mlcli.api.outputs import claim_folder, record, refuse_existing_folder
     from mlcli.errors import DataError, Interrupted
     from mlcli.io import image_io
     from mlcli.io.files import write_json
@@ -94,21 +95,21 @@ def run(
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.random_streams import rng
 
-    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
+    claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, overwrite))
     runtime = Runtime.choose(device, "fp32")
     chosen = registry.load(model, weights).to(runtime)
     named = named_layers(chosen, layer or [])
     coarsest = max((one.stride for one in named.values() if is_map(one, padding.value)), default=1)
     amounts = motion.amounts(transform.value, most, points, chosen.preprocessing.crop, coarsest)
     measure = Measure(chosen, named, transform.value, amounts, runtime, padding.value)
-    paths, failures = _images.named(images)
+    paths, failures = inputs.named(images)
     # In an order of no meaning, since each is compared with the one before it as with any other
     order = torch.randperm(len(paths), generator=rng(0, "equivariance/images")).tolist()
     first, count = None, 0
     with signals.noted() as caught, Progress(len(paths), "equivariance", quiet=quiet) as bar:
         prepare, shuffled = chosen.preprocessing.prepare, [paths[number] for number in order]
         at_once = batch_size or measure.batch_size
-        good = _images.Readable(shuffled, prepare, bar, window=2 * at_once, workers=workers)
+        good = inputs.Readable(shuffled, prepare, bar, window=2 * at_once, workers=workers)
         coming = iter(good)
         while batch := [(order[place], image) for place, image in islice(coming, at_once)]:
             count += len(batch)

@@ -24,7 +24,7 @@ def run(
     tile for each channel of its input, the strongest first.
     The default model is cifarnet: in 7x7 kernels edges and colors can be seen, in 3x3 ones hardly.
     """
-    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.api.outputs import refuse_existing, write_beside
     from mlcli.errors import UsageError
     from mlcli.io import image_io
     from mlcli.methods.visualization import filter_images

@@ -8,8 +8,9 @@ import typer
 
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def run(
         int, typer.Option("--copies", min=0, max=100, help="Of each image: its mirror image, then shifted ones.")
     ] = DEFAULT.copies,
     flip: learning.Flip = DEFAULT.flip,
-    translate: learning.Translate = DEFAULT.translate,
+    shift: learning.Shift = DEFAULT.shift,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of the deeper layers.")] = DEFAULT.epochs,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=2, help=f"Default {DEFAULT.batch_size}, or a tenth of DATA.")
@@ -87,19 +88,19 @@ def run(
     is wrong; folds test the last layer alone. The result is a model for --model. --baseline takes longer than all else,
     and is off for that.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.errors import UsageError
     from mlcli.methods.learning import finetuning
     from mlcli.models import registry
     from mlcli.reporting import report
     from mlcli.runtime.random_streams import seed_global
 
-    processes, runtime, folder, options = _training.begin("finetune", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
     given = registry.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # that there is such a layer
     seed_global(options["seed"], "training/initialization")
-    training, validation = _read(options, given, workers, processes, quiet)
+    training, validation = _read(options, given, workers, processes)
     if options["baseline"] and not validation:
         raise UsageError("--baseline: is compared on images that neither network learns from; name them with --val")
     config = _config(options, len(training[1]))
@@ -108,12 +109,12 @@ def run(
         note = {"note": f"--freeze {config.freeze}: folds test the last layer alone; --val tests the tuned network"}
     for message in note.values() if processes.main else ():
         complain(message)
-    data = {"training": _training.summary(*training), "model": {"count": 1, "hash": given.hash}}
+    data = {"training": runs.summary(*training), "model": {"count": 1, "hash": given.hash}}
     if validation:
-        data["validation"] = _training.summary(*validation)
+        data["validation"] = runs.summary(*validation)
     resumed = resume and folder.exists()
     if processes.main:
-        _training.start(folder, "finetune", options | asdict(config), data, resume=resume)
+        runs.start(folder, "finetune", options | asdict(config), data, resume=resume)
     processes.wait()
 
     def vectors(name: str, images: "ImageDataset", copies: int) -> "Tensor":
@@ -123,11 +124,11 @@ def run(
 
     def fit(run: "Run", method: "Method", plan: "Plan") -> None:
         if run is not folder and processes.main:  # the baseline
-            _training.start(run, "train", asdict(method.config), {"training": data["training"]}, resume=resumed)
+            runs.start(run, "train", asdict(method.config), {"training": data["training"]}, resume=resumed)
         processes.wait()
-        _training.fit(run, method, replace(plan, save_every=options["save_every"]), processes, quiet=quiet)
+        runs.fit(run, method, replace(plan, save_every=options["save_every"]), processes)
 
-    with _training.interruptible(folder, quiet):
+    with runs.interruptible(folder):
         if not folder.results(_results()):
             classes, tested = training[0].classes, validation[1] if validation else None
             transfer = finetuning.Transfer(features, classes, training[1], tested, config, processes, fit)
@@ -167,22 +168,22 @@ def _read(
 
     Classes without a readable image are none. Raises DataError where fewer than two are left.
     """
-    from mlcli.commands import _training
-    from mlcli.commands._images import class_folder
+    from mlcli.api import runs
+    from mlcli.api.inputs import class_folder
     from mlcli.data.duplicates import without_duplicates
 
     def tell(problems: list) -> None:
         for problem in problems if processes.main else ():
             complain(problem)
 
-    whole = class_folder(options["data"], says=processes.main, val=True)
+    whole = class_folder(options["data"], val=True)
     whole.require_classes(2)
     whole, problems, contents = without_duplicates(whole)
     tell(problems)
     val = options["val"]
     apart = val is not None and os.path.isdir(val)  # --val is a folder of its own
     if apart:
-        training, validation = whole, class_folder(val, whole.classes, says=processes.main, learns=False)
+        training, validation = whole, class_folder(val, whole.classes, learns=False)
         validation, problems, _ = without_duplicates(validation, contents)
         tell(problems)
     else:
@@ -191,9 +192,9 @@ def _read(
 
     def read(folder: "ClassFolder") -> "ImageDataset":
         arguments = settings.crop, settings.channels, workers, processes, quiet, settings.prepare
-        return _training.read_images(folder, *arguments)
+        return runs.read_images(folder, *arguments)
 
-    training, validation, images = _training.read_training(training, validation, read, processes)
+    training, validation, images = runs.read_training(training, validation, read, processes)
     held_out = read(validation) if validation else None
     counts = images.labels.bincount()
     if held_out is not None and not apart:
@@ -209,7 +210,7 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
 
     Raises DataError where --val asks for a share and no class has two images.
     """
-    from mlcli.commands._training import with_validation
+    from mlcli.api.runs import with_validation
     from mlcli.errors import DataError
 
     val, seed = options["val"], options["seed"]
@@ -230,7 +231,7 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
 
 def _misclassified(run: "Run", classes: tuple[str, ...], learned: "Learned", options: dict, model: "Model") -> int:
     """Draw the images that are called wrongly, the surest errors first; their number."""
-    from mlcli.commands._result import write_beside
+    from mlcli.api.outputs import write_beside
     from mlcli.io import image_io
     from mlcli.methods.evaluation.classification import errors
     from mlcli.reporting import canvas

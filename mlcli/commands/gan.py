@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.api import inputs
 from mlcli.commands import _adversarial as adversarial
-from mlcli.commands import _images
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import say
-from mlcli.methods.configs import Gan as Config
+from mlcli.methods.generation.configs import Gan as Config
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -89,27 +90,27 @@ def run(
     which are measured in fp32 in the last hidden layer of a classifier: by default cifarnet, made for small images and
     five times as fast as efficientnet_lite0. `mlcli sample` draws images from the run.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.methods.generation.fid_kid import Features
     from mlcli.methods.generation.gan import Gan
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
     from mlcli.training.plan import Plan
 
-    processes, runtime, folder, options = _training.begin("gan", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
 
     training = _data(options["images"], options["conditional"], processes.main)
 
     def read(folder):
-        return _training.read_images(folder, size, 1 if options["gray"] else 3, workers, processes, quiet)
+        return runs.read_images(folder, size, 1 if options["gray"] else 3, workers, processes)
 
     size = options["size"] or registry.default_size(registry.EMBEDDED, training.paths)
     config = _config(options)
     if options["conditional"]:
-        training, _, dataset = _training.read_training(training, None, read, processes)
+        training, _, dataset = runs.read_training(training, None, read, processes)
     else:
         dataset = read(training)
-    data = {"training": _training.summary(training, dataset)}
+    data = {"training": runs.summary(training, dataset)}
     features, count = None, min(config.compared, len(dataset))
     if count:
         exact = replace(runtime, precision="fp32")  # bf16 changes the distances
@@ -135,9 +136,9 @@ def run(
     classes = training.classes if options["conditional"] else ()
     method = Gan(dataset, classes, config, runtime, processes, features)
     if processes.main:
-        _training.start(folder, "gan", options | asdict(config) | {"size": size}, data, resume=resume)
+        runs.start(folder, "gan", options | asdict(config) | {"size": size}, data, resume=resume)
     processes.wait()
-    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    figures = runs.fit(folder, method, plan, processes)
     if processes.main:
         distances = (f", {name} {figures[name]:.4g}" for name in ("frechet", "kernel") if name in figures)
         say(f"{folder.folder}: done" + "".join(distances), quiet)
@@ -152,10 +153,10 @@ def _data(images: list[str], conditional: bool, says: bool) -> "ClassFolder":
     if conditional:
         if len(images) != 1:
             raise UsageError(f"--conditional: give one folder of class folders, not {len(images)} names")
-        training = _images.class_folder(images[0], says=says)
+        training = inputs.class_folder(images[0])
         training.require_classes(2)
         return training
-    return ClassFolder.of_one(_images.named(images, says=says)[0])
+    return ClassFolder.of_one(inputs.named(images)[0])
 
 
 def _config(options: dict) -> Config:

@@ -8,7 +8,7 @@ import typer
 
 from mlcli.commands import _options as option
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import configs
+from mlcli.methods.visualization import configs
 
 DEFAULT = configs.Maximization()
 SMALL, FINE, DREAM = configs.SMALL_IMAGES, configs.FINE, configs.DREAM
@@ -127,7 +127,7 @@ def run(
     An image larger than the model's own size is seen whole by a channel. A class sees it through windows of the model's
     own size at random positions, and it grows to its size in octaves, so that the class fills it.
     """
-    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.api.outputs import refuse_existing, write_beside
     from mlcli.errors import UsageError
     from mlcli.io import image_io
     from mlcli.methods.visualization import activation_maximization

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands import _options as option
 from mlcli.commands._many import taking_many
 from mlcli.commands._report import Progress, csv_text, out, printable, say, table
@@ -66,7 +66,7 @@ def run(
     an index: a later call computes only those of new and changed files, or all for another model or layer. A map is
     averaged over its places.
     """
-    from mlcli.commands._result import refuse_existing, write_beside
+    from mlcli.api.outputs import refuse_existing, write_beside
     from mlcli.data.folders import places
     from mlcli.errors import UsageError
     from mlcli.io import image_io
@@ -80,7 +80,7 @@ def run(
     image_io.output_format(output)
     if "-" in queries and "-" in among:
         raise UsageError("-: the paths on stdin are either the queries or the images to look among, not both")
-    (asked, unlisted), (images, unseen) = _images.named(queries), _images.named(among)
+    (asked, unlisted), (images, unseen) = inputs.named(queries), inputs.named(among)
     image_io.require_room(output, *canvas.rows_size(len(asked), 1 + min(k, len(images)), size))
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights).to(runtime)

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods.configs import INVERSES
+from mlcli.methods.synthesis.configs import INVERSES
 
 Make = StrEnum("Make", {name.replace("-", "_"): name for name in INVERSES})
 STRENGTHS = ", ".join(f"{name}: {inverse.means}" for name, inverse in INVERSES.items() if inverse.means)
@@ -46,8 +47,8 @@ def run(
     """
     from itertools import takewhile
 
-    from mlcli.commands._images import height_and_width, results
-    from mlcli.commands._result import claim_folder, record, refuse_existing_folder, refuse_others
+    from mlcli.api.inputs import height_and_width, results
+    from mlcli.api.outputs import claim_folder, record, refuse_existing_folder, refuse_others
     from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
     from mlcli.io import image_io, tally
     from mlcli.io.decoding import UNREAD, decode
@@ -68,7 +69,7 @@ def run(
         else:
             refuse_others(begun, options)
 
-    claim_folder(context, output, check_folder)
+    claim_folder(call_of(context), output, check_folder)
     places, problems = results(photos, output, lambda path: path if path.suffix.lower() in KEPT else png(path))
     for problem in problems:
         complain(problem)
@@ -133,7 +134,7 @@ def png(path: Path) -> Path:
 
 def finished(photo: Path, a: Path, b: Path, begun: Path) -> bool:
     """Whether a pair is there, whole and newer than its image and than the options it was made with."""
-    from mlcli.commands._images import modified
+    from mlcli.api.inputs import modified
 
     if not (os.path.isfile(a) and os.path.isfile(b)):
         return False

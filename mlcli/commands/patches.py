@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, say
 
 PAGE = 32  # units on an image at most
@@ -39,18 +40,18 @@ def run(
     from the image in its file. Writes an image for each layer (several where there are many units) and patches.json
     with file, value, place and box of each patch. --layer can be given several times; all are found in one pass.
     """
+    from mlcli.api.outputs import claim_folder, record, refuse_existing_folder
     from mlcli.commands import _patches
-    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
     from mlcli.io.files import write_json
     from mlcli.models import registry
     from mlcli.runtime.device import Runtime
 
-    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
+    claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, overwrite))
     room = _room(top, size)
     runtime = Runtime.choose(device, precision)
     chosen = registry.load(model, weights).to(runtime)
     wanted = _wanted(chosen, layer, units)
-    paths, failures = _images.named(images)
+    paths, failures = inputs.named(images)
     found, count, unreadable = _patches.search(
         chosen, wanted, paths, runtime, top=top, batch_size=batch_size, workers=workers, quiet=quiet
     )

@@ -11,7 +11,8 @@ from mlcli.commands import _adversarial as adversarial
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands import _translation as shared
-from mlcli.methods.configs import Pix2Pix as Config
+from mlcli.commands._bridge import call_of
+from mlcli.methods.generation.configs import Pix2Pix as Config
 
 DEFAULT = Config()
 CHOICE = shared.choices(DEFAULT)
@@ -94,12 +95,12 @@ def run(
     side). The run folder holds the generator, for `mlcli translate`, with samples and a report; `--resume` goes on
     after an interruption to the same numbers, and does nothing when the run is done.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.data.pairs import PairSet
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.random_streams import seed_global
 
-    processes, runtime, folder, options = _training.begin("pix2pix", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
     config = shared.config(Config, options)
     kinds, framing = shared.kinds(options), shared.framing(config)
 
@@ -131,7 +132,7 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     """(training, validation or None) for --val: a folder of pairs, the share of DATA to hold out, or what DATA has."""
     import os
 
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.data.folders import spread
     from mlcli.data.pairing import find_pairs, parts
 
@@ -143,6 +144,6 @@ def pairings(data: str, val: str | None, most: int | None, seed: int) -> tuple:
     elif os.path.isdir(val):
         held = find_pairs(val)
     else:
-        training, held = training.split(_training.held_share(val), seed)
+        training, held = training.split(runs.held_share(val), seed)
     kept = [training.paths[index] for index in spread(most, len(training.paths))]
     return replace(training, paths=kept), held

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlcli.commands import _images
+from mlcli.api import inputs
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, complain, say
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -79,7 +80,7 @@ def run(
         float | None, typer.Option("--lr", min=0, help="The highest rate; default by model and batch size.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror images.")] = DEFAULT.flip,
-    translate: learning.Translate = DEFAULT.translate,
+    shift: learning.Shift = DEFAULT.shift,
     seed: option.Seed = DEFAULT.seed,
     device: option.Device = "auto",
     precision: option.PrecisionOption = option.Precision.auto,
@@ -96,7 +97,7 @@ def run(
     model knows already. `mlcli finetune --model RUN` goes on from there with few labels. --probe says how good the
     layers are, beside those of a network that has learned nothing; of a run that is done, with --resume.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.data.folders import ClassFolder
     from mlcli.errors import UsageError
     from mlcli.methods.learning import pretext
@@ -107,10 +108,10 @@ def run(
     from mlcli.runtime.random_streams import seed_global
     from mlcli.training.plan import Plan
 
-    processes, runtime, folder, options = _training.begin("pretext", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
 
-    training = ClassFolder.of_one(_images.named(options["images"], says=processes.main)[0])
-    labeled = _labeled(options, says=processes.main)
+    training = ClassFolder.of_one(inputs.named(options["images"])[0])
+    labeled = _labeled(options)
     begun = known_model(options["model"]) if options.get("pretrained") else None
     if begun:
         if options["gray"]:
@@ -119,12 +120,12 @@ def run(
     else:
         side = options["size"] or registry.default_size(options["model"], training.paths)
         channels = 1 if options["gray"] else 3
-    dataset = _training.read_images(training, side, channels, workers, processes, quiet)
-    data = {"training": _training.summary(training, dataset)}
+    dataset = runs.read_images(training, side, channels, workers, processes)
+    data = {"training": runs.summary(training, dataset)}
     sets = {}
     for name, part in labeled.items():
-        sets[name] = _training.read_images(part, side, channels, workers, processes, quiet)
-        data[name] = _training.summary(part, sets[name])
+        sets[name] = runs.read_images(part, side, channels, workers, processes)
+        data[name] = runs.summary(part, sets[name])
     chosen = pretext.task(options["task"], options["permutations"], options["seed"])
     seed_global(options["seed"], "training/initialization")
     if begun:
@@ -148,9 +149,9 @@ def run(
     method = pretext.Pretext(chosen, model, dataset, config, plan.steps, trained_in, processes)
     processes.wait()
     if processes.main:
-        _training.start(folder, "pretext", options | asdict(config), data, resume=resume)
+        runs.start(folder, "pretext", options | asdict(config), data, resume=resume)
     processes.wait()
-    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    figures = runs.fit(folder, method, plan, processes)
     if processes.main:
         said = "".join(f", {name} {value:.4f}" for name, value in figures.items())
         if labeled:
@@ -185,15 +186,13 @@ def _labeled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
         if options["val"] is not None:
             raise UsageError("--val: tests the probes; name the images that they learn from with --probe")
         return {}
-    folder = _images.class_folder(options["probe"], says=says)
+    folder = inputs.class_folder(options["probe"])
     folder.require_classes(2)
     folder, problems, _ = without_duplicates(folder)
     learned, tested = draw(folder, options["labels"], TESTED, options["seed"])
     if options["val"] is not None:
         seen = set(filter(None, map(content, learned.paths)))
-        tested, others, _ = without_duplicates(
-            _images.class_folder(options["val"], folder.classes, says=says, learns=False), seen
-        )
+        tested, others, _ = without_duplicates(inputs.class_folder(options["val"], folder.classes, learns=False), seen)
         problems += others
     for problem in problems if says else ():
         complain(problem)

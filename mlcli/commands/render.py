@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, say
 
 RECORD = "render.json"
@@ -52,7 +53,7 @@ def run(
     """
     from itertools import takewhile
 
-    from mlcli.commands._result import claim_folder, record, refuse_existing_folder
+    from mlcli.api.outputs import claim_folder, record, refuse_existing_folder
     from mlcli.errors import Interrupted
     from mlcli.io import image_io
     from mlcli.io.decoding import decode
@@ -63,7 +64,7 @@ def run(
 
     check(what, size, fonts)
     side = size or SIZES[what.value]
-    claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
+    claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, overwrite))
     name = f"{{:0{len(str(count - 1))}d}}.png".format
     refuse_others(output, name, count, what)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, say
 
 
@@ -45,7 +46,7 @@ def run(
     by one, in class folders. With --interpolate each row goes in equal steps from one random point to another; columns
     are then 8.
     """
-    from mlcli.commands._result import claim_folder, refuse_existing, refuse_existing_folder, write_beside
+    from mlcli.api.outputs import claim_folder, refuse_existing, refuse_existing_folder, write_beside
     from mlcli.io import image_io
     from mlcli.methods.generation import sampling
     from mlcli.runtime.device import Runtime
@@ -53,7 +54,7 @@ def run(
 
     separate = not option.names_image(output)
     if separate:
-        claim_folder(context, output, lambda: refuse_existing_folder(output, overwrite))
+        claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, overwrite))
     else:
         refuse_existing(output, overwrite)
     runtime = Runtime.choose(device, precision)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import complain, csv_text, out, table
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(
     """
     import torch
 
-    from mlcli.commands._folder import each_outdated
+    from mlcli.api.folders import each_outdated
     from mlcli.data.pairs import ImageSpec
     from mlcli.errors import UsageError
     from mlcli.io.image_io import with_palette, write
@@ -66,7 +67,7 @@ def run(
         return segmentation.segment(model, images, runtime)
 
     places, failures = each_outdated(
-        context,
+        call_of(context),
         "segment",
         "segmented",
         images,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import complain, say
-from mlcli.methods import configs
-from mlcli.methods.configs import Siamese as Config
+from mlcli.methods.metric_learning import configs
+from mlcli.methods.metric_learning.configs import Siamese as Config
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -143,13 +144,13 @@ def run(
     Of some dozens of identities take --loss fisher: a network that has learned of other things is kept, and a metric
     solved for on its maps; each identity is then held out once for the threshold, and the result is of all.
     """
-    from mlcli.commands import _training
+    from mlcli.api import runs
     from mlcli.methods.metric_learning import embedder
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
     from mlcli.runtime.random_streams import seed_global
 
-    processes, runtime, folder, options = _training.begin("siamese-train", context)
+    processes, runtime, folder, options = runs.begin(call_of(context))
     solves = options["loss"] == Loss.fisher.value
     options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
     _check(options, context, solves)
@@ -169,9 +170,9 @@ def run(
     sets, data = {}, {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
-            sets[name] = _training.read_images(part, size, channels, workers, processes, quiet, prepare)
+            sets[name] = runs.read_images(part, size, channels, workers, processes, quiet, prepare)
             require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
-            data[name] = _training.summary(part, sets[name])
+            data[name] = runs.summary(part, sets[name])
     if solves:  # of the others the network is part of the state
         data["model"] = {"count": 1, "hash": encoder.hash}
     make = _solved if solves else _descended
@@ -179,9 +180,9 @@ def run(
     processes.check_batch(plan.batch_size, "--loss fisher" if solves else "--identities")
     if processes.main:
         _warn_of_few(options["false_accept_rate"], method.different)
-        _training.start(folder, "siamese-train", options | asdict(config) | {"size": size}, data, resume=resume)
+        runs.start(folder, "siamese-train", options | asdict(config) | {"size": size}, data, resume=resume)
     processes.wait()
-    figures = _training.fit(folder, method, plan, processes, quiet=quiet)
+    figures = runs.fit(folder, method, plan, processes)
     if processes.main:
         say(f"{folder.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in figures.items()), quiet)
     processes.close()
@@ -247,7 +248,7 @@ def _descended(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", 
 
 def _solved(options: dict, encoder: "Model", sets: dict, runtime: "Runtime", processes: "Processes") -> tuple:
     """(config, method, plan) of a metric on maps."""
-    from mlcli.commands._training import held_share
+    from mlcli.api.runs import held_share
     from mlcli.methods.metric_learning.fisher import Fisher
     from mlcli.training.plan import Plan
 
@@ -268,8 +269,8 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
 
     in_turn: a share is not held out here but, by the method, each identity once; then there is no validation set.
     """
+    from mlcli.api.runs import held_share
     from mlcli.commands._identities import read_identities
-    from mlcli.commands._training import held_share
     from mlcli.data.class_names import normalized
     from mlcli.data.identities import hold_out
     from mlcli.errors import DataError

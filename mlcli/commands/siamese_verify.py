@@ -210,7 +210,7 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     """What the gallery knows of each image; one that is in the gallery itself is compared with the others there."""
     import torch
 
-    from mlcli.commands._images import named
+    from mlcli.api.inputs import named
     from mlcli.commands._report import say
     from mlcli.data.duplicates import without_duplicates
     from mlcli.data.folders import places

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import complain, say
-from mlcli.methods import configs
+from mlcli.methods.painting import configs
 
 STARTS = ("content", "noise", "gray", "style")  # all other words of --init are files
 
@@ -111,8 +112,8 @@ def run(
     What the options leave open is tuned for the model. Several contents go to a folder, where a finished result newer
     than its inputs is left alone. Ctrl-C keeps what there is; the same command with --resume goes on.
     """
+    from mlcli.api.outputs import claim_folder, refuse_existing_folder
     from mlcli.commands import _painting
-    from mlcli.commands._result import claim_folder, refuse_existing_folder
     from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
     from mlcli.io import image_io, locks, tally
     from mlcli.io.files import check_writable, sweep
@@ -144,7 +145,7 @@ def run(
     if len(paintings) == 1:
         context.with_resource(locks.file_locked(paintings[0].target))
     else:
-        claim_folder(context, output, lambda: refuse_existing_folder(output, True))
+        claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, True))
     for folder in {painting.target.parent for painting in paintings}:
         sweep(folder)
     from_file = init not in STARTS

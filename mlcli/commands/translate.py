@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mlcli.commands import _options as option
+from mlcli.commands._bridge import call_of
 from mlcli.commands._report import say
 
 
@@ -51,7 +52,7 @@ def run(
     if bool(images) != (output is not None) or not (images or onnx):
         raise UsageError("give IMAGES and -o OUTPUT to translate images, --onnx FILE to export the generator, or both")
     if onnx:
-        from mlcli.commands._result import refuse_existing
+        from mlcli.api.outputs import refuse_existing
 
         refuse_existing(onnx, overwrite)
     runtime = Runtime.choose(device, precision)
@@ -65,7 +66,7 @@ def run(
         return
     import torch
 
-    from mlcli.commands._folder import each_outdated
+    from mlcli.api.folders import each_outdated
     from mlcli.io.image_io import WRITERS, write
     from mlcli.methods.generation.tiled_inference import translate
 
@@ -80,7 +81,7 @@ def run(
         write(made, place, bits=16 if deep else 8, like=None if maps else source)
 
     _, failures = each_outdated(
-        context,
+        call_of(context),
         "translate",
         "translated",
         images,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.io import decoder, files, metadata, srgb, supervision, tally
+from mlcli.io.memory_images import MemoryImage
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
 
@@ -25,7 +26,7 @@ WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".ti
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Decode the first frame of an image file to (3, H, W) in sRGB.
 
     uint8 where the source has at most 8 bits a channel, float32 in [0, 1] where it has more: gray of 16 bits, and
@@ -38,7 +39,10 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Raises ImageError, naming the file, for everything that is no whole image of at most `max_pixels`, and for a
     decoder that exceeds the time limit; Interrupted as `supervision.watched` does.
+    path: or an image in memory, which is read already.
     """
+    if isinstance(path, MemoryImage):
+        return _counted(path.pixels, path.name)
 
     def pixels() -> Tensor:
         with decoder.opened(path, max_pixels) as (image, orientation):

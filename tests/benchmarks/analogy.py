@@ -23,8 +23,8 @@ import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
 from mlcli.io import image_io
-from mlcli.methods.configs import ANALOGIES
 from mlcli.methods.painting import image_analogies
+from mlcli.methods.painting.configs import ANALOGIES
 from mlcli.runtime.random_streams import generator
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "photos"

@@ -28,7 +28,7 @@ def set_freedom(free: bool) -> None:
 
 def training(precision: str):
     """(load, step) of `mlcli train`'s cifarnet, batches of 1,000."""
-    from mlcli.methods import configs
+    from mlcli.methods.learning import configs
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
     from mlcli.runtime.processes import Processes
@@ -42,14 +42,16 @@ def training(precision: str):
 
 
 def translating(name: str, precision: str):
-    from mlcli.methods import configs
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.processes import Processes
 
     runtime = Runtime.choose("cuda", precision)
     torch.manual_seed(0)
-    chosen, config = {"pix2pix": (Pix2Pix, configs.Pix2Pix), "cyclegan": (CycleGAN, configs.CycleGAN)}[name]
+    chosen, config = {
+        "pix2pix": (Pix2Pix, configs.Pix2Pix),
+        "cyclegan": (CycleGAN, configs.CycleGAN),
+    }[name]
     data = translation.Images(256)
     method = chosen(data, config(size=(256, 256)), 10**6, runtime, Processes(runtime.device))
     return lambda number: method.load(torch.tensor([number % len(data)]), number), method.step

@@ -1,6 +1,6 @@
 """The figures of `mlcli gan` on MNIST.
 
-    mlcli train mnist/train --val mnist/test --gray --no-flip --translate 2 --cutout 0 -o runs/mnist
+    mlcli train mnist/train --val mnist/test --gray --no-flip --shift 2 --cutout 0 -o runs/mnist
     mlcli gan mnist/train --gray --model runs/mnist -o runs/gan
     python tests/benchmarks/gan.py runs/gan --model runs/mnist --mnist mnist/test --usps usps/train usps/test
 

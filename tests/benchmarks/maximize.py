@@ -39,9 +39,9 @@ import torch.nn.functional as F
 from mlcli.data.folders import find_images
 from mlcli.io import image_io
 from mlcli.io.decoding import decode
-from mlcli.methods.configs import Maximization
-from mlcli.methods.configs import maximization as suited
 from mlcli.methods.visualization import activation_maximization
+from mlcli.methods.visualization.configs import Maximization
+from mlcli.methods.visualization.configs import maximization as suited
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
 from mlcli.models import registry

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.io import image_io
-from mlcli.methods import configs
-from mlcli.methods.painting import style_transfer
+from mlcli.methods.painting import configs, style_transfer
 from mlcli.methods.painting.style_losses import Objective, Style
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime

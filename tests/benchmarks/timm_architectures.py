@@ -28,9 +28,8 @@ from timm.layers import create_pool2d
 from torch import nn
 
 from mlcli.errors import MlcliError
-from mlcli.methods import configs
 from mlcli.methods.evaluation.classification import predict
-from mlcli.methods.visualization import activation_maximization, objective_parser
+from mlcli.methods.visualization import activation_maximization, configs, objective_parser
 from mlcli.models import registry
 from mlcli.models.features import RECTIFIERS, Activations
 from mlcli.models.graph import WHOLE, Graph, Layer, graph_of, operation

@@ -39,7 +39,7 @@ def measure(kind: str, batch_size: int, steps: int) -> float:
     runtime = None if kind == "plain" else Runtime.choose("cpu", "auto" if kind == "ours" else "fp32")
     import torch
 
-    from mlcli.methods import configs
+    from mlcli.methods.learning import configs
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models import registry
     from mlcli.runtime.processes import Processes

@@ -156,7 +156,7 @@ def stepper(kind: str, name: str, size: int, device: str):
         runtime = Runtime.choose(device, precision)
     import torch
 
-    from mlcli.methods import configs
+    from mlcli.methods.generation import configs
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.processes import Processes

@@ -152,7 +152,7 @@ def test_evaluate(tmp_path, colors):
     result = mlcli(*arguments, "--format", "json", status=1)
     report = json.loads(result.stdout)
     assert set(report) == {
-        "model", "mirrored", "accuracy", "top5_accuracy", "interval", "per_class", "confusion", "count",
+        "model", "flipped", "accuracy", "top5_accuracy", "interval", "per_class", "confusion", "count",
         "balanced_accuracy", "balanced_interval",
     }  # fmt: skip
     assert report["count"] == 11 and report["accuracy"] == pytest.approx(10 / 11) and report["top5_accuracy"] == 1
@@ -320,9 +320,9 @@ def test_a_folder_whose_name_is_two_classes_is_asked_for_by_id(tmp_path):
     assert "n02012849" in error and "n03126707" in error and "wading bird" in error
 
 
-def test_with_its_mirror_image_a_image_is_answered_as_its_mirror_image_is(tmp_path):
+def test_with_its_flipped_copy_an_image_is_classified_as_its_flipped_copy_is(tmp_path):
     cat = Image.open(os.path.join(SAMPLES, "cat.jpg")).convert("RGB").resize((48, 48))
-    files = [tmp_path / "cat.png", tmp_path / "mirrored.png"]
+    files = [tmp_path / "cat.png", tmp_path / "flipped.png"]
     cat.save(files[0])
     cat.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files[1])
 
@@ -332,7 +332,7 @@ def test_with_its_mirror_image_a_image_is_answered_as_its_mirror_image_is(tmp_pa
             for entry in entries(*files, "--model", "cifarnet", "--top-k", 10, "--precision", "fp32", *options)
         ]
 
-    one, other = probability("--mirror")
+    one, other = probability("--flip")
     assert one == pytest.approx(other, abs=1e-5)
     plain, of_mirror = probability()
     assert max(abs(plain[label] - of_mirror[label]) for label in plain) > 1e-3

@@ -18,7 +18,7 @@ from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import killed_and_resumed
 from tests.tiny import class_folders
 
-QUICK = ("--precision", "fp32", "--copies", 1, "--translate", 2)
+QUICK = ("--precision", "fp32", "--copies", 1, "--shift", 2)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_a_class_of_one_image_is_named_whatever_is_tested_on(data, colors, tmp_p
 
 
 def test_of_many_images_a_part_is_held_out_and_that_is_said(data, colors, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlcli.methods.configs.SCARCE", 20)
+    monkeypatch.setattr("mlcli.methods.learning.configs.SCARCE", 20)
     root = with_a_single_one(data, tmp_path / "data")
     done = mlcli("finetune", root, "--model", colors, *QUICK, "--folds", 4, "-o", tmp_path / "run")
     assert "6 of 25 images are held out to test on, as by --val" in done.stderr
@@ -189,7 +189,7 @@ def test_classes_of_one_image_leave_nothing_to_hold_out(data, colors, tmp_path, 
     command = "finetune", root, "--model", colors, *QUICK, "-o", tmp_path / "run"
     refused = mlcli(*command, "--val", 0.3, status=1).stderr
     assert "--val 0.3 can hold nothing out, for each class has one image" in refused and "readable" not in refused
-    monkeypatch.setattr("mlcli.methods.configs.SCARCE", 2)
+    monkeypatch.setattr("mlcli.methods.learning.configs.SCARCE", 2)
     done = mlcli(*command)
     assert done.stderr.count("which is learned and cannot be tested") == 3 and "held out" not in done.stderr
 
@@ -238,7 +238,7 @@ def test_interrupted_while_deeper_layers_learn(data, colors, tmp_path, monkeypat
 
 
 def test_a_network_from_scratch_beside_it(data, colors, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlcli.methods.configs.Supervised.epochs", 1)
+    monkeypatch.setattr("mlcli.methods.learning.configs.Supervised.epochs", 1)
     run = tmp_path / "run"
     command = ["finetune", data / "train", "--model", colors, "--val", data / "val", "--baseline", "-o", run, *QUICK]
     mlcli(*command)

@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from mlcli.errors import UsageError
-from mlcli.methods import configs
-from mlcli.methods.visualization import activation_maximization
+from mlcli.methods.visualization import activation_maximization, configs
 from mlcli.models import registry
 from mlcli.training import run_folder
 from tests.cli import mlcli

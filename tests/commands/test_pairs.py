@@ -10,7 +10,7 @@ from PIL import Image
 
 from mlcli.data.pairing import find_pairs
 from mlcli.io import image_io
-from mlcli.methods.configs import INVERSES
+from mlcli.methods.synthesis.configs import INVERSES
 from tests.cli import mlcli
 
 

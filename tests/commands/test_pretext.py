@@ -17,7 +17,7 @@ from tests.cli import mlcli
 from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
-SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--translate", 1)
+SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--shift", 1)
 
 
 @pytest.fixture(scope="module")

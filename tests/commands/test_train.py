@@ -208,7 +208,7 @@ def test_one_class_is_not_enough(tmp_path):
 
 def test_gray_images_and_torchvision_architectures(tmp_path):
     root = class_folders(tmp_path / "data", per_class=4)
-    train(root, "-o", tmp_path / "gray", "--gray", "--steps", 2, "--no-flip", "--translate", 0, "--momentum", 0)
+    train(root, "-o", tmp_path / "gray", "--gray", "--steps", 2, "--no-flip", "--shift", 0, "--momentum", 0)
     assert registry.load(str(tmp_path / "gray")).preprocessing.channels == 1
     train(root, "-o", tmp_path / "squeeze", "--model", "squeezenet1_1", "--size", 32, "--steps", 1, "--batch-size", 4)
     assert registry.load(str(tmp_path / "squeeze")).architecture == "squeezenet1_1"

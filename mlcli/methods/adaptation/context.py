@@ -14,8 +14,8 @@ from mlcli.io import image_io
 from mlcli.methods.adaptation.encoder import last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adaptation, CycleGanOptions, Optimized
-from mlcli.methods.configs import CycleGAN
 from mlcli.methods.evaluation.classification import predict
+from mlcli.methods.generation.configs import CycleGAN
 from mlcli.methods.generation.tiled_inference import translate
 from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models import pretrained, registry, translators

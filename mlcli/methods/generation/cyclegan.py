@@ -23,9 +23,8 @@ from mlcli.data.domains import Unpaired
 from mlcli.data.folders import spread
 from mlcli.data.pairs import UnpairedSets
 from mlcli.errors import UsageError
-from mlcli.methods import configs
 from mlcli.methods.evaluation.classification import called
-from mlcli.methods.generation import translation
+from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.io import image_io
-from mlcli.methods import configs
-from mlcli.methods.generation import fid_kid
+from mlcli.methods.generation import configs, fid_kid
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.sampling import Sampler, noise
 from mlcli.methods.generation.translation import GanMonitor, discriminator_accuracy

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from mlcli.data.folders import spread
 from mlcli.data.pairs import PairSet
-from mlcli.methods import configs
-from mlcli.methods.generation import translation
+from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime

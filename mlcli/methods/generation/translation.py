@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.data.pairs import ImageSpec
-from mlcli.methods.configs import Translation
+from mlcli.methods.generation.configs import Translation
 from mlcli.methods.generation.gan_losses import Outputs
 from mlcli.models.translators import Translator, create
 from mlcli.networks.initialization import initialize

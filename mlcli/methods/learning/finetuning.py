@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import UsageError
-from mlcli.methods import configs
 from mlcli.methods.evaluation.classification import Evaluation, evaluate, predictions
+from mlcli.methods.learning import configs
 from mlcli.methods.learning import linear_head as logistic
 from mlcli.methods.learning.linear_head import LinearClassifier
 from mlcli.methods.learning.supervised import Supervised, augment
@@ -26,7 +26,7 @@ from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
-from mlcli.runtime.random_streams import rng, seed_global
+from mlcli.runtime.random_streams import seed_global
 from mlcli.training import blocks
 from mlcli.training.method import Method
 from mlcli.training.plan import Plan
@@ -78,7 +78,7 @@ class Features:
 
 def most_copies(config: configs.Finetune) -> int:
     """How many copies of the config can differ from the image and from each other: without a shift, one mirror."""
-    return config.copies if config.translate else min(config.copies, int(config.flip))
+    return config.copies if config.shift else min(config.copies, int(config.flip))
 
 
 def draw_copies(count: int, size: int, config: configs.Finetune, copies: int) -> list[tuple[Tensor, Tensor]]:
@@ -86,8 +86,8 @@ def draw_copies(count: int, size: int, config: configs.Finetune, copies: int) ->
 
     The first copy is the mirror image, where the config mirrors; of those that follow every second one is mirrored.
     """
-    random = rng(config.seed, "finetuning/views")
-    reach, drawn = min(config.translate, size - 1), []
+    random = generator(config.seed, VIEWS)
+    reach, drawn = min(config.shift, size - 1), []
     for number in range(copies):
         shifts = torch.zeros(4, count, dtype=torch.int64)
         if number or not config.flip:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -28,7 +28,7 @@ from mlcli.training.schedules import SCHEDULES
 
 def draw(n: int, size: int, config: configs.Supervised, random: torch.Generator) -> Tensor:
     """(4, n) integers: for each image its shift in y and x, and the center in y and x of what is cut out."""
-    reach = min(config.translate, size - 1)
+    reach = min(config.shift, size - 1)
     shifts = torch.randint(-reach, reach + 1, (2, n), generator=random)
     return torch.cat([shifts, torch.randint(0, size, (2, n), generator=random)])
 

@@ -6,8 +6,7 @@ import torch
 from PIL.Image import Image
 
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.methods import configs
-from mlcli.methods.metric_learning import embedder
+from mlcli.methods.metric_learning import configs, embedder
 from mlcli.methods.metric_learning.embedder import Calibration
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
 from mlcli.reporting import canvas

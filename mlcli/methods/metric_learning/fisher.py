@@ -22,8 +22,7 @@ from torch import Tensor
 from mlcli.data.identities import folds
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, UsageError
-from mlcli.methods import configs
-from mlcli.methods.metric_learning import embedder
+from mlcli.methods.metric_learning import configs, embedder
 from mlcli.methods.metric_learning.calibration import Calibrated
 from mlcli.methods.metric_learning.losses import Whitened
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs

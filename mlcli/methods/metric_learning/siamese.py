@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mlcli.data.distortions import Distortion
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.io.image_io import to_unit
-from mlcli.methods import configs
+from mlcli.methods.metric_learning import configs
 from mlcli.methods.metric_learning import embedder as embedding
 from mlcli.methods.metric_learning.calibration import Calibrated
 from mlcli.methods.metric_learning.losses import LOSSES

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.errors import DataError
-from mlcli.methods.configs import Analogy as Config
+from mlcli.methods.painting.configs import Analogy as Config
 from mlcli.methods.painting.inverted_file import InvertedFile
 from mlcli.runtime.random_streams import rng
 

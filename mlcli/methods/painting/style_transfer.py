@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mlcli.errors import TrainingError, UsageError
 from mlcli.io import image_io
-from mlcli.methods.configs import Stylize
+from mlcli.methods.painting.configs import Stylize
 from mlcli.methods.painting.style_losses import Losses, Objective, Perception, Style
 from mlcli.models import features
 from mlcli.models.registry import Model

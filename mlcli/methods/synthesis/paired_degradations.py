@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.io import image_io
-from mlcli.methods.configs import INVERSES
+from mlcli.methods.synthesis.configs import INVERSES
 from mlcli.runtime.random_streams import rng
 
 FLAT = ("edges", "labels")  # of a few values, whatever the depth of the image

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from mlcli.errors import UsageError, out_of_memory, reason
 from mlcli.io import image_io
-from mlcli.methods.configs import Maximization
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.visualization import color_decorrelation
+from mlcli.methods.visualization.configs import Maximization
 from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend, windows
 from mlcli.models.features import Activations

@@ -19,8 +19,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mlcli.methods.configs import Maximization
 from mlcli.methods.visualization.activation_maximization import maximize
+from mlcli.methods.visualization.configs import Maximization
 from mlcli.methods.visualization.objectives import Objective, Term
 from mlcli.methods.visualization.top_patches import GROUPS
 from mlcli.models import features

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.configs import CycleGAN as Config
 from mlcli.methods.generation import cyclegan
+from mlcli.methods.generation.configs import CycleGAN as Config
 from mlcli.methods.generation.cyclegan import CycleGAN
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime

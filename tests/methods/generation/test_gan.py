@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlcli.methods import configs
+from mlcli.methods.generation import configs
 from mlcli.methods.generation.gan import GRID, Gan
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.runtime.device import Runtime

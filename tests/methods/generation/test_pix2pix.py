@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlcli.methods.configs import Pix2Pix as Config
+from mlcli.methods.generation.configs import Pix2Pix as Config
 from mlcli.methods.generation.pix2pix import Pix2Pix
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime

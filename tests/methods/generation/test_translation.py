@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from mlcli.data.pairs import ImageSpec
-from mlcli.methods import configs
-from mlcli.methods.generation import translation
+from mlcli.methods.generation import configs, translation
 from mlcli.networks.patchgan import MultiScale, PatchGAN
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 from mlcli.methods.learning.finetuning import Features, FineTuning, Transfer, draw_copies, most_copies, with_last_layer
 from mlcli.methods.learning.linear_head import Problem, solve
 from mlcli.models import registry
@@ -51,9 +51,9 @@ def test_each_view_of_a_image_goes_through_the_network_once(model, tmp_path):
 
 def test_copies_are_as_many_as_differ():
     assert most_copies(configs.Finetune(copies=5)) == 5
-    assert most_copies(configs.Finetune(copies=5, translate=0)) == 1
-    assert most_copies(configs.Finetune(copies=5, translate=0, flip=False)) == 0
-    drawn = draw_copies(300, 16, configs.Finetune(flip=False, translate=2), 2)
+    assert most_copies(configs.Finetune(copies=5, shift=0)) == 1
+    assert most_copies(configs.Finetune(copies=5, shift=0, flip=False)) == 0
+    drawn = draw_copies(300, 16, configs.Finetune(flip=False, shift=2), 2)
     assert not any(flips.any() for flips, _ in drawn)
     assert all(shifts[:2].unique().tolist() == [-2, -1, 0, 1, 2] and not shifts[2:].any() for _, shifts in drawn)
     assert not torch.equal(drawn[0][1], drawn[1][1])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 from mlcli.methods.learning.pretext import GRID, Jigsaw, Pretext, Rotation, permutations, task
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime

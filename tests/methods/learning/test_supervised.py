@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 from mlcli.methods.learning.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
@@ -93,10 +93,10 @@ def test_reflection_does_not_repeat_the_border():
 
 
 def test_draws_reach_every_shift_and_no_more():
-    shifts = draw(4000, 32, configs.Supervised(translate=4), generator(0))
+    shifts = draw(4000, 32, configs.Supervised(shift=4), generator(0))
     assert sorted(shifts[0].unique().tolist()) == list(range(-4, 5)) == sorted(shifts[1].unique().tolist())
     assert shifts[2:].min() == 0 and shifts[2:].max() == 31
-    tiny = draw(100, 3, configs.Supervised(translate=4), generator(0))
+    tiny = draw(100, 3, configs.Supervised(shift=4), generator(0))
     assert tiny[:2].abs().max() <= 2, "never more than reflection can fill"
 
 

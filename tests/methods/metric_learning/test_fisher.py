@@ -8,8 +8,8 @@ import torch
 
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import UsageError
-from mlcli.methods.configs import Fisher as Config
 from mlcli.methods.metric_learning import embedder, fisher
+from mlcli.methods.metric_learning.configs import Fisher as Config
 from mlcli.methods.metric_learning.fisher import Fisher, Scatter
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes

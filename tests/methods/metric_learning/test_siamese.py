@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.methods.configs import Siamese as Config
 from mlcli.methods.metric_learning import embedder
+from mlcli.methods.metric_learning.configs import Siamese as Config
 from mlcli.methods.metric_learning.losses import LOSSES
 from mlcli.methods.metric_learning.siamese import Siamese, oriented
 from mlcli.runtime.device import Runtime

@@ -6,8 +6,7 @@ import torchvision
 
 from mlcli.errors import TrainingError, UsageError
 from mlcli.io import image_io
-from mlcli.methods import configs
-from mlcli.methods.painting import style_transfer
+from mlcli.methods.painting import configs, style_transfer
 from mlcli.methods.painting.style_losses import Style
 from mlcli.methods.painting.style_transfer import Average, Stylization
 from mlcli.models import registry

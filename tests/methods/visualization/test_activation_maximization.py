@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.configs import SMALL_IMAGES, Maximization
 from mlcli.methods.visualization.activation_maximization import called, maximize
+from mlcli.methods.visualization.configs import SMALL_IMAGES, Maximization
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
 from mlcli.models import registry

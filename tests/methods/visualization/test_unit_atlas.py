@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.configs import SMALL_IMAGES
 from mlcli.methods.visualization import unit_atlas
+from mlcli.methods.visualization.configs import SMALL_IMAGES
 from mlcli.methods.visualization.objectives import diversity
 from mlcli.models import features, registry
 from mlcli.models.features import SIGNED, Activations

@@ -2,40 +2,54 @@
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlcli.commands._report import Progress, complain
+from mlcli.api import call as calls
+from mlcli.api.events import Task, complain
 
 if TYPE_CHECKING:
+    from mlcli.api.common import Images
     from mlcli.data.class_names import ClassNames
     from mlcli.data.folders import ClassFolder, DividedError
+    from mlcli.io.memory_images import MemoryImage
 
 
-def named(images: Sequence[str], *, says: bool = True) -> tuple[list[Path], int]:
-    """(their paths, how many folders could not be listed). Raises DataError where there is no image.
+def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
+    """(the images given: paths of files, and those in memory; how many folders could not be listed).
 
-    says: whether these folders are named; of several processes one does.
+    Raises DataError where there is no image.
     """
     from mlcli.data.folders import find_images
     from mlcli.errors import DataError
+    from mlcli.io.memory_images import MemoryImage
 
-    found = find_images(images)
-    for problem in found.problems if says else ():
-        complain(problem)
-    if not found.paths:
-        raise DataError(f"{' '.join(images)}: no images there")
-    return found.paths, len(found.problems)
+    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    if all(isinstance(image, (str, os.PathLike)) for image in given):
+        found = find_images([os.fspath(image) for image in given])
+        for problem in found.problems:
+            complain(problem)
+        paths: list[Path | MemoryImage] = list(found.paths)
+        failures = len(found.problems)
+    else:
+        paths, failures = [], 0
+        for number, image in enumerate(given):
+            if isinstance(image, (str, os.PathLike)):
+                more, failed = named([image])
+                paths, failures = paths + more, failures + failed
+            else:
+                paths.append(MemoryImage.of(image, number))
+    if not paths:
+        raise DataError(f"{' '.join(map(str, given))}: no images there")
+    return paths, failures
 
 
 def class_folder(
     root: str | Path,
     classes: "Sequence[str] | ClassNames | None" = None,
     *,
-    says: bool = True,
     learns: bool = True,
     val: bool = False,
 ) -> "ClassFolder":
@@ -51,7 +65,7 @@ def class_folder(
         folder = ClassFolder.open(root, classes)
     except DividedError as error:
         raise DataError(f"{error}: {right_command(error, learns, val)}") from None
-    for problem in folder.problems if says else ():
+    for problem in folder.problems:
         complain(problem)
     return folder
 
@@ -59,10 +73,13 @@ def class_folder(
 def right_command(error: "DividedError", learns: bool, val: bool) -> str:
     """The command line with a part of a divided data set in place of its root, and another for --val."""
     chosen = (error.training if learns else error.held_out) or error.held_out or error.training
-    words = [str(chosen) if Path(word) == error.root else word for word in sys.argv[1:]]
+    call = calls.current()
+    if call is None or call.words is None:
+        return f"give {chosen}"
+    words = [str(chosen) if Path(word) == error.root else word for word in call.words]
     if val and error.training and error.held_out and "--val" not in words:
         words += ["--val", str(error.held_out)]
-    return shlex.join(["mlcli", *words])
+    return shlex.join(words)
 
 
 def results(
@@ -133,7 +150,7 @@ class Readable:
     count, failures: of those read so far. bar: moves with each. window, workers: of `decoding.decode`.
     """
 
-    def __init__(self, paths: list[Path], transform: Callable, bar: Progress, *, window: int, workers: int | None):
+    def __init__(self, paths: list[Path], transform: Callable, bar: Task, *, window: int, workers: int | None):
         self.paths, self.transform, self.bar = paths, transform, bar
         self.window, self.workers = window, workers
         self.count = self.failures = 0

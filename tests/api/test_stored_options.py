@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from mlcli.api.stored_options import checked
 from mlcli.commands import COMMANDS
-from mlcli.commands._stored import checked
 from mlcli.io.schema import Invalid
 from tests.cli import mlcli
 from tests.mutations import mutations

@@ -5,14 +5,17 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlcli.commands import COMMANDS
+from mlcli import api
 from mlcli.io import schema
 from mlcli.io.schema import Check, Invalid
+from mlcli.options import Option, of, options
+
+CHAPTERS = ("visualization", "painting", "learning", "metric_learning", "generation")
+MODULES = (*(f"mlcli.methods.{chapter}.configs" for chapter in CHAPTERS), "mlcli.methods.adaptation.registry")
 
 
 def checked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,23 +37,22 @@ def checked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _of_command(command: str) -> dict[str, Check]:
-    """name: the check of each parameter of a command, from the annotations of its `run`."""
-    (module,) = (entry.module for entry in COMMANDS if entry.name == command)
-    hints = typing.get_type_hints(importlib.import_module(f"mlcli.commands.{module}").run, include_extras=True)
-    return {name: _check(hint) for name, hint in hints.items() if name not in ("context", "return")}
+    """name: the check of each option of a command, from its configuration."""
+    configuration = api.load(command.replace("-", "_")).config
+    hints = typing.get_type_hints(configuration)
+    return {each.name: _check(hints[each.name], of(each)) for each in options(configuration)}
 
 
-def _check(hint: Any) -> Check:
-    """The check of what an annotation of a command's parameter takes, its bounds among it."""
-    least = most = None
-    if typing.get_origin(hint) is typing.Annotated:
-        hint, *notes = typing.get_args(hint)
-        least, most = (next((getattr(n, end) for n in notes if getattr(n, end, None) is not None), None)
-                       for end in ("min", "max"))  # fmt: skip
-    if isinstance(hint, types.UnionType):
-        (inner,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-        return schema.optional(_bounded(inner, least, most))
-    return _bounded(hint, least, most)
+def _check(hint: Any, known: Option) -> Check:
+    """The check of what an option takes, its bounds and choices among it."""
+    if known.choices:
+        check = schema.choice(*known.choices)
+    else:
+        inner = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        kind = inner[0] if isinstance(hint, types.UnionType) and len(inner) == 1 else hint
+        check = _bounded(kind, known.minimum, known.maximum)
+    optional = isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
+    return schema.optional(check) if optional else check
 
 
 def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
@@ -62,8 +64,6 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
         return schema.integer(int(-(1 << 63) if least is None else least), int((1 << 63) if most is None else most))
     if kind is float:
         return schema.number(-1e308 if least is None else least, 1e308 if most is None else most)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return schema.choice(*(each.value for each in kind))
     return schema.text() if kind in (str, Path) else schema.anything
 
 
@@ -71,7 +71,7 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
 def _hyperparameters() -> dict[str, Check]:
     """name: the check of each field of the methods' hyperparameters."""
     defaults: dict[str, list] = {}
-    for module in ("mlcli.methods.configs", "mlcli.methods.adaptation.registry"):
+    for module in MODULES:
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
                 if field.default is not MISSING:

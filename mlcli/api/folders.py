@@ -7,12 +7,10 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from mlcli.commands._images import modified, results
-from mlcli.commands._options import names_image
-from mlcli.commands._report import Progress, complain, say
-from mlcli.commands._result import (
+from mlcli.api.call import Call
+from mlcli.api.events import Progress, Task, complain, say
+from mlcli.api.inputs import modified, results
+from mlcli.api.outputs import (
     claim_folder,
     read_record,
     record,
@@ -21,13 +19,14 @@ from mlcli.commands._result import (
     refuse_others,
 )
 from mlcli.io import locks
+from mlcli.io.output_paths import names_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def each_outdated(
-    context: typer.Context,
+    call: Call,
     command: str,
     done: str,
     given: Sequence[str],
@@ -43,7 +42,6 @@ def each_outdated(
     batch_size: int,
     workers: int | None,
     overwrite: bool,
-    quiet: bool,
 ) -> tuple[dict[Path, Path], int]:
     """Make of each image a result in the folder `output`; ({current result: its image}, how many failed).
 
@@ -72,10 +70,10 @@ def each_outdated(
             refuse_others(begun, options)
 
     if alone:
-        context.with_resource(locks.file_locked(output))
+        call.hold(locks.file_locked(output))
         refuse_existing(output, overwrite)
     else:
-        claim_folder(context, output, check)
+        claim_folder(call, output, check)
     places, problems = results(given, output, name)
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no images there")
@@ -99,7 +97,7 @@ def each_outdated(
     finished, failures, failed = 0, len(problems), set()
     waiting: list[tuple[Path, torch.Tensor]] = []
 
-    def flush(bar: Progress) -> None:
+    def flush(bar: Task) -> None:
         """Make and write the results of the images that wait, which are of one size and depth."""
         nonlocal finished, failures
         if not waiting:
@@ -121,7 +119,7 @@ def each_outdated(
         waiting.clear()
 
     # Each file waits for the disk, and waits alongside the others of its batch
-    with signals.noted() as caught, Progress(len(jobs), str(output), quiet=quiet) as bar, ThreadPoolExecutor(8) as pool:
+    with signals.noted() as caught, Progress(len(jobs), str(output)) as bar, ThreadPoolExecutor(8) as pool:
         images = [image for image, _ in jobs]
         for number, image in decode(images, read=read, workers=workers, window=2 * batch_size):
             if isinstance(image, ImageError):
@@ -142,7 +140,7 @@ def each_outdated(
         flush(bar)
     if alone and finished:
         files.write_json(begun, record(command, {"image": places[output], **options}, **told))
-    say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date", quiet)
+    say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date")
     return {place: image for place, image in places.items() if place not in failed}, failures
 
 

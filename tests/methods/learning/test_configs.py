@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlcli.methods import configs
+from mlcli.methods.learning import configs
 
 
 @pytest.mark.parametrize("architecture, batch_norm", [("cifarnet", True), ("resnet18", True), ("vgg11", False)])

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 
-from mlcli.commands._images import class_folder
-from mlcli.commands._report import Progress, complain, say
-from mlcli.commands._result import resume_command
-from mlcli.commands._stored import checked
+from mlcli.api.call import Call
+from mlcli.api.events import Progress, complain, say
+from mlcli.api.inputs import class_folder
+from mlcli.api.outputs import resume_command
+from mlcli.api.stored_options import checked
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
@@ -48,24 +48,26 @@ FURTHER = {
 MEASURED = ("test", "probe")
 
 
-def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run, dict]:
-    """The processes, what they compute with, and the run folder and options of `open_run`, by the command line.
+def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
+    """The processes, what they compute with, and the run folder and options of `open_run`, of the call.
 
-    The folder's lock is held until the command ends, by one process for all of its group. Raises BusyError where
+    The folder's lock is held until the call ends, by one process for all of its group. Raises BusyError where
     another process works in the folder.
     """
-    device, output, overwrite, resume = (context.params[name] for name in ("device", "output", "overwrite", "resume"))
+    device, output, overwrite, resume = (
+        getattr(call.config, name) for name in ("device", "output", "overwrite", "resume")
+    )
     processes = Processes(choose_device(device))
 
     def look() -> tuple[Run, dict]:
-        return open_run(command, context, output, overwrite=overwrite, resume=resume)
+        return open_run(call, output, overwrite=overwrite, resume=resume)
 
     problem = None
     if processes.main:
         try:
             if not locks.is_locked(output):
                 look()  # a folder that is no run is refused untouched
-            context.with_resource(locks.folder_locked(output, run=True))
+            call.hold(locks.folder_locked(output, run=True))
             if overwrite:
                 Run(output).check_writable()
         except MlcliError as error:
@@ -78,14 +80,14 @@ def begin(command: str, context: typer.Context) -> tuple[Processes, Runtime, Run
     return processes, replace(runtime, device=processes.device), run, options
 
 
-def open_run(command: str, context: typer.Context, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:
+def open_run(call: Call, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:
     """The run folder and the options in force, before any long work.
 
     With `resume` and a run in the folder, its options are in force, and what the command line says besides must
     agree (UsageError names what does not). Else UsageError where the folder holds anything and `overwrite` is off.
     """
     run = Run(output)
-    given = {key: plain(value) for key, value in context.params.items()}
+    command, given = call.name, call.config.as_json()
     if not (resume and run.exists()):
         try:
             run.check_free(overwrite)
@@ -100,7 +102,7 @@ def open_run(command: str, context: typer.Context, output: Path, *, overwrite: b
     except Invalid as problem:
         raise RunError(f"{run.config_file}: cannot be read ({problem}); {CONFIG_ADVICE}") from None
     for key, value in given.items():
-        if context.get_parameter_source(key).name == "DEFAULT":  # by name: Typer has its own copy of the enumeration
+        if key not in call.given:
             options.setdefault(key, value)
             continue
         if key in LENGTHS and _longer(value, options.get(key)):
@@ -161,15 +163,13 @@ def read_images(
     channels: int,
     workers: int | None,
     processes: Processes,
-    quiet: bool,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> ImageDataset:
     """Decode a labeled data set; broken files are named on stderr, by one process of several, and left out.
 
     prepare: as in `ImageDataset.load`.
     """
-    quiet = quiet or not processes.main
-    with Progress(len(folder.paths), f"reading {folder.root}", quiet=quiet) as bar:
+    with Progress(len(folder.paths), f"reading {folder.root}") as bar:
         images = ImageDataset.load(
             folder.paths,
             folder.labels,
@@ -179,7 +179,7 @@ def read_images(
             progress=lambda done, total: bar.to(done),
             prepare=prepare,
         )
-    for problem in images.problems if processes.main else ():
+    for problem in images.problems:
         complain(f"{problem}; left out")
     if not len(images):
         raise DataError(f"{folder.root}: no readable image in it")
@@ -200,7 +200,7 @@ def read_training(
     images = read(training)
     counts = images.labels.bincount(minlength=len(training.classes)).tolist()
     if absent := {label for label, count in enumerate(counts) if not count}:
-        for label in sorted(absent) if processes.main else ():
+        for label in sorted(absent):
             complain(f"{training.root}: no image of {training.classes[label]!r} can be used; it is left out")
         good = set(images.paths)
         training = training.part(index for index, path in enumerate(training.paths) if path in good).without(absent)
@@ -231,12 +231,10 @@ def fit(
     plan: Plan,
     processes: Processes,
     *,
-    quiet: bool,
     curves: Curves | None = None,
 ) -> dict[str, float]:
     """Train with a bar or log lines on stderr; write the report; returns the last figures."""
-    quiet = quiet or not processes.main
-    with Progress(plan.steps, str(run.folder), quiet=quiet) as bar:
+    with Progress(plan.steps, str(run.folder)) as bar:
 
         def show(event: loop.Progress) -> None:
             note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
@@ -258,20 +256,13 @@ def fit(
 
 
 @contextmanager
-def interruptible(run: Run, quiet: bool) -> Iterator[None]:
+def interruptible(run: Run) -> Iterator[None]:
     """Says how to go on where work that is no training is broken off; what is finished has been written."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        say(f"{run.folder}: interrupted; what is computed is kept. Resume with: {resume_command()}", quiet)
+        say(f"{run.folder}: interrupted; what is computed is kept. Resume with: {resume_command()}")
         raise
-
-
-def plain(value: Any) -> Any:
-    """An option's value as JSON keeps it."""
-    if isinstance(value, Path):
-        return str(value)
-    return getattr(value, "value", value)
 
 
 def held_share(val: str) -> float:
@@ -288,14 +279,14 @@ def held_share(val: str) -> float:
 
 
 def with_validation(
-    training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False, says: bool = True
+    training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False
 ) -> tuple[ClassFolder, ClassFolder | None]:
     """(training, validation) for --val, which names a labeled folder or the share of the training set to hold out.
 
-    keep_single: a class of one image stays with the training set, and is no error. says: what is left out is named.
+    keep_single: a class of one image stays with the training set, and is no error.
     """
     if val is None:
         return training, None
     if os.path.isdir(val):
-        return training, class_folder(val, training.classes, says=says, learns=False)
+        return training, class_folder(val, training.classes, learns=False)
     return training.split(held_share(val), seed, keep_single=keep_single)

@@ -1,0 +1,145 @@
+"""The functions behind the commands: a frozen configuration goes in, a result comes out.
+
+    @dataclass(frozen=True, kw_only=True)
+    class ClassifyConfig(Config):
+        images: Images = argument("Image files and folders.")
+        top_k: int = option(5, "Number of classes to name.", minimum=1)
+
+    @function(ClassifyConfig)
+    def classify(call: Call[ClassifyConfig]) -> Classification: ...
+
+`classify(["photos"], top_k=3)` then takes the fields of the configuration. Loads no torch.
+"""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from mlcli.api import events
+from mlcli.errors import UsageError
+from mlcli.io import output_paths, reading, tally
+from mlcli.options import of, options
+
+C = TypeVar("C", bound="Config")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What all configurations have. Raises UsageError for values outside their limits.
+
+    on_progress: called with an `events.Step` while the function works.
+    """
+
+    on_progress: Callable[[events.Step], None] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for each in options(type(self)):
+            value, limits = getattr(self, each.name), of(each)
+            if limits.path and isinstance(value, (str, Path)):
+                object.__setattr__(self, each.name, output_paths.KINDS[limits.path](value))
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                low, high = limits.minimum, limits.maximum
+                if (low is not None and value < low) or (high is not None and value > high):
+                    between = f"at least {low}" if high is None else f"at most {high}" if low is None else (
+                        f"from {low} to {high}"
+                    )  # fmt: skip
+                    raise UsageError(f"{each.name} {value}: take a number {between}")
+            if limits.choices and isinstance(value, str) and value not in limits.choices:
+                raise UsageError(f"{each.name} {value}: take one of {', '.join(limits.choices)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON keeps them."""
+        return {each.name: plain(getattr(self, each.name)) for each in options(type(self))}
+
+
+@dataclass
+class Call(Generic[C]):
+    """One call of a function of the api.
+
+    name: of the command.  given: names of the options that the caller has named.  words: the command line; None where
+    it is called from Python.
+    """
+
+    name: str
+    config: C
+    given: frozenset[str]
+    words: tuple[str, ...] | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    def hold(self, resource: AbstractContextManager[R]) -> R:
+        """Enter a context, such as a lock, that is left when the call ends."""
+        return self.resources.enter_context(resource)
+
+    def run(self, public: Callable[..., R]) -> R:
+        """What a function of the api returns for this call."""
+        return inspect.unwrap(public)(self)
+
+    def __enter__(self) -> "Call[C]":
+        self.resources.__enter__()
+        allowed = {name: getattr(self.config, name, False) for name in ("accept_truncated", "stretch")}
+        self.hold(reading.using(reading.Reading(**allowed)))
+        self.hold(_in_force(self))
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.resources.__exit__(*error)
+
+
+_current: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+@contextmanager
+def _in_force(call: Call) -> Iterator[None]:
+    before = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
+def current() -> Call | None:
+    """The call that this thread works for."""
+    return _current.get()
+
+
+def function(configuration: Callable[P, C]) -> Callable[[Callable[[Call[C]], R]], Callable[P, R]]:
+    """Make a public function, which takes the fields of a configuration, of one that takes a call with it."""
+
+    def decorate(body: Callable[[Call[C]], R]) -> Callable[P, R]:
+        returned = inspect.signature(body).return_annotation
+        signature = inspect.signature(configuration).replace(return_annotation=returned)
+
+        @functools.wraps(body)
+        def public(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = frozenset(signature.bind_partial(*args, **kwargs).arguments)
+            config = configuration(*args, **kwargs)
+            tally.begin()
+            with Call(body.__name__.replace("_", "-"), config, given) as call:
+                speaks = os.environ.get("RANK", "0") == "0"
+                with events.listening(events.Listener(config.on_progress) if speaks else events.Silent()):
+                    return body(call)
+
+        public.__signature__ = signature  # type: ignore[attr-defined]
+        public.config = configuration  # type: ignore[attr-defined]
+        return public
+
+    return decorate
+
+
+def plain(value: Any) -> Any:
+    """An option's value as JSON keeps it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return getattr(value, "filename", None) or type(value).__name__  # an image that is in memory

@@ -1,0 +1,165 @@
+"""`mlcli.classify`: what images show."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mlcli.api import common
+from mlcli.api.call import Call, function
+from mlcli.api.events import Progress, Task
+from mlcli.api.inputs import class_folder, named
+from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.options import DATA, METHOD, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlcli.methods.evaluation.classification import Evaluation
+    from mlcli.models.registry import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly):
+    images: common.Images = common.images()
+    top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
+    evaluate: bool = option(
+        False, "Measure the accuracy on IMAGES, which is a folder of class folders then.", panel=DATA
+    )
+    flip: bool = option(
+        False,
+        "Average over an image and its flipped copy: slightly more accurate, twice the time.",
+        "--flip",
+        panel=METHOD,
+    )
+    batch_size: int = common.batch_size(32)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predictions for one image: (label, WordNet id or "", index, probability) of each class, best first.
+
+    error: why there are none.
+    """
+
+    image: str
+    classes: tuple[tuple[str, str, int, float], ...] = ()
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"image": self.image, "error": self.error}
+        predictions = [
+            {"label": label, **({"wnid": wnid} if wnid else {}), "index": index, "probability": probability}
+            for label, wnid, index, probability in self.classes
+        ]
+        return {"image": self.image, "predictions": predictions}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a model says of images.
+
+    predictions: of each image, in order.  evaluation: how accurate they are, in place of the predictions.
+    failures: number of images and folders that could not be read.
+    """
+
+    model: "Model"
+    predictions: tuple[Prediction, ...] = ()
+    evaluation: "Evaluation | None" = None
+    flipped: bool = False
+    failures: int = 0
+
+    def as_json(self) -> Any:
+        """What `mlcli classify --format json` prints."""
+        if self.evaluation is None:
+            return [prediction.as_json() for prediction in self.predictions]
+        report = {"model": self.model.name, "flipped": self.flipped, **self.evaluation.as_json()}
+        for label, wnid in zip(self.model.classes, self.model.wnids, strict=False):
+            if label in report["per_class"]:
+                report["per_class"][label] = {"wnid": wnid, **report["per_class"][label]}
+        return report
+
+
+@function(ClassifyConfig)
+def classify(call: Call[ClassifyConfig]) -> Classification:
+    """Name what images show: the most probable classes of each.
+
+    The default model knows the 1,000 classes of ImageNet. With `evaluate`, images is one folder with one folder of
+    images per class, named by label, WordNet id, synonym or number of a class.
+
+        >>> import mlcli
+        >>> result = mlcli.classify("samples/photos/cat.jpg", top_k=1)
+        >>> result.predictions[0].classes[0][0]
+        'tiger cat'
+
+    Images that cannot be read have an `error` in place of their predictions. Raises DataError where there is no image,
+    UsageError for options that do not go together, WeightsError for a model that cannot be had.
+    """
+    from mlcli.methods.evaluation.classification import probabilities
+    from mlcli.models import registry
+    from mlcli.runtime.device import Runtime
+
+    config = call.config
+    runtime = Runtime.choose(config.device, config.precision)
+    model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
+    model.require_classes()
+    answer = partial(
+        probabilities,
+        model,
+        runtime=runtime,
+        mirrored=config.flip,
+        batch_size=config.batch_size,
+        workers=config.workers,
+    )
+    if config.evaluate:
+        return _evaluated(config, model, answer)
+    paths, failures = named(config.images)
+    predictions = []
+    with Progress(len(paths), "classify") as bar:
+        for done, (path, row) in enumerate(answer(paths), 1):
+            if isinstance(row, ImageError):
+                bar.complain(row)
+                failures += 1
+                predictions.append(Prediction(str(path), error=str(row)))
+            else:
+                predictions.append(Prediction(str(path), _best(model, row, config.top_k)))
+            bar.to(done)
+    return Classification(model, tuple(predictions), failures=failures)
+
+
+def _best(model: "Model", row: "Tensor", count: int) -> tuple[tuple[str, str, int, float], ...]:
+    best = row.topk(min(count, len(row)))
+    return tuple(
+        (model.classes[index], model.wnids[index] if model.wnids else "", index, probability)
+        for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    )
+
+
+def _evaluated(config: ClassifyConfig, model: "Model", answer: partial) -> Classification:
+    """The accuracy on a folder of class folders."""
+    from mlcli.methods.evaluation import classification
+
+    images = (
+        [config.images] if isinstance(config.images, str) or not hasattr(config.images, "__len__") else config.images
+    )
+    if len(images) != 1:
+        raise UsageError("--evaluate takes one folder, with one folder of images for each class")
+    folder = class_folder(images[0], model.names, learns=False)
+    failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
+
+    def answers(bar: Task) -> Iterator[tuple[int, "Tensor"]]:
+        nonlocal failures
+        for done, (label, (_, row)) in enumerate(zip(folder.labels, answer(folder.paths), strict=True), 1):
+            bar.to(done)
+            if isinstance(row, ImageError):
+                failures += 1
+                bar.complain(row)
+            else:
+                yield label, row
+
+    with Progress(len(folder.paths), "evaluate") as bar:
+        evaluation = classification.evaluate(model.classes, answers(bar))
+    if not evaluation.count:
+        raise DataError(f"{folder.root}: no readable image in it")
+    return Classification(model, evaluation=evaluation, flipped=config.flip, failures=failures)

@@ -1,0 +1,146 @@
+"""Options that several functions share, each declared once, as parts that configurations are made of."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.api.call import Config
+from mlcli.options import COMPUTING, DATA, NETWORK, OUTPUT, TRAINING, argument, option, required
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+    from PIL import Image
+
+    # A path, an image of Pillow, an array (H, W) or (H, W, C) as numpy has them, or a tensor (C, H, W); numbers are
+    # uint8, or float in [0, 1].
+    OneImage = str | os.PathLike[str] | Image.Image | numpy.ndarray | torch.Tensor
+    Images = OneImage | Sequence[OneImage]
+else:  # to import those would take seconds
+    OneImage = Images = Any
+
+DEFAULT_MODEL = "efficientnet_lite0"
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
+
+
+def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more):
+    """The argument of images that a function reads one by one."""
+    return argument(help, metavar="IMAGES", cli_type=list[str], **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsImages(Config):
+    """How image files are read."""
+
+    workers: int | None = option(
+        None, "Number of decoding threads.", minimum=1, shown_default="one per core", panel=COMPUTING
+    )
+    accept_truncated: bool = option(False, "Take what can be decoded of image files that are cut off.", panel=DATA)
+    stretch: bool = option(
+        False, "Scale 16-bit images that use only 8, 10, 12 or 14 bits to the full range.", panel=DATA
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsesModel(Config):
+    """The model that is looked into."""
+
+    model: str = option(DEFAULT_MODEL, MODEL_HELP, panel=NETWORK)
+    weights: Path | None = option(
+        None, "Weights in place of the model's own: a .safetensors file or a checkpoint.", path="input", panel=NETWORK
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsesClasses(UsesModel):
+    """A model whose classes have names."""
+
+    classes: Path | None = option(
+        None,
+        "Names of the model's classes: a file with one name per line, or a JSON list or map.",
+        path="input",
+        panel=NETWORK,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computes(Config):
+    """Where and how numbers are computed."""
+
+    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", panel=COMPUTING)
+    precision: str = option(
+        "auto",
+        "Arithmetic precision; auto is bf16 where the hardware has it natively, else fp32.",
+        choices=PRECISIONS,
+        panel=COMPUTING,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputesExactly(Computes):
+    """The same of functions that rank or measure."""
+
+    precision: str = option(
+        "fp32",
+        "Arithmetic precision; auto is bf16 where the hardware has it natively, which changes some ranks.",
+        choices=PRECISIONS,
+        panel=COMPUTING,
+    )
+
+
+def batch_size(default: int):
+    return option(default, "Number of images per batch.", minimum=1, panel=COMPUTING)
+
+
+def seed(default: int = 0):
+    return option(default, "Seed of all random numbers.", panel=COMPUTING)
+
+
+def overwrite():
+    return option(False, "Replace an output that exists.", panel=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains(ReadsImages, Computes):
+    """A run folder, and how it is resumed."""
+
+    output: Path = required("Run folder to write.", "-o", "--output", path="folder", panel=OUTPUT)
+    overwrite: bool = overwrite()
+    resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
+    save_every: float = option(60, "Seconds between checkpoints.", minimum=0, panel=OUTPUT)
+    seed: int = seed()
+
+
+def class_folders():
+    return argument("Folder with one folder of images per class.", path="input", metavar="DATA")
+
+
+def val():
+    return option(None, "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1.", panel=DATA)
+
+
+def size():
+    return option(
+        None, "Side of the training images in pixels.", minimum=8, shown_default="that of the first image", panel=DATA
+    )
+
+
+def gray():
+    return option(False, "Train on one gray channel instead of three color channels.", panel=DATA)
+
+
+def architecture(default: str = "cifarnet"):
+    return option(default, "Architecture: cifarnet, or one of torchvision or timm.", panel=NETWORK)
+
+
+def steps_limit():
+    return option(
+        None,
+        "Number of training steps, in place of --epochs; the schedule ends with them.",
+        minimum=1,
+        shown_default="epochs times steps per epoch",
+        panel=TRAINING,
+    )

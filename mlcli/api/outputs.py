@@ -1,0 +1,108 @@
+"""Files and folders of results: which may be written, their locks, and the records that tell how they were made."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from mlcli.api import call as calls
+from mlcli.api.call import Call
+from mlcli.errors import UsageError
+from mlcli.io import locks, reading, schema
+from mlcli.io.descriptors import descriptor_behind
+from mlcli.io.files import check_writable, is_vacant, sweep, write_json
+from mlcli.training.run_folder import versions
+
+
+def refuse_existing(output: Path | None, overwrite: bool) -> None:
+    """Raise UsageError where something stands at `output` that may not be replaced.
+
+    Devices and open descriptors (/dev/stdout) are written to, and nothing in them is replaced.
+
+    And MlcliError where no file can be written there, so that no work is done in vain.
+    """
+    if output is None:
+        return
+    if os.path.isdir(output):
+        raise UsageError(f"{output}: a folder; give the name of a file")
+    if os.path.isfile(output) and not overwrite and descriptor_behind(output) is None:
+        raise UsageError(f"{output}: exists already; --overwrite replaces it")
+    check_writable(output)
+
+
+def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
+    """Hold the lock of a folder of results until the call ends.
+
+    check: raises where the folder may not be written to; asked before the folder is touched, and again when no other
+    process can change it any more. Raises BusyError where another process works in the folder.
+    """
+    if not locks.is_locked(folder):
+        check()
+    call.hold(locks.folder_locked(folder))
+    check()
+    sweep(folder)
+
+
+def refuse_existing_folder(output: Path, overwrite: bool) -> None:
+    """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced.
+
+    And MlcliError where nothing can be written into it.
+    """
+    if os.path.isdir(output):
+        if not overwrite and not is_vacant(output):
+            raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
+    elif os.path.lexists(output):
+        raise UsageError(f"{output}: a file; give the name of a folder")
+    check_writable(output / "any", output)
+
+
+def resume_command() -> str:
+    """What resumes the work of this call: its command line with --resume, or words for a call from Python."""
+    call = calls.current()
+    if call is None or call.words is None:
+        return "the same call with resume=True"
+    return shlex.join(call.words) + ("" if "--resume" in call.words else " --resume")
+
+
+# What the record of the results in a folder holds, such as pairs.json and translate.json
+RECORD = schema.record(
+    {"options": schema.OBJECT},
+    {"command": schema.text(200), "sha256": schema.text(64), "run": schema.text(), "versions": schema.OBJECT},
+)
+
+
+def read_record(begun: Path) -> dict:
+    """The record of the results in a folder. Raises UsageError where it cannot be read, or is none."""
+    try:
+        return schema.read_json(begun, RECORD)
+    except (OSError, schema.Invalid) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all anew") from None
+
+
+def refuse_others(begun: Path, options: dict) -> None:
+    """Raise UsageError where the results in a folder, of which the record `begun` tells, were made with others."""
+    then = read_record(begun)["options"]
+    now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise UsageError(
+                f"{begun.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
+                "folder, or --overwrite makes them anew"
+            )
+
+
+def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
+    """OUTPUT.json beside an image: what reproduces it."""
+    write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
+
+
+def record(command: str, options: dict, model=None, **more) -> dict:
+    """What reproduces a result, and `more` that is to be said of it."""
+    return {
+        "command": command,
+        "options": {**options, **reading.current().settings()},
+        **({} if model is None else {"model_hash": model.hash}),
+        "versions": versions(),
+        **more,
+    }

@@ -1,0 +1,119 @@
+"""`mlcli.train`: a classifier from scratch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlcli.api import common
+from mlcli.api.call import Call, function
+from mlcli.methods.learning import configs
+from mlcli.methods.learning.configs import Supervised
+from mlcli.options import same
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(common.Trains):
+    data: Path = common.class_folders()
+    val: str | None = common.val()
+    size: int | None = common.size()
+    gray: bool = common.gray()
+    model: str = common.architecture()
+    epochs: int = same(Supervised, "epochs")
+    steps: int | None = common.steps_limit()
+    batch_size: int | None = same(
+        Supervised, "batch_size", default=None, shown_default="a twentieth of DATA, at most 1000 for cifarnet, else 64"
+    )
+    optimizer: str | None = same(
+        Supervised, "optimizer", default=None, shown_default="muon for cifarnet, sgd for other architectures"
+    )
+    lr: float | None = same(
+        Supervised, "lr", default=None, shown_default="0.08 for muon, 0.1 for sgd, scaled with the batch size"
+    )
+    schedule: str = same(Supervised, "schedule")
+    momentum: float = same(Supervised, "momentum")
+    weight_decay: float = same(Supervised, "weight_decay")
+    label_smoothing: float = same(Supervised, "label_smoothing")
+    flip: bool = same(Supervised, "flip")
+    shift: int = same(Supervised, "shift")
+    cutout: int = same(Supervised, "cutout")
+    cutmix: float = same(Supervised, "cutmix")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished run: its folder, which every function takes as `model`, and the last value of each metric."""
+
+    folder: Path
+    metrics: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "metrics": dict(self.metrics)}
+
+
+@function(TrainConfig)
+def train(call: Call[TrainConfig]) -> Training:
+    """Train a classifier from scratch on class folders.
+
+    Images are flipped, shifted, cut out and mixed at random, which teaches the invariances of the task. The run folder
+    holds the model, the options, the metrics and a report. With `resume` an interrupted run continues to the same
+    numbers as one never interrupted, and a finished one is left as it is.
+
+        >>> import mlcli
+        >>> result = mlcli.train("cifar10/train", output="runs/cifar", val=0.1)  # doctest: +SKIP
+        >>> result.metrics["val_accuracy"]  # doctest: +SKIP
+        0.91
+
+    Raises UsageError where the output folder holds something else, DataError for folders without classes, TrainingError
+    where the loss becomes infinite.
+    """
+    from mlcli.api import runs
+    from mlcli.api.inputs import class_folder
+    from mlcli.data.folders import ClassFolder
+    from mlcli.data.image_dataset import ImageDataset
+    from mlcli.methods.evaluation.classification import accuracy
+    from mlcli.methods.learning import supervised
+    from mlcli.models import registry
+    from mlcli.runtime.random_streams import seed_global
+    from mlcli.training.loop import Plan
+
+    processes, runtime, folder, options = runs.begin(call)
+
+    training = class_folder(options["data"], val=True)
+    training.require_classes(2)
+    training, validation = runs.with_validation(training, options["val"], options["seed"])
+    size = options["size"] or registry.default_size(options["model"], training.paths)
+    channels = 1 if options["gray"] else 3
+
+    def read(folder: ClassFolder) -> ImageDataset:
+        return runs.read_images(folder, size, channels, call.config.workers, processes)
+
+    training, validation, images = runs.read_training(training, validation, read, processes)
+    seed_global(options["seed"], "training/initialization")
+    model = registry.create(options["model"], training.classes, size, channels)
+    runtime = runtime.for_training_of(model.network, options["precision"])
+    data = {"training": runs.summary(training, images)}
+    if validation:
+        validation_images = read(validation)
+        data["validation"] = runs.summary(validation, validation_images)
+    config = configs.supervised(options, len(images), model.architecture, model.has_batch_norm, Supervised)
+    plan = Plan(
+        len(images),
+        config.batch_size,
+        config.epochs,
+        config.seed,
+        max_steps=options["steps"],
+        save_every=options["save_every"],
+    )
+    processes.check_batch(plan.batch_size)
+
+    def evaluate(model: registry.Model) -> dict[str, float]:
+        return {"val_accuracy": accuracy(model, validation_images, runtime)} if validation else {}
+
+    method = supervised.Supervised(model, images, config, plan.steps, runtime, processes, evaluate)
+    if processes.main:
+        runs.start(folder, "train", options | asdict(config), data, resume=call.config.resume)
+    processes.wait()
+    metrics = runs.fit(folder, method, plan, processes)
+    processes.close()
+    return Training(folder.folder, metrics)
