@@ -97,7 +97,7 @@ def read(
 
     segment = options["task"] == "segment"
     load = _segmented if segment else _classified
-    reading = {"workers": workers, "processes": processes, "quiet": quiet}
+    reading = {"workers": workers, "processes": processes}
     size = options["size"] or _size(options, config, model)
     source, classes = load(options["source"], size, None, labeled=True, **reading)
     target, _ = load(options["target"], size, classes, labeled=False, **reading)

@@ -35,7 +35,7 @@ def read_identities(
         more = f" and {len(single) - 3} more" if len(single) > 3 else ""
         names = ", ".join(single[:3])
         copies.append(DataError(f"{data}: one image alone of {names}{more}; there is no second one to compare it with"))
-    for problem in (*problems, *copies) if says else ():
+    for problem in (*problems, *copies):
         complain(problem)
     if several < 2:
         raise DataError(f"{data}: images of {several} identity; two at least are needed, a folder for each")

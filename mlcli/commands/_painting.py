@@ -10,11 +10,11 @@ import torch
 
 from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import refuse_existing, resume_command, write_beside
-from mlcli.commands._options import FolderPath, names_image
 from mlcli.commands._report import Progress, say
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.io import files, image_io, schema
 from mlcli.io.checkpoints import read_state
+from mlcli.io.output_paths import FolderPath, names_image
 from mlcli.methods.painting.style_transfer import Stylization
 from mlcli.models.registry import Model
 from mlcli.runtime import signals

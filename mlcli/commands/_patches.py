@@ -45,7 +45,7 @@ def search(
     Raises DataError where none could be read.
     """
     with Progress(len(paths), "patches", quiet=quiet) as bar:
-        prepare = partial(method.Image.prepare, model.preprocessing)
+        prepare = partial(method.PreparedImage.prepare, model.preprocessing)
         good = inputs.Readable(paths, prepare, bar, window=2 * batch_size, workers=workers)
         found = method.search(model, wanted, good, runtime, top=top, batch_size=batch_size)
     if not good.count:

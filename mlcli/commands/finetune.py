@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcli.api.events import Progress, complain, say
 from mlcli.commands import _learning as learning
 from mlcli.commands import _options as option
 from mlcli.commands._bridge import call_of
-from mlcli.commands._report import Progress, complain, say
 from mlcli.methods.learning import configs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def run(
     processes.wait()
 
     def vectors(name: str, images: "ImageDataset", copies: int) -> "Tensor":
-        with Progress(len(images), f"features of the {name} images", quiet=quiet or not processes.main) as bar:
+        with Progress(len(images), f"features of the {name} images") as bar:
             arguments = images, config, folder.state_folder, name, processes
             return features.of(*arguments, copies=copies, report=bar.to)
 
@@ -147,7 +147,7 @@ def run(
         results = folder.results(_results())
     if processes.main:
         report.write(folder)  # of a run that was killed between the two, too
-        say(f"{folder.folder}: done{_said(results)}", quiet)
+        say(f"{folder.folder}: done{_said(results)}")
     processes.close()
 
 
@@ -161,9 +161,7 @@ def _config(options: dict, images: int) -> configs.Finetune:
 Data = tuple["ClassFolder", "ImageDataset"]
 
 
-def _read(
-    options: dict, model: "Model", workers: int | None, processes: "Processes", quiet: bool
-) -> tuple[Data, Data | None]:
+def _read(options: dict, model: "Model", workers: int | None, processes: "Processes") -> tuple[Data, Data | None]:
     """(training, validation): folder and images as the model takes them. What is left out is named.
 
     Classes without a readable image are none. Raises DataError where fewer than two are left.
@@ -187,11 +185,11 @@ def _read(
         validation, problems, _ = without_duplicates(validation, contents)
         tell(problems)
     else:
-        training, validation = _divided(whole, options, quiet or not processes.main)
+        training, validation = _divided(whole, options)
     settings = model.preprocessing
 
     def read(folder: "ClassFolder") -> "ImageDataset":
-        arguments = settings.crop, settings.channels, workers, processes, quiet, settings.prepare
+        arguments = settings.crop, settings.channels, workers, processes, settings.prepare
         return runs.read_images(folder, *arguments)
 
     training, validation, images = runs.read_training(training, validation, read, processes)
@@ -205,7 +203,7 @@ def _read(
     return (training, images), (validation, held_out) if validation else None
 
 
-def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFolder", "ClassFolder | None"]:
+def _divided(whole: "ClassFolder", options: dict) -> tuple["ClassFolder", "ClassFolder | None"]:
     """(training, validation) of DATA: of so many images that folds would take long, a part is held out unasked.
 
     Raises DataError where --val asks for a share and no class has two images.
@@ -225,7 +223,7 @@ def _divided(whole: "ClassFolder", options: dict, quiet: bool) -> tuple["ClassFo
     if not validation.paths:
         return whole, None
     held = len(validation.paths)
-    say(f"{whole.root}: {held} of {len(whole.paths)} images are held out to test on, as by --val", quiet)
+    say(f"{whole.root}: {held} of {len(whole.paths)} images are held out to test on, as by --val")
     return training, validation
 
 

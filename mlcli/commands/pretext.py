@@ -173,7 +173,7 @@ def run(
     processes.close()
 
 
-def _labeled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
+def _labeled(options: dict) -> dict[str, "ClassFolder"]:
     """What probes learn from and are tested on; empty where none is asked for. What is left out is named on stderr.
 
     Of equal files one is taken, so that nothing is tested on what it learned from.
@@ -194,7 +194,7 @@ def _labeled(options: dict, says: bool) -> dict[str, "ClassFolder"]:
         seen = set(filter(None, map(content, learned.paths)))
         tested, others, _ = without_duplicates(inputs.class_folder(options["val"], folder.classes, learns=False), seen)
         problems += others
-    for problem in problems if says else ():
+    for problem in problems:
         complain(problem)
     if not tested.paths:
         raise DataError(f"{folder.root}: all its images are learned from; fewer --labels, or --val to test on")

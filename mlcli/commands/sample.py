@@ -8,6 +8,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands._bridge import call_of
 from mlcli.commands._report import Progress, say
+from mlcli.io.output_paths import names_image
 
 
 def run(
@@ -52,7 +53,7 @@ def run(
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.random_streams import rng
 
-    separate = not option.names_image(output)
+    separate = not names_image(output)
     if separate:
         claim_folder(call_of(context), output, lambda: refuse_existing_folder(output, overwrite))
     else:

@@ -9,6 +9,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands._bridge import call_of
 from mlcli.commands._report import complain, csv_text, out, table
+from mlcli.io.output_paths import names_image
 
 if TYPE_CHECKING:
     from mlcli.models.registry import Model
@@ -55,7 +56,7 @@ def run(
 
     if evaluate and not os.path.isdir(evaluate):
         raise UsageError(f"--evaluate {evaluate}: no such folder")
-    if evaluate and option.names_image(output):
+    if evaluate and names_image(output):
         raise UsageError(f"{output}: --evaluate compares a folder of masks; name a folder")
     if not evaluate and format != option.Format.table:
         raise UsageError("--format: is of the report; name the true masks with --evaluate")
@@ -82,7 +83,6 @@ def run(
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
-        quiet=quiet,
     )
     if evaluate and any(os.path.isfile(place) for place in places):
         failures += _evaluate(places, output, evaluate, model, format)

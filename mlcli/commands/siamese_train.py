@@ -170,7 +170,7 @@ def run(
     sets, data = {}, {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
-            sets[name] = runs.read_images(part, size, channels, workers, processes, quiet, prepare)
+            sets[name] = runs.read_images(part, size, channels, workers, processes, prepare)
             require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
             data[name] = runs.summary(part, sets[name])
     if solves:  # of the others the network is part of the state

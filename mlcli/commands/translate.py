@@ -8,6 +8,7 @@ import typer
 from mlcli.commands import _options as option
 from mlcli.commands._bridge import call_of
 from mlcli.commands._report import say
+from mlcli.io.output_paths import ENDINGS
 
 
 @option.reads_images
@@ -92,11 +93,10 @@ def run(
         read=translator.source.read,
         make=make,
         save=save,
-        endings=option.ENDINGS,
+        endings=ENDINGS,
         batch_size=batch_size,
         workers=workers,
         overwrite=overwrite,
-        quiet=quiet,
     )
     if failures:
         raise typer.Exit(1)

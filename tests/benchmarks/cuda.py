@@ -42,6 +42,7 @@ def training(precision: str):
 
 
 def translating(name: str, precision: str):
+    from mlcli.methods.generation import configs
     from mlcli.methods.generation.cyclegan import CycleGAN
     from mlcli.methods.generation.pix2pix import Pix2Pix
     from mlcli.runtime.processes import Processes

@@ -39,7 +39,7 @@ def brute_force(model, paths, layers):
     rows = {layer.alias: [] for layer in layers}
     sizes = []
     with torch.inference_mode():
-        for _, image in decode(paths, lambda image: method.Image.prepare(model.preprocessing, image)):
+        for _, image in decode(paths, lambda image: method.PreparedImage.prepare(model.preprocessing, image)):
             sizes.append((image.height, image.width))
             values = signed(image.prepared[None])
             model(image.prepared[None])
@@ -67,7 +67,7 @@ def compare(model, paths, top, batch_size) -> None:
     model = model.to(runtime)
     layers = [layer for layer in features.layers(model) if layer.alias]
     units = {layer.alias: range(layer.units) for layer in layers}
-    images = decode(paths, lambda image: method.Image.prepare(model.preprocessing, image))
+    images = decode(paths, lambda image: method.PreparedImage.prepare(model.preprocessing, image))
     began = time.perf_counter()
     found = method.search(model, units, images, runtime, top=top, batch_size=batch_size)
     ours = time.perf_counter() - began

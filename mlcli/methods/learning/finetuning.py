@@ -26,7 +26,7 @@ from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
-from mlcli.runtime.random_streams import seed_global
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training import blocks
 from mlcli.training.method import Method
 from mlcli.training.plan import Plan
@@ -86,7 +86,7 @@ def draw_copies(count: int, size: int, config: configs.Finetune, copies: int) ->
 
     The first copy is the mirror image, where the config mirrors; of those that follow every second one is mirrored.
     """
-    random = generator(config.seed, VIEWS)
+    random = rng(config.seed, "finetuning/views")
     reach, drawn = min(config.shift, size - 1), []
     for number in range(copies):
         shifts = torch.zeros(4, count, dtype=torch.int64)
