@@ -75,7 +75,7 @@ def train(call: Call[TrainConfig]) -> Training:
     from mlcli.methods.learning import supervised
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = runs.begin(call)
 

@@ -197,7 +197,7 @@ def begin_with(given: Path, translators: Mapping) -> None:
 def train(command: str, run, method, config: Translation, options: Mapping, data: Mapping, processes, *, resume, quiet):
     """Begin or go on with the run, and train to its end."""
     from mlcli.api import runs
-    from mlcli.training.loop import Plan
+    from mlcli.training.plan import Plan
     from mlcli.training.tensorboard import Curves
 
     curves = Curves(run) if options["tensorboard"] else None
