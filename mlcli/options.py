@@ -24,6 +24,7 @@ class Option:
     path: what a path names: an "input", a "file" to write, a "folder" to write, or "either" of the two.
     cli_type: the type on the command line, where Python takes more.
     argument: whether it is given by its position.
+    cli_required: whether the command line must give it, although it has a default in Python.
     """
 
     help: str
@@ -37,6 +38,7 @@ class Option:
     path: str = ""
     cli_type: Any = None
     argument: bool = False
+    cli_required: bool = False
 
 
 def option(default: Any, help: str, *flags: str, **more: Any) -> Any:

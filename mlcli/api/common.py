@@ -119,7 +119,8 @@ def class_folders():
 
 
 def val():
-    return option(None, "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1.", panel=DATA)
+    help = "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1."
+    return option(None, help, cli_type=str, panel=DATA)
 
 
 def size():

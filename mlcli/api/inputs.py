@@ -46,6 +46,20 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
     return paths, failures
 
 
+def file_names(images: "Images") -> list[str]:
+    """The files and folders given, a single one without a list.
+
+    Raises UsageError for an image in memory, where the results are named after the files of the images.
+    """
+    from mlcli.errors import UsageError
+
+    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    for image in given:
+        if not isinstance(image, (str, os.PathLike)):
+            raise UsageError(f"an image in memory ({type(image).__name__}) has no file name; give paths")
+    return [os.fspath(image) for image in given]
+
+
 def class_folder(
     root: str | Path,
     classes: "Sequence[str] | ClassNames | None" = None,
@@ -128,8 +142,11 @@ def modified(path: Path) -> float:
     return status.st_mtime if status.st_mtime <= time.time() else min(status.st_mtime, status.st_ctime)
 
 
-def height_and_width(text: str) -> tuple[int, int]:
-    """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read."""
+def height_and_width(text: str, option: str = "--size") -> tuple[int, int]:
+    """SIDE or WIDTHxHEIGHT to height and width. Raises UsageError for anything else, and for more than can be read.
+
+    option: whose value it is, for the message.
+    """
     from mlcli.errors import UsageError
     from mlcli.io.image_io import MAX_PIXELS
 
@@ -138,9 +155,9 @@ def height_and_width(text: str) -> tuple[int, int]:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 1:
-        raise UsageError(f"--size {text}: take a side in pixels, as in 256, or width and height, as in 320x200")
+        raise UsageError(f"{option} {text}: take a side in pixels, as in 256, or width and height, as in 320x200")
     if sides[0] * sides[-1] > MAX_PIXELS:
-        raise UsageError(f"--size {text}: more than the limit of {MAX_PIXELS:,} pixels; take a smaller one")
+        raise UsageError(f"{option} {text}: more than the limit of {MAX_PIXELS:,} pixels; take a smaller one")
     return sides[-1], sides[0]
 
 

@@ -50,6 +50,7 @@ def _check(hint: Any, known: Option) -> Check:
     else:
         inner = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
         kind = inner[0] if isinstance(hint, types.UnionType) and len(inner) == 1 else hint
+        kind = str if known.cli_type is str else kind
         check = _bounded(kind, known.minimum, known.maximum)
     optional = isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
     return schema.optional(check) if optional else check

@@ -72,7 +72,7 @@ def _parameter(each: Field, kind: Any) -> inspect.Parameter:
         default = choice(default) if isinstance(default, str) else default
     if isinstance(default, tuple):
         default = list(default)
-    needed = default is MISSING
+    needed = default is MISSING or known.cli_required
     parameter = inspect.Parameter(
         each.name,
         inspect.Parameter.KEYWORD_ONLY,
