@@ -1,0 +1,71 @@
+"""The help of every option is a phrase that can be understood alone, in the words of the field."""
+
+import inspect
+import re
+import typing
+
+import pytest
+import typer
+
+from mlcli import cli
+from mlcli.commands import COMMANDS
+
+# Words that the field has others for (see "Words" in the design), in the sense that help uses them.
+NOT_THE_FIELDS = (
+    "picture recipe colour neighbour normalis\\w* optimis\\w* initialis\\w* place places share shares judge judges players "
+    "moments mirror\\w* alike begins anew turned"
+).split()
+PREPOSITIONS = "of by for with in on at to from over between among under above below as".split()
+
+
+def parameters() -> list[tuple[str, str, object]]:
+    """(command, parameter, its Typer option or argument) of the whole command line."""
+    found = []
+    commands = typer.main.get_command(cli.build()).commands
+    for command in COMMANDS:
+        for parameter in commands[command.name].params:
+            if parameter.name != "help":
+                found.append((command.name, parameter.name, parameter))
+    return found
+
+
+PARAMETERS = parameters()
+
+
+@pytest.mark.parametrize("parameter", [p for _, _, p in PARAMETERS], ids=[f"{c}-{p}" for c, p, _ in PARAMETERS])
+def test_help_can_be_understood_alone(parameter):
+    text = parameter.help
+    assert text and len(text.split()) >= 3 and text.endswith("."), text
+    assert text[0].isupper() or not text[0].isalpha() or text.split()[0] in ("pix2pixHD",), text
+    assert text.split()[0].lower() not in PREPOSITIONS, text
+    assert not re.search(rf"\b({'|'.join(NOT_THE_FIELDS)})\b", text, re.IGNORECASE), text
+    if not parameter.required and not getattr(parameter, "is_flag", False) and parameter.default is None:
+        # A number that nobody gave is chosen by something; a path that nobody gave is none.
+        number = any(word in parameter.type.name for word in ("int", "float"))
+        assert not number or isinstance(parameter.show_default, str), "its effective default, in words"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_many_options_are_grouped(command):
+    options = [p for name, _, p in PARAMETERS if name == command.name and p.param_type_name == "option"]
+    panels = {option.rich_help_panel for option in options}
+    assert len(options) <= 12 or len(panels) >= 4, (len(options), panels)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_options_are_those_of_the_configuration(command):
+    """An option of the command line alone says how something is printed."""
+    import importlib
+
+    from mlcli import api
+    from mlcli.options import options
+
+    name = {"models": "list_models"}.get(command.name, command.name.replace("-", "_"))
+    function = api.load(name)
+    fields = {each.name for each in options(function.config)}
+    shown = {parameter for of, parameter, _ in PARAMETERS if of == command.name}
+    run = importlib.import_module(f"mlcli.commands.{command.module}").run
+    own = set(list(inspect.signature(inspect.unwrap(run)).parameters)[1:])
+    assert shown == fields | own and not fields & own
+    assert own <= {"format", "output", "overwrite", "quiet"} | {"template"}, own
+    assert typing.get_type_hints(function.config)
