@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcli.api.call import Config
-from mlcli.options import COMPUTING, DATA, NETWORK, OUTPUT, TRAINING, argument, option, required
+from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, TRAINING, argument, option, required
 
 if TYPE_CHECKING:
     import numpy
@@ -101,6 +101,19 @@ def seed(default: int = 0):
 
 def overwrite():
     return option(False, "Replace an output that exists.", panel=OUTPUT)
+
+
+def output_folder(help: str = "Folder to write."):
+    return required(help, "-o", "--output", path="folder", panel=OUTPUT)
+
+
+def units():
+    help = "Units of the layer: all, or indices and ranges as in 0-15 or 3,7,12-20."
+    return option("all", help, cli_type=str, panel=NETWORK)
+
+
+def top_patches(default: int):
+    return option(default, "Number of patches in each group of a unit.", minimum=1, maximum=100, panel=METHOD)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
 from mlcli.api.events import Task, complain
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from mlcli.io.memory_images import MemoryImage
 
 
+def listed(given: Any) -> list[Any]:
+    """Several things of a kind as they were given, or a single one, as a list."""
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
 def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
     """(the images given: paths of files, and those in memory; how many folders could not be listed).
 
@@ -26,7 +31,7 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
     from mlcli.errors import DataError
     from mlcli.io.memory_images import MemoryImage
 
-    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    given = listed(images)
     if all(isinstance(image, (str, os.PathLike)) for image in given):
         found = find_images([os.fspath(image) for image in given])
         for problem in found.problems:
@@ -53,7 +58,7 @@ def file_names(images: "Images") -> list[str]:
     """
     from mlcli.errors import UsageError
 
-    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    given = listed(images)
     for image in given:
         if not isinstance(image, (str, os.PathLike)):
             raise UsageError(f"an image in memory ({type(image).__name__}) has no file name; give paths")

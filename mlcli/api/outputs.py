@@ -4,9 +4,10 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mlcli.api import call as calls
-from mlcli.api.call import Call
+from mlcli.api.call import Call, Config, plain
 from mlcli.errors import UsageError
 from mlcli.io import locks, reading, schema
 from mlcli.io.descriptors import descriptor_behind
@@ -95,6 +96,19 @@ def refuse_others(begun: Path, options: dict) -> None:
 def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
     """OUTPUT.json beside an image: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
+
+
+# Options that change no number of a result. `record` itself tells how images were read.
+UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch"}
+
+
+def determining(config: Config, **effective: Any) -> dict[str, Any]:
+    """The options that determine a result, as its record keeps them.
+
+    effective: the values that were used in the end, in place of what the configuration leaves open.
+    """
+    options = {name: value for name, value in config.as_json().items() if name not in UNRELATED}
+    return options | {name: plain(value) for name, value in effective.items()}
 
 
 def record(command: str, options: dict, model=None, **more) -> dict:
