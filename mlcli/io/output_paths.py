@@ -28,8 +28,9 @@ def folder_path(text: str | os.PathLike) -> Path:
 
 
 def file_or_folder_path(text: str | os.PathLike) -> Path:
-    """The path of an image or of a folder to write, by `names_image`."""
-    return FolderPath(text) if os.fspath(text).endswith(os.sep) or os.path.isdir(text) else Path(text)
+    """The path of an image or of a folder to write, by `names_image`; one that is a `FolderPath` already stays one."""
+    folder = isinstance(text, FolderPath) or os.fspath(text).endswith(os.sep) or os.path.isdir(text)
+    return FolderPath(text) if folder else Path(text)
 
 
 def names_image(output: Path) -> bool:
