@@ -12,9 +12,9 @@ from mlcli.commands import COMMANDS
 
 # Words that the field has others for (see "Words" in the design), in the sense that help uses them.
 NOT_THE_FIELDS = (
-    "picture recipe colour neighbour normalis\\w* optimis\\w* initialis\\w* place places share shares judge judges players "
-    "moments mirror\\w* alike begins anew turned"
-).split()
+    "picture recipe colour neighbour normalis\\w* optimis\\w* initialis\\w* (?<!in.)place places share shares judge "
+    "judges players moments mirror\\w* alike begins anew turned"
+).split(" ")
 PREPOSITIONS = "of by for with in on at to from over between among under above below as".split()
 
 
@@ -39,10 +39,6 @@ def test_help_can_be_understood_alone(parameter):
     assert text[0].isupper() or not text[0].isalpha() or text.split()[0] in ("pix2pixHD",), text
     assert text.split()[0].lower() not in PREPOSITIONS, text
     assert not re.search(rf"\b({'|'.join(NOT_THE_FIELDS)})\b", text, re.IGNORECASE), text
-    if not parameter.required and not getattr(parameter, "is_flag", False) and parameter.default is None:
-        # A number that nobody gave is chosen by something; a path that nobody gave is none.
-        number = any(word in parameter.type.name for word in ("int", "float"))
-        assert not number or isinstance(parameter.show_default, str), "its effective default, in words"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -58,14 +54,17 @@ def test_the_options_are_those_of_the_configuration(command):
     import importlib
 
     from mlcli import api
-    from mlcli.options import options
+    from mlcli.options import of, options
 
     name = {"models": "list_models"}.get(command.name, command.name.replace("-", "_"))
     function = api.load(name)
     fields = {each.name for each in options(function.config)}
-    shown = {parameter for of, parameter, _ in PARAMETERS if of == command.name}
+    shown = {parameter for owner, parameter, _ in PARAMETERS if owner == command.name}
     run = importlib.import_module(f"mlcli.commands.{command.module}").run
     own = set(list(inspect.signature(inspect.unwrap(run)).parameters)[1:])
     assert shown == fields | own and not fields & own
     assert own <= {"format", "output", "overwrite", "quiet"} | {"template"}, own
-    assert typing.get_type_hints(function.config)
+    hints = typing.get_type_hints(function.config)
+    # A number that nobody gave is chosen by something, which the help says; a path that nobody gave is none.
+    numbers = [each for each in options(function.config) if {int, float} & set(typing.get_args(hints[each.name]))]
+    assert [each.name for each in numbers if each.default is None and not of(each).shown_default] == []
