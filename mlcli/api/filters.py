@@ -1,0 +1,83 @@
+"""`mlcli.filters`: the kernels of a convolution."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlcli.api import common
+from mlcli.api.call import Call, function
+from mlcli.api.image_result import ImageResult, image_output, require_writable
+from mlcli.errors import UsageError
+from mlcli.options import NETWORK, OUTPUT, option, same
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiltersConfig(common.UsesModel):
+    output: Path | None = image_output()
+    model: str = same(common.UsesModel, "model", default="cifarnet")
+    layer: str = option(
+        "conv1", "Layer, or a unit of it as in conv4:12; `mlcli layers` lists the layers.", panel=NETWORK
+    )
+    size: int = option(56, "Side of a tile in pixels.", minimum=8, maximum=1024, panel=OUTPUT)
+    overwrite: bool = common.overwrite()
+
+
+@dataclass(frozen=True)
+class FilterSheet(ImageResult):
+    """A sheet of kernels. address: of the convolution.  units: number of each kernel on the sheet.  of: kernels in all.
+
+    unit: whose input channels are shown, or None for the kernels of all units.
+    """
+
+    address: str
+    units: tuple[int, ...]
+    of: int
+    unit: int | None
+
+
+@function(FiltersConfig)
+def filters(call: Call[FiltersConfig]) -> FilterSheet:
+    """Draw the kernels of a convolution.
+
+    The kernels of the first layer are drawn in color, each scaled on its own, edges by orientation before colors by
+    hue. Of a unit of a deeper layer (conv4:12; default unit 0) each input channel is a gray tile, the strongest first.
+
+        >>> import mlcli
+        >>> sheet = mlcli.filters()
+        >>> sheet.image.size
+        (502, 614)
+
+    Raises UsageError for a layer or a unit that is not there, and for an `output` that exists.
+    """
+    from mlcli.api.outputs import record
+    from mlcli.methods.visualization import filter_images
+    from mlcli.models import features, registry
+    from mlcli.models.units import split_unit
+    from mlcli.reporting import canvas
+
+    config = call.config
+    require_writable(config.output, overwrite=config.overwrite)
+    address, unit = split_unit(config.layer)
+    model = registry.load(config.model, config.weights)
+    convolution = features.convolution(model, address)
+    weight = convolution.module.weight.detach().float()
+    if unit is not None and unit >= len(weight):
+        raise UsageError(f"--layer {config.layer}: {convolution.address} has the units 0 to {len(weight) - 1}")
+    in_color = weight.shape[1] in (1, 3) and unit is None
+    if in_color:
+        drawn = filter_images.first_layer(weight)
+    else:
+        unit = unit or 0
+        drawn = filter_images.one_unit(weight, unit, convolution.module.groups)
+    image = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=config.size)
+    structure = [round(fraction, 4) for fraction in filter_images.structure(weight).tolist()]
+    options = {name: config.as_json()[name] for name in ("model", "weights", "layer", "size")}
+    told = record("filters", options, model, address=convolution.address, structure=structure)
+    return FilterSheet.written(
+        image,
+        told,
+        config.output,
+        address=convolution.address,
+        units=tuple(drawn.numbers),
+        of=len(weight),
+        unit=None if in_color else unit,
+    )
