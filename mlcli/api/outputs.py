@@ -12,7 +12,6 @@ from mlcli.errors import UsageError
 from mlcli.io import locks, reading, schema
 from mlcli.io.descriptors import descriptor_behind
 from mlcli.io.files import check_writable, is_vacant, sweep, write_json
-from mlcli.training.run_folder import versions
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
@@ -113,6 +112,8 @@ def determining(config: Config, **effective: Any) -> dict[str, Any]:
 
 def record(command: str, options: dict, model=None, **more) -> dict:
     """What reproduces a result, and `more` that is to be said of it."""
+    from mlcli.training.run_folder import versions
+
     return {
         "command": command,
         "options": {**options, **reading.current().settings()},
