@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 
 # Each is the function of its name in the module of its name.
-FUNCTIONS = ("filters", "classify", "train")
+FUNCTIONS = ("analogy", "filters", "classify", "train")
 
 
 def load(name: str) -> Callable:

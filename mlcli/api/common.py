@@ -32,15 +32,21 @@ def images(help: str = "Image files, folders (walked recursively), or - for path
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadsImages(Config):
+class ReadsFiles(Config):
     """How image files are read."""
 
-    workers: int | None = option(
-        None, "Number of decoding threads.", minimum=1, shown_default="one per core", panel=COMPUTING
-    )
     accept_truncated: bool = option(False, "Take what can be decoded of image files that are cut off.", panel=DATA)
     stretch: bool = option(
         False, "Scale 16-bit images that use only 8, 10, 12 or 14 bits to the full range.", panel=DATA
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsImages(ReadsFiles):
+    """How many image files are read, in threads."""
+
+    workers: int | None = option(
+        None, "Number of decoding threads.", minimum=1, shown_default="one per core", panel=COMPUTING
     )
 
 

@@ -51,6 +51,13 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
     return paths, failures
 
 
+def one_image(image: Any, number: int = 0) -> "Path | MemoryImage":
+    """One image as it was given: the path of a file, or an image in memory, the `number`-th of those given."""
+    from mlcli.io.memory_images import MemoryImage
+
+    return Path(image) if isinstance(image, (str, os.PathLike)) else MemoryImage.of(image, number)
+
+
 def file_names(images: "Images") -> list[str]:
     """The files and folders given, a single one without a list.
 

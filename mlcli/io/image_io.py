@@ -1,5 +1,6 @@
 """Image files to tensors (3, H, W) in sRGB, and back. Knows files and pixels, and no network."""
 
+import hashlib
 import io
 import math
 from collections.abc import Sequence
@@ -68,6 +69,13 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
             return decoder.upright(torch.from_numpy(np.array(image).astype(np.uint8))[None], orientation)
 
     return _counted(supervision.watched(numbers, path), path)
+
+
+def digest(path: str | Path | MemoryImage) -> str:
+    """The SHA-256 of a file, or of the pixels of an image in memory."""
+    if isinstance(path, MemoryImage):
+        return hashlib.sha256(path.pixels.contiguous().numpy().tobytes()).hexdigest()
+    return files.file_hash(path)
 
 
 def _counted(image: Tensor, path: str | Path) -> Tensor:

@@ -2,23 +2,43 @@
 
 from dataclasses import dataclass
 
+from mlcli.options import METHOD, option
+
 
 @dataclass(frozen=True)
 class Analogy:
     """`mlcli analogy`; the defaults learn a filter, ANALOGIES has those of every mode.
 
-    inputs: the images that the mode takes. texture: A' is a texture to be laid out anew, not an image in its place.
+    inputs: the images that the mode takes. texture: A' is a texture to be laid out anew, not an image to be matched.
     """
 
     inputs: tuple[str, ...] = ("A", "A_PRIME", "B")
     texture: bool = False
-    match: str = "luminance"
-    color: str = "auto"
-    remap: str = "none"
-    kappa: float = 0.5
-    source_weight: float = 3.0
-    levels: int = 5
-    passes: int = 2
+    match: str = option(
+        "luminance", "Features of A and B that are compared.", choices=("luminance", "color"), panel=METHOD
+    )
+    color: str = option(
+        "auto",
+        "Source of the colors: B or A'; auto takes those of B unless A' has other colors than A.",
+        choices=("auto", "b", "a-prime"),
+        panel=METHOD,
+    )
+    remap: str = option(
+        "none",
+        "Luminance remapping: brings B (b) or A and A' (a) to the brightness and contrast of the other.",
+        choices=("none", "a", "b"),
+        panel=METHOD,
+    )
+    kappa: float = option(0.5, "Weight of coherence; a larger one copies larger pieces of A'.", minimum=0, panel=METHOD)
+    source_weight: float = option(
+        3.0,
+        "Weight of the similarity between A and B relative to that between A' and B'.",
+        minimum=0,
+        maximum=1e6,
+        panel=METHOD,
+    )
+    levels: int = option(5, "Largest number of pyramid levels.", minimum=1, panel=METHOD)
+    passes: int = option(2, "Number of passes over each level.", minimum=1, panel=METHOD)
     seed: int = 0
 
 
