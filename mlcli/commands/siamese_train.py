@@ -154,7 +154,7 @@ def run(
     solves = options["loss"] == Loss.fisher.value
     options["model"] = options["model"] or (EMBEDDED if solves else SMALL)
     _check(options, context, solves)
-    given = None if options["model"] == SMALL else embedder.learned(options["model"], options["weights"])
+    given = None if options["model"] == SMALL else embedder.pretrained_model(options["model"], options["weights"])
 
     training, validation = _data(options["data"], options["val"], options["seed"], processes.main, in_turn=solves)
     seed_global(options["seed"], "training/initialization")

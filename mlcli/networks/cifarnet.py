@@ -1,4 +1,4 @@
-"""CifarNet: the small VGG-like network inside the package, made to be looked at as well as to be right."""
+"""CifarNet: the small VGG-like network inside the package, built for accuracy and for filters that can be read."""
 
 from collections import OrderedDict
 
@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 def unit(inputs: int, outputs: int, kernel: int = 3, *, pool: str = "") -> nn.Sequential:
-    """Convolution, batch norm, ReLU; `pool` halves the map 'before' or 'after' the convolution.
+    """Convolution, batch norm, ReLU; `pool` is 'before' or 'after' (the convolution), or '' for no max pooling.
 
     Pooling between convolution and norm selects the same values as pooling after the ReLU (both are monotone
     where the norm's scale is positive) and leaves the norm a quarter of the work.
     """
-    layers = OrderedDict()
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
     if pool == "before":
         layers["pool"] = nn.MaxPool2d(2)
     layers["conv"] = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
@@ -28,13 +28,13 @@ class CifarNet(nn.Module):
     forward: (N, channels, H, W) normalized, H and W at least 16 -> logits (N, classes).
     Stages, at 32 px: conv1 (64, 32, 32), conv2 (128, 16, 16), conv3 (256, 8, 8), conv4 (384, 4, 4),
     conv5 (384, 4, 4); `features` (384) is the penultimate vector.
-    conv1 is a learned, stride-1, 7x7 kernel: large enough that its filters can be read by eye.
+    conv1 has 7 x 7 kernels and stride 1: its filters are large enough to be read by eye.
     """
 
     LOGIT_SCALE = 0.25
     stages = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
-    def __init__(self, num_classes: int = 10, channels: int = 3):
+    def __init__(self, num_classes: int = 10, channels: int = 3) -> None:
         super().__init__()
         self.conv1 = unit(channels, 64, 7)
         self.conv2 = nn.Sequential(unit(64, 128, pool="before"), unit(128, 128))
@@ -46,11 +46,11 @@ class CifarNet(nn.Module):
         self.classifier = nn.Linear(384, num_classes)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("conv1"):
-                # The first outputs start as copies of the inputs (dirac, Zagoruyko 2017), so that gradients and the
-                # image reach every layer from the first step on.
+                # The first outputs start as copies of the inputs (Dirac initialization, Zagoruyko 2017), so that
+                # activations and gradients reach every layer from the first step on.
                 nn.init.dirac_(module.weight.data[: module.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(x)))))
-        # The maximum of ReLU maps is large; scaled logits keep the first steps at a high rate from diverging.
+        # The maximum of ReLU maps is large; scaled logits keep a high learning rate from diverging in the first steps.
         return self.classifier(self.features(self.pool(x))) * self.LOGIT_SCALE

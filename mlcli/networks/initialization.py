@@ -1,10 +1,10 @@
-"""How the weights of generators and discriminators begin."""
+"""Initialization of generators and discriminators."""
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
-INITIALIZATIONS: dict[str, Callable] = {
+INITIALIZATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "normal": lambda weight, gain: nn.init.normal_(weight, 0.0, gain),
     "xavier": lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain),
     "kaiming": lambda weight, gain: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
@@ -13,10 +13,10 @@ INITIALIZATIONS: dict[str, Callable] = {
 
 
 def initialize(network: nn.Module, kind: str = "normal", gain: float = 0.02) -> nn.Module:
-    """Draw all weights anew; returns the network.
+    """Draw all weights at random; returns the network.
 
-    Kernels and matrices by `kind` (normal: N(0, gain^2), of DCGAN, Radford et al. 2016), their biases 0; scales of
-    batch norms and affine instance norms N(1, gain^2), shifts 0.
+    Kernels and matrices are drawn by `kind` (normal: N(0, gain^2), as in DCGAN, Radford et al. 2016), scales of batch
+    norms and affine instance norms from N(1, gain^2); all biases are 0.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):

@@ -1,17 +1,17 @@
-"""Two classifiers of digits: LeNet as ADDA trains it, and a deeper network with batch norm."""
+"""Two classifiers of digits: LeNet as used by ADDA, and a deeper network with batch norm."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class LeNet(nn.Module):
-    """20c5-50c5-500-K, with a pooling by 2 and a ReLU after each convolution (Tzeng et al. 2017); 0.4 M parameters.
+    """20c5-50c5-500-K, with max pooling by 2 and ReLU after each convolution (Tzeng et al. 2017); 0.4 M parameters.
 
     forward: (N, channels, size, size), size at least 16 -> logits (N, classes). At 28 px the second pooling leaves
     4 x 4.
     """
 
-    def __init__(self, num_classes: int = 10, channels: int = 1, size: int = 28):
+    def __init__(self, num_classes: int = 10, channels: int = 1, size: int = 28) -> None:
         super().__init__()
         side = ((size - 4) // 2 - 4) // 2
         if side < 1:
@@ -33,9 +33,10 @@ class DigitsNet(nn.Module):
     forward: (N, channels, H, W), sides at least 16 -> logits (N, classes).
     """
 
-    def __init__(self, num_classes: int = 10, channels: int = 1):
+    def __init__(self, num_classes: int = 10, channels: int = 1) -> None:
         super().__init__()
-        layers, width = [], channels
+        layers: list[nn.Module] = []
+        width = channels
         for stage in (32, 64, 128):
             for _ in range(2):
                 layers += [nn.Conv2d(width, stage, 3, padding=1, bias=False), nn.BatchNorm2d(stage), nn.ReLU()]

@@ -1,25 +1,25 @@
-"""Colors for gray images: a generator of chroma, beside the luma that is known."""
+"""Colorization of gray images: a network generates the chroma, and the luma is kept."""
 
 import torch
 from torch import Tensor, nn
 
 
 class KeepLuminance(nn.Module):
-    """Images whose luma is that of the gray image given; `chroma`, a network, makes their colors alone.
+    """Color images whose luma is that of the gray input; the network `chroma` generates the chroma.
 
-    forward: gray (N, 1, H, W) in [-1, 1] -> (N, 3, H, W) in [-1, 1]. chroma: the same -> (N, 2, H, W) in [-1, 1], Cb
-    and Cr of ITU-R BT.601, in whose luma `images.to_gray` turns images gray. Colors that no screen can show are cut
-    off, and there alone the luma changes. (Isola et al. 2017, section 4, colorise in Lab, for the same end.)
+    forward: gray (N, 1, H, W) in [-1, 1] -> RGB (N, 3, H, W) in [-1, 1]. chroma: gray -> (N, 2, H, W) in [-1, 1], the
+    Cb and Cr of ITU-R BT.601, whose luma `image_io.to_gray` computes. Colors outside the RGB range are clipped, and
+    only there the luma changes. (Isola et al. 2017, section 4, use Lab for the same purpose.)
     """
 
-    def __init__(self, chroma: nn.Module):
+    def __init__(self, chroma: nn.Module) -> None:
         super().__init__()
         self.chroma = chroma
 
     @property
     def depth(self) -> int:
-        """Sides of images must be multiples of 2^depth."""
-        return self.chroma.depth
+        """The sides of images must be multiples of 2^depth."""
+        return int(self.chroma.depth)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         blue, red = self.chroma(x).unbind(1)

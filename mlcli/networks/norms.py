@@ -1,4 +1,6 @@
-"""The norms of generators and discriminators, by name."""
+"""The normalization layers of generators and discriminators, by name."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +8,10 @@ from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Instance norm by the statistics of each image alone, in training and after (Ulyanov et al. 2016).
+    """Instance norm: the statistics of each image alone, in training and afterwards (Ulyanov et al. 2016).
 
-    Of a single image it is batch norm, whose kernels keep channels_last; torch's instance norm copies the map to
-    another format and back, which on a CPU takes four times as long.
+    For few images it is computed as batch norm of each image, which keeps the channels-last format; torch's instance
+    norm converts the map to another format and back, which takes four times as long on a CPU.
     """
 
     FEW = 4
@@ -21,11 +23,11 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         return normed[0] if len(x) == 1 else torch.cat(normed)
 
 
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "instance": InstanceNorm2d,
-    # What batch norm is where every batch is one image, in training and in the pix2pix paper's tests
+    # Equal to batch norm where every batch is one image, in training and in the tests of the pix2pix paper
     "instance-affine": lambda channels: InstanceNorm2d(channels, affine=True),
     "none": lambda channels: nn.Identity(),
 }
-SHIFTING = ("batch", "instance-affine")  # those that bring a bias of their own: the convolution before needs none
+SHIFTING = ("batch", "instance-affine")  # norms with a bias, so that the convolution before them needs none

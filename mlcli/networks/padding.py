@@ -5,14 +5,14 @@ from torch import Tensor, nn
 
 
 class ReflectionPad2d(nn.ReflectionPad2d):
-    """As torch's, whose gradient on a GPU adds what meets in a pixel in any order. Flipping and joining does not."""
+    """Reflection padding by flipping and concatenating, since torch's own sums gradients on a GPU in no fixed order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return joined(x, *self.padding) if x.is_cuda else super().forward(x)
+        return reflection_padded(x, *self.padding) if x.is_cuda else super().forward(x)
 
 
-def joined(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """(..., H, W) to (..., top + H + bottom, left + W + right), reflected in the border without repeating the edge."""
+def reflection_padded(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """(..., H, W) -> (..., top + H + bottom, left + W + right), reflected at the border without repeating the edge."""
     width = x.shape[-1]
     x = torch.cat([x[..., 1 : left + 1].flip(-1), x, x[..., width - right - 1 : width - 1].flip(-1)], -1)
     height = x.shape[-2]

@@ -1,6 +1,6 @@
-"""Discriminators that judge patches (PatchGAN, Isola et al. 2017), at one scale or several (Wang et al. 2018).
+"""Discriminators of patches (PatchGAN, Isola et al. 2017), at one scale or several (Wang et al. 2018).
 
-Each gives maps of logits, one for each patch, and all its maps on the way for feature matching.
+Each returns a map of logits, one for each patch, or the maps of all its stages for feature matching.
 """
 
 import torch.nn.functional as F
@@ -10,12 +10,12 @@ from mlcli.networks.norms import NORMS, SHIFTING
 
 
 class Discriminator(nn.Module):
-    """Stages one after the other, the last of which gives the logits.
+    """A sequence of stages, of which the last one computes the logits.
 
     forward: (N, inputs, H, W) -> logits (N, 1, h, w).  features: the maps of all stages, the logits last.
     """
 
-    def __init__(self, stages: list[nn.Module]):
+    def __init__(self, stages: list[nn.Module]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
 
@@ -31,17 +31,18 @@ class Discriminator(nn.Module):
 
 
 class PatchGAN(Discriminator):
-    """C64-C128-C256-C512-1, 4 x 4 convolutions; each logit sees 70 x 70 pixels with 3 `layers`; 2.8 M parameters.
+    """C64-C128-C256-C512-1, 4 x 4 convolutions; with 3 `layers` the receptive field is 70 x 70; 2.8 M parameters.
 
-    `layers` are those of stride 2; two of stride 1 follow. The first stage has no norm. 0 layers is the PixelGAN, 1 x 1
-    convolutions throughout, as in the paper's comparison.
+    layers: convolutions of stride 2; two of stride 1 follow. The first stage has no norm. With 0 layers it is the
+    PixelGAN of the paper's comparison, with 1 x 1 convolutions throughout.
     """
 
-    def __init__(self, inputs: int = 3, filters: int = 64, layers: int = 3, norm: str = "batch"):
+    def __init__(self, inputs: int = 3, filters: int = 64, layers: int = 3, norm: str = "batch") -> None:
         bias = norm not in SHIFTING
         kernel, padding = (4, 1) if layers else (1, 0)
         strides = [2] * layers + [1] if layers else [1, 1]
-        stages, width = [], inputs
+        stages: list[nn.Module] = []
+        width = inputs
         for level, stride in enumerate(strides):
             wider = filters * min(8, 2**level)
             convolution = nn.Conv2d(width, wider, kernel, stride, padding, bias=bias or level == 0)
@@ -53,12 +54,12 @@ class PatchGAN(Discriminator):
 
 
 class MultiScale(nn.Module):
-    """Discriminators of one kind for the image, its half, its quarter, ... (pix2pixHD).
+    """Equal discriminators of the image at full, half, quarter, ... resolution (pix2pixHD).
 
     forward: (N, inputs, H, W) -> [logits at each scale].  features: [maps of all stages at each scale].
     """
 
-    def __init__(self, discriminators: list[Discriminator]):
+    def __init__(self, discriminators: list[Discriminator]) -> None:
         super().__init__()
         self.scales = nn.ModuleList(discriminators)
 
@@ -67,7 +68,7 @@ class MultiScale(nn.Module):
         for number, discriminator in enumerate(self.scales):
             if number:
                 x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
-            maps.append(discriminator.features(x))
+            maps.append(discriminator.features(x))  # type: ignore[operator]
         return maps
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -1,16 +1,16 @@
-"""The residual generator of CycleGAN (Zhu et al. 2017, appendix 7.2; the network after Johnson et al. 2016)."""
+"""The residual generator of CycleGAN (Zhu et al. 2017, appendix 7.2), based on Johnson et al. 2016."""
 
 from torch import Tensor, nn
 
 from mlcli.networks.norms import NORMS, SHIFTING
 from mlcli.networks.padding import ReflectionPad2d
-from mlcli.networks.upsampling import doubled
+from mlcli.networks.upsampling import upsample_by_2
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f two 3 x 3 convolutions with reflection padding and norms."""
+    """x + f(x), where f is two 3 x 3 convolutions with reflection padding and norms."""
 
-    def __init__(self, width: int, norm: str, dropout: float):
+    def __init__(self, width: int, norm: str, dropout: float) -> None:
         super().__init__()
         bias = norm not in SHIFTING
         self.body = nn.Sequential(
@@ -32,7 +32,8 @@ class ResNetGenerator(nn.Module):
     """c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3; 11.4 M parameters with 9 blocks and 64 filters.
 
     forward: (N, inputs, H, W) in [-1, 1], sides multiples of 2^downs -> (N, outputs, H, W) in [-1, 1].
-    With 4 `downs` and batch norm it is the global generator of pix2pixHD (Wang et al. 2018).
+    downs: number of times that the sides are halved. With 4 and batch norm it is the global generator of pix2pixHD
+    (Wang et al. 2018).
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ResNetGenerator(nn.Module):
         dropout: float = 0.0,
         upsampling: str = "transposed",
         downs: int = 2,
-    ):
+    ) -> None:
         super().__init__()
         self.depth, bias = downs, norm not in SHIFTING
         widths = [filters * 2**level for level in range(downs + 1)]
@@ -59,7 +60,7 @@ class ResNetGenerator(nn.Module):
             layers += after(down, widths[level + 1])
         layers += [ResidualBlock(widths[-1], norm, dropout) for _ in range(blocks)]
         for level in reversed(range(downs)):
-            up = doubled(upsampling, widths[level + 1], widths[level], 3, bias=bias)
+            up = upsample_by_2(upsampling, widths[level + 1], widths[level], 3, bias=bias)
             layers += after(up, widths[level])
         layers += [ReflectionPad2d(3), nn.Conv2d(filters, outputs, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)

@@ -1,13 +1,13 @@
-"""SmallNet: a residual network for small images, such as faces and characters, that learns in minutes."""
+"""SmallNet: a residual network for small images, such as faces and characters, that can be trained in minutes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016); `halve` begins with a maximum over 2 x 2 places."""
+    """Two 3 x 3 convolutions with a shortcut connection (He et al. 2016), after max pooling by 2 if `halve`."""
 
-    def __init__(self, inputs: int, outputs: int, halve: bool):
+    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
         self.pool = nn.MaxPool2d(2) if halve else nn.Identity()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -24,11 +24,11 @@ class Block(nn.Module):
 class SmallNet(nn.Module):
     """forward: (N, channels, size, size) normalized -> (N, outputs), of about unit variance.
 
-    A stem that halves the image and three blocks of `width` * 2, 4 and 8 channels; then every output sees all places
-    of the last map, each by its own weight: what is where matters in a face and in a character.
+    A stem of stride 2 and three blocks with 2, 4 and 8 times `width` channels. The last layer is fully connected to all
+    positions of the map, without pooling, since the position of a feature matters in faces and in characters.
     """
 
-    def __init__(self, outputs: int, size: int, channels: int = 1, width: int = 32):
+    def __init__(self, outputs: int, size: int, channels: int = 1, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()

@@ -1,4 +1,4 @@
-"""Doubling the side of a map with learned weights: by transposed convolution, or by resizing before a convolution."""
+"""Upsampling by 2 with learned weights: by transposed convolution, or by resizing before a convolution."""
 
 from torch import nn
 
@@ -7,12 +7,12 @@ from mlcli.networks.padding import ReflectionPad2d
 UPSAMPLINGS = ("transposed", "resize")
 
 
-def doubled(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Module:
+def upsample_by_2(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) -> nn.Module:
     """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W).
 
     kind: 'transposed', a transposed convolution of side `kernel` (3 or 4); or 'resize', nearest-neighbor resizing and
-    a 3 x 3 convolution, in which every output pixel is made of as many terms as any other, so that no checkerboard
-    arises (Odena et al. 2016).
+    a 3 x 3 convolution, in which every output pixel is a sum of equally many terms, so that there are no checkerboard
+    artifacts (Odena et al. 2016). ValueError for another kind.
     """
     if kind == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1, output_padding=4 - kernel, bias=bias)
@@ -22,4 +22,4 @@ def doubled(kind: str, inputs: int, outputs: int, kernel: int, *, bias: bool) ->
             ReflectionPad2d(1),
             nn.Conv2d(inputs, outputs, 3, bias=bias),
         )
-    raise ValueError(f"{kind}: no way of upsampling")
+    raise ValueError(f"{kind}: not a kind of upsampling; one of {', '.join(UPSAMPLINGS)}")

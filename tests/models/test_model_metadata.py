@@ -50,7 +50,7 @@ def gan():
 def siamese(layer: str = ""):
     calibration = replace(Calibration.of(Roc(torch.arange(5.0), torch.arange(5.0) + 2), None), curve={"threshold": [1]})
     model = registry.create("cifarnet" if layer else "smallnet", ["a", "b"], 16, 3 if layer else 1)
-    space = embedder.Whitened(64 * embedder.PLACES**2) if layer else embedder.Sphere(2)
+    space = embedder.Whitened(64 * embedder.REGIONS**2) if layer else embedder.Sphere(2)
     made = Siamese(model, space, 2, False, False, RUNTIME, calibration, layer)
     return made.state(), made.describe()
 

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from mlcli.networks.upsampling import doubled
+from mlcli.networks.upsampling import upsample_by_2
 
 
 @pytest.mark.parametrize("kernel", [3, 4])
 @pytest.mark.parametrize("kind", ["transposed", "resize"])
 def test_the_side_doubles(kind, kernel):
-    layer = doubled(kind, 4, 2, kernel, bias=True)
+    layer = upsample_by_2(kind, 4, 2, kernel, bias=True)
     assert layer(torch.randn(1, 4, 5, 7)).shape == (1, 2, 10, 14)
 
 
 def test_resizing_makes_no_checkerboard_where_transposed_convolution_does():
     for kind, flat in (("transposed", False), ("resize", True)):
-        layer = doubled(kind, 1, 1, 3, bias=False)
+        layer = upsample_by_2(kind, 1, 1, 3, bias=False)
         for weights in layer.parameters():
             weights.data.fill_(1.0)
         inner = layer(torch.ones(1, 1, 8, 8))[0, 0, 4:12, 4:12]
@@ -24,4 +24,4 @@ def test_resizing_makes_no_checkerboard_where_transposed_convolution_does():
 
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match="pixelshuffle"):
-        doubled("pixelshuffle", 1, 1, 3, bias=False)
+        upsample_by_2("pixelshuffle", 1, 1, 3, bias=False)

@@ -1,1 +1,1 @@
-"""Distances between images, learned from identities."""
+"""Metric learning: distances between images, learned from images labeled by identity."""

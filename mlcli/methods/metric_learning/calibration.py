@@ -1,59 +1,65 @@
-"""What the ways to a Siamese network share: pairs of identities that it has not seen, and what is told of them."""
+"""Calibration of a Siamese network by pairs of identities that it was not trained on, for both ways to train it."""
 
-from dataclasses import asdict
+from typing import Any
 
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.methods.metric_learning import configs, embedder
+from mlcli.methods.metric_learning import embedder
 from mlcli.methods.metric_learning.embedder import Calibration
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
 from mlcli.reporting import canvas
 from mlcli.training.run_folder import Run
 
 BATCH = 50  # images at a time, each in several views
-SHOWN, COLUMNS = 12, 8  # pairs of each kind in a sample, images in a row of it
+SAMPLE_PAIRS, COLUMNS = 12, 8  # pairs of each kind in a sample, images in a row of it
 
 
 class Calibrated:
-    """A method whose `result` is calibrated by pairs of images of `validation`.
+    """A method whose `result` is calibrated on pairs of images of `validation`.
 
-    asked: the false accept rate that the threshold is for; None for that of equal error.
+    asked: the false accept rate that the threshold is set for; None for the threshold of equal error.
     """
 
-    result: embedder.Siamese
     validation: ImageDataset
-    config: configs.Siamese | configs.Fisher
     asked: float | None
+    seed: int
+    hyperparameters: dict[str, Any]  # for the file of the model
+
+    @property
+    def result(self) -> embedder.Siamese:
+        """The network as trained so far."""
+        raise NotImplementedError
 
     @property
     def different(self) -> int:
-        """Of how many pairs of different identities the threshold has to keep the rate."""
-        return different_pairs(self.validation.labels)
+        """The number of pairs of different identities on which the threshold is calibrated."""
+        return different_pairs(labels_of(self.validation))
 
     def compared(self) -> Pairs:
-        """All pairs of the validation set by the result."""
+        """The distances of all pairs of the validation set, by the result."""
         result = self.result
         rows = torch.arange(len(self.validation)).split(BATCH)
         points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
-        return all_pairs(result, points, self.validation.labels, self.config.seed)
+        return all_pairs(result, points, labels_of(self.validation), self.seed)
 
     def evaluate(self) -> dict[str, float]:
         found = Calibration.of(self.compared().roc, self.asked)
         return {"val_eer": found.equal_error, "val_auc": found.auc, "threshold": found.threshold}
 
-    def samples(self) -> dict[str, Image]:
-        """The hardest pairs of the validation set: different identities that are near, and one that is far from itself.
+    def samples(self) -> dict[str, Tensor | Image]:
+        """The hardest pairs of the validation set: different identities that are near, and one identity that is far.
 
         Two images side by side are a pair, with its distance.
         """
         pairs = self.compared()
         shown = []
-        for of_one in (False, True):
-            numbers = (pairs.same == of_one).nonzero()[:, 0]
-            order = pairs.distances[numbers].argsort(descending=of_one)
-            shown.append(numbers[order[:SHOWN]])
+        for same in (False, True):
+            numbers = (pairs.same == same).nonzero()[:, 0]
+            order = pairs.distances[numbers].argsort(descending=same)
+            shown.append(numbers[order[:SAMPLE_PAIRS]])
         chosen = torch.cat(shown)
         images = torch.stack([pairs.first[chosen], pairs.second[chosen]], 1).flatten()
         kinds = ["different"] * len(shown[0]) + ["same"] * len(shown[1])
@@ -68,4 +74,10 @@ class Calibrated:
     def save_model(self, run: Run) -> None:
         result = self.result
         result.calibration = Calibration.of(self.compared().roc, self.asked)
-        run.save_model(result.state(), result.describe() | {"config": asdict(self.config)})
+        run.save_model(result.state(), result.describe() | {"config": self.hyperparameters})
+
+
+def labels_of(images: ImageDataset) -> Tensor:
+    """The identities (N,) of images that have them."""
+    assert images.labels is not None
+    return images.labels

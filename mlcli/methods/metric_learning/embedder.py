@@ -1,13 +1,14 @@
-"""A Siamese network: one encoder for both images, a distance, and a threshold that was calibrated on unseen pairs."""
+"""A Siamese network: one encoder for both images, a distance, and a threshold calibrated on unseen identities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlcli.data.content import cut_to_content
 from mlcli.data.distortions import Distortion
@@ -16,7 +17,7 @@ from mlcli.io.decoding import map_images
 from mlcli.io.files import file_hash
 from mlcli.io.image_io import to_unit
 from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, optional, record, text
-from mlcli.methods.metric_learning.losses import Sphere, WeightedL1, Whitened
+from mlcli.methods.metric_learning.losses import Space, Sphere, WeightedL1, Whitened
 from mlcli.methods.metric_learning.roc import Logistic, Roc, platt
 from mlcli.models import pretrained, registry
 from mlcli.models.features import Activations, resolve
@@ -25,11 +26,11 @@ from mlcli.models.weight_files import damaged, model_file, read_tensors
 from mlcli.runtime.device import Runtime
 
 KIND = "Siamese network"
-SPACES = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
-PLACES = 3  # along each side, to which maps are averaged: fewer than they have, since no two faces lie alike
-VIEWS = Distortion(rotation=8.0, scale=0.1)  # of an image, over which f is averaged
-SPACE = "space."  # how the names of the tensors of the space begin, in the file
-DESCRIPTION = record(  # what a file says besides what it says of its model
+SPACES: dict[str, type[Space]] = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
+REGIONS = 3  # along each side, over which maps are averaged: few, since no two faces are aligned exactly
+VIEWS = Distortion(rotation=8.0, scale=0.1)  # the range of the views over which f is averaged
+SPACE = "space."  # prefix of the names of the space's tensors in a file
+DESCRIPTION = record(  # the metadata of a file, beyond that of its model
     {
         "layer": text(500),
         "space": choice(*SPACES),
@@ -53,9 +54,10 @@ DESCRIPTION = record(  # what a file says besides what it says of its model
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was learned from the pairs of identities that the network has not seen.
+    """The threshold and error rates on pairs of identities that the network was not trained on.
 
-    asked: the false accept rate that the threshold is for; None for that of equal error. curve: of `Roc.points`.
+    asked: the false accept rate that the threshold is set for; None for the threshold of equal error. curve: as
+    `Roc.points` returns it.
     """
 
     threshold: float
@@ -68,6 +70,7 @@ class Calibration:
 
     @classmethod
     def of(cls, roc: Roc, asked: float | None) -> "Calibration":
+        """The calibration by the ROC curve of some pairs."""
         equal_error, threshold = roc.equal_error()
         if asked is not None:
             threshold = roc.at_false_accept(asked)
@@ -77,17 +80,17 @@ class Calibration:
 
 @dataclass
 class Siamese:
-    """f and d: a model whose outputs are the encoder's, and the space in which they are compared.
+    """The encoder f and the distance d: a model, and the space in which its outputs are compared.
 
-    With a `layer` its maps take the place of the outputs (see `places`). f is the mean over so many `views` of an
-    image, slightly turned and scaled, and over their mirror images if `mirrored`. content: it sees the part of an
-    image that stands out from the border.
+    layer: where given, the maps of this layer are used instead of the outputs (see `regional`). f is the mean over
+    `views` slightly rotated and scaled views of an image, and over their mirror images if `flip`. content: images are
+    cropped to what stands out from their border.
     """
 
     model: Model
-    space: nn.Module
+    space: Space
     views: int
-    mirrored: bool
+    flip: bool
     content: bool
     runtime: Runtime
     calibration: Calibration | None = None
@@ -95,20 +98,20 @@ class Siamese:
 
     @torch.inference_mode()
     def points(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError where one is no number."""
-        return self.model.finite(self.space(self.seen(images).mean(0)).cpu(), self.runtime)
+        """(N, C, H, W), uint8 or float in [0, 1] -> (N, D) float32 on the CPU. WeightsError for values not finite."""
+        return self.model.finite(self.space(self.encoded_views(images).mean(0)).cpu(), self.runtime)
 
     @torch.inference_mode()
-    def seen(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), uint8 or float in [0, 1] -> (V, N, D) float32, what the encoder makes of each view."""
+    def encoded_views(self, images: Tensor) -> Tensor:
+        """(N, C, H, W), uint8 or float in [0, 1] -> (V, N, D) float32, the encoder's output for each view."""
         images = to_unit(images).to(self.runtime.device)
-        seen = [images]
+        views = [images]
         for view in VIEWS.around(self.views)[1:].to(images.device):
-            seen.append(VIEWS.apply(images, view.expand(len(images), -1)))
-        if self.mirrored:
-            seen += [view.flip(-1) for view in seen]
+            views.append(VIEWS.apply(images, view.expand(len(images), -1)))
+        if self.flip:
+            views += [view.flip(-1) for view in views]
         with self.runtime.autocast():
-            return torch.stack([self.encode(view).float() for view in seen])
+            return torch.stack([self.encode(view).float() for view in views])
 
     @cached_property
     def encode(self) -> Callable[[Tensor], Tensor]:
@@ -116,58 +119,61 @@ class Siamese:
         if not self.layer:
             return self.model
         activations = Activations(self.model, [self.layer])
-        return lambda images: places(activations(images)[self.layer])
+        return lambda images: regional(activations(images)[self.layer])
 
     def of_files(
         self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
     ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-        """(path, point (D,)) for each image in order; an ImageError in place of a bad one's."""
+        """(path, point (D,)) for each image in order; an ImageError instead of the point for an unreadable image."""
         prepare = preparation(self.model, self.content)
         return map_images(paths, prepare, self.points, batch_size=batch_size, workers=workers)
 
     def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        """d of each of (N, D) and each of (M, D): (N, M)."""
-        # By differences, not by products, which would cost near pairs their digits
+        """Distances (N, M) between all points of (N, D) and of (M, D)."""
+        # By differences, not by products, which are inaccurate for near pairs.
         return torch.cdist(a, b, p=self.space.norm, compute_mode="donot_use_mm_for_euclid_dist")
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """d of each pair of rows of (N, D) and (N, D): (N,)."""
+        """Distances (N,) between corresponding points of (N, D) and (N, D)."""
         return torch.linalg.vector_norm(a - b, ord=self.space.norm, dim=1)
 
     def state(self) -> dict[str, Tensor]:
+        """The tensors for a file of weights."""
         own = {SPACE + name: tensor for name, tensor in self.space.state_dict().items()}
         return {**self.model.network.state_dict(), **own}
 
-    def describe(self) -> dict:
-        """What a file of weights has to say of itself to be opened again."""
-        space = next(name for name, kind in SPACES.items() if isinstance(self.space, kind))
+    def describe(self) -> dict[str, Any]:
+        """The metadata that a file of weights needs to be opened again."""
+        space = next(name for name, space_type in SPACES.items() if isinstance(self.space, space_type))
         calibration = None if self.calibration is None else asdict(self.calibration)
-        own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.mirrored, "content": self.content}
+        own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.flip, "content": self.content}
         return self.model.describe() | own | {"layer": self.layer, "calibration": calibration}
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the file that it was read from."""
+        """SHA-256 of the file that it was read from; it must have been read from one."""
+        assert self.model.weights_file is not None
         return file_hash(self.model.weights_file)
 
 
-def places(maps: Tensor) -> Tensor:
-    """Maps of a layer (N, C, H, W), at least 0 -> (N, C * 9), of length 1: roots of their means over 3 x 3 regions.
+def regional(maps: Tensor) -> Tensor:
+    """Maps of a layer (N, C, H, W) -> unit vectors (N, C * 9): square roots of the means over 3 x 3 regions.
 
-    Roots keep a few strong places from deciding alone (Arandjelovic and Zisserman 2012).
+    Negative means count as 0. The roots keep a few strong activations from dominating (Arandjelovic and Zisserman
+    2012).
     """
-    means = F.adaptive_avg_pool2d(maps.float(), PLACES).clamp_min(0)
+    means = F.adaptive_avg_pool2d(maps.float(), REGIONS).clamp_min(0)
     return F.normalize(means.sqrt().flatten(1))
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
-    """From an image as read to what the model takes; with `content`, of the part that stands out from the border."""
+    """The preprocessing of an image as read; with `content` it is cropped to what stands out from the border first."""
     prepare = model.preprocessing.prepare
     return (lambda image: prepare(cut_to_content(image))) if content else prepare
 
 
-def learned(name: str, weights: Path | None) -> Model:
-    """A model that has learned of other things. Raises UsageError for one that knows no classes, as `sobel`."""
+def pretrained_model(name: str, weights: Path | None) -> Model:
+    """A model trained on other data. Raises UsageError for one without classes, as `sobel`."""
     model = registry.load(name, weights)
     model.require_classes()
     return model
@@ -176,8 +182,8 @@ def learned(name: str, weights: Path | None) -> Model:
 def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Model:
     """An encoder with `dimension` outputs, for images of (channels, size, size).
 
-    It keeps what `model` has learned, its preprocessing included where the size is the model's own, and has a new last
-    layer; without a model it is a new `smallnet`. Raises UsageError where the network takes no such size.
+    It starts from the weights of `model`, with its preprocessing where the size is the model's own, and has a new last
+    layer; without a model it is a new `smallnet`. Raises UsageError where the network does not take this size.
     """
     outputs = [str(number) for number in range(dimension)]
     if model is None:
@@ -188,9 +194,9 @@ def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Mo
 
 
 def up_to(model: Model, layer: str, size: int | None) -> Model:
-    """The model, to be used up to a layer of maps, and for images of another `size` if given.
+    """The model for use up to a layer of maps, and for images of another `size` if given.
 
-    Raises UsageError where it has no such layer, or one without maps.
+    Raises UsageError where it has no such layer, or the layer has no maps.
     """
     if size is not None:
         model.preprocessing = replace(model.preprocessing, resize=None, crop=size)
@@ -200,7 +206,7 @@ def up_to(model: Model, layer: str, size: int | None) -> Model:
 
 
 def load(run: str | Path, runtime: Runtime) -> Siamese:
-    """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError where that is none."""
+    """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError for any other file."""
     file = model_file(run, "siamese-train")
     tensors, description = read_tensors(file)
     own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
@@ -215,7 +221,7 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
         space = SPACES[description["space"]](len(own["center"]) if layer else len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
-        seeing = int(description["views"]), bool(description["mirrored"]), bool(description["content"])
+        views, flip, content = int(description["views"]), description["mirrored"], description["content"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise damaged(file, error) from None
     try:
@@ -228,8 +234,9 @@ def load(run: str | Path, runtime: Runtime) -> Siamese:
     except UsageError as error:
         raise damaged(file, str(error)) from None
     model.network.eval().requires_grad_(False)
-    return Siamese(model.to(runtime), space.to(runtime.device), *seeing, runtime, calibration, layer)
+    space = space.to(runtime.device)
+    return Siamese(model.to(runtime), space, views, bool(flip), bool(content), runtime, calibration, layer)
 
 
-def _calibration(description: Mapping) -> Calibration:
+def _calibration(description: Mapping[str, Any]) -> Calibration:
     return Calibration(**{**description, "probability": Logistic(**description["probability"])})

@@ -1,7 +1,7 @@
-"""Verification figures: the ROC of distances, equal error rate, area, thresholds, and distance -> probability.
+"""Verification metrics: the ROC curve of distances, equal error rate, AUC, thresholds, and Platt scaling.
 
-Two images are called the same where their distance is at most the threshold. False accepts are pairs of different
-identities called the same, false rejects pairs of one identity called different. All in float64.
+A pair of images is accepted as one identity where its distance is at most the threshold. False accepts are accepted
+pairs of different identities, false rejects are rejected pairs of one identity. Everything is computed in float64.
 """
 
 import math
@@ -14,9 +14,9 @@ from mlcli.errors import DataError
 
 
 class Roc:
-    """The curve of the distances of pairs of one identity (S,) and of different ones (D,). DataError for none."""
+    """The ROC curve of distances of pairs of one identity (S,) and of different ones (D,). DataError without both."""
 
-    def __init__(self, same: Tensor, different: Tensor):
+    def __init__(self, same: Tensor, different: Tensor) -> None:
         if not len(same) or not len(different):
             kind = "of the same identity" if not len(same) else "of different identities"
             raise DataError(f"no two images {kind} to compare")
@@ -24,23 +24,23 @@ class Roc:
 
     def accepted(self, thresholds: Tensor) -> tuple[Tensor, Tensor]:
         """(false accept rates, true accept rates) at these thresholds."""
-        thresholds = thresholds.double()
-        return tuple(
-            torch.searchsorted(side, thresholds, right=True).double() / len(side)
+        false, true = (
+            torch.searchsorted(side, thresholds.double(), right=True).double() / len(side)
             for side in (self.different, self.same)
         )
+        return false, true
 
     @property
     def auc(self) -> float:
-        """The area: how often a pair of one identity is nearer than one of two; ties count half (Mann & Whitney)."""
+        """The area under the curve: how often a pair of one identity is nearer than one of two; ties count half."""
         nearer = torch.searchsorted(self.different, self.same, right=True)
         at_most = torch.searchsorted(self.different, self.same, right=False)
         return 1 - ((nearer + at_most).double().mean() / 2 / len(self.different)).item()
 
     def equal_error(self) -> tuple[float, float]:
-        """(rate, threshold) where as large a share of the different is accepted as of the same is rejected.
+        """(equal error rate, threshold), where the false accept rate equals the false reject rate.
 
-        Both are steps; where they do not meet, the mean of the two rates at the threshold where they are nearest.
+        Both rates are step functions; where they do not meet, the mean of both at the threshold where they are nearest.
         """
         thresholds = torch.cat([self.same, self.different]).unique()
         false, true = self.accepted(thresholds)
@@ -49,44 +49,44 @@ class Roc:
         return ((false[at] + 1 - true[at]) / 2).item(), ((thresholds[at] + following) / 2).item()
 
     def at_false_accept(self, rate: float) -> float:
-        """The threshold at which so large a share of the different is accepted, or the next less that there is.
+        """The threshold whose false accept rate is this one, or the next smaller rate that occurs.
 
-        Half-way from the last distance, of either kind, that may be accepted to the first that would be one too many.
+        It lies half-way between the last distance, of either kind, that is accepted and the first false accept beyond.
         """
         one_too_many = self._one_too_many(rate)
         if one_too_many is None:
             return max(self.same[-1], self.different[-1]).item()
         if one_too_many == 0:
-            return -1.0  # nothing may be accepted, equal points included
+            return -1.0  # nothing may be accepted, not even equal points
         below = [int(torch.searchsorted(side, one_too_many, right=False)) for side in (self.same, self.different)]
         last = max(side[n - 1].item() if n else 0.0 for side, n in zip((self.same, self.different), below, strict=True))
         return (last + one_too_many.item()) / 2
 
     def true_accept(self, rate: float) -> float:
-        """The largest share of the same that is accepted while at most so many of the different are."""
+        """The largest true accept rate whose false accept rate is at most `rate`."""
         one_too_many = self._one_too_many(rate)
         if one_too_many is None:
             return 1.0
         return int(torch.searchsorted(self.same, one_too_many, right=False)) / len(self.same)
 
     def _one_too_many(self, rate: float) -> Tensor | None:
-        """The least distance that must not be accepted if at most this share of the different is; None for none."""
+        """The smallest distance that must be rejected for a false accept rate up to `rate`; None if there is none."""
         allowed = math.floor(rate * len(self.different) + 1e-9)
         return self.different[allowed] if allowed < len(self.different) else None
 
     def points(self, count: int = 100) -> dict[str, list[float]]:
-        """The curve at so many thresholds, more of them where few of the different are accepted."""
-        shares = torch.logspace(-4, 0, count, dtype=torch.float64)
-        thresholds = torch.tensor([self.at_false_accept(share) for share in shares.tolist()], dtype=torch.float64)
+        """The curve at `count` thresholds, spaced logarithmically by their false accept rate."""
+        rates = torch.logspace(-4, 0, count, dtype=torch.float64)
+        thresholds = torch.tensor([self.at_false_accept(rate) for rate in rates.tolist()], dtype=torch.float64)
         false, true = self.accepted(thresholds)
         return {"threshold": thresholds.tolist(), "false_accept": false.tolist(), "true_accept": true.tolist()}
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """Platt's calibration: the probability that a pair is of one identity, sigmoid(offset - slope * distance).
+    """Platt scaling: the probability that a pair shows one identity, sigmoid(offset - slope * distance).
 
-    As if half of all pairs were: how many are in use, the calibration cannot know.
+    It assumes that half of all pairs show one identity, since the fraction in use is not known.
     """
 
     slope: float
@@ -97,9 +97,10 @@ class Logistic:
 
 
 def platt(roc: Roc, steps: int = 50) -> Logistic:
-    """The most likely slope and offset (Platt 1999), both kinds of pairs weighing the same, by Newton's method.
+    """The slope and offset of maximum likelihood (Platt 1999), by Newton's method; both kinds of pairs weigh the same.
 
-    The targets are Platt's, (n + 1) / (n + 2) and 1 / (n + 2), so that pairs without an error give no infinite slope.
+    The targets are Platt's, (n + 1) / (n + 2) and 1 / (m + 2) for n pairs of one identity and m of two, so that the
+    slope stays finite for pairs that are separated without error.
     """
     x = torch.cat([roc.same, roc.different])
     n, m = len(roc.same), len(roc.different)

@@ -1,8 +1,9 @@
-"""How well a Siamese network tells identities apart: pairs of images, and one-shot classification among n ways."""
+"""Evaluation of a Siamese network: verification of pairs of images, and n-way k-shot classification."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,10 @@ from mlcli.methods.metric_learning.embedder import Siamese
 from mlcli.methods.metric_learning.roc import Roc
 from mlcli.runtime.random_streams import rng
 
-MOST = 4_000_000  # pairs of different identities that are compared; of more, so many by the seed
-RESAMPLES, RESAMPLED_PAIRS = 200, 300_000
-ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)  # of an interval
-RATES = (0.1, 0.01, 0.001)  # false accept rates at which true accepts are told
+MAX_PAIRS = 4_000_000  # pairs of different identities to compare; of more, a random part
+RESAMPLES, RESAMPLED_PAIRS = 200, 300_000  # of the bootstrap, and pairs in each, at most
+ENDS = torch.tensor([0.025, 0.975], dtype=torch.float64)  # quantiles of an interval
+FALSE_ACCEPT_RATES = (0.1, 0.01, 0.001)  # at which true accept rates are reported
 
 
 def require_pairs(identities: Tensor, where: object) -> None:
@@ -30,7 +31,7 @@ def require_pairs(identities: Tensor, where: object) -> None:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images, by their numbers, with their distances. same: whether they are of one identity."""
+    """Pairs of images, by their indices, with their distances. same: whether they show one identity."""
 
     first: Tensor  # (P,)
     second: Tensor
@@ -45,24 +46,24 @@ class Pairs:
         return Pairs(self.first[chosen], self.second[chosen], self.distances[chosen], self.same[chosen])
 
 
-def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, most: int = MOST) -> Pairs:
-    """Every pair of the images once, points (N, D) and identities (N,); of different ones at most so many."""
+def all_pairs(siamese: Siamese, points: Tensor, identities: Tensor, seed: int, most: int = MAX_PAIRS) -> Pairs:
+    """Every pair of points (N, D) with identities (N,) once; of different identities a random part, about `most`."""
     n = len(points)
     parts = []
     thinned = n * (n - 1) // 2 > most
-    share = most / (n * (n - 1) // 2)
+    fraction = most / (n * (n - 1) // 2)
     random = rng(seed, "verification/pairs")
     for row in range(n - 1):
         same = identities[row + 1 :] == identities[row]
-        kept = same | (torch.rand(len(same), generator=random) < share) if thinned else torch.ones_like(same)
+        kept = same | (torch.rand(len(same), generator=random) < fraction) if thinned else torch.ones_like(same)
         second = kept.nonzero()[:, 0] + row + 1
         distances = siamese.distances(points[row : row + 1], points[second])[0]
         parts.append((torch.full_like(second, row), second, distances, same[kept]))
     return Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else _none()
 
 
-def different_pairs(identities: Tensor, most: int = MOST) -> int:
-    """How many pairs of different identities (N,) `all_pairs` compares; where it leaves some out by chance, about."""
+def different_pairs(identities: Tensor, most: int = MAX_PAIRS) -> int:
+    """The number of pairs of different identities (N,) that `all_pairs` compares; approximate where it draws some."""
     n, counts = len(identities), identities.bincount()
     total = n * (n - 1) // 2
     different = total - int((counts * (counts - 1)).sum()) // 2
@@ -75,10 +76,11 @@ def _none() -> Pairs:
 
 
 def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> dict[str, list[float]]:
-    """95 % intervals by the bootstrap over identities: pairs that share one are not independent of each other.
+    """95 % intervals by the bootstrap over identities, since pairs that share an identity are not independent.
 
-    Each of 200 times as many identities are drawn as there are, with replacement, and a pair counts by how often its
-    own were drawn. Of many pairs a random part is resampled.
+    In each of 200 resamples identities are drawn with replacement, as many as there are, and a pair is weighted by how
+    often its identities were drawn: once for a pair of one identity, the product of both for a pair of two. Where there
+    are many pairs, a random part of them is used.
     """
     random = rng(seed, "verification/bootstrap")
     if len(pairs.same) > RESAMPLED_PAIRS:
@@ -106,24 +108,25 @@ def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> 
         found["accuracy"].append((t + 1 - f) / 2)
         found["false_accept_rate"].append(f)
         found["true_accept_rate"].append(t)
-        for rate in RATES:
-            # the last place up to which no more than this share of the different is accepted
-            place = int(torch.searchsorted(false, rate + 1e-12, right=True)) - 1
-            found[f"true_accept_{rate}"].append(true[place].item() if place >= 0 else 0.0)
+        for rate in FALSE_ACCEPT_RATES:
+            # the last pair up to which the false accept rate is at most this one
+            last = int(torch.searchsorted(false, rate + 1e-12, right=True)) - 1
+            found[f"true_accept_{rate}"].append(true[last].item() if last >= 0 else 0.0)
     return {name: torch.tensor(values, dtype=torch.float64).quantile(ENDS).tolist() for name, values in found.items()}
 
 
-def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) -> dict:
-    """The figures of all pairs, with 95 % intervals: equal error, area, and what the stored threshold makes of them.
+def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) -> dict[str, Any]:
+    """Metrics over all pairs, with 95 % intervals: equal error rate, AUC, and the error rates at the stored threshold.
 
-    accuracy: the mean of how often pairs of one identity, and of different ones, are told right, as if half of the
-    pairs were of one. Raises DataError where there is no pair of each kind.
+    accuracy: balanced accuracy, the mean of the true accept rate and the true reject rate. Raises DataError where there
+    is no pair of one identity, or none of two.
     """
     pairs = all_pairs(siamese, points, identities, seed)
+    assert siamese.calibration is not None
     roc, threshold = pairs.roc, siamese.calibration.threshold
     within = intervals(pairs, identities, threshold, seed)
     false, true = (rate.item() for rate in roc.accepted(torch.tensor([threshold], dtype=torch.float64)))
-    figures = {
+    figures: dict[str, Any] = {
         "eer": roc.equal_error()[0],
         "auc": roc.auc,
         "threshold": threshold,
@@ -134,7 +137,7 @@ def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) ->
     figures |= {f"{name}_interval": within.get(name) for name in figures if name != "threshold"}
     figures["true_accepts"] = [
         {"false_accept": rate, "true_accept": roc.true_accept(rate), "interval": within.get(f"true_accept_{rate}")}
-        for rate in RATES
+        for rate in FALSE_ACCEPT_RATES
     ]
     return figures | {"pairs": {"same": len(roc.same), "different": len(roc.different)}}
 
@@ -149,70 +152,70 @@ def one_shot(
     shot: int,
     trials: int,
     seed: int,
-) -> dict | None:
-    """n-way k-shot classification: which of `way` identities an image is of, by `shot` images of each.
+) -> dict[str, Any] | None:
+    """n-way k-shot classification: which of `way` identities a query image shows, given `shot` images of each.
 
-    groups[i]: of identity i. In a trial `way` identities are drawn from one group, the groups in turn. Groups with
-    fewer are left out; where all have fewer, the largest are taken, and as many as they have. The answer is the
-    identity with the least mean distance. As in Lake et al. 2015 the supports are the m-th images of their
-    identities, and the image asked for the n-th of its own, n not among the m: where the n-th image of every
-    identity is by the n-th hand, another hand drew the supports. None where no group has two identities with
-    `shot` + 1 images. interval: see `share_interval`.
+    groups[i]: the group of identity i. In each trial `way` identities are drawn from one group, the groups in turn.
+    Groups with fewer identities are left out; where all have fewer, `way` is lowered to the largest group's. The
+    prediction is the identity with the smallest mean distance. As in Lake et al. 2015 the support images are the m-th
+    images of their identities, for some m, and the query is the n-th of its own, n not among the m: where the n-th
+    image of every identity was drawn by the n-th person, another person drew the supports. None where no group has two
+    identities with `shot` + 1 images. interval: see `accuracy_interval`.
     """
     members = {identity: (identities == identity).nonzero()[:, 0] for identity in identities.unique().tolist()}
-    fit = [identity for identity, images in members.items() if len(images) > shot]
-    by_group = defaultdict(list)
-    for identity in fit:
-        by_group[groups[identity]].append(identity)
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for identity, images in members.items():
+        if len(images) > shot:
+            by_group[groups[identity]].append(identity)
     way = min(way, max(map(len, by_group.values()), default=0))
     if way < 2:
         return None
     pools = [pool for _, pool in sorted(by_group.items()) if len(pool) >= way]
-    right, asked_for = [], []
+    correct, query_identities = [], []
     for trial in range(trials):
         random = rng(seed, "verification/trials", trial)
         pool = pools[trial % len(pools)]
-        chosen = [pool[place] for place in torch.randperm(len(pool), generator=random)[:way].tolist()]
+        chosen = [pool[index] for index in torch.randperm(len(pool), generator=random)[:way].tolist()]
         ranks = torch.randperm(min(len(members[identity]) for identity in chosen), generator=random)
         supports = torch.stack([members[identity][ranks[:shot]] for identity in chosen])  # (way, shot)
-        asked = members[chosen[0]][ranks[shot]]
-        distances = siamese.distances(points[asked][None], points[supports.flatten()]).view(len(chosen), shot).mean(1)
-        # Of equal distances none is the answer; the first would be right by its place alone
-        right.append(bool(distances[0] < distances[1:].min()))
-        asked_for.append(chosen[0])
+        query = members[chosen[0]][ranks[shot]]
+        distances = siamese.distances(points[query][None], points[supports.flatten()]).view(len(chosen), shot).mean(1)
+        # A tie counts as wrong: the true identity comes first, so argmin would prefer it.
+        correct.append(bool(distances[0] < distances[1:].min()))
+        query_identities.append(chosen[0])
     return {
         "way": way,
         "shot": shot,
         "identities": sum(map(len, pools)),
-        "accuracy": sum(right) / trials,
-        "interval": share_interval(torch.tensor(right), torch.tensor(asked_for), seed),
+        "accuracy": sum(correct) / trials,
+        "interval": accuracy_interval(torch.tensor(correct), torch.tensor(query_identities), seed),
         "trials": trials,
     }
 
 
-def share_interval(right: Tensor, identities: Tensor, seed: int) -> list[float]:
-    """The 95 % interval of the share of trials (T,) that are right, by the bootstrap over identities asked for (T,).
+def accuracy_interval(correct: Tensor, identities: Tensor, seed: int) -> list[float]:
+    """The 95 % interval of the accuracy of trials (T,), by the bootstrap over the identities of their queries (T,).
 
-    Trials that ask for one identity are not independent of each other. Where all are right, or none, no draw differs
-    from another; then it is Wilson's, as if of one trial for each identity.
+    Trials with one query identity are not independent of each other. Where all trials are correct, or none, resamples
+    do not differ; then it is Wilson's interval, with one trial for each identity.
     """
     _, numbers, trials = identities.unique(return_inverse=True, return_counts=True)
     count = len(trials)
-    share = right.double().mean().item()
-    if share in (0, 1):
-        return list(wilson(round(share * count), count))
+    accuracy = correct.double().mean().item()
+    if accuracy in (0, 1):
+        return list(wilson(round(accuracy * count), count))
     drawn = torch.randint(count, (RESAMPLES, count), generator=rng(seed, "verification/bootstrap"))
-    found = torch.zeros(count, dtype=torch.float64).index_add_(0, numbers, right.double())
+    found = torch.zeros(count, dtype=torch.float64).index_add_(0, numbers, correct.double())
     return (found[drawn].sum(1) / trials[drawn].sum(1)).quantile(ENDS).tolist()
 
 
 def nearest_identities(
     distances: Tensor, identities: Sequence[int], k: int, threshold: float
 ) -> tuple[list[tuple[int, float]], int | None]:
-    """([(identity, its distance), nearest first], the identity that it is or None for nobody).
+    """([(identity, distance) of the k nearest, nearest first], the nearest identity if within the threshold, or None).
 
-    distances: (G,) to the images of a gallery, inf for one that does not count. An identity is as far as its nearest
-    image.
+    distances: (G,) to the images of a gallery, inf for an image to be ignored. The distance of an identity is that of
+    its nearest image.
     """
     least: dict[int, float] = {}
     for identity, distance in zip(identities, distances.tolist(), strict=True):

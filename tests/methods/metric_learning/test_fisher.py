@@ -28,7 +28,7 @@ def images(tmp_path_factory):
 
 
 def method(images, config=CONFIG, validation=None) -> Fisher:
-    model = embedder.up_to(embedder.learned("cifarnet", None), "conv1", 16)
+    model = embedder.up_to(embedder.pretrained_model("cifarnet", None), "conv1", 16)
     return Fisher(model, images, validation, replace(config, layer="conv1"), None, Runtime(CPU, "fp32"), Processes(CPU))
 
 
@@ -67,7 +67,7 @@ def test_the_metric_is_the_inverse_of_the_scatter_within_and_some_of_that_betwee
 def test_places_are_roots_of_means_of_length_one():
     maps = torch.zeros(1, 2, 6, 6)
     maps[0, 0, :2, :2], maps[0, 1, 5, 5] = 4.0, 4.0  # the means of the first and of the last region are 4 and 1
-    found = embedder.places(maps)
+    found = embedder.regional(maps)
     assert found.shape == (1, 18)
     assert found[0].nonzero()[:, 0].tolist() == [0, 17]
     assert found[0, [0, 17]].tolist() == pytest.approx([2 / 5**0.5, 1 / 5**0.5])
@@ -76,7 +76,7 @@ def test_places_are_roots_of_means_of_length_one():
 def test_every_image_is_seen_once_in_all_its_views(images):
     result = passed(images)
     assert result.items(7) == 21
-    seen = result.encoder.seen(images.batch(torch.arange(20)))
+    seen = result.encoder.encoded_views(images.batch(torch.arange(20)))
     assert seen.shape[:2] == (10, 20)  # five views and their mirror images
     torch.testing.assert_close(result.scatter.means, seen.double().mean(0), rtol=1e-5, atol=1e-6)
     rows = seen.double().flatten(0, 1)
@@ -108,6 +108,6 @@ def test_with_other_identities_to_validate_on_all_learn_and_the_others_are_compa
 
 
 def test_too_many_numbers_are_refused(images, monkeypatch):
-    monkeypatch.setattr(fisher, "MOST", 500)
+    monkeypatch.setattr(fisher, "MAX_DIMENSION", 500)
     with pytest.raises(UsageError, match="conv1: makes 576 numbers .* an earlier layer"):
         method(images)

@@ -98,7 +98,7 @@ def test_the_average_is_what_is_measured_and_saved(images):
     figures = siamese.evaluate()
     assert 0 <= figures["val_eer"] <= 1 and figures.keys() == {"val_eer", "val_auc", "threshold"}
     with torch.no_grad():
-        for weight in siamese.embedder.parameters():
+        for weight in siamese.embedding.parameters():
             weight.zero_()
     assert siamese.evaluate() == figures
 

@@ -11,6 +11,7 @@ from mlcli.methods.metric_learning.embedder import Siamese
 from mlcli.methods.metric_learning.losses import Sphere
 from mlcli.methods.metric_learning.roc import Roc
 from mlcli.methods.metric_learning.verification import (
+    accuracy_interval,
     all_pairs,
     different_pairs,
     evaluate,
@@ -18,7 +19,6 @@ from mlcli.methods.metric_learning.verification import (
     nearest_identities,
     one_shot,
     require_pairs,
-    share_interval,
 )
 
 IDENTITIES = torch.arange(12).repeat_interleave(5)
@@ -117,21 +117,21 @@ def test_one_shot_draws_within_groups_and_takes_what_there_is(siamese):
 def test_the_interval_of_one_shot_is_that_of_other_identities():
     """Of 40 identities the trials of half are all right, those of the others all wrong: as 40 trials, not 4000."""
     right, identities = torch.arange(4000) % 2 == 0, torch.arange(4000) % 40 + 3
-    low, high = share_interval(right, identities, 0)
+    low, high = accuracy_interval(right, identities, 0)
     error = math.sqrt(0.25 / 40)
     assert (low, high) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.04)
     # where the identities are alike, other draws of them say the same
-    assert share_interval(torch.arange(4000) < 2000, identities, 0) == [0.5, 0.5]
+    assert accuracy_interval(torch.arange(4000) < 2000, identities, 0) == [0.5, 0.5]
     # of one trial each, other identities are as other trials
-    alone = share_interval(torch.arange(200) < 140, torch.arange(200), 0)
+    alone = accuracy_interval(torch.arange(200) < 140, torch.arange(200), 0)
     assert alone == pytest.approx(wilson(140, 200), abs=0.02)
     # an identity counts by its trials: two draws of these two give 3/4, 3/6 or 0
-    assert share_interval(torch.tensor([1, 1, 1, 0, 0, 0]), torch.tensor([8, 8, 8, 8, 2, 2]), 0) == [0, 0.75]
+    assert accuracy_interval(torch.tensor([1, 1, 1, 0, 0, 0]), torch.tensor([8, 8, 8, 8, 2, 2]), 0) == [0, 0.75]
 
 
 def test_the_interval_of_one_shot_without_errors_is_that_of_few_identities():
     for found, successes in ((True, 10), (False, 0)):
-        interval = share_interval(torch.full((400,), found), torch.arange(400) % 10, 0)
+        interval = accuracy_interval(torch.full((400,), found), torch.arange(400) % 10, 0)
         assert interval == list(wilson(successes, 10)) and interval[1] - interval[0] > 0.2
 
 
