@@ -13,12 +13,13 @@ from torch import nn
 from mlcli.errors import UsageError
 from mlcli.methods.adaptation import supervised_stage
 from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult, frozen, inference_batch
-from mlcli.methods.adaptation.registry import Adaptation, option
+from mlcli.methods.adaptation.registry import Adaptation
+from mlcli.options import option
 
 
 @dataclass(frozen=True)
 class AdaptiveBatchNorm(Adaptation):
-    weight: float = option(1.0, "Weight of the target in the statistics.", least=0, most=1)
+    weight: float = option(1.0, "Weight of the target in the statistics.", minimum=0, maximum=1)
 
 
 def adapt(context: AdaptationContext[AdaptiveBatchNorm]) -> AdaptationResult:

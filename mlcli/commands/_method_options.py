@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mlcli.methods.adaptation.registry import METHODS, PRETRAINED, PRETRAINED_FEATURES, Adda, command_line_options
+from mlcli.options import TRAINING, of
 
 BEFORE = "format"  # the parameter of the command in front of which the options are listed
 
@@ -38,19 +39,20 @@ def with_method_options(run: Callable) -> Callable:
 
 def _annotation(name: str, uses: list[tuple[str, Field]]) -> Any:
     """The type and the Typer option of a field, for the methods that have it."""
-    first, metadata = uses[0][1], uses[0][1].metadata
+    first, known = uses[0][1], of(uses[0][1])
     shared = len(uses) == len(METHODS)
-    text = metadata["help"] if shared else f"{metadata['help'].rstrip('.')} ({', '.join(m for m, _ in uses)})."
+    text = known.help if shared else f"{known.help.rstrip('.')} ({', '.join(m for m, _ in uses)})."
     option = typer.Option(
         f"--{name.replace('_', '-')}",
         help=text,
-        min=metadata["least"],
-        max=metadata["most"],
+        min=known.minimum,
+        max=known.maximum,
         show_default=_default(name, uses),
-        rich_help_panel="Training" if shared else "Options of single methods",
+        rich_help_panel=TRAINING if shared else "Options of single methods",
     )
-    choices = metadata["choices"]
-    value_type = StrEnum(name, {each: each for each in choices}) if choices else type(first.default)
+    value_type: Any = type(first.default)
+    if known.choices:
+        value_type = StrEnum(name, {each: each for each in known.choices})
     return Annotated[value_type | None, option]
 
 

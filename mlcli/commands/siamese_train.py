@@ -314,7 +314,7 @@ def complete(options: dict, encoder: "Model") -> Config:
     )
     small = encoder.architecture == SMALL
     optimizer = options["optimizer"] or (DEFAULT.optimizer if small else "adamw")
-    rate = DEFAULT.lr if optimizer == "muon" else configs.RATE if small else configs.RATE_OF_BACKBONE
+    rate = DEFAULT.lr if optimizer == "muon" else configs.ADAMW_LR if small else configs.PRETRAINED_LR
     return replace(
         config,
         optimizer=optimizer,

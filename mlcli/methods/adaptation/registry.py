@@ -6,26 +6,16 @@ other fields are constants of the method.
 """
 
 import importlib
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any
+
+from mlcli.options import option, options, same
 
 if TYPE_CHECKING:
     from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
 
 GENERATORS = ("unet", "resnet-9", "resnet-6", "pix2pixhd")  # of mlcli.models.translators, for images of two domains
 CRITERIA = ("im", "snd", "entropy", "last")  # of mlcli.methods.adaptation.model_selection
-
-
-def option(
-    default: Any, help: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A field that the command line can set. least, most: bounds of a number. choices: the texts allowed."""
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "choices": choices})
-
-
-def redefined(config: type, name: str, default: Any) -> Any:
-    """The option of another configuration, with a default of its own."""
-    return field(default=default, metadata=config.__dataclass_fields__[name].metadata)
 
 
 @dataclass(frozen=True)
@@ -41,11 +31,11 @@ class Adaptation:
     pretrained: bool = False
     weights: str | None = None
     backbone: float = 0.1
-    source_steps: int = option(2000, "Number of optimization steps of each supervised training.", least=1)
-    source_batch_size: int = option(128, "Images in a batch of each supervised training.", least=1)
-    source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", least=0)
+    source_steps: int = option(2000, "Number of optimization steps of each supervised training.", minimum=1)
+    source_batch_size: int = option(128, "Images in a batch of each supervised training.", minimum=1)
+    source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", minimum=0)
     shift: int = option(
-        2, "Largest random shift of training images, in pixels; ADDA shifts target images as well.", least=0
+        2, "Largest random shift of training images, in pixels; ADDA shifts target images as well.", minimum=0
     )
 
     @property
@@ -61,9 +51,9 @@ class Optimized(Adaptation):
     candidates: checkpoints among which the criterion `select`, which sees no label, chooses the result.
     """
 
-    steps: int = option(2000, "Number of optimization steps of the adaptation.", least=1)
-    batch_size: int = option(128, "Images of each domain in a batch of the adaptation.", least=1)
-    lr: float = option(2e-4, "Learning rate of the adaptation.", least=0)
+    steps: int = option(2000, "Number of optimization steps of the adaptation.", minimum=1)
+    batch_size: int = option(128, "Images of each domain in a batch of the adaptation.", minimum=1)
+    lr: float = option(2e-4, "Learning rate of the adaptation.", minimum=0)
     beta1: float = 0.5
     beta2: float = 0.999
     select: str = option(
@@ -72,7 +62,7 @@ class Optimized(Adaptation):
         "density), entropy or last; for masks the default is last.",
         choices=CRITERIA,
     )
-    candidates: int = option(10, "Number of checkpoints to choose the result from.", least=1)
+    candidates: int = option(10, "Number of checkpoints to choose the result from.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -84,9 +74,9 @@ class CycleGanOptions(Optimized):
         "Architecture of both generators; default unet, or resnet-6 where --size is no multiple of 8.",
         choices=GENERATORS,
     )
-    filters: int = option(16, "Channels of the first layer of the generator.", least=1)
-    cycle: float = option(10.0, "Weight of the cycle-consistency loss.", least=0)
-    semantic: float = option(1.0, "Weight of the semantic-consistency loss.", least=0)
+    filters: int = option(16, "Channels of the first layer of the generator.", minimum=1)
+    cycle: float = option(10.0, "Weight of the cycle-consistency loss.", minimum=0)
+    semantic: float = option(1.0, "Weight of the semantic-consistency loss.", minimum=0)
     pool: int = 50
 
     @property
@@ -98,7 +88,7 @@ class CycleGanOptions(Optimized):
 class Adda(Optimized):
     """ADDA, Tzeng et al. 2017. hidden: width of the discriminator's hidden layers."""
 
-    steps: int = redefined(Optimized, "steps", 5000)
+    steps: int = same(Optimized, "steps", default=5000)
     discriminator_input: str = option(
         "features", "Input of the discriminator: features or logits.", choices=("features", "logits")
     )
@@ -106,8 +96,8 @@ class Adda(Optimized):
     accuracy_threshold: float = option(
         0.0,
         "Accuracy of the discriminator in a batch below which the encoder is not updated; 0 updates it always.",
-        least=0,
-        most=1,
+        minimum=0,
+        maximum=1,
     )
 
 
@@ -120,17 +110,17 @@ class SimGan(Optimized):
     checkpoints: states of the refiner from which the classifier learns.
     """
 
-    steps: int = redefined(Optimized, "steps", 1500)
-    batch_size: int = redefined(Optimized, "batch_size", 64)
-    lr: float = redefined(Optimized, "lr", 1e-3)
+    steps: int = same(Optimized, "steps", default=1500)
+    batch_size: int = same(Optimized, "batch_size", default=64)
+    lr: float = same(Optimized, "lr", default=1e-3)
     regularization: float = option(
-        0.2, "Weight of the self-regularization loss, by which a refined image stays near its original.", least=0
+        0.2, "Weight of the self-regularization loss, by which a refined image stays near its original.", minimum=0
     )
-    history: int = option(1000, "Number of earlier refined images in the buffer; 0 uses no buffer.", least=0)
+    history: int = option(1000, "Number of earlier refined images in the buffer; 0 uses no buffer.", minimum=0)
     refiner_first: int = 100
     discriminator_first: int = 50
     refiner_steps: int = 2
-    filters: int = redefined(CycleGanOptions, "filters", 32)
+    filters: int = same(CycleGanOptions, "filters", default=32)
     blocks: int = 4
     checkpoints: int = 5
 
@@ -139,14 +129,14 @@ class SimGan(Optimized):
 class Cycada(Adda, CycleGanOptions):
     """CyCADA, Hoffman et al. 2018. steps, batch_size and lr are those of the feature stage, which is ADDA."""
 
-    steps: int = redefined(Optimized, "steps", 4000)
-    lr: float = redefined(Optimized, "lr", 1e-4)
-    accuracy_threshold: float = redefined(Adda, "accuracy_threshold", 0.6)
+    steps: int = same(Optimized, "steps", default=4000)
+    lr: float = same(Optimized, "lr", default=1e-4)
+    accuracy_threshold: float = same(Adda, "accuracy_threshold", default=0.6)
     stage: str = option(
         "both", "Stages to run: pixel, feature, or both one after the other.", choices=("pixel", "feature", "both")
     )
-    pixel_steps: int = option(1500, "Number of optimization steps of the pixel stage.", least=1)
-    pixel_lr: float = option(1e-3, "Learning rate of the pixel stage.", least=0)
+    pixel_steps: int = option(1500, "Number of optimization steps of the pixel stage.", minimum=1)
+    pixel_lr: float = option(1e-3, "Learning rate of the pixel stage.", minimum=0)
     pixel_batch: int = 16
 
     @property
@@ -161,11 +151,11 @@ class Seuda(CycleGanOptions):
     back: weight of the adversarial loss of translations to the source (eq. 1 to 4).
     """
 
-    steps: int = redefined(Optimized, "steps", 1500)
-    batch_size: int = redefined(Optimized, "batch_size", 16)
-    lr: float = redefined(Optimized, "lr", 1e-3)
+    steps: int = same(Optimized, "steps", default=1500)
+    batch_size: int = same(Optimized, "batch_size", default=16)
+    lr: float = same(Optimized, "lr", default=1e-3)
     back: float = 0.5
-    semantic: float = redefined(CycleGanOptions, "semantic", 0.5)
+    semantic: float = same(CycleGanOptions, "semantic", default=0.5)
 
 
 # Defaults of networks that start from pretrained weights: photographs are large, and little is left to be learned.
@@ -219,7 +209,6 @@ def command_line_options() -> dict[str, list[tuple[str, Field]]]:
     """name: [(method, field)] of every option, for the methods that have it."""
     found: dict[str, list[tuple[str, Field]]] = {}
     for name, method in METHODS.items():
-        for each in fields(method.config):
-            if "help" in each.metadata and each.default is not MISSING:
-                found.setdefault(each.name, []).append((name, each))
+        for each in options(method.config):
+            found.setdefault(each.name, []).append((name, each))
     return found

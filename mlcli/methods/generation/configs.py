@@ -1,4 +1,4 @@
-"""Hyperparameters of adversarial networks and of translation; loads no torch, for the sake of --help."""
+"""Hyperparameters of GANs and image-to-image translation. Free of torch, since the command line reads it for --help."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,8 @@ class Gan:
     """`mlcli gan`; spectral norm, learning rates and betas of Miyato et al. 2018 (setting C).
 
     A step updates the discriminator `discriminator_steps` times, on as many batches, and then the generator.
-    spectral: None is on, but for the Wasserstein loss, whose penalty holds the discriminator in its place.
+    spectral: spectral normalization of the discriminator; None is on, except for the Wasserstein loss, whose gradient
+    penalty regularizes the discriminator instead. compared: images of each set that distances are measured on.
     """
 
     steps: int = 20000
@@ -32,10 +33,10 @@ class Gan:
 
 @dataclass(frozen=True)
 class Translation:
-    """What training of translators has in common; names of networks and losses as in their registries.
+    """What the trainings of translators have in common; names of networks and losses as in their registries.
 
-    Rates are of both players. Sizes are (height, width); `load` is what images are brought to before a window of
-    `size` is cut out. `ema` 0: no average.
+    The learning rate is that of both networks. Sizes are (height, width); images are resized to `load` before a window
+    of `size` is cropped. ema: decay of the generator's EMA; 0 for none.
     """
 
     generator: str = "unet"
@@ -68,7 +69,7 @@ class Translation:
 
 @dataclass(frozen=True)
 class Pix2Pix(Translation):
-    """`mlcli pix2pix`; the defaults are those of Isola et al. 2017, with the rate of their later version."""
+    """`mlcli pix2pix`; the defaults are those of Isola et al. 2017, with the learning rate of their later version."""
 
     dropout: float = 0.5
     direction: str = "AtoB"
@@ -86,5 +87,5 @@ class CycleGAN(Translation):
     norm: str = "instance"
     loss: str = "least-squares"
     cycle: float = 10.0
-    identity: float = 0.5  # of `cycle`
+    identity: float = 0.5  # as a fraction of `cycle`
     pool: int = 50

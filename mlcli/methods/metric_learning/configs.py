@@ -1,4 +1,4 @@
-"""Hyperparameters of metric learning; loads no torch, for the sake of --help."""
+"""Hyperparameters of metric learning. Free of torch, since the command line reads it for --help."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class Siamese:
     """`mlcli siamese-train`; the distortions are those of data.distortions.
 
-    A batch holds `images` of each of `identities`. margin: None is that of the loss. orientations: 4 makes identities
-    of their own of turned images, 8 of mirrored ones too. flip: a mirrored image is of the same identity. content:
-    images are cut to what stands out from their border. views: over which the result averages.
+    A batch holds `images` of each of `identities`. margin: None for the default of the loss (MARGINS). orientations:
+    with 4, images rotated by quarter turns count as identities of their own; with 8, flipped ones as well. flip: random
+    flips, which keep the identity. content: images are cropped to what stands out from their border. views: of an image
+    over which the result averages.
     """
 
     loss: str = "softmax"
@@ -41,7 +42,7 @@ class Siamese:
 class Fisher:
     """`mlcli siamese-train --loss fisher`. between, shrinkage: beta and lambda of methods.metric_learning.fisher.
 
-    folds: of identities, each left out once. The other fields are as in Siamese.
+    folds: number of parts of the identities for cross-validation. The other fields are as in Siamese.
     """
 
     layer: str = "conv2"
@@ -55,6 +56,6 @@ class Fisher:
     seed: int = 0
 
 
-# Rates of AdamW: of what learns beside Muon or without it, and of a backbone that has learned already
-RATE, RATE_OF_BACKBONE = 2e-3, 3e-4
+# Learning rates of AdamW: for networks trained from scratch, with or without Muon, and for pretrained networks
+ADAMW_LR, PRETRAINED_LR = 2e-3, 3e-4
 MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}

@@ -186,7 +186,7 @@ def optimizers(embedding: Embedding, loss: nn.Module, config: configs.Siamese) -
     muon = config.optimizer == "muon"
     kernels = [p for p in embedding.parameters() if p.ndim == 4]
     matrices = [p for p in embedding.parameters() if p.ndim > 1 and not (muon and p.ndim == 4)]
-    learning_rate = configs.RATE if muon else config.lr
+    learning_rate = configs.ADAMW_LR if muon else config.lr
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": [p for p in embedding.parameters() if p.ndim <= 1]},
