@@ -15,7 +15,7 @@ from mlcli.methods.adaptation.registry import METHODS
 
 Method = StrEnum("Method", {name: name for name in METHODS})
 Task = StrEnum("Task", {"classify": "classify", "segment": "segment"})
-METHOD_HELP = "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + "."
+METHOD_HELP = "Method of adaptation: " + "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + "."
 
 
 @with_method_options
