@@ -4,7 +4,18 @@ import importlib
 from collections.abc import Callable
 
 # Each is the function of its name in the module of its name.
-FUNCTIONS = ("analogy", "filters", "classify", "train")
+FUNCTIONS = (
+    "analogy",
+    "classify",
+    "cyclegan",
+    "filters",
+    "gan",
+    "pairs",
+    "pix2pix",
+    "sample",
+    "train",
+    "translate",
+)
 
 
 def load(name: str) -> Callable:

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api.call import Call
 from mlcli.api.events import Progress, Task, complain, say
 from mlcli.api.inputs import modified, results
-from mlcli.api.outputs import (
-    claim_folder,
-    read_record,
-    record,
-    refuse_existing,
-    refuse_existing_folder,
-    refuse_others,
-)
+from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
 from mlcli.io import locks
 from mlcli.io.output_paths import names_image
 
@@ -62,18 +55,11 @@ def each_outdated(
 
     alone = names_image(output)
     begun = output.with_name(f"{output.name}.json") if alone else output / f"{command}.json"
-
-    def check() -> None:
-        if overwrite or not os.path.isfile(begun):
-            refuse_existing_folder(output, overwrite)
-        else:
-            refuse_others(begun, options)
-
     if alone:
         call.hold(locks.file_locked(output))
         refuse_existing(output, overwrite)
     else:
-        claim_folder(call, output, check)
+        claim_results(call, output, begun, options, overwrite)
     places, problems = results(given, output, name)
     if not places and not problems:
         raise DataError(f"{' '.join(given)}: no images there")

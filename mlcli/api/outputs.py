@@ -43,6 +43,22 @@ def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
     sweep(folder)
 
 
+def claim_results(call: Call, output: Path, begun: Path, options: dict, overwrite: bool) -> None:
+    """`claim_folder` for results that are made file by file: it may hold results made with the same options.
+
+    begun: the record of the options, which is there once a result is.  Raises UsageError for a folder that holds other
+    things, or results of other options.
+    """
+
+    def check() -> None:
+        if overwrite or not os.path.isfile(begun):
+            refuse_existing_folder(output, overwrite)
+        else:
+            refuse_others(begun, options)
+
+    claim_folder(call, output, check)
+
+
 def refuse_existing_folder(output: Path, overwrite: bool) -> None:
     """Raise UsageError where a file stands at `output`, or a folder with something in it that may not be replaced.
 

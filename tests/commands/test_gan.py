@@ -177,7 +177,7 @@ def test_broken_images_are_named_and_the_rest_trains(tmp_path):
     done = mlcli("gan", root, "-o", tmp_path / "run", *SMALL, "--steps", 1, "--loss", "wasserstein", "--compared", 4)
     assert "red/00.png" in done.stderr
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["data"]["training"]["count"] == 17 and config["options"]["spectral"] is False
+    assert config["data"]["training"]["count"] == 17 and config["options"]["spectral_norm"] is False
 
 
 @pytest.mark.parametrize(

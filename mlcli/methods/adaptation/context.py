@@ -87,7 +87,7 @@ class AdaptationContext(Generic[Config]):
         size = (self.source.size,) * 2
         return CycleGAN(
             self.generator(options.generator), filters=options.filters, cycle=options.cycle, pool=options.pool,
-            lr=lr, batch_size=batch_size, size=size, load=size, flip=False, identity=0.0, layers=2,
+            lr=lr, batch_size=batch_size, size=size, load_size=size, flip=False, identity=0.0, layers=2,
             discriminator_filters=2 * options.filters, seed=self.seed,
         )  # fmt: skip
 

@@ -190,7 +190,7 @@ class CycleGAN:
         if self.config.loss == "wasserstein":
             random = rng(self.config.seed, "translation/gradient-penalty", step, DIRECTIONS.index(direction))
             epsilon = self.processes.shard(torch.rand(len(real) * self.processes.count, generator=random))
-            loss = loss + self.config.penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
+            loss = loss + self.config.gradient_penalty * gradient_penalty(network, real, fake.to(real.dtype), epsilon)
         accuracy = translation.discriminator_accuracy(*outputs)
         return {f"loss_d_{direction}": loss, f"d_{direction}_accuracy": accuracy}
 

@@ -66,7 +66,8 @@ class Gan:
         self.loss, self.monitor = LOSSES[config.loss], GanMonitor()
         size, channels, count = images.size, images.channels, len(classes)
         self.generator = self._prepared(Generator(size, channels, config.latent, config.filters, count))
-        self.discriminator = self._prepared(Discriminator(size, channels, config.filters, count, bool(config.spectral)))
+        discriminator = Discriminator(size, channels, config.filters, count, bool(config.spectral_norm))
+        self.discriminator = self._prepared(discriminator)
         self.ema = Average(self.generator, config.ema)
         self.sampler = Sampler(self.ema.network, classes, runtime)
         self.learning_rates = {"generator": config.lr, "discriminator": config.lr_discriminator}

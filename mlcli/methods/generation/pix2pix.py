@@ -130,7 +130,7 @@ class Pix2Pix:
         if self.config.loss == "wasserstein":
             random = rng(self.config.seed, "translation/gradient-penalty", step)
             epsilon = self.processes.shard(torch.rand(len(x) * self.processes.count, generator=random))
-            loss = loss + self.config.penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
+            loss = loss + self.config.gradient_penalty * gradient_penalty(self.discriminator, real, fake, epsilon)
         return {"loss_d": loss, "d_accuracy": translation.discriminator_accuracy(*outputs)}
 
     def generate(self, x: Tensor, y: Tensor, fake: Tensor) -> dict[str, Tensor]:

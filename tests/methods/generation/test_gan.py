@@ -15,7 +15,7 @@ from mlcli.runtime.random_streams import generator
 
 CPU = torch.device("cpu")
 PLAIN = Runtime(CPU, "fp32")
-TINY = configs.Gan(batch_size=8, latent=4, filters=2, spectral=True)
+TINY = configs.Gan(batch_size=8, latent=4, filters=2, spectral_norm=True)
 
 
 class Images(SimpleNamespace):
@@ -38,7 +38,7 @@ def noisy(count=24, size=8, channels=1) -> Images:
 
 def game(images=None, classes=("a", "b", "c"), features=None, **config) -> Gan:
     torch.manual_seed(0)
-    config = configs.Gan(**{"batch_size": 8, "latent": 4, "filters": 2, "spectral": True} | config)
+    config = configs.Gan(**{"batch_size": 8, "latent": 4, "filters": 2, "spectral_norm": True} | config)
     return Gan(images or noisy(), classes, config, PLAIN, Processes(CPU), features)
 
 
@@ -49,7 +49,7 @@ def weights(network) -> dict:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_player_moves_by_its_own_loss(loss):
     """A step of plain gradient descent, done once more by hand."""
-    method = game(loss=loss, spectral=False, lr=0.1, lr_discriminator=0.1)
+    method = game(loss=loss, spectral_norm=False, lr=0.1, lr_discriminator=0.1)
     method.optimizers = {
         name: torch.optim.SGD(getattr(method, name).parameters(), lr=0.1) for name in ("generator", "discriminator")
     }
@@ -186,7 +186,7 @@ def test_learns_classes(loss):
     """Almost all images are of the class asked for: its color on its side, and dark elsewhere."""
     images = colored_squares()
     rates = {"lr": 2e-3, "lr_discriminator": 4e-3, "beta1": 0.0, "beta2": 0.9, "ema": 0.9, "steps": 150}
-    method = game(images, ("red", "blue"), loss=loss, spectral=loss != "wasserstein", filters=8, batch_size=24, **rates)
+    method = game(images, ("red", "blue"), loss=loss, spectral_norm=loss != "wasserstein", filters=8, batch_size=24, **rates)
     for step in range(150):
         indices = torch.randint(0, len(images), (24,), generator=generator(step))
         method.step(method.load(indices, step), step)
