@@ -123,7 +123,7 @@ def test_images_are_never_replaced_by_their_results(gray_run, photos):
         (["absent", "photos", "-o", "out"], "absent"),
         (["run", "photos"], "-o OUTPUT"),
         (["run", "-o", "out"], "give IMAGES"),
-        (["run", "nothing", "-o", "out", "--direction", "AtoC"], "--direction AtoC"),
+        (["run", "nothing", "-o", "out", "--direction", "AtoC"], "'AtoC' is not one of"),
         (["run", "photos", "-o", "out", "--direction", "BtoA"], "translates AtoB, not BtoA"),
     ],
 )
