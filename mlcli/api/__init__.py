@@ -8,13 +8,18 @@ FUNCTIONS = (
     "analogy",
     "classify",
     "cyclegan",
+    "doctor",
     "filters",
     "gan",
+    "layers",
+    "list_models",
     "pairs",
     "pix2pix",
+    "render",
     "sample",
     "train",
     "translate",
+)
 )
 
 

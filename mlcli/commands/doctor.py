@@ -1,13 +1,17 @@
 """`mlcli doctor`"""
 
+from mlcli.api.call import Call
+from mlcli.api.doctor import DoctorConfig, doctor
 from mlcli.commands import _options as option
+from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
+from mlcli.commands._result import Result
 from mlcli.io.files import json_text
 
 
+@command(DoctorConfig)
 def run(
-    device: option.Device = "auto",
-    precision: option.PrecisionOption = option.Precision.auto,
+    call: Call[DoctorConfig],
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
     overwrite: option.Overwrite = False,
@@ -17,14 +21,10 @@ def run(
     Versions, device, precisions, threads, folders, and the time that the two networks of the installation take
     for an image.
     """
-    from mlcli.commands._result import Result
-    from mlcli.reporting.diagnosis import diagnose
-    from mlcli.runtime.device import Runtime
-
-    result = Result(output, overwrite)
-    findings = diagnose(Runtime.choose(device, precision))
+    document = Result(output, overwrite)
+    findings = call.run(doctor).as_json()
     if format == "json":
-        result.write(json_text(findings))
+        document.write(json_text(findings))
         return
     rows = [(name, (", ".join(v) or "none") if isinstance(v, list) else v) for name, v in findings.items()]
-    result.write(csv_text(("what", "value"), rows) if format == "csv" else table(("what", "value"), rows))
+    document.write(csv_text(("name", "value"), rows) if format == "csv" else table(("name", "value"), rows))

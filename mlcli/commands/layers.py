@@ -1,44 +1,35 @@
 """`mlcli layers`"""
 
-import math
-
+from mlcli.api.call import Call
+from mlcli.api.layers import Layers, LayersConfig, layers
 from mlcli.commands import _options as option
+from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
+from mlcli.commands._result import Result
 from mlcli.io.files import json_text
 
 
+@command(LayersConfig)
 def run(
-    model: option.Model = option.DEFAULT_MODEL,
-    weights: option.Weights = None,
+    call: Call[LayersConfig],
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
     overwrite: option.Overwrite = False,
+    quiet: option.Quiet = False,
 ) -> None:
     """List the layers of a network.
 
     Each with the address and alias by which other commands know it, its kind, output shape, receptive field and
     stride in input pixels at the model's own input size, and its parameters.
     """
-    from mlcli.commands._result import Result
-    from mlcli.models import features, registry
-
-    result = Result(output, overwrite)
-    chosen = registry.load(model, weights, untrained=True)
-    keys = ("address", "alias", "kind", "shape", "receptive_field", "stride", "parameters")
-    entries = [{key: _plain(getattr(layer, key)) for key in keys} for layer in features.layers(chosen)]
+    document = Result(output, overwrite)
+    entries = call.run(layers).as_json()
     if format == "json":
-        result.write(json_text(entries))
+        document.write(json_text(entries))
         return
     rows = [
         [" x ".join(map(str, v)) if isinstance(v, list) else "all" if v is None else v for v in entry.values()]
         for entry in entries
     ]
-    header = [key.replace("_", " ") for key in keys]
-    result.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(4, 5, 6)))
-
-
-def _plain(value):
-    """JSON knows no infinity: what sees the whole image has no receptive field to state."""
-    if isinstance(value, tuple):
-        return list(value)
-    return None if isinstance(value, float) and math.isinf(value) else value
+    header = [key.replace("_", " ") for key in Layers.KEYS]
+    document.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(4, 5, 6)))
