@@ -17,6 +17,8 @@ FUNCTIONS = (
     "pix2pix",
     "render",
     "sample",
+    "segment",
+)
     "train",
     "translate",
 )

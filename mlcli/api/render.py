@@ -87,16 +87,16 @@ def render(call: Call[RenderConfig]) -> Rendering:
     _refuse_others(config, name)
     draw, facts = (_digits if config.what == DIGITS else _organs)(config, size)
 
-    def work(number: int) -> None:
-        for folder, image in draw(number).items():
-            image_io.write(image, output / folder / name(number), flush=False)
+    def work(file: str | Path) -> None:
+        for folder, image in draw(int(Path(file).stem)).items():
+            image_io.write(image, output / folder / file, flush=False)
 
     (output / RECORD).unlink(missing_ok=True)  # it tells of images that are about to be replaced
     with signals.noted() as caught, Progress(count, str(output)) as bar:
         done = 0
         # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
-        numbers = takewhile(lambda _: not caught, range(count))
-        for done, _ in enumerate(decode(numbers, read=work, workers=config.workers), 1):
+        names = map(name, takewhile(lambda _: not caught, range(count)))
+        for done, _ in enumerate(decode(names, read=work, workers=config.workers), 1):
             bar.to(done)
     if done < count:
         raise Interrupted(f"interrupted after {done} of {count} images; --overwrite draws them from scratch", caught[0])
@@ -133,7 +133,7 @@ def _organs(config: RenderConfig, size: int) -> _Drawing:
         image, mask = phantoms.phantom(number, config.seed, size, config.style)
         return {"masks": image_io.with_palette(mask, palette), "images": image}
 
-    return draw, {"classes": phantoms.CLASSES}
+    return draw, {"classes": list(phantoms.CLASSES)}
 
 
 def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
@@ -144,7 +144,9 @@ def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
     output = config.output
     if not os.path.isdir(output):
         return
-    folders = [[str(number % CLASSES)] if config.what == DIGITS else ["images", "masks"] for number in range(config.count)]
+    folders = [
+        [str(number % CLASSES)] if config.what == DIGITS else ["images", "masks"] for number in range(config.count)
+    ]
     paths = {output / folder / name(number) for number in range(config.count) for folder in folders[number]}
     if others := [path for path in find_images([str(output)]).paths if path not in paths]:
         raise UsageError(f"{output}: holds {len(others)} others, such as {others[0].name}; take another folder")

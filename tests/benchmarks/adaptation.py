@@ -5,10 +5,10 @@
 DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `mlcli render` makes:
 
     mlcli render digits -n 5000 -o DATA/rendered
-    mlcli render digits -n 20000 --look b -o DATA/rendered-b
+    mlcli render digits -n 20000 --style b -o DATA/rendered-b
     mlcli render organs -n 400 -o DATA/organs-a
-    mlcli render organs -n 400 --look b --seed 1 -o DATA/organs-b/train
-    mlcli render organs -n 200 --look b --seed 2 -o DATA/organs-b/test
+    mlcli render organs -n 400 --style b --seed 1 -o DATA/organs-b/train
+    mlcli render organs -n 200 --style b --seed 2 -o DATA/organs-b/test
 
 Rows: adda (2,000 MNIST and 1,800 USPS images, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.commands import render
+from mlcli.api.render import RECORD
 from mlcli.data.folders import ClassFolder
 from mlcli.io import image_io
 from mlcli.methods.synthesis import digits, phantoms
@@ -28,20 +28,20 @@ def test_digits_are_a_labeled_set(tmp_path):
     image = image_io.read(out / "7" / "17.png")
     assert torch.equal(image[0], digits.digit(17, 5)[0]) and Image.open(out / "7" / "17.png").mode == "L"
     document = json.loads((out / "render.json").read_text())
-    options = {"what": "digits", "count": 43, "size": 28, "look": "a", "seed": 5}
+    options = {"what": "digits", "count": 43, "size": 28, "style": "a", "seed": 5}
     assert document["options"] == options and document["fonts"] == []
     mlcli("render", "digits", "-n", 43, "--seed", 5, "--workers", 1, "-o", tmp_path / "again", "-q")
     assert files(tmp_path / "again") == files(out)
     mlcli("render", "digits", "-n", 20, "--seed", 5, "--size", 32, "--fonts", "-o", tmp_path / "fonts")
     assert image_io.read(tmp_path / "fonts" / "3" / "13.png").shape == (3, 32, 32)
     assert json.loads((tmp_path / "fonts" / "render.json").read_text())["fonts"][0] == "Pillow's own"
-    mlcli("render", "digits", "-n", 3, "--look", "b", "-o", tmp_path / "pale")
-    assert torch.equal(image_io.read(tmp_path / "pale" / "2" / "2.png")[0], digits.digit(2, 0, look="b")[0])
+    mlcli("render", "digits", "-n", 3, "--style", "b", "-o", tmp_path / "pale")
+    assert torch.equal(image_io.read(tmp_path / "pale" / "2" / "2.png")[0], digits.digit(2, 0, 28, (), "b")[0])
 
 
 def test_organs_have_masks_under_equal_names(tmp_path):
-    for look in "ab":
-        mlcli("render", "organs", "-n", 3, "--look", look, "--size", 40, "-o", tmp_path / look)
+    for style in "ab":
+        mlcli("render", "organs", "-n", 3, "--style", style, "--size", 40, "-o", tmp_path / style)
     mlcli("render", "organs", "-n", 3, "--size", 40, "-o", tmp_path / "default")
     a, b, default = (files(tmp_path / name) for name in ("a", "b", "default"))
     assert sorted(a) == [f"{kind}/{number}.png" for kind in ("images", "masks") for number in range(3)]
@@ -52,7 +52,7 @@ def test_organs_have_masks_under_equal_names(tmp_path):
     shown = Image.open(tmp_path / "b" / "masks" / "2.png").convert("RGB")
     assert {color for _, color in shown.getcolors()} == {(0, 0, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0)}
     document = json.loads((tmp_path / "b" / "render.json").read_text())
-    assert document["options"]["look"] == "b" and document["classes"] == [
+    assert document["options"]["style"] == "b" and document["classes"] == [
         "background",
         "right lung",
         "left lung",
@@ -63,7 +63,7 @@ def test_organs_have_masks_under_equal_names(tmp_path):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (["digits", "--look", "c"], "--look"),
+        (["digits", "--style", "c"], "--style"),
         (["organs", "--fonts"], "digits can be set"),
         (["digits", "--size", "11"], "at least 12"),
         (["organs", "--size", "31"], "at least 32"),
@@ -81,7 +81,7 @@ def test_errors(tmp_path, monkeypatch, arguments, text):
     assert sorted(os.listdir(tmp_path / "full")) == ["mine.txt"]
 
 
-def test_what_is_drawn_anew_does_not_mix_with_what_was_there(tmp_path):
+def test_what_is_drawn_again_does_not_mix_with_what_was_there(tmp_path):
     arguments = ("render", "digits", "--seed", -1, "-q", "-o", tmp_path / "out", "--overwrite", "-n")
     mlcli(*arguments, 12)
     first = files(tmp_path / "out")
@@ -103,6 +103,6 @@ def test_an_interrupt_leaves_whole_images(tmp_path, monkeypatch):
     monkeypatch.setattr(digits, "digit", interrupted)
     result = mlcli("render", "digits", "-n", 400, "--workers", 1, "-o", tmp_path / "out", status=130)
     done = int(re.search(r"interrupted after (\d+) of 400 images", result.stderr).group(1))
-    assert not (tmp_path / "out" / render.RECORD).exists()
+    assert not (tmp_path / "out" / RECORD).exists()
     left = list((tmp_path / "out").rglob("*.png"))
     assert 8 < len(left) == done < 200 and all(image_io.read(path).shape == (3, 28, 28) for path in left)
