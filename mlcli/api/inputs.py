@@ -179,7 +179,15 @@ class Readable:
     count, failures: of those read so far. bar: moves with each. window, workers: of `decoding.decode`.
     """
 
-    def __init__(self, paths: list[Path], transform: Callable, bar: Task, *, window: int, workers: int | None):
+    def __init__(
+        self,
+        paths: "Sequence[Path | MemoryImage]",
+        transform: Callable,
+        bar: Task,
+        *,
+        window: int,
+        workers: int | None,
+    ):
         self.paths, self.transform, self.bar = paths, transform, bar
         self.window, self.workers = window, workers
         self.count = self.failures = 0

@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from mlcli.errors import ImageError
 from mlcli.io import image_io, tally
+from mlcli.io.memory_images import MemoryImage
 from mlcli.io.supervision import Job, Workers, budget
 
 T = TypeVar("T")
@@ -18,12 +19,12 @@ UNREAD = "image{s} that cannot be read"  # the reason in the tally
 
 
 def decode(
-    paths: Iterable[str | Path],
-    transform: Callable[[Tensor], T] | None = None,
+    paths: Iterable[str | Path | MemoryImage],
+    transform: Callable[[Any], T] | None = None,
     *,
     workers: int | None = None,
     window: int | None = None,
-    read: Callable[[str | Path], T] = image_io.read,
+    read: Callable[[Any], Any] = image_io.read,
 ) -> Iterator[tuple[int, T | ImageError]]:
     """Yield (index, image) for each path in order, decoded in threads; an ImageError in place of a bad one.
 
@@ -36,7 +37,7 @@ def decode(
     and propagates.
     """
 
-    def work(path: str | Path) -> T | ImageError:
+    def work(path: str | Path | MemoryImage) -> T | ImageError:
         try:
             image = read(path)
             return image if transform is None else transform(image)
