@@ -18,10 +18,8 @@ FUNCTIONS = (
     "render",
     "sample",
     "segment",
-)
     "train",
     "translate",
-)
 )
 
 
