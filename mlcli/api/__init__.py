@@ -10,6 +10,7 @@ FUNCTIONS = (
     "cyclegan",
     "doctor",
     "filters",
+    "finetune",
     "gan",
     "layers",
     "list_models",

@@ -54,7 +54,7 @@ class ReadsImages(ReadsFiles):
 class UsesModel(Config):
     """The model that is looked into."""
 
-    model: str = option(DEFAULT_MODEL, MODEL_HELP, panel=NETWORK)
+    model: str = option(DEFAULT_MODEL, MODEL_HELP, cli_type=str, panel=NETWORK)
     weights: Path | None = option(
         None, "Weights in place of the model's own: a .safetensors file or a checkpoint.", path="input", panel=NETWORK
     )

@@ -15,7 +15,7 @@ from mlcli.options import same
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(common.Trains):
     data: Path = common.class_folders()
-    val: str | None = common.val()
+    val: str | float | None = common.val()
     size: int | None = common.size()
     gray: bool = common.gray()
     model: str = common.architecture()

@@ -118,8 +118,8 @@ def test_errors_are_drawn_and_listed(data, colors, tmp_path):
     mlcli("finetune", root, "--model", colors, "-o", tmp_path / "run", *QUICK)
     listed = json.loads((tmp_path / "run/misclassified.png.json").read_text())["results"]
     assert len(listed) == results(tmp_path / "run")["misclassified"] >= 3
-    assert {Path(e["image"]).name for e in listed if e["is"] == "blue"} >= {f"wrong-{n}.png" for n in range(3)}
-    assert all(e["is"] != e["called"] and 0.5 <= e["probability"] <= 1 for e in listed)
+    assert {Path(e["image"]).name for e in listed if e["true"] == "blue"} >= {f"wrong-{n}.png" for n in range(3)}
+    assert all(e["true"] != e["predicted"] and 0.5 <= e["probability"] <= 1 for e in listed)
     assert "misclassified" in (tmp_path / "run/report.html").read_text()
 
 

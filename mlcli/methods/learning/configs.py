@@ -77,7 +77,9 @@ SCARCE = 2000  # images, up to which an estimate by cross-validation is worth it
 class Finetune(Supervised):
     """`mlcli finetune`: training of the stages below the last layer. The last layer itself is solved in closed form."""
 
-    epochs: int = option(20, "Number of passes over the training set.", minimum=1, panel=TRAINING)
+    epochs: int = option(
+        20, "Number of passes over the training set, for the layers below the last one.", minimum=1, panel=TRAINING
+    )
     batch_size: int = option(64, "Number of images per training step.", minimum=2, panel=TRAINING)
     optimizer: str = option("adamw", "Optimizer of the weights.", choices=("adamw", *OPTIMIZERS), panel=TRAINING)
     lr: float = option(3e-4, "Highest learning rate, that of the topmost stage.", minimum=0, panel=TRAINING)
@@ -88,9 +90,18 @@ class Finetune(Supervised):
     label_smoothing: float = 0.0
     schedule: str = option("cosine", "Schedule of the learning rate.", choices=SCHEDULES, panel=TRAINING)
     cutout: int = 0
-    freeze: str = "all"
+    freeze: str = option(
+        "all",
+        "Layers that keep their weights: all but the last one, none, or those up to a stage such as conv3.",
+        metavar="all|none|STAGE",
+        panel=METHOD,
+    )
     copies: int = option(
-        1, "Number of flipped and shifted copies of each image for the last layer.", minimum=0, panel=METHOD
+        1,
+        "Number of flipped and shifted copies of each image, from which the last layer learns too.",
+        minimum=0,
+        maximum=100,
+        panel=METHOD,
     )
 
 
@@ -98,8 +109,15 @@ class Finetune(Supervised):
 class Pretext(Supervised):
     """`mlcli pretext`: training on a task whose labels come with the images."""
 
-    task: str = option("rotation", "Pretext task that the network learns.", panel=METHOD)
+    task: str = option(
+        "rotation",
+        "Pretext task: the rotation of an image, or the order of its shuffled tiles.",
+        choices=("rotation", "jigsaw"),
+        panel=METHOD,
+    )
     epochs: int = option(10, "Number of passes over the images.", minimum=1, panel=TRAINING)
     cutout: int = 0
     label_smoothing: float = 0.0
-    permutations: int = option(30, "Number of tile orders of the jigsaw, its classes.", minimum=2, panel=METHOD)
+    permutations: int = option(
+        30, "Number of classes of the jigsaw, the orders of its tiles.", minimum=2, maximum=1000, panel=METHOD
+    )

@@ -228,8 +228,9 @@ class Transfer:
         """The same network from scratch on the same images, by the config of `mlcli train`."""
         seed_global(self.config.seed, "finetuning/from-scratch")
         scratch = registry.untrained(model, model.classes)
-        same = {name: getattr(self.config, name) for name in ("seed", "flip", "translate", "balanced")}
-        config = configs.supervised(same, len(self.training), model.architecture, model.has_batch_norm)
+        same = {name: getattr(self.config, name) for name in ("seed", "flip", "shift", "balanced")}
+        images, batch_norm = len(self.training), model.has_batch_norm
+        config = configs.supervised(same, images, model.architecture, batch_norm, configs.Supervised)
         self._train(Supervised, scratch, config, run)
         return self.evaluation(self.predictions(scratch))
 
