@@ -52,7 +52,7 @@ def _annotation(name: str, uses: list[tuple[str, Field]]) -> Any:
     )
     value_type: Any = type(first.default)
     if known.choices:
-        value_type = StrEnum(name, {each: each for each in known.choices})
+        value_type = StrEnum(name, {each: each for each in known.choices})  # type: ignore[misc]
     return Annotated[value_type | None, option]
 
 

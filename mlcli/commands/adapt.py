@@ -15,7 +15,8 @@ from mlcli.methods.adaptation.registry import METHODS
 
 Method = StrEnum("Method", {name: name for name in METHODS})
 Task = StrEnum("Task", {"classify": "classify", "segment": "segment"})
-METHOD_HELP = "Method of adaptation: " + "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()) + "."
+SUMMARIES = "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
+METHOD_HELP = f"Method of adaptation. {SUMMARIES}."
 
 
 @with_method_options
