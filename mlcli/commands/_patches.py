@@ -87,7 +87,7 @@ def _entry(patch: Patch, paths: Sequence[Path]) -> dict:
     return {
         "file": paths[patch.image],
         "value": patch.value,
-        "place": patch.place,
+        "place": patch.position,
         "box": patch.box,
         "size": patch.size,
     }

@@ -121,7 +121,7 @@ def run(
     count, entries = atlas.patches()
     batches = method.batches(wanted, side, batch_size)
     each = method.CALLS * config.steps
-    title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.places(target) > 1, count)
+    title, note = f"{name} of {chosen.name}: {len(wanted)} units", _note(method.position_count(target) > 1, count)
     classes = [f" {label}" for label in chosen.classes] if target.shape == (len(chosen.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * each, f"atlas of {name}", quiet=quiet) as bar:
 
@@ -192,7 +192,7 @@ def _row(made, patches) -> list:
     def single(kind: str, caption: str) -> Drawn:
         (one,) = made[kind]
         drawn = image_io.to_pillow(square(one, max(MADE, height)))
-        return Drawn(f"{kind}{ending}", f"{caption}: {one.answer:.3g}", drawn)
+        return Drawn(f"{kind}{ending}", f"{caption}: {one.activation:.3g}", drawn)
 
     def strip(kind: str, caption: str) -> list[Drawn]:
         if not patches:
@@ -202,7 +202,7 @@ def _row(made, patches) -> list:
         return [Drawn(f"{kind}.jpg", f"{caption}: {values(pairs)}", drawn)]
 
     side = max(MADE // 2, height)
-    answers = sorted(one.answer for one in made["diverse"])
+    answers = sorted(one.activation for one in made["diverse"])
     diverse = canvas.mosaic([[square(one, side) for one in made["diverse"]]], side, rows=2)
     row = [single("neuron", "neuron")] if "neuron" in made else []
     row += [
@@ -216,13 +216,13 @@ def _row(made, patches) -> list:
         (least,), (most,) = made["negative"], made["positive"]
         rising = spectrum(patches, RISING)
         groups = [[square(least, PATCH)], *([tile for _, tile in pairs] for pairs in rising), [square(most, PATCH)]]
-        told = [f"{least.answer:.3g}", *map(values, rising), f"{most.answer:.3g}"]
+        told = [f"{least.activation:.3g}", *map(values, rising), f"{most.activation:.3g}"]
         row.append(Drawn("spectrum.jpg", "spectrum: " + " | ".join(filter(None, told)), canvas.mosaic(groups, PATCH)))
     return row
 
 
 def _described(made) -> dict:
     return {
-        kind: [{"objective": one.objective, "value": one.value, "answer": one.answer} for one in images]
+        kind: [{"objective": one.objective, "value": one.value, "answer": one.activation} for one in images]
         for kind, images in made.items()
     }

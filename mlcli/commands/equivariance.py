@@ -15,11 +15,11 @@ from mlcli.io.files import json_text
 
 RECORD, CURVES, EXAMPLE = "equivariance.json", "curves.png", "example.png"
 SHOWN, TILE = 5, 64  # amounts in the image of examples, and the side of its tiles in pixels
-STILL = {"translate": 0, "rotate": 0, "scale": 1, "flip": "none"}  # the amounts that change nothing
+STILL = {"shift": 0, "rotate": 0, "scale": 1, "flip": "none"}  # the amounts that change nothing
 
 
 class Transform(StrEnum):
-    translate = "translate"
+    shift = "shift"
     rotate = "rotate"
     flip = "flip"
     scale = "scale"
@@ -36,7 +36,7 @@ def run(
     images: option.Images,
     output: option.Folder,
     transform: Annotated[Transform, typer.Option("--transform", help="What happens to the images.")] = (
-        Transform.translate
+        Transform.shift
     ),
     layer: Annotated[
         list[str] | None,
@@ -60,7 +60,7 @@ def run(
         Padding,
         typer.Option(
             "--padding",
-            help="What is beyond the border: the image in a mirror, or itself again (translate and flip).",
+            help="What is beyond the border: the image in a mirror, or itself again (shift and flip).",
         ),
     ] = Padding.mirror,
     model: option.Model = option.DEFAULT_MODEL,

@@ -148,7 +148,7 @@ def run(
     chosen = registry.load(model, weights, classes=classes).to(runtime)
     chosen.require_classes()  # what it makes is classified at the end
     if precision == "auto":
-        runtime = activation_maximization.suited(runtime, chosen)
+        runtime = activation_maximization.with_fastest_precision(runtime, chosen)
     given = {"steps": steps, "lr": lr, "octaves": octaves, "jitter": jitter, "scale": scale, "rotation": rotate}
     if interpolate:
         ends = [parse(text, chosen) for text in interpolate]
@@ -178,7 +178,7 @@ def run(
         count, columns = len(objectives) * (len(shown) + 1), grid["columns"]
         image_io.require_room(output, *canvas.grid_size(count, *sides, columns=columns, side=grid["side"], lines=lines))
     group = frames if interpolate else batch
-    at_once = max(1, (batch_size or activation_maximization.at_once(*sides)) // group) * group
+    at_once = max(1, (batch_size or activation_maximization.default_batch_size(*sides)) // group) * group
     batches = -(-len(objectives) // at_once)
     with Progress(batches * config.steps, "maximize", quiet=quiet) as bar:
         made = activation_maximization.maximize(
@@ -199,7 +199,7 @@ def run(
             complain(words)
     drawn = canvas.grid(_tiles(made), **grid) if grid else canvas.enlarged(made.images[0], enlarged)
     image_io.write(drawn, output)
-    called = activation_maximization.called(chosen, made.images, runtime)
+    called = activation_maximization.predicted_classes(chosen, made.images, runtime)
     entries = [
         {"objective": str(each), "value": value, "class": name, "probability": probability}
         for each, value, (name, probability) in zip(objectives, made.values, called, strict=True)

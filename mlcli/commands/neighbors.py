@@ -70,7 +70,7 @@ def run(
     from mlcli.data.folders import places
     from mlcli.errors import UsageError
     from mlcli.io import image_io
-    from mlcli.methods.visualization.feature_index import Index, made_with, place
+    from mlcli.methods.visualization.feature_index import Index, default_file, made_with
     from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
     from mlcli.models import features, registry
     from mlcli.reporting import canvas
@@ -88,14 +88,14 @@ def run(
     compute = partial(feature_vectors, chosen, target, runtime=runtime, batch_size=batch_size, workers=workers)
 
     vectors, entries = _query_vectors(asked, compute, quiet)
-    file, source = (index, None) if index else place(among, images, chosen, target, runtime, weights)
+    file, source = (index, None) if index else default_file(among, images, chosen, target, runtime, weights)
     kept = Index(file, made_with(chosen, target, runtime), source)
     kept.require_width(vectors.shape[1])
     failures = _update(kept, images, compute, refresh, quiet)
     good = [entry for entry in entries if "error" not in entry]
     own = places([entry["query"] for entry in good], images)
     found, distances = nearest(
-        vectors, partial(kept.blocks, kept.places(images)), k, metric, leave_out=own, device=runtime.device
+        vectors, partial(kept.blocks, kept.positions(images)), k, metric, exclude=own, device=runtime.device
     )
     for entry, row, far in zip(good, found.tolist(), distances.tolist(), strict=True):
         entry["neighbors"] = [
@@ -150,7 +150,7 @@ def _update(index, images, compute, refresh: bool, quiet: bool) -> int:
     if index.outdated:
         say(f"{index.file}: made with another model, layer or precision; all vectors are computed anew", quiet)
     try:
-        computed, gone = index.update(images, watched, anew=refresh)
+        computed, gone = index.update(images, watched, recompute=refresh)
     except (KeyboardInterrupt, SystemExit):
         say(f"{index.file}: keeps {len(index)} vectors; the same command goes on from there", quiet)
         raise

@@ -32,10 +32,10 @@ def main() -> None:
         layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
         for border in (motion.CIRCULAR, motion.MIRROR):
             stride = max(layer.stride for layer in layers.values())
-            shifts = motion.amounts("translate", None, 17, model.preprocessing.crop, stride)
+            shifts = motion.amounts("shift", None, 17, model.preprocessing.crop, stride)
             errors = dict.fromkeys(layers, 0.0)
             for image in x.split(1):
-                measure = Measure(model, layers, "translate", shifts, runtime, border)
+                measure = Measure(model, layers, "shift", shifts, runtime, border)
                 measure.add(image)
                 for found in measure.findings:
                     exact = [e for e, whole in zip(found.equivariance.mean(), found.exact, strict=True) if whole]

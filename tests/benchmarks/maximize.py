@@ -98,7 +98,7 @@ def ranks(paths: list[str], names: list[str], model: str) -> None:
 def open_model(name: str) -> tuple[registry.Model, Runtime]:
     runtime = Runtime.choose()
     model = registry.load(name).to(runtime)
-    return model, activation_maximization.suited(runtime, model)
+    return model, activation_maximization.with_fastest_precision(runtime, model)
 
 
 def made(model: registry.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:

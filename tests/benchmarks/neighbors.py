@@ -55,7 +55,7 @@ def speed(count: int, queries: list[int], rounds: int) -> None:
             measured("list the folder", find_images, [folder])
             index = measured("open the index", Index, file, {})
             assert measured("compare it with the folder", index.update, paths, compute) == (0, 0)
-            blocks = partial(index.blocks, measured("match images and vectors", index.places, paths))
+            blocks = partial(index.blocks, measured("match images and vectors", index.positions, paths))
             for metric in METRICS:
                 for number in queries:
                     asked = torch.rand(number, width, generator=random)
@@ -74,12 +74,12 @@ def agreement(root: str) -> None:
         index = Index(Path(place) / "index", made_with(model, layer, runtime))
         index.update(folder.paths, partial(feature_vectors, model, layer, runtime=runtime))
         vectors = torch.empty(len(folder.paths), *layer.shape)
-        for places, block in index.blocks(index.places(folder.paths)):
-            vectors[places] = block
+        for positions, block in index.blocks(index.positions(folder.paths)):
+            vectors[positions] = block
         labels, asked = torch.tensor(folder.labels), torch.arange(0, len(vectors), 20)
         for metric in METRICS:
             found, _ = nearest(
-                vectors[asked], partial(index.blocks, index.places(folder.paths)), 5, metric, leave_out=asked
+                vectors[asked], partial(index.blocks, index.positions(folder.paths)), 5, metric, exclude=asked
             )
             share = (labels[found] == labels[asked][:, None]).float().mean().item()
             print(f"{metric}: {share:.1%} of the 5 nearest of {len(asked)} images are of the same class")

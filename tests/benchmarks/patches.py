@@ -88,7 +88,7 @@ def compare(model, paths, top, batch_size) -> None:
                 for patch, (value, image, place) in zip(groups[group], answer, strict=True):
                     row, column = divmod(place, layer.shape[2])
                     box = model.preprocessing.source_box(layer.box(row, column, crop, crop), *sizes[image])
-                    equal = (patch.image, patch.place, patch.box) == (image, (row, column), box)
+                    equal = (patch.image, patch.position, patch.box) == (image, (row, column), box)
                     close = abs(patch.value - value) < CLOSE
                     same += equal and close
                     exchanged += close and not equal

@@ -77,7 +77,7 @@ class Setting:
         layers = {name: layer for name, layer in named_layers(self.model, []).items() if layer.is_map}
         stride = max(layer.stride for layer in layers.values())
         shifts = [round(stride), round(stride / 2)]
-        measure = Measure(self.model, layers, "translate", shifts, Runtime.choose("cpu", "fp32"), "circular")
+        measure = Measure(self.model, layers, "shift", shifts, Runtime.choose("cpu", "fp32"), "circular")
         with self.runtime.autocast():  # which the command does not
             measure.add(self.prepared[:count])
         return {found.name: found.equivariance.mean() for found in measure.findings}
@@ -107,7 +107,7 @@ def differing(ours: Sequence, theirs: Sequence) -> str:
 
 def neighbors(vectors: Tensor) -> list[list[int]]:
     every = torch.arange(len(vectors))
-    return nearest(vectors, lambda: iter([(every, vectors)]), NEIGHBORS, leave_out=every)[0].tolist()
+    return nearest(vectors, lambda: iter([(every, vectors)]), NEIGHBORS, exclude=every)[0].tolist()
 
 
 def order_of_pairs(exact: Tensor, other: Tensor) -> str:

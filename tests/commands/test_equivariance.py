@@ -111,7 +111,7 @@ def test_a_bad_image_is_named_and_the_rest_goes_on(images, colors, tmp_path):
     "arguments, text",
     [
         (["--layer", "conv9"], "did you mean conv"),
-        (["--transform", "rotate", "--padding", "circular"], "moved and flipped"),
+        (["--transform", "rotate", "--padding", "circular"], "shifted and flipped"),
         (["--range", "400"], "--range 400"),
         (["--transform", "flip", "--range", "2"], "a flip has none"),
         (["--points", "1"], "points"),

@@ -1,26 +1,33 @@
-"""Activation maximization: the image that a unit, or any objective, answers to most strongly.
+"""Activation maximization: the image that maximizes a unit, or any other objective, of a network.
 
 Erhan, Bengio, Courville, Vincent 2009, Visualizing Higher-Layer Features of a Deep Network; Olah, Mordvintsev, Schubert
-2017, Feature Visualization. The image is the unknown: x* = argmax a(x), by gradient ascent, with a parametrization,
-colors and random transforms that keep it from the noise which networks answer to as well.
+2017, Feature Visualization. The image is the unknown: x* = argmax a(x), found by gradient ascent. A parametrization,
+decorrelated colors and random transforms keep it from becoming noise, to which networks respond as well.
 
-Deviations from Olah et al. (their program Lucid): images are never resized to the size of ImageNet's. The transforms
-are one affine map with mirrored borders in place of padding, jitter, scaling, rotation and jitter, and scale by up to a
-quarter. Colors are those of the model's own training data. The scale of the frequencies falls faster than 1/f, and the
-learning rate falls, both against fine noise; 160 steps of Adam instead of 512. Gradient is let through a silent unit's
-own ReLU during the first steps, not through all ReLUs, and a ReLU6 is read past its end. Layers that see less than a
-third of a photograph's side are given no transforms, which would blur the fine patterns that they look for.
+Deviations from Olah et al. (their program Lucid):
+- Images are never resized to the size of ImageNet's.
+- One affine map with reflected borders replaces their padding, jitter, scaling, rotation and jitter. It scales by up to
+  a quarter.
+- The colors are those of the model's own training data.
+- Against fine noise, the scale of the frequencies falls faster than 1/f, and the learning rate decays. Adam takes 160
+  steps instead of 512.
+- During the first steps the gradient passes the ReLU of a silent unit alone, and not all ReLUs. A ReLU6 is read before
+  its upper limit.
+- Layers whose receptive field is smaller than a third of a photograph's side get no random transforms, which would
+  blur the fine patterns that they respond to.
 
-A map is as large as the image, so a channel sees an image of any size as it is. A class was learned on images of one
-size: of a larger image the network sees windows of that size, at random positions, whose mean counts, and the image
-grows to its size in octaves (after DeepDream, Mordvintsev et al. 2015). So one large thing fills the image, and
-windows give it detail. From an image of one's own, octaves put back what the smaller one could not hold.
+A feature map grows with the image, so a channel takes an image of any size. A class was learned from images of one
+size. Of a larger image the network is given windows of that size at random positions, the objective is their mean, and
+the image grows to its full size in octaves (after DeepDream, Mordvintsev et al. 2015). So one large object fills the
+image, and the windows add detail. Where a given image is the start, each octave restores the detail that the smaller
+size could not hold.
 """
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import pairwise
 from operator import truediv
 
@@ -40,15 +47,17 @@ from mlcli.models.folding import fold_norms
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
-OCTAVE = 1.4  # how much larger an image is in each octave
+OCTAVE = 1.4  # growth of the image's sides from octave to octave
 PLAIN = Transforms()
+Compute = Callable[[Tensor], Mapping[str, Tensor]]  # images -> activations by address
 
 
 @dataclass
 class Maximized:
-    """images: (N, C, H, W) uint8. values: of the objective of each, on these 8 bits and without transforms.
+    """Result of `maximize`.
 
-    snapshots: step -> (N, C, H, W) uint8, the images after so many steps, fewer than all.
+    images: (N, C, H, W) uint8. values: the objective of each image, measured on these 8 bits without random transforms.
+    snapshots: maps a number of steps to the images after so many steps, (N, C, H, W) uint8.
     """
 
     images: Tensor
@@ -70,45 +79,50 @@ def maximize(
     batch_size: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Maximized:
-    """An image for each objective, `batch_size` of them at a time; `model` is on the runtime's device.
+    """Make one image for each objective.
 
-    size: side, or height and width, in pixels; default the model's own. group: so many objectives in a row are of
-    images that belong together: what `diversity` compares, and, if `aligned`, frames of one sequence.
-    start: (3, H, W) uint8 or float in [0, 1], an image of this size to start from in place of noise.
-    batch_size: default `at_once(size)`. on_step(steps done over all batches, mean objective).
-    Raises UsageError for a size that does not suit the network or a place outside a layer's map.
+    model: on the runtime's device. size: side, or (height, width), in pixels; default: the model's input size.
+    group: number of consecutive objectives whose images belong together: `diversity` compares them, and if `aligned`
+    they are the frames of one sequence.
+    start: (3, H, W) uint8 or float in [0, 1], an image of this size to start from instead of noise.
+    snapshots: numbers of steps after which the images are kept.
+    batch_size: number of images that are optimized together; default: `default_batch_size` of the size.
+    on_step(steps done over all batches, mean objective) is called after each step.
+    Raises UsageError for a size that does not fit the network, and for a position outside a layer's map.
     """
     height, width = (size, size) if isinstance(size, int) else size or (model.preprocessing.crop,) * 2
-    palette = color_decorrelation.of_training_data(model)
+    colors = color_decorrelation.of_training_data(model)
     window = _window(objectives, model, (height, width))
     transforms = Transforms(config.jitter, config.scale, config.rotation, window)
     sizes = _sizes((height, width), window, config, start is not None)
-    alike = group if aligned else 1
+    sequence_length = group if aligned else 1
     done = 0
     parts: list[Maximized] = []
-    batch_size = max(1, (batch_size or at_once(height, width)) // group) * group
+    batch_size = max(1, (batch_size or default_batch_size(height, width)) // group) * group
     for first in range(0, len(objectives), batch_size):
         chosen = objectives[first : first + batch_size]
         batch = Batch(chosen, [index // group for index in range(len(chosen))], runtime.device)
         activations = _activations(model, batch)
         if not first:
 
-            def check(each: tuple[int, int], batch=batch, activations=activations) -> None:
-                _check(activations, batch, model, transforms.seen(*each), runtime)
+            def check(each: tuple[int, int], batch: Batch = batch, activations: Compute = activations) -> None:
+                _check_size(activations, batch, model, transforms.window_size(*each), runtime)
 
-            sizes = _suited(sizes, config, check)
+            sizes = _supported_sizes(sizes, config, check)
         shape = (len(chosen), model.preprocessing.channels, *sizes[0])
         parametrization = PARAMETRIZATIONS[config.param]
         given = None
         if start is None:
-            own = parametrization.noise(shape, config.seed, first=first, alike=alike, exponent=config.exponent)
+            own = parametrization.noise(
+                shape, config.seed, first=first, sequence_length=sequence_length, exponent=config.exponent
+            )
         else:
-            given = palette.coordinates(_start(start, model))
-            own = parametrization.of(_resized(given, sizes[0]).expand(shape), exponent=config.exponent)
-        images = Images(own, palette, runtime.device, first=first, alike=alike)
+            given = colors.coordinates(_start(start, model))
+            own = parametrization.from_values(_resized(given, sizes[0]).expand(shape), exponent=config.exponent)
+        images = Images(own, colors, runtime.device, first=first, sequence_length=sequence_length)
         kept: dict[int, Tensor] = {}
 
-        def step_done(step: int, value: float, drawn: Tensor, kept=kept) -> None:
+        def step_done(step: int, value: float, drawn: Tensor, kept: dict[int, Tensor] = kept) -> None:
             nonlocal done
             done += 1
             if step in snapshots:
@@ -116,8 +130,10 @@ def maximize(
             if on_step is not None:
                 on_step(done, value)
 
-        def objective(seen, drawn, step, batch=batch, activations=activations):
-            return batch(activations(seen), drawn, step)
+        def objective(
+            window: Tensor, drawn: Tensor, step: int, batch: Batch = batch, activations: Compute = activations
+        ) -> Tensor:
+            return batch(activations(window), drawn, step)
 
         _grow(
             images,
@@ -134,7 +150,7 @@ def maximize(
             final = image_io.to_bytes(images().cpu())
         if aligned:
             final = final[_order(activations, chosen, final, group, runtime.device, transforms)]
-        # What is reported is of the network itself, to the last digit
+        # The reported values are those of the network itself, without folded norms
         plain = Activations(model, batch.addresses) if batch.addresses else activations
         parts.append(Maximized(final, values(plain, batch, final, runtime.device, transforms), kept))
     return Maximized(
@@ -156,16 +172,17 @@ def _grow(
     frames: int,
     on_step: Callable[[int, float, Tensor], None],
 ) -> None:
-    """Optimize the images, as large as the first of `sizes`, at one size after the other.
+    """Optimize the images at one of the `sizes` after the other. They begin with the first size.
 
-    given: (1, C, H, W), coordinates of the image that they started from. frames: of a sequence that is aligned, else 0.
-    Frames help each other when two thirds of the steps are done, and are finished at a fifth of the learning rate.
+    given: (1, C, H, W), the image that they started from, in color coordinates; None for noise.
+    frames: number of frames of an aligned sequence, 0 for single images. After two thirds of the steps each frame may
+    take over a neighbor's image; the rest of the steps use a fifth of the learning rate.
     """
-    turn = config.steps * 2 // 3 if frames else config.steps
+    exchange_step = config.steps * 2 // 3 if frames else config.steps
 
     def lr(step: int) -> float:
-        fallen = 1 - (1 - config.decay) * step / config.steps
-        return config.lr * fallen * (1 if step < turn else 0.2)
+        decayed = 1 - (1 - config.decay) * step / config.steps
+        return config.lr * decayed * (1 if step < exchange_step else 0.2)
 
     def ascent(steps: range) -> None:
         ascend(
@@ -183,20 +200,22 @@ def _grow(
     for octave, (first, end) in enumerate(pairwise(ends)):
         if octave:
             images.enlarge(sizes[octave], None if given is None else _detail(given, sizes[octave - 1], sizes[octave]))
-        ascent(range(first, min(turn, end)))
-        if frames and first <= turn < end:
+        ascent(range(first, min(exchange_step, end)))
+        if frames and first <= exchange_step < end:
             _exchange(images, objective, frames, transforms)
-        ascent(range(max(turn, first), end))
+        ascent(range(max(exchange_step, first), end))
 
 
 def _detail(given: Tensor, smaller: tuple[int, int], larger: tuple[int, int]) -> Tensor:
-    """What an image (1, C, H, W) has at the larger size and could not have at the smaller one."""
+    """The detail of an image (1, C, H, W) at the larger size that is lost at the smaller one."""
     return _resized(given, larger) - _resized(_resized(given, smaller), larger)
 
 
-def _activations(model: Model, batch: Batch):
-    """What computes the layers of the objectives: images -> values by address. Batch norms, which change nothing about
-    the maximum, are folded: a fifth less time on EfficientNet-Lite0."""
+def _activations(model: Model, batch: Batch) -> Compute:
+    """A function from images to the activations of the objectives' layers, by address.
+
+    Batch norms are folded into the convolutions before them, which saves a fifth of the time on EfficientNet-Lite0.
+    """
     if not batch.addresses:
         return lambda images: {}
     activations = Activations(model, batch.addresses)
@@ -204,8 +223,8 @@ def _activations(model: Model, batch: Batch):
     return activations
 
 
-def suited(runtime: Runtime, model: Model) -> Runtime:
-    """The runtime with the precision that is faster for this model's gradients, where the user leaves it open.
+def with_fastest_precision(runtime: Runtime, model: Model) -> Runtime:
+    """The runtime with the precision in which the gradients of this model are computed faster.
 
     On a CPU the backward pass of depthwise convolutions is slower in bf16: EfficientNet-Lite0 takes a fifth more time.
     """
@@ -214,45 +233,51 @@ def suited(runtime: Runtime, model: Model) -> Runtime:
 
 
 def receptive_field(objectives: Sequence[Objective]) -> float:
-    """The greatest side of what a unit of these objectives sees, in pixels; infinite where no layer is known."""
+    """Side of the largest receptive field of these objectives, in pixels; infinite for objectives without a layer."""
     layers = [term.layer for objective in objectives for _, term in objective.terms if term.layer]
     return max((layer.receptive_field for layer in layers), default=math.inf)
 
 
-def at_once(height: int, width: int) -> int:
-    """How many images of this size are optimized together: 64 small ones; of large ones fewer, as memory wants it."""
+def default_batch_size(height: int, width: int) -> int:
+    """Number of images of this size that are optimized together: 64 small ones, fewer large ones to save memory."""
     return max(1, min(64, 64 * 128**2 // (height * width)))
 
 
 def _window(objectives: Sequence[Objective], model: Model, size: tuple[int, int]) -> tuple[int, int] | None:
-    """What the network is to see of an image of this size at once; None is all of it.
+    """Size of the windows of an image that the network is given; None for the whole image.
 
-    A map is as large as the image, and a channel of it looks everywhere. A class, and any other unit that has one value
-    for all of the image, was learned on images of the model's own size, whose sides the windows have at most.
+    The channels of a map cover an image of any size. A class, or any other unit with a single value for the image, was
+    learned from images of the model's input size, so its windows are no larger.
     """
     layers = [term.layer for objective in objectives for _, term in objective.terms if term.layer]
     if all(layer.is_map for layer in layers):
         return None
-    return tuple(min(side, model.preprocessing.crop) for side in size)
+    return min(size[0], model.preprocessing.crop), min(size[1], model.preprocessing.crop)
 
 
 def _sizes(
     size: tuple[int, int], window: tuple[int, int] | None, config: Maximization, dream: bool
 ) -> list[tuple[int, int]]:
-    """The sizes, growing by `OCTAVE`, at which an image is optimized, the last of them `size`."""
+    """The sizes at which an image is optimized, growing by `OCTAVE` up to `size`.
+
+    dream: whether the optimization starts from a given image, which has one octave unless the config says otherwise.
+    """
     octaves = config.octaves
     if octaves is None:
         larger = 1 if window is None or dream else max(map(truediv, size, window)) / config.first
         octaves = 1 + round(math.log(larger, OCTAVE))
-    return [tuple(max(1, round(side / OCTAVE**power)) for side in size) for power in reversed(range(octaves))]
+    height, width = size
+    powers = reversed(range(octaves))
+    return [(max(1, round(height / OCTAVE**p)), max(1, round(width / OCTAVE**p))) for p in powers]
 
 
-def _suited(
+def _supported_sizes(
     sizes: list[tuple[int, int]], config: Maximization, check: Callable[[tuple[int, int]], None]
 ) -> list[tuple[int, int]]:
-    """The sizes that the network takes: many a transformer takes its own alone. Raises UsageError without the last.
+    """The sizes that the network accepts; many transformers accept one only.
 
-    check(size) raises UsageError. Octaves that were asked for are all wanted.
+    check(size) raises UsageError for a size that is not accepted. An error of the last size is passed on, and so is one
+    of the first size where the config sets the number of octaves.
     """
     check(sizes[-1])
     if config.octaves is not None:
@@ -267,35 +292,37 @@ def _suited(
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) of this size, (height, width)."""
+    """The images (N, C, H, W) at another size (height, width)."""
     return images if images.shape[2:] == size else F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 @torch.inference_mode()
-def _exchange(images: Images, objective, group: int, transforms: Transforms) -> None:
-    """Give each frame the image, of its own and its neighbors', that its own objective prefers."""
+def _exchange(
+    images: Images, objective: Callable[[Tensor, Tensor, int], Tensor], group: int, transforms: Transforms
+) -> None:
+    """Give each frame the image with the highest objective among its own and those of its two neighbors."""
     drawn = images()
-    places = torch.arange(len(drawn), device=drawn.device)
-    first = places // group * group
-    sources = torch.stack([(places + shift).clamp(first, first + group - 1) for shift in (0, -1, 1)])
-    seen = windows(drawn, transforms)
-    scores = torch.stack([sum(objective(each[source], drawn[source], WARM_UP) for each in seen) for source in sources])
-    images.take(sources[scores.argmax(0), places])
+    indices = torch.arange(len(drawn), device=drawn.device)
+    first = indices // group * group
+    sources = torch.stack([(indices + shift).clamp(first, first + group - 1) for shift in (0, -1, 1)])
+    views = windows(drawn, transforms)
+    scores = [reduce(torch.add, (objective(view[own], drawn[own], WARM_UP) for view in views)) for own in sources]
+    images.take(sources[torch.stack(scores).argmax(0), indices])
 
 
 def _order(
-    activations,
+    activations: Compute,
     objectives: Sequence[Objective],
     images: Tensor,
     group: int,
     device: torch.device,
     transforms: Transforms,
 ) -> list[int]:
-    """The order in which a falls and b rises over each sequence of frames.
+    """The indices of the images for each frame, such that a falls and b rises over each sequence.
 
-    What is best for (1 - t) a + t b has less of a and more of b the larger t is, and so have the frames, but for where
-    the ascent of one came to a poorer end than its neighbor's. A frame that another beats in both a and b is replaced
-    by that one.
+    The maximum of (1 - t) a + t b has less of a and more of b as t grows. The frames follow that order except where the
+    ascent of a frame ended in a poorer optimum than its neighbor's. A frame that another surpasses in both a and b is
+    replaced by that one.
     """
     order: list[int] = []
     for first in range(0, len(objectives), group):
@@ -310,8 +337,8 @@ def _order(
     return order
 
 
-def called(model: Model, images: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
-    """(class, probability): what `classify` says of finished images (N, C, H, W) uint8."""
+def predicted_classes(model: Model, images: Tensor, runtime: Runtime) -> list[tuple[str, float]]:
+    """The (class, probability) that `classify` predicts for each of the images (N, C, H, W) uint8."""
     prepared = [model.preprocessing.prepare(image.expand(3, -1, -1)) for image in images]
     best = torch.cat([predict(model, part, runtime) for part in torch.stack(prepared).split(32)]).max(1)
     names = [model.classes[index] for index in best.indices.tolist()]
@@ -320,31 +347,31 @@ def called(model: Model, images: Tensor, runtime: Runtime) -> list[tuple[str, fl
 
 @torch.inference_mode()
 def values(
-    activations, batch: Batch, images: Tensor, device: torch.device, transforms: Transforms = PLAIN
+    activations: Compute, batch: Batch, images: Tensor, device: torch.device, transforms: Transforms = PLAIN
 ) -> list[float]:
-    """The objectives of finished images (N, C, H, W) uint8, in fp32; the mean over the windows of `transforms`."""
+    """The objectives of finished images (N, C, H, W) uint8, in fp32: means over the windows of `transforms`."""
     images = image_io.to_unit(images.to(device))
-    seen = windows(images, transforms)
-    return (sum(batch(activations(each), images) for each in seen) / len(seen)).tolist()
+    views = windows(images, transforms)
+    return (reduce(torch.add, (batch(activations(view), images) for view in views)) / len(views)).tolist()
 
 
 @torch.inference_mode()
-def _check(activations, batch: Batch, model: Model, size: tuple[int, int], runtime: Runtime) -> None:
-    """Try the size on one image. Raises UsageError."""
+def _check_size(activations: Compute, batch: Batch, model: Model, size: tuple[int, int], runtime: Runtime) -> None:
+    """Try the network on one image of this size. Raises UsageError where it fails."""
     image = torch.zeros(1, model.preprocessing.channels, *size, device=runtime.device)
     try:
-        values = activations(image)
+        computed = activations(image)
     except (RuntimeError, ValueError, AssertionError) as error:
         if out_of_memory(error):
             raise
         raise UsageError(
             f"--size {min(size)}: does not suit these layers of {model.name} ({reason(error)}); "
-            f"its own size is {model.preprocessing.crop}"
+            f"the model's input size is {model.preprocessing.crop}"
         ) from None
-    batch.check_places(values)
+    batch.check_positions(computed)
 
 
 def _start(start: Tensor, model: Model) -> Tensor:
-    """(3, H, W) to (1, channels, H, W) in [0, 1]."""
+    """The image (3, H, W) to start from, as (1, channels, H, W) in [0, 1]."""
     start = image_io.to_unit(start)
     return (image_io.to_gray(start) if model.preprocessing.channels == 1 else start)[None]

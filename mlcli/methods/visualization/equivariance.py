@@ -1,27 +1,27 @@
 """How far the layers of a network are from invariance and from equivariance (the terms of Lenc and Vedaldi 2015).
 
-A transformation t moves what an image x shows, and it moves a map in the same way, as an image whose pixels are the
-units: (t f)(p) = f(t^-1 p), p a place in the image. Of each layer f, over its units and channels:
+A transformation t acts on an image x and in the same way on a feature map, whose units are the pixels of an image:
+(t f)(p) = f(t^-1 p), where p is a position in the image. The errors of a layer f are norms over its units and channels:
 
-    invariance     |f(t(x)) - f(x)| / |f(x)|           nothing changes where t moves the image
-    equivariance   |f(t(x)) - t(f(x))| / |t(f(x))|     the map moves as the image does; 0 is best for both
+    invariance     |f(t(x)) - f(x)| / |f(x)|           0 if the map does not change when the image is transformed
+    equivariance   |f(t(x)) - t(f(x))| / |t(f(x))|     0 if the map is transformed as the image is
 
-Units stand `stride` pixels apart, so t may ask for values between them. Where it does not (a translation by a multiple
-of the stride, a flip of a symmetric grid, a quarter turn) none is interpolated and the comparison is exact; elsewhere,
-as in images, the value is bilinear, and interpolating is a part of the error.
+Units are `stride` pixels apart, so t may need values between them. For a shift by a multiple of the stride, a flip of a
+symmetric grid or a quarter turn it does not, and the comparison is exact. Otherwise values are interpolated bilinearly,
+in images too, and the interpolation is a part of the error.
 
-Borders. A network pads its maps, and what a unit makes of padding neither moves nor turns. So either the image goes
-on beyond its border as in a mirror, so far that no compared unit sees padding (MIRROR); or it goes on as if it were
-repeated, and the padding of every layer does the same (CIRCULAR), where it can be moved and flipped, but not turned or
-resized. Units that see the whole image, such as logits, see it alone, in MIRROR with the network's own padding.
+Borders: A network pads its maps, and padding is not transformed with the image. With MIRROR, the image is reflected at
+its border, so far that no compared unit sees padding. With CIRCULAR, the image and the padding of every layer wrap
+around; then images can be shifted and flipped, but not rotated or scaled. Units that see the whole image, such as
+logits, see the image itself, in MIRROR with the network's own padding.
 """
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from mlcli.errors import UsageError, out_of_memory
 from mlcli.io import image_io
-from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, motion, moved
+from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, motion, transform_values
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
 from mlcli.models.graph import WHOLE, Layer
@@ -38,15 +38,15 @@ from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
 LOGITS = "logits"  # the last layer of a classifier
-BATCH, SIDE = 16, 224  # images at a time at most, as large as this; fewer that are larger
-ROUNDING = 1e-6  # values below it, by their root mean square, are those of an empty image
+BATCH, SIDE = 16, 224  # largest batch, for images of this side; larger images come in smaller batches
+ROUNDING = 1e-6  # root mean square of activations below which they are rounding errors, as of an empty image
 
 
 # -- layers --------------------------------------------------------------------------------------------------
 
 
 def named_layers(model: Model, names: Sequence[str]) -> dict[str, Layer]:
-    """Layers by address or alias as given, `logits` the last one; without names, all stages and the logits."""
+    """Layers by the given addresses or aliases, `logits` for the last one; without names, all stages and the logits."""
     known = features.layers(model)
     if not names:
         stages = {layer.alias: layer for layer in known if layer.alias}
@@ -59,14 +59,15 @@ def named_layers(model: Model, names: Sequence[str]) -> dict[str, Layer]:
 
 
 def is_map(layer: Layer, border: str) -> bool:
-    """Whether t acts on the layer: its units stand in a grid and, in a mirror, see no more than a part of it."""
+    """Whether equivariance is measured: the layer is a map, and with MIRROR no unit sees the whole image."""
     return layer.is_map and (border == CIRCULAR or WHOLE not in layer.reach)
 
 
 class GridAlignment(NamedTuple):
-    """Where the units of a map stand in an image (side, side), and how far beyond its border they see.
+    """Positions of the units of a map in an image (side, side).
 
-    first: (row, column) of unit (0, 0), the middle of what it sees. beyond: pixels.
+    first: (row, column) of the center of the receptive field of unit (0, 0). beyond: number of pixels by which
+    receptive fields extend beyond the border of the image.
     """
 
     first: tuple[float, float]
@@ -74,21 +75,21 @@ class GridAlignment(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer, side: int) -> "GridAlignment":
-        reach, counts = layer.reach, layer.shape[1:]
-        if WHOLE in (reach.height, reach.width):  # an even grid, as good as is known
-            return cls(tuple((side - 1 - reach.stride * (n - 1)) / 2 for n in counts), 0)
-        first = reach.top + (reach.height - 1) / 2, reach.left + (reach.width - 1) / 2
-        ends = [
-            start + reach.stride * (n - 1) + length - side
-            for start, length, n in zip((reach.top, reach.left), (reach.height, reach.width), counts, strict=True)
-        ]
-        return cls(first, max(0.0, -reach.top, -reach.left, *ends))
+        field, (rows, columns) = layer.reach, layer.shape[1:]
+        if WHOLE in (field.height, field.width):  # the exact positions are unknown, so the grid is centered
+            spare = [(side - 1 - field.stride * (n - 1)) / 2 for n in (rows, columns)]
+            return cls((spare[0], spare[1]), 0)
+        first = field.top + (field.height - 1) / 2, field.left + (field.width - 1) / 2
+        bottom = field.top + field.stride * (rows - 1) + field.height - side
+        right = field.left + field.stride * (columns - 1) + field.width - side
+        return cls(first, max(0.0, -field.top, -field.left, bottom, right))
 
 
 def circular(network: nn.Module) -> nn.Module:
-    """A copy of the network in which every padded convolution and pooling wraps around. Raises UsageError.
+    """A copy of the network in which every padded convolution and pooling wraps around.
 
-    Of layers that pad by themselves, as those of TensorFlow's "same" padding, `Wrapping` takes care.
+    Raises UsageError for pooling with `ceil_mode`. Layers that call `pad` themselves, such as those with TensorFlow's
+    "same" padding, need `CircularPadding`.
     """
     network = copy.deepcopy(network)
     for name, module in list(network.named_modules()):
@@ -105,23 +106,25 @@ def circular(network: nn.Module) -> nn.Module:
     return network
 
 
-class Wrapping(TorchFunctionMode):
-    """While it is entered, `torch.nn.functional.pad` goes on with maps as if they were repeated, whatever it is told.
+class CircularPadding(TorchFunctionMode):
+    """A context in which `torch.nn.functional.pad` wraps maps around, whatever its mode.
 
-    timm's Conv2dSame, among others, decides its padding by the size of the map that it is given.
+    timm's Conv2dSame, among others, chooses its padding by the size of the map and calls `pad` itself.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is not F.pad:
             return func(*args, **(kwargs or {}))
         values, pad = _pad_arguments(*args, **(kwargs or {}))
-        if values.ndim != 4 or len(pad) != 4 or max(pad) <= 0 or min(pad) < 0:  # of channels, or it crops
+        if values.ndim != 4 or len(pad) != 4 or max(pad) <= 0 or min(pad) < 0:  # it pads channels, or crops
             return func(*args, **(kwargs or {}))
         return F.pad(values, pad, mode="circular")
 
 
-def _pad_arguments(input, pad, mode="constant", value=None) -> tuple[Tensor, Sequence[int]]:
-    """What `torch.nn.functional.pad` is given, by its own names."""
+def _pad_arguments(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> tuple[Tensor, Sequence[int]]:
+    """Bind the arguments of `torch.nn.functional.pad` to its parameter names; returns the first two."""
     return input, pad
 
 
@@ -130,7 +133,10 @@ def _pad_arguments(input, pad, mode="constant", value=None) -> tuple[Tensor, Seq
 
 @dataclass
 class Errors:
-    """Relative norms of one layer by amount, summed over images; one of nothing but rounding does not count."""
+    """Relative errors of one layer for each amount, summed over images.
+
+    Images whose activations are rounding errors alone are not counted.
+    """
 
     count: Tensor
     total: Tensor
@@ -141,29 +147,30 @@ class Errors:
         return cls(*torch.zeros(3, points, dtype=torch.float64))
 
     def add(self, point: int, values: Tensor, wanted: Tensor) -> None:
-        """|values - wanted| / |wanted| for each image of (N, ...)."""
+        """Add |values - wanted| / |wanted| of each image of a batch (N, ...) to the amount with this index."""
         norms, errors = (v.flatten(1).norm(dim=1).cpu().double() for v in (wanted, values - wanted))
-        something = norms > ROUNDING * wanted.flatten(1).shape[1] ** 0.5
-        errors = errors[something] / norms[something]
+        counted = norms > ROUNDING * wanted.flatten(1).shape[1] ** 0.5
+        errors = errors[counted] / norms[counted]
         self.count[point] += len(errors)
         self.total[point] += errors.sum()
         self.squares[point] += errors.square().sum()
 
     def mean(self) -> list[float]:
-        """By amount; not a number where there was nothing to compare."""
+        """Mean over images for each amount; NaN where no image was counted."""
         return (self.total / self.count).tolist()
 
     def sd(self) -> list[float]:
-        """Over images."""
+        """Standard deviation over images for each amount."""
         return (self.squares / self.count - (self.total / self.count) ** 2).clamp_min(0).sqrt().tolist()
 
 
 @dataclass
 class Findings:
-    """What was found of one layer. exact: by amount, whether nothing was interpolated between units.
+    """The errors of one layer.
 
-    unrelated: |f(x) - f(x')| / |f(x)| of each image and the one before it, what the invariance of an image that is
-    no longer recognized would be. Without maps there is no equivariance.
+    equivariance: None for a layer that is not a map. unrelated: |f(x) - f(x')| / |f(x)| of each image and the one
+    before it, the invariance error of an image that is no longer recognized. exact: for each amount, whether nothing
+    was interpolated between units.
     """
 
     name: str
@@ -179,23 +186,25 @@ class Findings:
 
 
 class Comparison(NamedTuple):
-    """One layer at one amount: f(x), f(t(x)) and t(f(x)), (N, C, h, w), or (N, D) without the last, as t moves maps.
+    """The activations of one layer for one amount, (N, C, h, w) or (N, D).
 
-    exact: whether no value of t(f(x)) was interpolated.
+    original: f(x). image_first: f(t(x)). layer_first: t(f(x)), None for a layer that is not a map. exact: whether no
+    value of t(f(x)) was interpolated.
     """
 
     found: Findings
     point: int
-    still: Tensor
-    after: Tensor
-    before: Tensor | None = None
+    original: Tensor
+    image_first: Tensor
+    layer_first: Tensor | None = None
     exact: bool = True
 
 
 class Example(NamedTuple):
-    """One image by amount: t(x), (C, side, side), and of each map (f(t(x)), t(f(x))), (h, w).
+    """One image at all amounts.
 
-    Of a map its most varied unit in the image as it is.
+    images: t(x), (C, side, side), for each amount. maps: for each map and amount, (f(t(x)), t(f(x))) of the unit with
+    the greatest variance in f(x), (h, w) each.
     """
 
     images: list[Tensor]
@@ -203,10 +212,10 @@ class Example(NamedTuple):
 
 
 class Measure:
-    """The errors of the layers of a model over a transformation.
+    """Measures the errors of the layers of a model under a transformation.
 
-    layers: by the names that they are given. `add` batches of images; `findings` tells what they came to.
-    Raises UsageError for a transformation that the border does not allow, and for maps that cannot be repeated.
+    layers: the layers by name. `add` adds batches of images to the `findings`.
+    Raises UsageError for a transformation that the border does not allow, and for maps that cannot wrap around.
     """
 
     def __init__(
@@ -224,15 +233,16 @@ class Measure:
             model = replace(model, network=circular(model.network).eval())
         self.model, self.motions = model, [motion(transform, amount) for amount in amounts]
         self.findings = [Findings.none(n, layer, len(amounts), is_map(layer, border)) for n, layer in layers.items()]
-        self.sights = {f.name: GridAlignment.of(f.layer, self.side) for f in self.findings if f.equivariance}
-        # Maps are computed on a larger image, whose grids of units hold those of the image itself
-        beyond = max((sight.beyond for sight in self.sights.values()), default=0)
-        away = max((self._away(layers[name]) for name in self.sights), default=0)
-        strides = math.lcm(*(round(layers[name].stride) for name in self.sights))
+        self.alignments = {f.name: GridAlignment.of(f.layer, self.side) for f in self.findings if f.equivariance}
+        # Maps are computed from images with a margin, a multiple of all strides, so that the units of the image itself
+        # are among those of the larger image
+        beyond = max((alignment.beyond for alignment in self.alignments.values()), default=0)
+        outside = max((self._outside(layers[name]) for name in self.alignments), default=0)
+        strides = math.lcm(*(round(layers[name].stride) for name in self.alignments))
         self.margin, self.wide_margin = (
-            0 if border == CIRCULAR else math.ceil(width / strides) * strides for width in (beyond, beyond + away)
+            0 if border == CIRCULAR else math.ceil(width / strides) * strides for width in (beyond, beyond + outside)
         )
-        maps = [layers[name].address for name in self.sights]
+        maps = [layers[name].address for name in self.alignments]
         others = [f.layer.address for f in self.findings if not f.equivariance]
         self.of_maps = Activations(model, maps) if maps else None
         self.of_others = Activations(model, others) if others else None
@@ -240,94 +250,97 @@ class Measure:
 
     @property
     def batch_size(self) -> int:
-        """How many images to `add` at a time, so that memory does not grow with the margins that a mirror needs."""
+        """Number of images to `add` at a time, chosen so that memory does not grow with the margins of MIRROR."""
         return max(1, min(BATCH, BATCH * SIDE**2 // (self.side + 2 * self.wide_margin) ** 2))
 
     def add(self, images: Tensor) -> None:
-        """Count a batch (N, C, side, side), uint8 or float in [0, 1]."""
-        for found, point, still, after, before, exact in self.compared(images):
-            found.invariance.add(point, after, still)
-            if before is not None:
-                found.equivariance.add(point, after, before)
+        """Add a batch of images (N, C, side, side), uint8 or float in [0, 1]."""
+        for found, point, original, image_first, layer_first, exact in self.compared(images):
+            found.invariance.add(point, image_first, original)
+            if found.equivariance is not None and layer_first is not None:
+                found.equivariance.add(point, image_first, layer_first)
             if len(found.exact) == point:
                 found.exact.append(exact)
             if point == 0:
-                previous = torch.cat([self.last.get(found.name, still[:0]), still[:-1]])
-                found.unrelated.add(0, previous, still[len(still) - len(previous) :])
-                self.last[found.name] = still[-1:]
+                previous = torch.cat([self.last.get(found.name, original[:0]), original[:-1]])
+                found.unrelated.add(0, previous, original[len(original) - len(previous) :])
+                self.last[found.name] = original[-1:]
 
     @torch.inference_mode()
     def compared(self, images: Tensor) -> Iterator[Comparison]:
-        """A batch as in `add`, amount by amount, the layers of each in order."""
+        """The comparisons of a batch as in `add`: for each amount, all layers in order."""
         images = image_io.to_unit(images.to(self.runtime.device))
-        wide = self._values(self._moved_images(images, Motion(), self.wide_margin), self.wide_margin)
+        wide = self._values(self._transformed_images(images, Motion(), self.wide_margin), self.wide_margin)
         for point, t in enumerate(self.motions):
-            values = self._values(self._moved_images(images, t, self.margin), self.margin)
+            values = self._values(self._transformed_images(images, t, self.margin), self.margin)
             for found in self.findings:
-                still = self._frame(found, wide[found.name], self.wide_margin)
-                after = self._frame(found, values[found.name], self.margin)
+                original = self._without_margin(found, wide[found.name], self.wide_margin)
+                image_first = self._without_margin(found, values[found.name], self.margin)
                 if found.equivariance is None:
-                    yield Comparison(found, point, still, after)
+                    yield Comparison(found, point, original, image_first)
                 else:
-                    yield Comparison(found, point, still, after, *self._moved_map(found, wide[found.name], t))
+                    layer_first, exact = self._transformed_map(found, wide[found.name], t)
+                    yield Comparison(found, point, original, image_first, layer_first, exact)
 
     def example(self, image: Tensor) -> "Example":
-        """What becomes of one image (C, side, side)."""
+        """The transformed images and maps of one image (C, side, side)."""
         images = image_io.to_unit(image.to(self.runtime.device))[None]
-        shown = [self._moved_images(images, t, 0)[0].cpu() for t in self.motions]
-        maps: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.sights}
-        for found, _, still, after, before, _ in self.compared(images):
-            if before is not None:
-                unit = still[0].flatten(1).var(1).argmax()
-                maps[found.name].append((after[0, unit].cpu(), before[0, unit].cpu()))
+        shown = [self._transformed_images(images, t, 0)[0].cpu() for t in self.motions]
+        maps: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.alignments}
+        for found, _, original, image_first, layer_first, _ in self.compared(images):
+            if layer_first is not None:
+                unit = int(original[0].flatten(1).var(1).argmax())
+                maps[found.name].append((image_first[0, unit].cpu(), layer_first[0, unit].cpu()))
         return Example(shown, maps)
 
-    def _moved_images(self, images: Tensor, t: Motion, margin: int) -> Tensor:
-        """t(x) with `margin` pixels of what is beyond the image on each side."""
-        places = torch.arange(-margin, self.side + margin, dtype=torch.float64)
-        return moved(images, t, Grid(places[:, None], places[None], 1.0, (0.0, 0.0)), self.side, self.border)[0]
+    def _transformed_images(self, images: Tensor, t: Motion, margin: int) -> Tensor:
+        """t(x) with a margin of this many pixels on each side."""
+        positions = torch.arange(-margin, self.side + margin, dtype=torch.float64)
+        return transform_values(
+            images, t, Grid(positions[:, None], positions[None], 1.0, (0.0, 0.0)), self.side, self.border
+        )[0]
 
-    def _moved_map(self, found: Findings, values: Tensor, t: Motion) -> tuple[Tensor, bool]:
-        """(t(f(x)) at the units of the image, whether it is exact), of a map computed with the wide margin."""
-        first = self.sights[found.name].first
+    def _transformed_map(self, found: Findings, values: Tensor, t: Motion) -> tuple[Tensor, bool]:
+        """(t(f(x)) at the units of the image, whether it is exact), from a map f(x) with the wide margin."""
+        first = self.alignments[found.name].first
         known = first[0] - self.wide_margin, first[1] - self.wide_margin
-        grid = Grid(*_places(found.layer, first), found.layer.stride, known)
-        return moved(values, t, grid, self.side, self.border)
+        grid = Grid(*_positions(found.layer, first), found.layer.stride, known)
+        return transform_values(values, t, grid, self.side, self.border)
 
     def _values(self, shown: Tensor, margin: int) -> dict[str, Tensor]:
-        """name: f of images with a margin; what sees the whole image is computed without it."""
-        values = {}
+        """Activations of images with a margin, by name of the layer; layers without maps get images without it."""
+        values: dict[str, Tensor] = {}
         for activations, given in ((self.of_maps, shown), (self.of_others, _inner(shown, margin))):
             if activations is not None:
                 try:
-                    with Wrapping() if self.border == CIRCULAR else nullcontext():
+                    with CircularPadding() if self.border == CIRCULAR else nullcontext():
                         values |= activations(given)
                 except (RuntimeError, AssertionError) as error:
                     if not margin or out_of_memory(error):
                         raise
                     raise UsageError(
-                        f"--padding mirror: {self.model.name} does not take the larger images that it needs "
-                        f"({str(error).splitlines()[0]}); take --padding circular, or other layers"
+                        f"--padding mirror: needs larger images than {self.model.name} accepts "
+                        f"({str(error).splitlines()[0]}); take --padding circular or other layers"
                     ) from None
         return {f.name: self.model.finite(values[f.layer.address].float(), self.runtime) for f in self.findings}
 
-    def _frame(self, found: Findings, values: Tensor, margin: int) -> Tensor:
-        """Of a map computed with a margin, the units of the image itself."""
+    def _without_margin(self, found: Findings, values: Tensor, margin: int) -> Tensor:
+        """The units of the image itself, from a map that was computed with a margin."""
         if found.equivariance is None:
             return values
         first, (height, width) = margin // round(found.layer.stride), found.layer.shape[1:]
         return values[:, :, first : first + height, first : first + width]
 
-    def _away(self, layer: Layer) -> float:
-        """How many pixels outside of a map's own grid t looks for its values at most."""
-        rows, columns = _places(layer, GridAlignment.of(layer, self.side).first)
-        away = 0.0
+    def _outside(self, layer: Layer) -> float:
+        """The greatest distance in pixels from a map's grid at which a transformation needs values."""
+        rows, columns = _positions(layer, GridAlignment.of(layer, self.side).first)
+        outside = 0.0
         for t in self.motions:
-            # One unit more to interpolate with, and those around that a smaller image takes in
+            # One more unit for the interpolation, and those that are averaged when an image is made smaller
             spare = layer.stride * (1 + t.shrinks / 2)
             for source, own in zip(t.source(rows, columns, self.side), (rows, columns), strict=True):
-                away = max(away, *(float(d.max()) + spare for d in (own.min() - source, source - own.max())))
-        return away
+                outside = max(outside, *(float(d.max()) + spare for d in (own.min() - source, source - own.max())))
+        return outside
 
 
 def _inner(shown: Tensor, margin: int) -> Tensor:
@@ -335,8 +348,8 @@ def _inner(shown: Tensor, margin: int) -> Tensor:
     return shown[:, :, margin : shown.shape[2] - margin, margin : shown.shape[3] - margin]
 
 
-def _places(layer: Layer, first: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Where the units of a map stand: (h, 1) and (1, w), pixels."""
+def _positions(layer: Layer, first: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """The positions of the units of a map in pixels: (h, 1) and (1, w)."""
     rows, columns = (
         start + layer.stride * torch.arange(n, dtype=torch.float64)
         for start, n in zip(first, layer.shape[1:], strict=True)
@@ -345,13 +358,15 @@ def _places(layer: Layer, first: tuple[float, float]) -> tuple[Tensor, Tensor]:
 
 
 def _check_circular(transform: str, layers: Mapping[str, Layer], side: int) -> None:
+    """Raise UsageError where images or maps cannot wrap around."""
     if transform in ("rotate", "scale"):
         raise UsageError(
-            f"--transform {transform}: an image that is repeated can only be moved and flipped; take --padding mirror"
+            f"--transform {transform}: an image that wraps around can only be shifted and flipped; "
+            "take --padding mirror"
         )
     for name, layer in layers.items():
         if layer.is_map and any(n * layer.stride != side for n in layer.shape[1:]):
             raise UsageError(
-                f"--layer {name}: its {layer.shape[1]} units, {layer.stride:g} pixels apart, do not go evenly around a "
-                f"image of {side} pixels; take --padding mirror, or other layers"
+                f"--layer {name}: its {layer.shape[1]} units, {layer.stride:g} pixels apart, do not wrap evenly around "
+                f"an image of {side} pixels; take --padding mirror or other layers"
             )

@@ -1,8 +1,9 @@
-"""An index: the feature vectors of images in one file, kept in step with the images.
+"""An index: the feature vectors of images in one file, kept up to date with the images.
 
-A safetensors file: `vectors` (N, D) float32, `marks` (N, 2) int64, the size and time of change (ns) of each image,
-`names`, their paths as bytes with a NUL between them, and in the metadata what the vectors were made with. A path below
-the file's own folder is relative to it, so that a folder can be moved with its index; any other is absolute.
+The file is in the safetensors format. `vectors` (N, D) is float32. `marks` (N, 2) int64 holds the size in bytes and the
+modification time in ns of each image. `names` holds their paths as bytes, each followed by NUL. The metadata says with
+what the vectors were made. A path below the folder of the index is relative to it, so a folder can be moved together
+with its index; any other path is absolute.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,26 +34,26 @@ KIND = "index of feature vectors"
 BLOCK = 16_384  # vectors read at a time
 PENDING_BYTES = 256 << 20  # new vectors held in memory before they are saved
 DESCRIPTION = schema.record({"made_with": schema.OBJECT})
-UNKNOWN = (-1, -1)  # the mark of what is not there, or is no regular file
+UNKNOWN = (-1, -1)  # the mark of a path that does not exist or is not a regular file
 
-Vectors = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | ImageError]]]
+Vectors = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | ImageError]]]  # paths -> (path, vector)
 
 
 class Index:
-    """The vectors of one file. What the file holds of other models, layers or arithmetic counts as nothing."""
+    """The feature vectors in one file. Vectors of another model, layer or precision are ignored."""
 
-    def __init__(self, file: str | Path, made_with: Mapping, source: str | Path | None = None):
-        """Open `file`, or begin it where it is not there yet; with `source`, begin with what that index holds.
+    def __init__(self, file: str | Path, made_with: Mapping[str, Any], source: str | Path | None = None):
+        """Open `file`, or begin a new index if it does not exist. With `source`, begin with the contents of that index.
 
-        made_with: JSON values on which the vectors depend besides the images.  Raises UsageError where a file is
-        there that is no index, so that none is ever overwritten.
+        made_with: JSON values on which the vectors depend besides the images. Raises UsageError for an existing file
+        that is not an index, so that no other file is ever overwritten.
         """
         self.file = Path(file)
         self.made_with = json.loads(json.dumps(dict(made_with)))
-        self.outdated = False  # whether a file was there, made with something else
+        self.outdated = False  # whether the file existed but was made with something else
         self.paths: list[str] = []  # (N,) absolute
-        self.marks: list[tuple[int, int]] = []  # (N,) size in bytes, time of change in ns
-        self._slice = None  # of `vectors` in the file, read in pieces
+        self.marks: list[tuple[int, int]] = []  # (N,) size in bytes, modification time in ns
+        self._slice: Any = None  # lazy slice of `vectors` in the file, read in blocks
         self._load(self.file if source is None else Path(source))
 
     def __len__(self) -> int:
@@ -62,19 +64,19 @@ class Index:
         paths: Sequence[Path],
         compute: Vectors,
         *,
-        anew: bool = False,
+        recompute: bool = False,
         save_seconds: float = 60.0,
     ) -> tuple[int, int]:
-        """Bring the index in step with these images: compute what is new or changed, drop what is gone.
+        """Update the index: compute the vectors of new and changed images, and drop those of deleted images.
 
-        compute: the vectors of images, one after the other.  anew: compute them all again.
-        Returns how many vectors were computed and how many images are gone. An image that cannot be read has no
-        vector, and is tried again each time. What is known of other images stays as long as those are unchanged.
-        Saves now and then, and what there is on any exception, so that an update that was cut short goes on. The file
-        is locked meanwhile: raises BusyError where another process brings it in step.
+        compute: yields the vectors of images in order. recompute: compute the vectors of all these images again.
+        save_seconds: time between saves. Returns the number of vectors that were computed and of images that were
+        deleted. An unreadable image has no vector and is tried again in each update. The vectors of other, unchanged
+        images are kept. The index is saved regularly and on any exception, so an interrupted update can resume. The
+        file is locked meanwhile; raises BusyError if another process is updating it.
         """
         absolute = {os.path.abspath(path): path for path in paths}
-        marks, keep = self._compare(absolute, anew)
+        marks, keep = self._compare(absolute, recompute)
         if len(keep) == len(self) and {self.paths[row] for row in keep} >= absolute.keys():
             sweep(self.file.parent)
             return 0, 0
@@ -83,23 +85,23 @@ class Index:
         except MlcliError as error:
             raise MlcliError(f"{error}, or name another file for the index with --index") from None
         with file_locked(self.file):
-            self._load(self.file)  # another process may have brought it in step meanwhile
-            return self._update(absolute, compute, anew, save_seconds)
+            self._load(self.file)  # another process may have updated it meanwhile
+            return self._update(absolute, compute, recompute, save_seconds)
 
-    def _compare(self, absolute: Mapping[str, Path], anew: bool) -> tuple[dict[str, tuple[int, int]], list[int]]:
-        """(the marks of all images as they are now, the rows that are as their images are)."""
+    def _compare(self, absolute: Mapping[str, Path], recompute: bool) -> tuple[dict[str, tuple[int, int]], list[int]]:
+        """(the current marks of all images, the rows whose vectors are up to date)."""
         marks = {path: _mark(path) for path in {*absolute, *self.paths}}
         keep = [
             row
             for row, (path, mark) in enumerate(zip(self.paths, self.marks, strict=True))
-            if mark == marks[path] != UNKNOWN and not (anew and path in absolute)
+            if mark == marks[path] != UNKNOWN and not (recompute and path in absolute)
         ]
         return marks, keep
 
     def _update(
-        self, absolute: Mapping[str, Path], compute: Vectors, anew: bool, save_seconds: float
+        self, absolute: Mapping[str, Path], compute: Vectors, recompute: bool, save_seconds: float
     ) -> tuple[int, int]:
-        marks, keep = self._compare(absolute, anew)
+        marks, keep = self._compare(absolute, recompute)
         gone = sum(marks[path] == UNKNOWN for path in self.paths)
         known = {self.paths[row] for row in keep}
         missing = [given for path, given in absolute.items() if path not in known]
@@ -128,7 +130,7 @@ class Index:
         return computed, gone
 
     def require_width(self, width: int) -> None:
-        """Raise UsageError where the file holds vectors of another length than those that are computed now."""
+        """Raise UsageError where the vectors in the file have another length than `width`."""
         if len(self) and self._slice.get_shape()[1] != width:
             found = self._slice.get_shape()[1]
             raise UsageError(
@@ -136,18 +138,21 @@ class Index:
                 "remove it or name another file"
             )
 
-    def places(self, paths: Sequence[Path]) -> Tensor:
-        """(N,) int64: the place in `paths` of the image of each vector, -1 where it is not among them."""
-        place = {os.path.abspath(path): number for number, path in enumerate(paths)}
-        return torch.tensor([place.get(path, -1) for path in self.paths], dtype=torch.int64)
+    def positions(self, paths: Sequence[Path]) -> Tensor:
+        """The position in `paths` of the image of each vector, (N,) int64; -1 where it is not among them."""
+        position = {os.path.abspath(path): number for number, path in enumerate(paths)}
+        return torch.tensor([position.get(path, -1) for path in self.paths], dtype=torch.int64)
 
-    def blocks(self, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The vectors of the images that have a place in blocks: places (C,) int64, vectors (C, D)."""
+    def blocks(self, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Blocks of (positions (C,) int64, vectors (C, D)), without the vectors whose position is -1.
+
+        positions: (N,), as `positions` returns them.
+        """
         for start in range(0, len(self), BLOCK):
-            here = places[start : start + BLOCK]
-            if (here >= 0).any():
+            block = positions[start : start + BLOCK]
+            if (block >= 0).any():
                 vectors = self._slice[start : start + BLOCK]
-                yield (here, vectors) if (here >= 0).all() else (here[here >= 0], vectors[here >= 0])
+                yield (block, vectors) if (block >= 0).all() else (block[block >= 0], vectors[block >= 0])
 
     # -- the file --------------------------------------------------------------------------------------------
 
@@ -158,18 +163,18 @@ class Index:
             return
         try:
             if not os.path.isfile(file):
-                raise ValueError("it is no regular file")
+                raise ValueError("it is not a regular file")
             opened = safe_open(file, "pt")
             description = schema.loads((opened.metadata() or {}).get("mlcli", "{}"), schema.OBJECT)
             if description.get("kind") != KIND:
-                raise UsageError(f"{file}: exists, and is no index; name another file with --index")
+                raise UsageError(f"{file}: exists and is not an index; name another file with --index")
             if DESCRIPTION(description)["made_with"] != self.made_with:
                 self.outdated = True
                 return
             names, marks, vectors = (opened.get_slice(name) for name in ("names", "marks", "vectors"))
-            _check_kind("names", names, "U8", (None,))
-            _check_kind("marks", marks, "I64", (None, 2))
-            _check_kind("vectors", vectors, "F32", (marks.get_shape()[0], None))
+            _check_tensor("names", names, "U8", (None,))
+            _check_tensor("marks", marks, "I64", (None, 2))
+            _check_tensor("vectors", vectors, "F32", (marks.get_shape()[0], None))
             paths = opened.get_tensor("names").numpy().tobytes().split(b"\0")[:-1]
             if len(paths) != marks.get_shape()[0]:
                 raise ValueError("its parts differ in length")
@@ -181,14 +186,14 @@ class Index:
             raise UsageError(f"{file}: cannot be read as an index ({error}); remove it or name another file") from None
 
     def _write(self, keep: list[int], new: Mapping[str, Tensor], new_marks: list[tuple[int, int]]) -> None:
-        """Write the rows `keep` of what there is and the new ones, and go on with the file."""
+        """Write the kept rows of the index and the new vectors to the file, and load it again."""
         marks = torch.tensor([self.marks[row] for row in keep] + new_marks, dtype=torch.int64).view(-1, 2)
         names = b"".join(self._name(path) + b"\0" for path in [*(self.paths[row] for row in keep), *new])
         width = len(next(iter(new.values()))) if new else self._slice.get_shape()[1]
 
         def parts() -> Iterator[Tensor]:
             rows = torch.tensor(keep, dtype=torch.int64)
-            for start in range(0, len(self), BLOCK):  # block by block, since all may be more than the memory holds
+            for start in range(0, len(self), BLOCK):  # block by block, since all of them may not fit into memory
                 inside = rows[(rows >= start) & (rows < start + BLOCK)] - start
                 if len(inside):
                     yield self._slice[start : start + BLOCK][inside]
@@ -209,19 +214,19 @@ class Index:
         return os.fsencode(path.removeprefix(folder))
 
 
-def _check_kind(name: str, part, kind: str, shape: tuple[int | None, ...]) -> None:
-    """Raise ValueError where a tensor of the file is of another type or shape; None is any length."""
+def _check_tensor(name: str, part: Any, dtype: str, shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError where a tensor of the file has another type or shape; None stands for any length."""
     found = part.get_shape()
     fits = len(found) == len(shape) and all(want in (None, length) for want, length in zip(shape, found, strict=True))
-    if part.get_dtype() != kind or not fits:
+    if part.get_dtype() != dtype or not fits:
         raise ValueError(f"its {name} are {part.get_dtype()} of {found}")
 
 
 def _write_safetensors(file: Path, tensors: Mapping[str, tuple], description: Mapping) -> None:
-    """A safetensors file from tensors that come in parts: name: (dtype, shape, parts).
+    """Write a safetensors file of tensors that come in parts. tensors: (dtype, shape, parts) by name.
 
-    The library writes whole tensors alone. The format is the length of a header as 64 bits, the header as JSON, and
-    the values one after the other, those of 8 bytes first, so that each is aligned.
+    The safetensors library can write whole tensors only. The format is the length of the header in 64 bits, the header
+    as JSON, and the values of the tensors in order; those of 8 bytes come first, so that all are aligned.
     """
     header: dict = {"__metadata__": {"mlcli": json.dumps(description, sort_keys=True)}}
     end = 0
@@ -238,7 +243,7 @@ def _write_safetensors(file: Path, tensors: Mapping[str, tuple], description: Ma
 
 
 def _mark(path: str) -> tuple[int, int]:
-    """(size in bytes, time of change in ns)."""
+    """(size in bytes, modification time in ns) of a file; UNKNOWN where there is no regular file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -246,11 +251,11 @@ def _mark(path: str) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else UNKNOWN
 
 
-# -- where an index is, and what it depends on ---------------------------------------------------------------
+# -- default file and dependencies of an index ---------------------------------------------------------------
 
 
-def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict:
-    """All that the vector of an image depends on besides the image."""
+def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict[str, Any]:
+    """Everything that the feature vector of an image depends on besides the image."""
     return {
         "architecture": model.architecture,
         "model_hash": model.hash,
@@ -261,7 +266,7 @@ def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict:
     }
 
 
-def place(
+def default_file(
     inputs: Sequence[str | Path],
     paths: Sequence[Path],
     model: Model,
@@ -269,11 +274,11 @@ def place(
     runtime: Runtime,
     weights: str | Path | None = None,
 ) -> tuple[Path, Path | None]:
-    """(the file for an index, the file to begin with) where the user names none.
+    """(the default file of an index, an existing index to begin with or None).
 
-    inputs: what was given; paths: the images in it.  weights: the file that took the place of the model's own.
-    Of one folder it lies in the folder. Of a folder that may not be written to, and of several inputs, it lies in the
-    user's cache, and begins with one that lies in the folder.
+    inputs: the arguments of the user. paths: the images in them. weights: a file that replaces the model's own weights.
+    The index of one folder is in that folder. The index of several inputs, or of a read-only folder, is in the user's
+    cache; it begins with the contents of an index in the folder.
     """
     name = f".vectors-{_slug(model, layer, runtime, weights)}.safetensors"
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
@@ -285,18 +290,19 @@ def place(
             check_writable(beside)
             return beside, None
     cache = Path(os.environ.get("XDG_CACHE_HOME", "")) / "mlcli"
-    if not cache.is_absolute():  # which the standard says to ignore
+    if not cache.is_absolute():  # the XDG standard says to ignore a relative path
         cache = Path(os.path.expanduser("~/.cache/mlcli"))
-    if not cache.is_absolute():  # a user without a home
-        raise UsageError("no home folder to keep the index in; name a file for it with --index")
+    if not cache.is_absolute():  # a user without a home folder
+        raise UsageError("there is no home folder for the index; name a file for it with --index")
     file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
     return file, beside if beside is not None and os.path.exists(beside) and not os.path.exists(file) else None
 
 
 def _slug(model: Model, layer: Layer, runtime: Runtime, weights: str | Path | None) -> str:
-    """What tells the indexes of a folder apart: model, layer, an arithmetic other than fp32, files of weights by path.
+    """Part of the file name that tells the indexes of a folder apart.
 
-    A run that was trained anew keeps the name of its index, whose vectors `made_with` then calls outdated.
+    It names the model, the layer, a precision other than fp32, and a hash of the paths of weight files. A run that was
+    trained again keeps the name of its index; `made_with` then shows that its vectors are outdated.
     """
     run = os.path.isfile(os.path.join(model.name, "model.safetensors"))
     parts = [os.path.basename(os.path.abspath(model.name)) if run else model.name, layer.address]

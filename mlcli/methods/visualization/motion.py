@@ -1,11 +1,12 @@
-"""Translations, rotations, flips and changes of scale of images and of maps, exact wherever they can be.
+"""Shifts, rotations, flips and scalings of images and of feature maps, exact wherever possible.
 
-A value moves from t^-1(p) to p: (t f)(p) = f(t^-1 p). Places are (row, column) in pixels of a square image, the
-middle of its first pixel (0, 0). Where t^-1 takes the places of a grid to places of it, nothing is interpolated;
-elsewhere the values are bilinear.
+A transformation t moves a value from t^-1(p) to p: (t f)(p) = f(t^-1 p). Positions are (row, column) in pixels of a
+square image; the center of its first pixel is (0, 0). Where t^-1 maps positions of a grid to positions of the grid,
+nothing is interpolated; elsewhere the values are interpolated bilinearly.
 """
 
 import math
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -13,16 +14,16 @@ from torch import Tensor
 
 from mlcli.errors import UsageError
 
-MIRROR, CIRCULAR = "mirror", "circular"  # how what is moved goes on beyond its border
-EXACT = 1e-6  # units of the grid; nearer to a whole number nothing is interpolated
+MIRROR, CIRCULAR = "mirror", "circular"  # continuation of the values beyond the border
+EXACT = 1e-6  # distance to an integer, in steps of the grid, below which nothing is interpolated
 FLIPS = {"none": (1, 1), "left-right": (1, -1), "upside down": (-1, 1), "both": (-1, -1)}
-UNITS = {"translate": "pixels to the right", "rotate": "degrees to the left", "scale": "times as large", "flip": "flip"}
+UNITS = {"shift": "pixels to the right", "rotate": "degrees to the left", "scale": "times as large", "flip": "flip"}
 
 
 class Motion(NamedTuple):
-    """Where the value at a place comes from: t^-1(p) = center + matrix (p - center) - shift; (row, column), pixels.
+    """The inverse of a transformation: t^-1(p) = center + matrix (p - center) - shift, with (row, column) in pixels.
 
-    shrinks: of how many places a side each value is the mean, so that an image made smaller keeps what falls between.
+    shrinks: each value is the mean over shrinks x shrinks positions, so that an image made smaller has no aliasing.
     """
 
     matrix: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
@@ -30,7 +31,10 @@ class Motion(NamedTuple):
     shrinks: int = 1
 
     def source(self, rows: Tensor, columns: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Places (h, 1) and (1, w) of an image (side, side) to those (h, w) that their values come from."""
+        """The positions (h, w) from which the values at positions (h, 1) and (1, w) come.
+
+        rows, columns: positions in an image (side, side), in pixels. Returns (rows, columns).
+        """
         center = (side - 1) / 2
         (a, b), (c, d) = self.matrix
         rows, columns = rows - center, columns - center
@@ -38,44 +42,50 @@ class Motion(NamedTuple):
 
 
 def motion(transform: str, amount: float | str) -> Motion:
-    """translate: pixels to the right; rotate: degrees to the left; scale: a factor; flip: a name of FLIPS."""
-    if transform == "translate":
+    """The transformation of this name and amount.
+
+    amount: pixels to the right for 'shift', degrees counterclockwise for 'rotate', a factor for 'scale', a key of FLIPS
+    for 'flip'.
+    """
+    if isinstance(amount, str):
+        down, across = FLIPS[amount]
+        return Motion(((float(down), 0.0), (0.0, float(across))))
+    if transform == "shift":
         return Motion(shift=float(amount))
     if transform == "rotate":
         angle = math.radians(amount)
-        # Rounded, so that a quarter turn takes whole pixels to whole pixels
+        # Rounded, so that a quarter turn maps pixels to pixels exactly
         cos, sin = round(math.cos(angle), 12), round(math.sin(angle), 12)
         return Motion(((cos, sin), (-sin, cos)))
-    if transform == "scale":
-        return Motion(((1 / amount, 0.0), (0.0, 1 / amount)), shrinks=math.ceil(1 / amount - EXACT))
-    down, across = FLIPS[amount]
-    return Motion(((float(down), 0.0), (0.0, float(across))))
+    return Motion(((1 / amount, 0.0), (0.0, 1 / amount)), shrinks=math.ceil(1 / amount - EXACT))
 
 
 def amounts(transform: str, most: float | None, points: int, side: int, stride: float) -> list[float | str]:
-    """The range of a transformation in so many points, that which changes nothing among them.
+    """The amounts of a transformation that are measured, the identity among them.
 
-    most: the greatest amount; by default twice the stride of the coarsest layer in pixels but at least an eighth of the
-    side, half a turn, or twice as large; scale begins at 1 / most.  Raises UsageError for one that cannot be.
+    most: greatest amount. The default for shifts is twice the stride of the coarsest layer, and at least an eighth of
+    the side; for rotations 180 degrees; for scales a factor of 2. Scales begin at 1 / most. points: number of amounts.
+    side: side of the images in pixels. stride: stride of the coarsest layer in pixels. Raises UsageError for a greatest
+    amount that is out of range.
     """
     if transform == "flip":
         if most is not None:
             raise UsageError("--range: a flip has none")
         return list(FLIPS)
     if most is None:
-        most = {"translate": min(side, max(2 * stride, side // 8)), "rotate": 180.0, "scale": 2.0}[transform]
-    least, limit = {"translate": (1, side), "rotate": (1, 360), "scale": (1.01, 4)}[transform]
+        most = {"shift": min(side, max(2 * stride, side // 8)), "rotate": 180.0, "scale": 2.0}[transform]
+    least, limit = {"shift": (1, side), "rotate": (1, 360), "scale": (1.01, 4)}[transform]
     if not least <= most <= limit:
         raise UsageError(f"--range {most:g}: for {transform} {least:g} to {limit:g} ({UNITS[transform]})")
     if transform == "scale":
         half = max(1, points // 2)
         return [most ** (step / half) for step in range(-half, half + 1)]
     even = [most * step / (points - 1) for step in range(points)]
-    return list(dict.fromkeys(map(round, even))) if transform == "translate" else even
+    return list(dict.fromkeys(map(round, even))) if transform == "shift" else even
 
 
 class Grid(NamedTuple):
-    """Places (h, 1) and (1, w) in pixels, `step` apart; `known`: where the first of the values at hand stands."""
+    """Positions (h, 1) and (1, w) in pixels, `step` apart. known: (row, column) of the first of the known values."""
 
     rows: Tensor
     columns: Tensor
@@ -84,11 +94,12 @@ class Grid(NamedTuple):
 
 
 def sample(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> tuple[Tensor, bool]:
-    """((N, C, h, w), whether exact): the values (N, C, H, W) at places (h, w), in units of their grid.
+    """Sample values (N, C, H, W) at positions (h, w), given in steps of their grid.
 
-    border: how they go on, MIRROR (the border value twice) or CIRCULAR.
+    border: continuation of the values, MIRROR (which repeats the border value) or CIRCULAR.
+    Returns ((N, C, h, w), whether nothing was interpolated).
     """
-    exact = all(bool((places - places.round()).abs().max() < EXACT) for places in (rows, columns))
+    exact = all(bool((positions - positions.round()).abs().max() < EXACT) for positions in (rows, columns))
     if exact:
         return _at(values, rows.round(), columns.round(), border), True
     top, left = rows.floor(), columns.floor()
@@ -100,25 +111,30 @@ def sample(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> tuple[
 
 def _at(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> Tensor:
     sides = values.shape[-2:]
-    places = (_fold(p.long(), n, border).to(values.device) for p, n in zip((rows, columns), sides, strict=True))
-    return values[(..., *places)]
+    positions = (_fold(p.long(), n, border).to(values.device) for p, n in zip((rows, columns), sides, strict=True))
+    return values[(..., *positions)]
 
 
-def _fold(places: Tensor, length: int, border: str) -> Tensor:
+def _fold(positions: Tensor, length: int, border: str) -> Tensor:
     if border == CIRCULAR:
-        return places % length
-    places = places % (2 * length)
-    return torch.minimum(places, 2 * length - 1 - places)
+        return positions % length
+    positions = positions % (2 * length)
+    return torch.minimum(positions, 2 * length - 1 - positions)
 
 
-def moved(values: Tensor, t: Motion, grid: Grid, side: int, border: str) -> tuple[Tensor, bool]:
-    """((N, C, h, w), whether exact): t(values) at the places of a grid, values (N, C, H, W) known at `grid.known`."""
+def transform_values(values: Tensor, t: Motion, grid: Grid, side: int, border: str) -> tuple[Tensor, bool]:
+    """t(values) at the positions of a grid.
+
+    values: (N, C, H, W), the first of them at `grid.known`. side: side of the image in pixels. border: as in `sample`.
+    Returns ((N, C, h, w), whether nothing was interpolated).
+    """
     offsets = [((step + 0.5) / t.shrinks - 0.5) * grid.step for step in range(t.shrinks)]
-    total, exact = None, t.shrinks == 1
+    parts, exact = [], t.shrinks == 1
     for down in offsets:
         for right in offsets:
             rows, columns = t.source(grid.rows + down, grid.columns + right, side)
             rows, columns = (rows - grid.known[0]) / grid.step, (columns - grid.known[1]) / grid.step
             part, whole = sample(values, rows, columns, border)
-            total, exact = part if total is None else total + part, exact and whole
-    return total / len(offsets) ** 2, exact
+            parts.append(part)
+            exact = exact and whole
+    return reduce(torch.add, parts) / len(offsets) ** 2, exact

@@ -1,8 +1,8 @@
 """The nearest images in feature space (Krizhevsky et al. 2012, section 6.1 and figure 4).
 
-Two images are alike to a network where the vectors of its last hidden layer are near each other. The paper takes the
-Euclidean distance; the cosine distance, 1 - cos(q, v), leaves out the length of the vectors, that is, how sure the
-network is of what it sees.
+Two images are similar to a network if their feature vectors in its last hidden layer are close. The paper takes the
+Euclidean distance. The cosine distance, 1 - cos(q, v), ignores the length of the vectors, that is, the confidence of
+the network.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +18,10 @@ from mlcli.models.graph import Layer
 from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
-Blocks = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+Block = tuple[Tensor, Tensor]  # indices (C,) int64 and vectors (C, D)
 
-QUERIES_AT_A_TIME = 256
-SPARE = 8  # kept of each block beyond k, so that the rounding of float32 leaves none of the k nearest out
+QUERY_BATCH = 256  # queries compared at once
+SPARE = 8  # candidates kept beyond k, so that rounding in float32 drops none of the k nearest
 
 
 def feature_vectors(
@@ -33,9 +33,9 @@ def feature_vectors(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, vector (D,) float32 on the CPU) for each image in order; an ImageError for a bad one.
+    """(path, feature vector (D,) float32 on the CPU) for each image in order; an ImageError for an unreadable one.
 
-    Nothing past the layer is computed. Raises WeightsError where a vector is no number.
+    The network is computed up to the layer. Raises WeightsError where a vector holds a value that is not finite.
     """
     activations = Activations(model, [layer.address])
 
@@ -48,82 +48,83 @@ def feature_vectors(
     return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
-def distance(query: Tensor, among: Tensor, metric: str) -> Tensor:
-    """(D,), (C, D) -> (C,) in float64: 'euclidean' |q - v|, or 'cosine' 1 - cos(q, v), 0 to 2.
+def distance(query: Tensor, vectors: Tensor, metric: str) -> Tensor:
+    """Distances (C,) in float64 of a query (D,) to vectors (C, D).
 
-    A vector of zeros has no direction; its cosine with any other counts as 0.
+    metric: 'euclidean', |q - v|, or 'cosine', 1 - cos(q, v), from 0 to 2. The cosine of a zero vector counts as 0.
     """
-    query, among = query.double(), among.double()
+    query, vectors = query.double(), vectors.double()
     if metric == "euclidean":
-        return (query - among).norm(dim=1)
-    return (1 - unit(among) @ unit(query)).clamp_min(0)
+        return (query - vectors).norm(dim=1)
+    return (1 - normalized(vectors) @ normalized(query)).clamp_min(0)
 
 
-def nearness(queries: Tensor, among: Tensor, metric: str) -> Tensor:
-    """(Q, D), (C, D) -> (Q, C) in float32, the larger the nearer; one matrix product.
+def similarity(queries: Tensor, vectors: Tensor, metric: str) -> Tensor:
+    """Scores (Q, C) in float32 of queries (Q, D) and vectors (C, D), the larger the nearer, by one matrix product.
 
-    Orders each row as `distance` does, to rounding: |q - v|^2 = |q|^2 - 2 q v + |v|^2, of which |q|^2 changes no order.
+    They order each row as `distance` does, up to rounding: |q - v|^2 = |q|^2 - 2 q v + |v|^2, and |q|^2 is constant.
     """
     if metric == "euclidean":
-        return 2 * queries @ among.T - among.square().sum(1)
-    return unit(queries) @ among.T / among.norm(dim=1).clamp_min(torch.finfo(among.dtype).tiny)
+        return 2 * queries @ vectors.T - vectors.square().sum(1)
+    return normalized(queries) @ vectors.T / vectors.norm(dim=1).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors (..., D) brought to length 1; those of length 0 stay."""
+def normalized(vectors: Tensor) -> Tensor:
+    """Vectors (..., D) scaled to length 1; zero vectors stay zero."""
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def nearest(
     queries: Tensor,
-    blocks: Blocks,
+    blocks: Callable[[], Iterable[Block]],
     k: int,
     metric: str = "cosine",
     *,
-    leave_out: Tensor | None = None,
+    exclude: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of many vectors to each query: (numbers (Q, k) int64, distances (Q, k) float64), nearest first.
+    """The k nearest vectors to each query: (indices (Q, k) int64, distances (Q, k) float64), nearest first.
 
-    queries: (Q, D) float32.  blocks: called for each few queries, gives all vectors in blocks: their numbers (C,) and
-    themselves (C, D); one block is in memory at a time.  leave_out: (Q,) the number that is none of a query's
-    neighbors (its own), -1 for nothing to leave out.
-    Of vectors equally far the one with the lower number comes first. Where there are fewer than k, the row ends in -1.
+    queries: (Q, D) float32. blocks: called once for each batch of queries; yields all vectors, one block in memory at a
+    time. exclude: (Q,), the index that is not a neighbor of the query (usually its own), -1 for none.
+    Vectors at equal distances are sorted by index. A row with fewer than k neighbors ends in indices of -1.
     """
-    if leave_out is None:
-        leave_out = torch.full((len(queries),), -1)
+    if exclude is None:
+        exclude = torch.full((len(queries),), -1)
     parts = [
         _nearest(some, blocks(), k, metric, own, device)
-        for some, own in zip(queries.split(QUERIES_AT_A_TIME), leave_out.split(QUERIES_AT_A_TIME), strict=True)
+        for some, own in zip(queries.split(QUERY_BATCH), exclude.split(QUERY_BATCH), strict=True)
     ]
-    numbers, distances = zip(*parts, strict=True)
-    return torch.cat(numbers), torch.cat(distances)
+    return torch.cat([indices for indices, _ in parts]), torch.cat([distances for _, distances in parts])
 
 
-def _nearest(queries, blocks, k, metric, own, device) -> tuple[Tensor, Tensor]:
-    """`nearest` for a few queries."""
+def _nearest(
+    queries: Tensor, blocks: Iterable[Block], k: int, metric: str, exclude: Tensor, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """`nearest` for one batch of queries."""
     count = len(queries)
-    numbers = torch.empty((count, 0), dtype=torch.int64)
+    indices = torch.empty((count, 0), dtype=torch.int64)
     distances = torch.empty((count, 0), dtype=torch.float64)
-    there = queries.to(device)
-    for block_numbers, block in blocks:
-        near = nearness(there, block.to(device), metric)  # (Q, C)
-        near.masked_fill_(block_numbers.to(device) == own[:, None].to(device), -torch.inf)
-        candidates = near.topk(min(k + SPARE, len(block))).indices.cpu()  # (Q, k')
-        new = block_numbers[candidates]
-        # Differences of near vectors drown in a matrix product in float32; few are left to be measured exactly.
+    on_device = queries.to(device)
+    for block_indices, block in blocks:
+        scores = similarity(on_device, block.to(device), metric)  # (Q, C)
+        scores.masked_fill_(block_indices.to(device) == exclude[:, None].to(device), -torch.inf)
+        candidates = scores.topk(min(k + SPARE, len(block))).indices.cpu()  # (Q, k')
+        new = block_indices[candidates]
+        # In float32, rounding in the matrix product exceeds the distances of near vectors. So the distances of the few
+        # candidates are computed exactly.
         exact = torch.stack(
             [distance(query, block[chosen], metric) for query, chosen in zip(queries, candidates, strict=True)]
         )
-        exact.masked_fill_(new == own[:, None], torch.inf)
-        numbers, distances = _sorted(torch.cat([numbers, new], 1), torch.cat([distances, exact], 1))
-        numbers, distances = numbers[:, :k], distances[:, :k]
-    return numbers.masked_fill(distances.isinf(), -1), distances
+        exact.masked_fill_(new == exclude[:, None], torch.inf)
+        indices, distances = _sorted(torch.cat([indices, new], 1), torch.cat([distances, exact], 1))
+        indices, distances = indices[:, :k], distances[:, :k]
+    return indices.masked_fill(distances.isinf(), -1), distances
 
 
-def _sorted(numbers: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row by distance, then by number."""
-    order = numbers.argsort(dim=1)
-    numbers, distances = numbers.gather(1, order), distances.gather(1, order)
+def _sorted(indices: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row sorted by distance, then by index."""
+    order = indices.argsort(dim=1)
+    indices, distances = indices.gather(1, order), distances.gather(1, order)
     order = distances.argsort(dim=1, stable=True)
-    return numbers.gather(1, order), distances.gather(1, order)
+    return indices.gather(1, order), distances.gather(1, order)

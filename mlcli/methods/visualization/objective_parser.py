@@ -1,24 +1,24 @@
 """Objectives as text: expressions over the addresses of a model, as in `conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)`.
 
     sum     = ["-"] product {("+" | "-") product}
-    product = factor {"*" factor}, of which at most one is no number
+    product = factor {"*" factor}, of which at most one is not a number
     factor  = ["-"] (number | "(" sum ")" | penalty | "diversity(" layer ")" | unit | "negative(" unit ")" | layer)
-    unit    = "logit:" class | layer ":" units ["@" place]
+    unit    = "logit:" class | layer ":" units ["@" position]
 
-    conv4:12             a channel: its mean over all positions (of a vector, its value); that of a ReLU6 is read
-                         before it and cut at zero, as that of a ReLU, since past 6 it would tell nothing
-    conv4:12@center      a neuron: its value in the middle of the map; @2,5 in column 2, row 5 of the map
+    conv4:12             a channel: its mean over all positions; of a vector, its value. A channel that ends with ReLU6
+                         is read as with ReLU, since above 6 it is constant
+    conv4:12@center      a neuron: its value at the center of the map; @2,5 in column 2, row 5 of the map
     negative(conv4:12)   the negative part of a channel: the mean of max(0, -x), x its value before the ReLU
     conv3                a whole layer: its mean square (DeepDream)
     logit:cat, logit:3, logit:n02129604
-                         a class before the softmax: its label, a synonym, its WordNet id or its number. What follows
-                         the colon is read as the longest name of a class; quotes around it set its end
+                         a class before the softmax: its label, a synonym, its WordNet id or its number. The longest
+                         name of a class after the colon counts; quotes mark the end of a name
     conv4:0-15, conv4:3,9, conv4:all, logit:all
-                         several units: an objective for each of them
-    tv, l1, l2, blur     of the image itself
-    diversity(conv4)     likeness of the images of a batch, as the cosine of their Gram matrices
+                         several units, with an objective for each of them
+    tv, l1, l2, blur     penalties of the image itself
+    diversity(conv4)     similarity of the images of a batch, as the cosine of their Gram matrices
 
-A minus behind a name needs a space before it, since `block1-0` is a name.
+A minus after a name needs a space before it, since `block1-0` is a name.
 """
 
 import math
@@ -36,31 +36,34 @@ NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAME = re.compile(r"[A-Za-z_][\w.]*(-\d[\w.]*)*")
 # 12, 0-15, 3,9, all; but in 12-2*tv the 2 is a factor
 UNITS = re.compile(r"all\b|\d+(-\d+(?!\s*[.*\d]))?(,\d+(-\d+(?!\s*[.*\d]))?)*")
-# What was meant for a class, where no name of one is found: in quotes, or words
+# Text that is meant as the name of a class but names none: in quotes, or words
 CLASS = re.compile(r"\"[^\"]+\"|'[^']+'|\w[\w'./,]*([ -]\w[\w'./,]*)*")
 CLASS_END = r"(?<=\S)(?=\s*(?:[-+*)]|$))"  # where the name of a class may end
 NUMBERS_OF_CLASSES = re.compile(UNITS.pattern + CLASS_END)
-PLACE = re.compile(r"center|center|(\d+),(\d+)")
+POSITION = re.compile(r"center|(\d+),(\d+)")
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A factor and the term it weighs, once for each unit of a range."""
+    """A factor and the terms that it multiplies: one, or one for each unit of a range."""
 
     factor: float
     each: tuple[Term, ...]
 
 
-def parse(text: str, model: Model) -> list[Objective]:
-    """The objectives that an expression stands for: one, or one for each unit of its range.
+Value = float | list[Weighted]
 
-    Raises UsageError that says where, with the nearest names for an unknown layer or class.
+
+def parse(text: str, model: Model) -> list[Objective]:
+    """The objectives of an expression: one, or one for each unit of its range.
+
+    Raises UsageError with the position in the text, and with the nearest names for an unknown layer or class.
     """
     return _Parser(text, model).parse()
 
 
 class _Parser:
-    """Recursive descent. A value is a number, or a list of Weighted."""
+    """Recursive descent. `at` is the current position in the text."""
 
     def __init__(self, text: str, model: Model):
         self.text, self.model, self.at = text, model, 0
@@ -69,38 +72,43 @@ class _Parser:
     def parse(self) -> list[Objective]:
         value = self.sum()
         if self.rest():
-            self.fail("+, -, * or the end is expected")
+            raise self.error("+, -, * or the end is expected")
         if isinstance(value, float):
-            self.fail("nothing to maximize; name a unit such as conv4:12 or logit:3", at=0)
+            raise self.error("nothing to maximize; name a unit such as conv4:12 or logit:3", at=0)
         ranges = sorted({len(w.each) for w in value if len(w.each) > 1})
         if len(ranges) > 1:
-            self.fail(f"ranges of {' and '.join(map(str, ranges))} units; they must be equally long", at=0)
+            raise self.error(f"ranges of {' and '.join(map(str, ranges))} units; they must be equally long", at=0)
         count = ranges[0] if ranges else 1
         return [Objective(tuple((w.factor, w.each[i % len(w.each)]) for w in value)) for i in range(count)]
 
     # -- grammar --
 
-    def sum(self) -> float | list[Weighted]:
+    def sum(self) -> Value:
         value = self.product()
         while sign := self.take("+") or self.take("-"):
             at = self.at
             other = self.product()
             if isinstance(value, float) or isinstance(other, float):
-                self.fail("a number alone; multiply it with *", at=at)
-            value = value + (other if sign == "+" else _times(-1.0, other))
+                raise self.error("a number alone; multiply it with *", at=at)
+            value = value + [
+                weighted if sign == "+" else replace(weighted, factor=-1.0 * weighted.factor) for weighted in other
+            ]
         return value
 
-    def product(self) -> float | list[Weighted]:
+    def product(self) -> Value:
         value = self.factor()
         while self.take("*"):
             at = self.at
             other = self.factor()
-            if not (isinstance(value, float) or isinstance(other, float)):
-                self.fail("one side of * must be a number", at=at)
-            value = _times(value, other) if isinstance(value, float) else _times(other, value)
+            if isinstance(value, float):
+                value = _times(value, other)
+            elif isinstance(other, float):
+                value = _times(other, value)
+            else:
+                raise self.error("one side of * must be a number", at=at)
         return value
 
-    def factor(self) -> float | list[Weighted]:
+    def factor(self) -> Value:
         if self.take("-"):
             return _times(-1.0, self.factor())
         if self.take("("):
@@ -110,7 +118,7 @@ class _Parser:
         at = self.at
         if number := self.match(NUMBER):
             if float(number) == math.inf:
-                self.fail("this number is too large", at=at)
+                raise self.error("this number is too large", at=at)
             return float(number)
         return [Weighted(1.0, self.terms())]
 
@@ -118,65 +126,64 @@ class _Parser:
         at = self.at
         name = self.match(NAME)
         if not name:
-            self.fail("a layer, logit:CLASS, a number or ( is expected")
+            raise self.error("a layer, logit:CLASS, a number or ( is expected")
         if name in PENALTIES:
             return (Term(name, name),)
         if name == "diversity" and self.take("("):
             at = self.at
-            inside = self.match(NAME) or self.fail("the name of a layer is expected")
+            address = self.expect(NAME, "the name of a layer is expected")
             self.need(")")
-            return (Term(f"diversity({inside})", "diversity", self.layer(inside, at)),)
+            return (Term(f"diversity({address})", "diversity", self.layer(address, at)),)
         if name == "negative" and self.take("("):
             at = self.at
             inside = self.terms()
             if {term.kind for term in inside} != {"unit"}:
-                self.fail("a unit is expected, as in negative(conv4:12)", at=at)
+                raise self.error("a unit is expected, as in negative(conv4:12)", at=at)
             self.need(")")
             return tuple(replace(term, text=f"negative({term.text})", kind="negative") for term in inside)
         if name == "logit" and self.take(":"):
             return self.classes()
         layer = self.layer(name, at)
         units = self.units(name, layer) if self.take(":") else None
-        place = self.place(layer) if self.take("@") else None
+        position = self.position(layer) if self.take("@") else None
         if units is None:
-            if place is not None:
-                self.fail(f"a place of which unit? as in {name}:12@center", at=at)
+            if position is not None:
+                raise self.error(f"name the unit of this position, as in {name}:12@center", at=at)
             return (Term(name, "layer", layer),)
-        where = "" if place is None else "@" + (",".join(map(str, place)) or "center")
-        return tuple(Term(f"{name}:{unit}{where}", "unit", layer, unit, place) for unit in units)
+        suffix = "" if position is None else "@" + (",".join(map(str, position)) or "center")
+        return tuple(Term(f"{name}:{unit}{suffix}", "unit", layer, unit, position) for unit in units)
 
     def units(self, name: str, layer: Layer) -> list[int]:
         at = self.at
-        text = self.match(UNITS) or self.fail(
-            f"a number of a unit is expected, as in {name}:12, {name}:0-15, {name}:all"
-        )
-        return self.numbers(text, _units(layer), f"{name} has the units", at)
+        text = self.expect(UNITS, f"the number of a unit is expected, as in {name}:12, {name}:0-15, {name}:all")
+        return self.numbers(text, _unit_count(layer), f"{name} has the units", at)
 
     def numbers(self, text: str, count: int, having: str, at: int) -> list[int]:
         try:
             return parse_numbers(text, count, having)
         except UsageError as error:
-            self.fail(str(error), at=at)
+            raise self.error(str(error), at=at) from None
 
     def classes(self) -> tuple[Term, ...]:
         at, classes = self.at, self.model.classes
         text = self.class_name() or self.match(NUMBERS_OF_CLASSES) or self.match(CLASS)
         if not text:
-            self.fail("the name or number of a class is expected")
+            raise self.error("the name or number of a class is expected")
         if text not in classes and UNITS.fullmatch(text):
             indices = self.numbers(text, len(classes), f"{self.model.name} has the classes", at)
         else:
             try:
                 indices = [self.model.class_index(_unquoted(text))]
             except UsageError as error:
-                self.fail(str(error), at=at)
+                raise self.error(str(error), at=at) from None
         layer = features.layers(self.model)[-1]
         return tuple(Term(f"logit:{classes[index]}", "unit", layer, index) for index in indices)
 
     def class_name(self) -> str:
-        """The longest text that is next and names a class, passed over; empty where none does.
+        """Take the longest text at the current position that names a class; empty if none does.
 
-        Labels hold what elsewhere ends a name: `crane (n02012849)`, `maillot, tank suit`, `jack-o'-lantern`.
+        Labels may contain characters that end a name elsewhere: `crane (n02012849)`, `maillot, tank suit`,
+        `jack-o'-lantern`.
         """
         rest, names = self.rest(), self.model.names
         for end in reversed([found.start() for found in re.finditer(CLASS_END, rest)]):
@@ -186,11 +193,11 @@ class _Parser:
                 return text
         return ""
 
-    def place(self, layer: Layer) -> tuple[int, ...]:
+    def position(self, layer: Layer) -> tuple[int, ...]:
         at = self.at
-        text = self.match(PLACE) or self.fail("center or a place such as 2,5 (column, row) is expected")
+        text = self.expect(POSITION, "center or a position such as 2,5 (column, row) is expected")
         if len(layer.shape) < 3:
-            self.fail(f"{layer.address} is no map and has no places", at=at)
+            raise self.error(f"{layer.address} is not a map and has no positions", at=at)
         return tuple(map(int, text.split(","))) if text[0].isdigit() else ()
 
     def layer(self, name: str, at: int) -> Layer:
@@ -199,52 +206,63 @@ class _Parser:
                 self.layers[name] = features.resolve(self.model, name)
             except UsageError as error:
                 near = nearest(name, ["diversity", "logit", "negative", *PENALTIES])
-                self.fail(f"{name}: no layer{near}" if near else str(error), at=at)
+                raise self.error(f"{name}: no layer{near}" if near else str(error), at=at) from None
             if not self.layers[name].shape:
-                self.fail(f"{name} is a single number", at=at)
+                raise self.error(f"{name} is a single number", at=at)
         return self.layers[name]
 
     # -- text --
 
     def rest(self) -> str:
+        """Skip spaces and return the remaining text."""
         self.at += len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
         return self.text[self.at :]
 
     def take(self, sign: str) -> str:
-        """The sign if it is next, passed over."""
+        """Take the sign if it is next; otherwise return an empty string."""
         if not self.rest().startswith(sign):
             return ""
         self.at += len(sign)
         return sign
 
-    def match(self, pattern: re.Pattern) -> str:
-        """What is next, if it fits the pattern, passed over."""
+    def match(self, pattern: re.Pattern[str]) -> str:
+        """Take the text that matches the pattern; empty if none does."""
         found = pattern.match(self.rest())
         self.at += found.end() if found else 0
         return found[0] if found else ""
 
-    def need(self, sign: str) -> None:
-        if not self.take(sign):
-            self.fail(f"{sign} is expected")
+    def expect(self, pattern: re.Pattern[str], problem: str) -> str:
+        """Take the text that matches the pattern. Raises UsageError if none does."""
+        text = self.match(pattern)
+        if not text:
+            raise self.error(problem)
+        return text
 
-    def fail(self, problem: str, at: int | None = None):
+    def need(self, sign: str) -> None:
+        """Take the sign. Raises UsageError if it is not next."""
+        if not self.take(sign):
+            raise self.error(f"{sign} is expected")
+
+    def error(self, problem: str, at: int | None = None) -> UsageError:
+        """An error at this position, by default the current one."""
         at = self.at if at is None else at
-        here = f"at {self.text[at : at + 20]!r}" if self.text[at:].strip() else "at its end"
-        raise UsageError(f"objective {self.text!r}, {here} (character {at + 1}): {problem}")
+        excerpt = f"at {self.text[at : at + 20]!r}" if self.text[at:].strip() else "at its end"
+        return UsageError(f"objective {self.text!r}, {excerpt} (character {at + 1}): {problem}")
 
 
 def _unquoted(text: str) -> str:
-    """What stands between quotes that are equal, or the text as it is."""
+    """The text without the quotes around it, if it has any."""
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def _times(factor: float, value: float | list[Weighted]) -> float | list[Weighted]:
+def _times(factor: float, value: Value) -> Value:
+    """The value multiplied by a number."""
     if isinstance(value, float):
         return factor * value
     return [replace(weighted, factor=factor * weighted.factor) for weighted in value]
 
 
-def _units(layer: Layer) -> int:
-    """How many units a layer has: the channels of a map, wherever they are, or the numbers of a vector."""
+def _unit_count(layer: Layer) -> int:
+    """Number of units of a layer: the channels of a map, in whichever dimension, or the entries of a vector."""
     channels_first = len(layer.shape) == 1 or (len(layer.shape) == 3 and layer.reach.planes)
     return layer.shape[0] if channels_first else layer.shape[-1]

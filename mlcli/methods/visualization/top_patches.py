@@ -1,16 +1,17 @@
-"""The patches of images to which units respond (Zeiler and Fergus 2014; the appendix of Olah et al. 2017).
+"""The image patches to which units respond (Zeiler and Fergus 2014; the appendix of Olah et al. 2017).
 
-A unit answers at every place of its map. Of each image count its greatest and its least value, read before the ReLU,
-each with the patch of the image that the unit sees there, so no image is in a group twice. The groups of a unit:
+A unit has a value at every position of its map, read before the ReLU. Of each image, the greatest and the least value
+count, each with the patch in the receptive field at its position. So no image is in a group twice. A unit has four
+groups of n patches:
 
-- strongly positive: the n greatest of all maxima, strongly negative: the n least of all minima, whatever their sign;
-- slightly positive: of the maxima above zero, n around the rank that nine in ten surpass, where the unit is excited as
-  much as it gets but only just; slightly negative: the same of the minima below zero.
+- strongly positive: the n greatest maxima; strongly negative: the n least minima; both whatever their sign;
+- slightly positive: of the maxima above zero, the n around the 10th percentile, in images to which the unit responds
+  only weakly; slightly negative: the same of the minima below zero.
 
-The extreme nearest to zero itself would be that of the emptiest image, the same one for every unit. A rank needs all
-values, so these come from an even sample of the images: all while there are at most SAMPLE, then every second, every
-fourth and so on. Each group begins with its strongest; of equal values the one that comes first in the files, and then
-in the map, counts. Memory depends on the units and on n, and not on the number of images.
+The weakest response itself would come from the emptiest image, which is the same for every unit. A rank needs all
+values, so the slight groups come from an even sample of the images: all of them up to SAMPLE, then every second, every
+fourth and so on. Each group begins with its strongest patch. Ties are decided by the order of the files, then by the
+position in the map. Memory depends on the number of units and on n, but not on the number of images.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,12 +35,12 @@ from mlcli.models.registry import Model
 from mlcli.runtime.device import Runtime
 
 GROUPS = ("strongly_positive", "slightly_positive", "slightly_negative", "strongly_negative")
-SLIGHT = 0.9  # of the ranks of one sign, the strongest at 0 and zero at 1
-SAMPLE = 1024
+SLIGHT = 0.9  # relative rank of the slight groups among values of one sign, with the strongest at 0 and zero at 1
+SAMPLE = 1024  # images that the slight groups are chosen from, at most
 
 
 class PreparedImage(NamedTuple):
-    """An image as the network sees it, and the size of the file's own (upright)."""
+    """An image prepared for the network, and the size of the upright original in pixels."""
 
     prepared: Tensor
     height: int
@@ -47,26 +48,27 @@ class PreparedImage(NamedTuple):
 
     @classmethod
     def prepare(cls, preprocessing: Preprocessing, image: Tensor) -> "PreparedImage":
-        return cls(preprocessing.prepare(image), *image.shape[1:])
+        """Prepare an image (3, H, W) as read from its file."""
+        return cls(preprocessing.prepare(image), image.shape[1], image.shape[2])
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What a unit sees at one place.
+    """The part of an image in the receptive field of a unit at one position.
 
-    image: the number of the image. value: of the unit, before its ReLU. place: (row, column) in the map.
+    image: index of the image. value: the unit's value before its ReLU. position: (row, column) in the map.
     box: (left, top, right, bottom) in pixels of the upright image. size: (height, width) of that image.
     """
 
     image: int
     value: float
-    place: tuple[int, int]
+    position: tuple[int, int]
     box: tuple[int, int, int, int]
     size: tuple[int, int]
 
 
 class Patches:
-    """What was found for the units of one layer."""
+    """The patches that were found for the units of one layer, `top` in each group."""
 
     def __init__(self, layer: Layer, units: Sequence[int], preprocessing: Preprocessing, top: int):
         self.layer = layer
@@ -77,42 +79,45 @@ class Patches:
         self.minima = Extremes(len(units), top, greatest=False)
 
     def add(self, values: Tensor, origins: Tensor) -> None:
-        """values: (B, C, ...) of the whole layer. origins: (B, 3), number, height and width of each image."""
-        values = values.flatten(2) if values.ndim > 2 else values[:, :, None]  # (B, C, places)
+        """Add a batch of images.
+
+        values: (B, C, ...), activations of the whole layer. origins: (B, 3), index, height and width of each image.
+        """
+        values = values.flatten(2) if values.ndim > 2 else values[:, :, None]  # (B, C, positions)
         if len(self.units) < values.shape[1]:
             values = values[:, self.units]
         for extremes, found in ((self.maxima, values.max(2)), (self.minima, values.min(2))):
             extremes.add(found.values.float().cpu(), found.indices.cpu(), origins)
 
     def of(self, unit: int) -> dict[str, list[Patch]]:
-        """group: its patches (at most `top`), strongest first."""
+        """The patches of a unit by group, at most `top` in each, the strongest first."""
         row = self.units.index(unit)
         found = (self.maxima.strong, self.maxima.slight, self.minima.slight, self.minima.strong)
         return {group: [self._patch(*kept) for kept in find(row)] for group, find in zip(GROUPS, found, strict=True)}
 
-    def _patch(self, value: float, place: int, image: int, height: int, width: int) -> Patch:
-        row, column = divmod(place, self.layer.shape[2]) if len(self.layer.shape) == 3 else (0, 0)
+    def _patch(self, value: float, position: int, image: int, height: int, width: int) -> Patch:
+        row, column = divmod(position, self.layer.shape[2]) if len(self.layer.shape) == 3 else (0, 0)
         crop = self.preprocessing.crop
         box = self.preprocessing.source_box(self.layer.box(row, column, crop, crop), height, width)
         return Patch(image, value, (row, column), box, (height, width))
 
 
 class Extremes:
-    """The greatest (or least) value of each unit in each image: the n strongest, and an even sample of all."""
+    """The greatest (or least) value of each unit in each image: the `top` strongest, and an even sample of all."""
 
     def __init__(self, units: int, top: int, *, greatest: bool):
         self.top, self.greatest = top, greatest
         self.values = torch.empty(units, 0)
-        self.sources = torch.empty(units, 0, 4, dtype=torch.int64)  # place, number, height, width
+        self.sources = torch.empty(units, 0, 4, dtype=torch.int64)  # position, image, height, width
         self.count, self.stride = 0, 1
         self.sampled_values = torch.empty(0, units)
-        self.sampled_places = torch.empty(0, units, dtype=torch.int64)
+        self.sampled_positions = torch.empty(0, units, dtype=torch.int64)
         self.sampled_origins = torch.empty(0, 3, dtype=torch.int64)
 
-    def add(self, values: Tensor, places: Tensor, origins: Tensor) -> None:
-        """values, places: (B, units). origins: (B, 3)."""
+    def add(self, values: Tensor, positions: Tensor, origins: Tensor) -> None:
+        """Add a batch of images. values, positions: (B, units). origins: (B, 3), as in `Patches.add`."""
         units = values.shape[1]
-        sources = torch.cat([places.T[:, :, None], origins.expand(units, -1, -1)], 2)  # (units, B, 4)
+        sources = torch.cat([positions.T[:, :, None], origins.expand(units, -1, -1)], 2)  # (units, B, 4)
         self.values = torch.cat([self.values, values.T], 1)
         self.sources = torch.cat([self.sources, sources], 1)
         order = self.values.argsort(dim=1, descending=self.greatest, stable=True)[:, : self.top]
@@ -121,27 +126,27 @@ class Extremes:
 
         first = -self.count % self.stride
         self.sampled_values = torch.cat([self.sampled_values, values[first :: self.stride]])
-        self.sampled_places = torch.cat([self.sampled_places, places[first :: self.stride]])
+        self.sampled_positions = torch.cat([self.sampled_positions, positions[first :: self.stride]])
         self.sampled_origins = torch.cat([self.sampled_origins, origins[first :: self.stride]])
         self.count += len(values)
         while len(self.sampled_values) > SAMPLE:
             self.sampled_values = self.sampled_values[::2]
-            self.sampled_places = self.sampled_places[::2]
+            self.sampled_positions = self.sampled_positions[::2]
             self.sampled_origins = self.sampled_origins[::2]
             self.stride *= 2
 
-    def strong(self, row: int) -> list[tuple]:
-        """(value, place, number, height, width) of the n strongest."""
+    def strong(self, row: int) -> list[tuple[float, int, int, int, int]]:
+        """(value, position, image, height, width) of the strongest values of the unit in this row."""
         return [(v, *s) for v, s in zip(self.values[row].tolist(), self.sources[row].tolist(), strict=True)]
 
-    def slight(self, row: int) -> list[tuple]:
-        """The same of n around the rank SLIGHT among those of the sample that have the sign."""
+    def slight(self, row: int) -> list[tuple[float, int, int, int, int]]:
+        """The same for values around the rank SLIGHT, among the positive (or negative) values of the sample."""
         values = self.sampled_values[:, row]
         signed = (values > 0 if self.greatest else values < 0).nonzero()[:, 0]
         ranked = signed[values[signed].argsort(descending=self.greatest, stable=True)]
         start = max(0, min(int(SLIGHT * len(ranked)) - self.top // 2, len(ranked) - self.top))
         return [
-            (values[i].item(), self.sampled_places[i, row].item(), *self.sampled_origins[i].tolist())
+            (values[i].item(), int(self.sampled_positions[i, row]), *self.sampled_origins[i].tolist())
             for i in ranked[start : start + self.top].tolist()
         ]
 
@@ -156,9 +161,10 @@ def search(
     top: int,
     batch_size: int,
 ) -> dict[str, Patches]:
-    """address: the patches of its units, from one pass over (number, image).
+    """Find the patches of units in one pass over the images. Returns the `Patches` of each layer by address.
 
-    wanted: address: units, for any number of layers. Raises WeightsError where the network's answer is no number.
+    wanted: units by address of their layer. images: pairs of (index, image). top: patches in each group.
+    Raises WeightsError where an activation is not finite.
     """
     found = {
         address: Patches(features.resolve(model, address), units, model.preprocessing, top)
@@ -179,10 +185,10 @@ def search(
 def crops(
     paths: Sequence[Path], patches: Sequence[Patch], side: int, *, gray: bool = False, workers: int | None = None
 ) -> list[Tensor | ImageError]:
-    """Each patch as (3, h, w) uint8, its longer side `side`, cut from the image as it is in its file.
+    """Each patch as an image (3, h, w) uint8 with a longer side of `side`, cut from the original file.
 
-    Each file is read once more; an ImageError stands for each patch of one that has gone or changed meanwhile. gray: as
-    a network of gray images sees it.
+    Each file is read again. A file that is missing or has changed gives an ImageError for each of its patches.
+    gray: convert the patches to gray, for a network of gray images.
     """
     wanted: dict[Path, list[int]] = {}
     for index, patch in enumerate(patches):
@@ -206,5 +212,5 @@ def _cut(image: Tensor, patch: Patch, path: Path, side: int, gray: bool) -> Tens
     if gray:
         piece = image_io.to_gray(piece).expand(3, -1, -1)
     scale = side / max(right - left, bottom - top)
-    size = [max(1, round(scale * length)) for length in (right - left, bottom - top)]
+    size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
     return srgb.from_pillow(image_io.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))

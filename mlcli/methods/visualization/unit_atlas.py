@@ -1,14 +1,14 @@
-"""What a unit looks for, in one row: the appendix of Olah, Mordvintsev, Schubert 2017, Feature Visualization.
+"""An overview of what a unit responds to: the appendix of Olah, Mordvintsev, Schubert 2017, Feature Visualization.
 
-Made for the unit: `neuron`, its value in the middle of the map; `positive`, the channel's mean over all places;
-`diverse`, four of the channel that are to differ; `negative`, the channel's negative part, before its ReLU. From a data
-set: the patches that excite it most, and those it is most against (`top_patches`). The spectrum goes from the negative
-image over the patches, rising, to the positive one.
+Optimized images of a unit: `neuron` maximizes its value at the center of the map; `positive` the mean of the channel
+over all positions; `diverse` the same in four images that differ; `negative` the negative part of the channel before
+its ReLU. From a data set come the patches with the strongest positive and negative values (`top_patches`). The spectrum
+runs from the negative image over the patches in rising order to the positive image.
 
-Deviations: the weight of the diversity term is a share of what the channel alone comes to, since values differ from
-unit to unit and network to network. The negative image is made for the mean of max(0, -x) in place of that of -x,
-which knows of no structure in a first layer, where it is the answer to the mean color. Where a layer has one place, a
-neuron and its channel are the same, x itself is to fall, and images differ in the last convolutional stage.
+Deviations: The weight of the diversity term is a fraction of the value that the channel reaches alone, since values
+differ between units and networks. The negative image maximizes the mean of max(0, -x) instead of -x, which in a first
+layer is a function of the mean color and gives no structure. In a layer with a single position a neuron and its channel
+are the same, `negative` minimizes x itself, and the diverse images differ in the last convolutional stage.
 """
 
 import math
@@ -31,42 +31,42 @@ from mlcli.runtime.device import Runtime
 
 T = TypeVar("T")
 
-DIVERSE = 4
-DIVERSITY = 0.25  # the weight of the diversity term, as a share of the channel's value
-CALLS = 2  # of `maximize` for some units: the diverse images come after the others
+DIVERSE = 4  # number of diverse images
+DIVERSITY = 0.25  # weight of the diversity term, as a fraction of the channel's value
+CALLS = 2  # calls of `maximize` for each batch of units: the diverse images follow the others
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """An image made for a unit.
+    """An image optimized for a unit.
 
-    image: (C, H, W) uint8. value: of the objective. answer: the unit's, before its ReLU, at the place where it is
-    greatest (for `negative`, least), as that of a patch.
+    image: (C, H, W) uint8. value: value of the objective. activation: greatest value of the unit over all positions,
+    before its ReLU; the least for `negative`. It can be compared with the value of a patch.
     """
 
     image: Tensor
     objective: str
     value: float
-    answer: float
+    activation: float
 
 
 def batches(units: Sequence[int], side: int, batch_size: int | None = None) -> list[list[int]]:
-    """The units to optimize together: `batch_size` images of `side` pixels at a time, of each unit four that differ.
+    """The units in batches that are optimized together: `batch_size` images of `side` pixels, DIVERSE for each unit.
 
-    By default 64 images, or fewer large ones, so that memory does not grow with their side.
+    batch_size: default 64 images, fewer of large ones, so that memory does not grow with their side.
     """
     together = max(1, (batch_size or min(64, 64 * 64**2 // side**2)) // DIVERSE)
     return [list(units[first : first + together]) for first in range(0, len(units), together)]
 
 
-def places(layer: Layer) -> int:
-    """In how many places of an image a unit of the layer looks."""
+def position_count(layer: Layer) -> int:
+    """Number of positions of a layer's map; 1 for a layer that is not a map."""
     return math.prod(layer.shape[1:]) if layer.is_map else 1
 
 
 def check(model: Model, layer: Layer, config: Maximization, runtime: Runtime, size: int) -> None:
-    """Raise UsageError where images of this size do not suit the layer."""
-    objectives = [objective for _, objective in _alone(layer, layer.address, 0)]
+    """Raise UsageError for a size of images that does not suit the layer."""
+    objectives = [objective for _, objective in _single_objectives(layer, layer.address, 0)]
     maximize(model, objectives, replace(config, steps=0), runtime, size=size)
 
 
@@ -81,36 +81,41 @@ def optimize(
     size: int,
     on_step: Callable[[int, float], None] | None = None,
 ) -> dict[int, dict[str, list[Optimized]]]:
-    """unit: what was made for it, `neuron` (of maps alone), `positive`, `negative` and `diverse`.
+    """The optimized images by unit and kind: `neuron` (of maps only), `positive`, `negative` and `diverse`.
 
-    The units are optimized as one batch: the same units, in the same order, give the same images. name: of the layer,
-    in objectives. on_step(steps done of CALLS * config.steps, mean objective).
+    The units are optimized as one batch; the same units in the same order give the same images. name: name of the layer
+    in the objectives. size: side of the images in pixels.
+    on_step(steps done, mean objective) is called after each of CALLS * config.steps steps.
     """
 
-    def later(done: int, value: float) -> None:
+    def on_later_step(done: int, value: float) -> None:
         if on_step is not None:
             on_step(config.steps + done, value)
 
-    jobs = [(unit, kind, objective) for unit in units for kind, objective in _alone(layer, name, unit)]
-    made = maximize(model, [job[2] for job in jobs], config, runtime, size=size, batch_size=len(jobs), on_step=on_step)
-    reached = {unit: value for (unit, kind, _), value in zip(jobs, made.values, strict=True) if kind == "positive"}
-    differ = _varied(model, layer)
-    more = [
-        (unit, "diverse", _diverse(layer, name, unit, differ, reached[unit])) for unit in units for _ in range(DIVERSE)
+    jobs = [(unit, kind, objective) for unit in units for kind, objective in _single_objectives(layer, name, unit)]
+    single = maximize(
+        model, [job[2] for job in jobs], config, runtime, size=size, batch_size=len(jobs), on_step=on_step
+    )
+    reached = {unit: value for (unit, kind, _), value in zip(jobs, single.values, strict=True) if kind == "positive"}
+    compared = _compared_layer(model, layer)
+    diverse_jobs = [
+        (unit, "diverse", _diverse_objective(layer, name, unit, compared, reached[unit]))
+        for unit in units
+        for _ in range(DIVERSE)
     ]
-    others = maximize(
+    diverse = maximize(
         model,
-        [job[2] for job in more],
+        [job[2] for job in diverse_jobs],
         config,
         runtime,
         size=size,
         group=DIVERSE,
-        batch_size=len(more),
-        on_step=later,
+        batch_size=len(diverse_jobs),
+        on_step=on_later_step,
     )
-    jobs += more
-    images, values = torch.cat([made.images, others.images]), made.values + others.values
-    extremes = answers(model, layer, [unit for unit, *_ in jobs], images, runtime)
+    jobs += diverse_jobs
+    images, values = torch.cat([single.images, diverse.images]), single.values + diverse.values
+    extremes = extreme_values(model, layer, [unit for unit, *_ in jobs], images, runtime)
     rows: dict[int, dict[str, list[Optimized]]] = {unit: {} for unit in units}
     for (unit, kind, objective), image, value, (least, greatest) in zip(jobs, images, values, extremes, strict=True):
         one = Optimized(image, str(objective), value, least if kind == "negative" else greatest)
@@ -119,12 +124,12 @@ def optimize(
 
 
 @torch.inference_mode()
-def answers(
+def extreme_values(
     model: Model, layer: Layer, units: Sequence[int], images: Tensor, runtime: Runtime
 ) -> list[tuple[float, float]]:
-    """(least, greatest) value over all places, before the ReLU, of one unit for each image; in fp32.
+    """The (least, greatest) value over all positions of one unit in each image, before the ReLU, in fp32.
 
-    units: N. images: (N, C, H, W) uint8.
+    units: N numbers, one for each image. images: (N, C, H, W) uint8.
     """
     address = layer.address + SIGNED
     values = Activations(model, [address])(images.to(runtime.device))[address].float()
@@ -133,9 +138,9 @@ def answers(
 
 
 def spectrum(groups: Mapping[str, Sequence[T]], each: int) -> list[list[T]]:
-    """The patches of a unit (or their tiles) rising from strongly negative to strongly positive, `each` of a group.
+    """The patches of a unit (or their tiles), rising from strongly negative to strongly positive, `each` of a group.
 
-    groups: as of methods.visualization.top_patches, each beginning with its strongest.
+    groups: as `top_patches` returns them, each beginning with its strongest patch.
     """
     rising = []
     for group in reversed(GROUPS):
@@ -144,11 +149,11 @@ def spectrum(groups: Mapping[str, Sequence[T]], each: int) -> list[list[T]]:
     return rising
 
 
-def _alone(layer: Layer, name: str, unit: int) -> list[tuple[str, Objective]]:
-    """The kinds of images that need no other of the same unit."""
+def _single_objectives(layer: Layer, name: str, unit: int) -> list[tuple[str, Objective]]:
+    """(kind, objective) of all kinds of images except the diverse ones."""
     text = f"{name}:{unit}"
     channel = Term(text, "unit", layer, unit)
-    if places(layer) == 1:
+    if position_count(layer) == 1:
         return [("positive", Objective(((1.0, channel),))), ("negative", Objective(((-1.0, channel),)))]
     terms = {
         "neuron": Term(f"{text}@center", "unit", layer, unit, ()),
@@ -158,14 +163,17 @@ def _alone(layer: Layer, name: str, unit: int) -> list[tuple[str, Objective]]:
     return [(kind, Objective(((1.0, term),))) for kind, term in terms.items()]
 
 
-def _diverse(layer: Layer, name: str, unit: int, differ: Layer, reached: float) -> Objective:
-    """The channel less the likeness, in the layer `differ`, of its images. reached: the channel's value alone."""
+def _diverse_objective(layer: Layer, name: str, unit: int, compared: Layer, reached: float) -> Objective:
+    """The channel minus the similarity of its images in the layer `compared`.
+
+    reached: the value of the channel when it is optimized alone.
+    """
     channel = Term(f"{name}:{unit}", "unit", layer, unit)
-    likeness = Term(f"diversity({differ.alias or differ.address})", "diversity", differ)
-    return Objective(((1.0, channel), (-DIVERSITY * max(0.0, reached), likeness)))
+    similarity = Term(f"diversity({compared.alias or compared.address})", "diversity", compared)
+    return Objective(((1.0, channel), (-DIVERSITY * max(0.0, reached), similarity)))
 
 
-def _varied(model: Model, layer: Layer) -> Layer:
-    """The layer in which images of a unit are to differ."""
+def _compared_layer(model: Model, layer: Layer) -> Layer:
+    """The layer in which the diverse images of a unit are compared."""
     stages = [other for other in features.layers(model) if other.alias]
-    return layer if places(layer) > 1 or not stages else stages[-1]
+    return layer if position_count(layer) > 1 or not stages else stages[-1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.visualization.activation_maximization import called, maximize
+from mlcli.methods.visualization.activation_maximization import maximize, predicted_classes
 from mlcli.methods.visualization.configs import SMALL_IMAGES, Maximization
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
@@ -102,7 +102,7 @@ def test_a_gray_model():
     config = replace(QUICK, steps=8)
     made = maximize(model, parse("logit:cat - logit:dog", model), config, RUNTIME, start=torch.rand(3, 16, 16))
     assert made.images.shape == (1, 1, 16, 16)
-    (name, probability), *_ = called(model, made.images, RUNTIME)
+    (name, probability), *_ = predicted_classes(model, made.images, RUNTIME)
     expected = model(made.images).softmax(1)[0, model.classes.index(name)].item()
     assert probability == pytest.approx(expected) and probability >= 0.5
 

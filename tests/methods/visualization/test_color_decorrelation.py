@@ -79,9 +79,9 @@ def test_gray_images_have_one_color():
 
 
 def test_images_and_coordinates():
-    palette = Colors(torch.tensor([0.2, 0.5, 0.6]), torch.tensor([[1.0, 0.2, 0], [0.5, 0, 0.1], [0.3, -0.4, 0.2]]))
-    assert torch.allclose(palette.images(torch.zeros(1, 3, 1, 1))[0, :, 0, 0], palette.mean)
+    colors = Colors(torch.tensor([0.2, 0.5, 0.6]), torch.tensor([[1.0, 0.2, 0], [0.5, 0, 0.1], [0.3, -0.4, 0.2]]))
+    assert torch.allclose(colors.images(torch.zeros(1, 3, 1, 1))[0, :, 0, 0], colors.mean)
     x = torch.randn(2, 3, 4, 5)
-    assert torch.allclose(palette.coordinates(palette.images(x)), x, atol=1e-4)
+    assert torch.allclose(colors.coordinates(colors.images(x)), x, atol=1e-4)
     extremes = torch.tensor([0.0, 1.0, 0.5])[None, :, None, None]
-    assert torch.allclose(palette.images(palette.coordinates(extremes)), extremes, atol=0.0021)
+    assert torch.allclose(colors.images(colors.coordinates(extremes)), extremes, atol=0.0021)

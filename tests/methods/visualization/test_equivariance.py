@@ -39,7 +39,7 @@ def cifarnet():
 @pytest.mark.parametrize("border", [MIRROR, CIRCULAR])
 def test_the_edge_detector_moves_with_the_image(border):
     sobel = registry.load("sobel")
-    found = measured(sobel, "translate", [0, 1, 5, 13], border)
+    found = measured(sobel, "shift", [0, 1, 5, 13], border)
     assert list(found) == ["conv1", "conv2"]
     for layer in found.values():
         assert max(layer.equivariance.mean()) < 1e-5 and layer.exact == [True] * 4
@@ -58,7 +58,7 @@ def test_the_length_of_the_gradient_turns_and_its_parts_do_not():
 
 @pytest.mark.parametrize("border", [MIRROR, CIRCULAR])
 def test_each_stage_is_equivariant_at_multiples_of_its_stride(cifarnet, border):
-    found = measured(cifarnet, "translate", [0, 3, 4, 8], border)
+    found = measured(cifarnet, "shift", [0, 3, 4, 8], border)
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
         stride = found[name].layer.stride
         errors = found[name].equivariance.mean()
@@ -81,17 +81,17 @@ def test_the_padding_of_the_network_would_be_seen(cifarnet):
 def test_a_mirror_reaches_as_far_as_the_units_see(cifarnet):
     """Pixels that mirror the image more than once away change nothing; those within the field of a unit do."""
     layer = named_layers(cifarnet, ["conv4"])
-    measure = Measure(cifarnet, layer, "translate", [8], CPU)
+    measure = Measure(cifarnet, layer, "shift", [8], CPU)
     field = layer["conv4"].receptive_field
     assert measure.margin >= field - 8 * 4 and measure.margin % 8 == 0 and measure.wide_margin >= measure.margin + 8
 
 
 def test_wide_borders_leave_room_for_fewer_images_at_a_time(cifarnet):
-    assert Measure(cifarnet, named_layers(cifarnet, ["conv1"]), "translate", [8], CPU).batch_size == 16
+    assert Measure(cifarnet, named_layers(cifarnet, ["conv1"]), "shift", [8], CPU).batch_size == 16
     wide = replace(cifarnet, preprocessing=Preprocessing(crop=448))
     layers = named_layers(wide, ["conv1"])
-    assert Measure(wide, layers, "translate", [8], CPU, CIRCULAR).batch_size == 4
-    assert Measure(wide, layers, "translate", [448], CPU).batch_size == 1
+    assert Measure(wide, layers, "shift", [8], CPU, CIRCULAR).batch_size == 4
+    assert Measure(wide, layers, "shift", [448], CPU).batch_size == 1
 
 
 def test_the_measure_by_hand():
@@ -103,7 +103,7 @@ def test_the_measure_by_hand():
     prepared = Preprocessing(crop=16, mean=(0.0,), std=(1.0,), channels=1)
     model = registry.Model("left", network.eval(), (), prepared, "left")
     x = images(16, channels=1)
-    found = measured(model, "translate", [2], CIRCULAR, ["0"], x)["0"]
+    found = measured(model, "shift", [2], CIRCULAR, ["0"], x)["0"]
     wanted = [float((a.roll(2, 1) - a).norm() / a.norm()) for a in x[:, 0].double()]
     assert found.invariance.mean()[0] == pytest.approx(sum(wanted) / 3, rel=1e-5)
     sd = torch.tensor(wanted, dtype=torch.float64).std(correction=0)
@@ -118,10 +118,10 @@ def test_the_measure_by_hand():
 
 def test_images_without_edges_have_nothing_to_compare():
     sobel = registry.load("sobel")
-    found = measured(sobel, "translate", [4], CIRCULAR, x=torch.full((3, 3, 128, 128), 0.5))
+    found = measured(sobel, "shift", [4], CIRCULAR, x=torch.full((3, 3, 128, 128), 0.5))
     assert all(torch.tensor(layer.equivariance.mean()).isnan().all() for layer in found.values())
     mixed = torch.cat([torch.full((1, 3, 128, 128), 0.5), images(128, 2)])
-    assert measured(sobel, "translate", [4], CIRCULAR, x=mixed)["conv2"].invariance.count.tolist() == [2]
+    assert measured(sobel, "shift", [4], CIRCULAR, x=mixed)["conv2"].invariance.count.tolist() == [2]
 
 
 def test_pooling_with_padding_wraps_around():
@@ -142,12 +142,12 @@ def test_layers_by_name(cifarnet):
     assert [layer.address for layer in named.values()] == ["mul", "conv2.1.relu@signed", "conv3.0.conv"]
     with pytest.raises(UsageError):
         named_layers(registry.load("sobel"), ["logits"])
-    signed = measured(cifarnet, "translate", [8], CIRCULAR, ["conv2@signed"])["conv2@signed"]
+    signed = measured(cifarnet, "shift", [8], CIRCULAR, ["conv2@signed"])["conv2@signed"]
     assert signed.equivariance.mean()[0] < 1e-5
 
 
 def test_an_example_is_what_was_measured(cifarnet):
-    measure = Measure(cifarnet, named_layers(cifarnet, ["conv1", "logits"]), "translate", [0, 8], CPU, CIRCULAR)
+    measure = Measure(cifarnet, named_layers(cifarnet, ["conv1", "logits"]), "shift", [0, 8], CPU, CIRCULAR)
     x = image_io.to_bytes(images(32, 1)[0])
     example = measure.example(x)
     torch.testing.assert_close(example.images[1], image_io.to_unit(x).roll(8, 2))
@@ -158,7 +158,8 @@ def test_an_example_is_what_was_measured(cifarnet):
 
 
 @pytest.mark.parametrize(
-    "name, transform, text", [("cifarnet", "rotate", "only be moved and flipped"), ("squeezenet1_1", "flip", "evenly")]
+    "name, transform, text",
+    [("cifarnet", "rotate", "only be shifted and flipped"), ("squeezenet1_1", "flip", "evenly")],
 )
 def test_what_cannot_be_repeated_is_said(name, transform, text):
     model = registry.load(name, untrained=True)
@@ -171,5 +172,5 @@ def test_padding_that_a_layer_decides_by_itself_wraps_around():
     network = nn.Sequential(timm.layers.Conv2dSame(3, 4, 5, stride=2), timm.layers.Conv2dSame(4, 4, 3, stride=2))
     model = registry.Model("same", network.eval(), (), Preprocessing(crop=16), "same")
     for border in (CIRCULAR, MIRROR):
-        found = measured(model, "translate", [4, 8], border, ["1"], images(16))["1"]
+        found = measured(model, "shift", [4, 8], border, ["1"], images(16))["1"]
         assert max(found.equivariance.mean()) < 1e-5 and found.exact == [True, True]

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.methods.visualization import feature_index
-from mlcli.methods.visualization.feature_index import Index, made_with, place
+from mlcli.methods.visualization.feature_index import Index, default_file, made_with
 from mlcli.models import features, registry
 from mlcli.runtime.device import Runtime
 
@@ -17,7 +17,7 @@ MADE = {"model_hash": "1", "layer": "features", "sizes": (1, 2)}
 
 
 class Counting:
-    """The vector of a file is (its size, its first byte, 1); what was computed stands in `asked`."""
+    """The vector of a file is (its size, its first byte, 1). `asked` lists the files whose vectors were computed."""
 
     def __init__(self, stop_after=None):
         self.asked, self.stop_after = [], stop_after
@@ -57,11 +57,11 @@ def updated(folder, file=None, compute=None, paths=None, **options):
 
 def contents(kept, paths):
     """The vectors of the images, by name."""
-    blocks = list(kept.blocks(kept.places(paths)))
+    blocks = list(kept.blocks(kept.positions(paths)))
     return {
-        paths[place].name: vector.tolist()
-        for places, vectors in blocks
-        for place, vector in zip(places.tolist(), vectors, strict=True)
+        paths[position].name: vector.tolist()
+        for positions, vectors in blocks
+        for position, vector in zip(positions.tolist(), vectors, strict=True)
     }
 
 
@@ -87,7 +87,7 @@ def test_only_what_is_new_or_changed_is_computed(images):
     assert contents(opened(images), listed(images)) == expected
     (images / "9.png").unlink()
     assert updated(images)[1] == [] and len(opened(images)) == 4  # what is gone alone is a reason to write
-    assert updated(images, anew=True)[1] == [f"{n}.png" for n in (0, 1, 2, 4)]
+    assert updated(images, recompute=True)[1] == [f"{n}.png" for n in (0, 1, 2, 4)]
 
 
 def test_another_model_counts_as_nothing(images):
@@ -102,7 +102,7 @@ def test_another_model_counts_as_nothing(images):
         updated(images)
 
 
-def test_a_image_that_cannot_be_read_has_no_vector_and_is_tried_again(images):
+def test_an_image_that_cannot_be_read_has_no_vector_and_is_tried_again(images):
     (images / "2.png").write_bytes(b"")
     paths = [*listed(images), images / "absent.png"]
     kept, computed = updated(images, paths=paths)
@@ -137,8 +137,8 @@ def test_images_not_asked_for_stay_and_are_not_given(images, tmp_path):
     (images / "1.png").unlink()
     kept, computed = updated(images, paths=some)
     assert computed == [] and len(kept) == 4
-    ((places, vectors),) = kept.blocks(kept.places(some))
-    assert places.tolist() == [1, 0] and vectors[:, 1].tolist() == [65, 69]
+    ((positions, vectors),) = kept.blocks(kept.positions(some))
+    assert positions.tolist() == [1, 0] and vectors[:, 1].tolist() == [65, 69]
     assert updated(images)[1] == []
 
 
@@ -148,12 +148,12 @@ def test_blocks(images, monkeypatch, block):
     updated(images)
     (images / "0.png").write_bytes(b"zz")  # so that rows of the file are left out while it is written again
     kept, _ = updated(images)
-    assert max(len(places) for places, _ in kept.blocks(kept.places(listed(images)))) <= block
+    assert max(len(positions) for positions, _ in kept.blocks(kept.positions(listed(images)))) <= block
     assert contents(kept, listed(images))["0.png"] == [2, 122, 1] and len(kept) == 5
     assert contents(kept, listed(images))["4.png"] == [14, 69, 1]
 
 
-def test_an_update_cut_short_goes_on(images):
+def test_an_interrupted_update_resumes(images):
     for done in range(1, 5):
         with pytest.raises(KeyboardInterrupt):
             updated(images, compute=Counting(stop_after=1))
@@ -162,16 +162,16 @@ def test_an_update_cut_short_goes_on(images):
 
 
 @pytest.mark.parametrize("limit", [{"save_seconds": 0}, {}])
-def test_progress_is_saved_while_it_goes_on(images, monkeypatch, limit):
+def test_an_update_saves_its_progress(images, monkeypatch, limit):
     if not limit:
         monkeypatch.setattr(feature_index, "PENDING_BYTES", 12)  # one vector is held, the second is too much
     seen = []
 
     class Watching(Counting):
         def __call__(self, paths):
-            for answer in super().__call__(paths):
+            for computed in super().__call__(paths):
                 seen.append(len(opened(images)))  # what another process would find
-                yield answer
+                yield computed
 
     updated(images, compute=Watching(), **limit)
     assert seen == ([0, 1, 2, 3, 4] if limit else [0, 0, 2, 2, 4])
@@ -187,7 +187,7 @@ def test_the_file_is_plain_safetensors(images):
         assert file.get_tensor("marks")[3].tolist() == [status.st_size, status.st_mtime_ns]
     first = (images / ".index").read_bytes()
     assert int.from_bytes(first[:8], "little") % 8 == 0  # values of 8 bytes are aligned
-    updated(images, anew=True)
+    updated(images, recompute=True)
     assert (images / ".index").read_bytes() == first
     assert sorted(entry.name for entry in images.iterdir())[0] == ".index"  # and no unfinished file
 
@@ -209,7 +209,7 @@ def test_what_is_no_index_is_never_overwritten(images):
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(1)}, weights)
-    with pytest.raises(UsageError, match="is no index"):
+    with pytest.raises(UsageError, match="is not an index"):
         opened(images, file=weights)
     updated(images)
     whole = (images / ".index").read_bytes()
@@ -219,14 +219,14 @@ def test_what_is_no_index_is_never_overwritten(images):
             opened(images)
 
 
-def test_a_place_that_cannot_be_written_is_said_before_any_work(images):
+def test_a_file_that_cannot_be_written_is_an_error_before_any_work(images):
     compute = Counting()
     with pytest.raises(MlcliError, match="cannot be written"):
         Index("/dev/null/index", MADE).update(listed(images), compute)
     assert compute.asked == []
 
 
-# -- where it lies ---------------------------------------------------------------------------------------------------
+# -- default file ----------------------------------------------------------------------------------------------------
 
 
 CPU = torch.device("cpu")
@@ -255,34 +255,34 @@ def test_in_the_folder_or_in_the_cache_of_the_user(images, tmp_path, model, monk
     layer = features.hidden(model)
     beside = images / ".vectors-cifarnet-features.safetensors"
     paths = listed(images)
-    assert place([str(images)], paths, model, layer, FP32) == (beside, None)
-    several, none = place([str(path) for path in paths], paths, model, layer, FP32)
+    assert default_file([str(images)], paths, model, layer, FP32) == (beside, None)
+    several, none = default_file([str(path) for path in paths], paths, model, layer, FP32)
     assert several.parent == tmp_path / "cache" / "mlcli" and none is None
-    assert place(["-"], paths, model, layer, FP32) == (several, None)
-    assert place([str(images), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
+    assert default_file(["-"], paths, model, layer, FP32) == (several, None)
+    assert default_file([str(images), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
 
     def read_only(path):
         if Path(path).parent == images:
             raise MlcliError("read-only")
 
     monkeypatch.setattr(feature_index, "check_writable", read_only)
-    assert place([str(images)], paths, model, layer, FP32) == (several, None)
+    assert default_file([str(images)], paths, model, layer, FP32) == (several, None)
     kept = Index(beside, MADE)
     kept._write([], {str(path): torch.ones(3) for path in paths}, [feature_index._mark(str(path)) for path in paths])
-    assert place([str(images)], paths, model, layer, FP32) == (several, beside)
+    assert default_file([str(images)], paths, model, layer, FP32) == (several, beside)
     kept = Index(several, MADE, beside)
     (images / "5.png").write_bytes(b"new")
     compute = Counting()
     kept.update(listed(images), compute)
     assert compute.asked == ["5.png"] and len(Index(several, MADE)) == 6 and len(Index(beside, MADE)) == 5
-    assert place([str(images)], listed(images), model, layer, FP32) == (several, None)
+    assert default_file([str(images)], listed(images), model, layer, FP32) == (several, None)
 
 
 def test_no_two_models_or_precisions_share_a_file(images, tmp_path, model):
     layer, paths = features.hidden(model), listed(images)
 
     def name(runtime=FP32, weights=None, **changed):
-        return place([str(images)], paths, replace(model, **changed), layer, runtime, weights)[0].name
+        return default_file([str(images)], paths, replace(model, **changed), layer, runtime, weights)[0].name
 
     runs = [tmp_path / parent / "run" for parent in "ab"]
     for run in runs:
@@ -336,7 +336,7 @@ def test_what_an_index_may_hold(images, changes):
         opened(images)
 
 
-def test_vectors_of_another_length_are_said(images):
+def test_vectors_of_another_length_are_an_error(images):
     kept, _ = updated(images)
     kept.require_width(3)
     with pytest.raises(UsageError, match="its vectors have 3 values, 4 are computed"):

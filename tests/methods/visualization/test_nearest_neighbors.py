@@ -17,7 +17,7 @@ FP32 = Runtime(torch.device("cpu"), "fp32")
 
 
 def in_blocks(vectors, size):
-    """Blocks whose numbers run against the order in which they come."""
+    """Blocks in descending order of their indices."""
     numbers = torch.arange(len(vectors))
     return lambda: reversed(list(zip(numbers.split(size), vectors.split(size), strict=True)))
 
@@ -32,7 +32,7 @@ def test_distances_by_hand():
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("size", [7, 1000])
 def test_the_nearest_are_those_of_brute_force(metric, size, monkeypatch):
-    monkeypatch.setattr(nearest_neighbors, "QUERIES_AT_A_TIME", 3)
+    monkeypatch.setattr(nearest_neighbors, "QUERY_BATCH", 3)
     random = np.random.default_rng(0)
     among, queries = random.normal(2, 1, (300, 12)), random.normal(2, 1, (8, 12))
     among, queries = among.astype(np.float32), queries.astype(np.float32)
@@ -46,13 +46,13 @@ def test_the_nearest_are_those_of_brute_force(metric, size, monkeypatch):
     all_distances[7, 5] = np.inf
     order = all_distances.argsort(1)[:, :9]
     blocks = in_blocks(torch.from_numpy(among), size)
-    numbers, distances = nearest(torch.from_numpy(queries), blocks, 9, metric, leave_out=own)
+    numbers, distances = nearest(torch.from_numpy(queries), blocks, 9, metric, exclude=own)
     assert (numbers.numpy() == order).all()
     np.testing.assert_allclose(distances.numpy(), np.take_along_axis(all_distances, order, 1), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_small_distances_of_long_vectors_do_not_drown(metric):
+def test_small_distances_of_long_vectors_are_exact(metric):
     # |q|^2 + |v|^2 - 2 q v of these is off by more than the distances themselves in float32
     among = torch.full((6, 64), 1000.0)
     among[:, 0] += torch.tensor([0.5, 0.25, 0.0, 1.0, 0.125, 2.0])
@@ -62,16 +62,16 @@ def test_small_distances_of_long_vectors_do_not_drown(metric):
         assert distances.tolist() == [[0, 0.125, 0.25, 0.5]]
 
 
-def test_of_equals_the_lower_number_comes_first():
+def test_ties_are_sorted_by_index():
     among = torch.ones(40, 3)
-    numbers, distances = nearest(torch.ones(1, 3), in_blocks(among, 10), 3, "euclidean", leave_out=torch.tensor([1]))
+    numbers, distances = nearest(torch.ones(1, 3), in_blocks(among, 10), 3, "euclidean", exclude=torch.tensor([1]))
     assert numbers.tolist() == [[0, 2, 3]] and distances.tolist() == [[0, 0, 0]]
 
 
 def test_fewer_than_asked_for():
     among = torch.tensor([[1.0, 0], [2.0, 0], [3.0, 0]])
     queries = torch.tensor([[1.0, 0], [9.0, 0]])
-    numbers, _ = nearest(queries, in_blocks(among, 2), 10**20, "euclidean", leave_out=torch.tensor([0, -1]))
+    numbers, _ = nearest(queries, in_blocks(among, 2), 10**20, "euclidean", exclude=torch.tensor([0, -1]))
     assert numbers.tolist() == [[1, 2, -1], [2, 1, 0]]
 
 
@@ -87,17 +87,18 @@ def model():
 
 
 @pytest.mark.parametrize("address", ["features", "conv2", "conv1.conv"])
-def test_a_vector_is_the_layer_averaged_over_its_places(model, tmp_path, address):
+def test_a_vector_is_the_layer_averaged_over_its_positions(model, tmp_path, address):
     paths = sorted(class_folders(tmp_path, per_class=2).rglob("*.png"))
     paths[1].write_bytes(b"")
     layer = features.resolve(model, address)
     found = list(feature_vectors(model, layer, paths, FP32, batch_size=4))
     assert [path for path, _ in found] == paths and isinstance(found[1][1], ImageError)
-    heard = []
-    model.network.get_submodule(address).register_forward_hook(lambda *call: heard.append(call[-1]))
+    outputs = []
+    model.network.get_submodule(address).register_forward_hook(lambda *call: outputs.append(call[-1]))
     good = [path for path in paths if path != paths[1]]
     model(torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in good]))
-    expected = heard[0] if heard[0].ndim == 2 else heard[0].double().sum((2, 3)) / heard[0][0, 0].numel()
+    (output,) = outputs
+    expected = output if output.ndim == 2 else output.double().sum((2, 3)) / output[0, 0].numel()
     rows = torch.stack([row for _, row in found if isinstance(row, torch.Tensor)])
     torch.testing.assert_close(rows.double(), expected.double(), atol=1e-5, rtol=1e-4)
     assert rows.shape == (5, layer.shape[0]) and rows.std(0).max() > 1e-4

@@ -106,7 +106,7 @@ def test_several_units(model):
 def test_units_and_classes_are_where_they_should_be(model):
     (objective,) = parse("conv4:12@2,3 + logit:golden retriever", model)
     (_, neuron), (_, logit) = objective.terms
-    assert (neuron.kind, neuron.unit, neuron.place) == ("unit", 12, (2, 3))
+    assert (neuron.kind, neuron.unit, neuron.position) == ("unit", 12, (2, 3))
     assert (logit.unit, logit.layer.shape) == (2, (5,))
 
 
@@ -127,10 +127,10 @@ def test_an_objective_as_text_means_the_same(model):
         ("conv4:9999", "'9999' (character 7): conv4 has the units 0 to "),
         ("conv4:5-3", "the range 5-3 runs backwards"),
         ("conv4:0-99999999999", "has the units 0 to "),
-        ("conv4:x", "a number of a unit is expected, as in conv4:12"),
-        ("conv4:1@up", "center or a place"),
-        ("conv4@center", "a place of which unit? as in conv4:12@center"),
-        ("features:3@center", "is no map and has no places"),
+        ("conv4:x", "the number of a unit is expected, as in conv4:12"),
+        ("conv4:1@up", "center or a position"),
+        ("conv4@center", "name the unit of this position, as in conv4:12@center"),
+        ("features:3@center", "is not a map and has no positions"),
         ("logit:caat", "did you mean cat"),
         ("logit:77", "has the classes 0 to 4"),
         ("2*conv4:1 + 1e999*tv", "'1e999*tv' (character 13): this number is too large"),

@@ -80,7 +80,7 @@ def test_units_that_are_last():
     assert torch.equal(batch({"x": maps, "x@signed": maps}, torch.rand(3, 3, 8, 8)), maps[:, 1, 3, 2])
     with pytest.raises(UsageError, match="columns 0 to 4 and the rows 0 to 3"):
         far = Term("x:2@3,4", "unit", layer, 2, (3, 4))
-        Batch([Objective(((1.0, far),))], [0], CPU).check_places({"x": maps})
+        Batch([Objective(((1.0, far),))], [0], CPU).check_positions({"x": maps})
     tokens = torch.rand(3, 7, 6)
     layer = Layer("x", "add", (7, 6), ReceptiveField(1, 1, 0, 0, 1), 0, False)
     batch = Batch([Objective(((1.0, Term("x:2", "unit", layer, 2)),))] * 3, [0] * 3, CPU)

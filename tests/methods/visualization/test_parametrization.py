@@ -12,8 +12,8 @@ from mlcli.methods.visualization.parametrization import (
     Pixels,
     Transforms,
     ascend,
-    gathered,
-    sampled,
+    sample_reflected,
+    sample_reflected_by_index,
     windows,
 )
 from mlcli.runtime.device import Runtime
@@ -47,22 +47,22 @@ def test_the_fourier_parametrization_is_the_sum_of_its_waves(height, width):
 
 
 @pytest.mark.parametrize("kind", PARAMETRIZATIONS.values())
-def test_a_parametrization_begins_at_a_image_or_at_noise(kind):
+def test_a_parametrization_begins_at_an_image_or_at_noise(kind):
     start = torch.randn(2, 3, 7, 10)
-    assert torch.allclose(kind.of(start)(), start, atol=1e-5)
+    assert torch.allclose(kind.from_values(start)(), start, atol=1e-5)
     four = kind.noise((4, 3, 8, 6), 5)()
     assert four.shape == (4, 3, 8, 6) and torch.equal(kind.noise((2, 3, 8, 6), 5, first=2)(), four[2:])
     assert not torch.equal(four[0], four[1]) and not torch.equal(kind.noise((1, 3, 8, 6), 6)()[0], four[0])
     assert kind.noise((1, 3, 32, 32), 0)().std() < 0.1
 
 
-def test_a_image_of_two_sides_is_moved_resized_and_turned():
+def test_an_image_that_is_not_square_is_shifted_resized_and_rotated():
     height, width = 30, 60
     rows, columns = (torch.arange(n, dtype=torch.float32) + 0.5 for n in (height, width))
     ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)]).expand(3, -1, -1, -1)
-    moved = Transforms(0.05, 0.1, 20)(ramps, seed=3, step=9)
+    transformed = Transforms(0.05, 0.1, 20)(ramps, seed=3, step=9)
     draws = (torch.rand(3, 4, generator=rng(3, "maximize/transform", 9)) * 2 - 1).tolist()
-    for image, drawn in zip(moved, draws, strict=True):
+    for image, drawn in zip(transformed, draws, strict=True):
         angle, size = math.radians(20) * drawn[0], 1 + 0.1 * drawn[1]
         for row, column in ((12, 25), (17, 36), (15, 30)):
             x, y = column + 0.5 - width / 2, row + 0.5 - height / 2
@@ -76,7 +76,7 @@ def test_windows_of_a_large_image_lie_in_the_cells_of_a_grid():
     rows, columns = (torch.arange(n, dtype=torch.float32) + 0.5 for n in (height, width))
     ramps = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])[None]
     transforms = Transforms(window=(20, 30))
-    assert transforms.grid(height, width) == (2, 3) and transforms.seen(10, 90) == (10, 30)
+    assert transforms.grid(height, width) == (2, 3) and transforms.window_size(10, 90) == (10, 30)
     assert transforms.grid(10, 10) == (1, 1)
     for number in range(6):
         row, column = divmod(number, 3)
@@ -93,7 +93,7 @@ def test_windows_of_a_large_image_lie_in_the_cells_of_a_grid():
     assert windows(ramps, Transforms())[0] is not None and len(windows(ramps, Transforms())) == 1
 
 
-def test_jitter_moves_a_window_past_the_border():
+def test_jitter_shifts_a_window_past_the_border():
     ramp = torch.arange(64, dtype=torch.float32).expand(1, 1, 64, 64)
     jittered = Transforms(jitter=0.25, window=(32, 32))
     starts = [[jittered(ramp, 0, step, number=n)[0, 0, 0, 16].item() for step in range(60)] for n in (0, 1)]
@@ -102,8 +102,8 @@ def test_jitter_moves_a_window_past_the_border():
 
 def test_images_are_enlarged_between_octaves():
     start = torch.randn(2, 3, 10, 14, generator=generator(2))
-    for part in (Pixels.of(start), Fourier.of(start, exponent=1.5)):
-        images = Images(part, PLAIN, CPU, alike=2)
+    for part in (Pixels.from_values(start), Fourier.from_values(start, exponent=1.5)):
+        images = Images(part, PLAIN, CPU, sequence_length=2)
         more = torch.randn(1, 3, 20, 28, generator=generator(3))
         expected = torch.nn.functional.interpolate(start, (20, 28), mode="bicubic", antialias=True) + more
         images.enlarge((20, 28), more)
@@ -118,15 +118,15 @@ def test_a_larger_exponent_changes_large_shapes_more():
     assert more[0, 0] > 1.3 * one[0, 0] and more[8, 8] < 0.8 * one[8, 8]
 
 
-def test_each_image_and_step_draws_anew_by_its_number():
+def test_each_image_and_step_draws_its_own_transform():
     images = torch.rand(1, 3, 12, 12).expand(4, -1, -1, -1)
     transforms = Transforms(0.2, 0.1, 10)
     first = transforms(images, 0, 0)
     assert not torch.equal(first[0], first[1]) and not torch.equal(first, transforms(images, 0, 1))
     assert torch.equal(transforms(images[2:], 0, 0, first=2), first[2:])
-    pairs = transforms(images, 0, 0, alike=2)
+    pairs = transforms(images, 0, 0, sequence_length=2)
     assert torch.equal(pairs[0], pairs[1]) and not torch.equal(pairs[1], pairs[2])
-    assert torch.equal(transforms(images[2:], 0, 0, first=2, alike=2), pairs[2:])
+    assert torch.equal(transforms(images[2:], 0, 0, first=2, sequence_length=2), pairs[2:])
     assert Transforms()(images, 0, 0) is images
 
 
@@ -156,7 +156,7 @@ def test_ascend_reaches_the_maximum(kind):
 
 
 def test_frames_share_low_frequencies():
-    images = Images(Pixels(torch.zeros(4, 3, 32, 32)), PLAIN, CPU, alike=2)
+    images = Images(Pixels(torch.zeros(4, 3, 32, 32)), PLAIN, CPU, sequence_length=2)
     only_the_first = torch.tensor([1.0, 0, 0, 0])
     ascend(
         images,
@@ -200,9 +200,9 @@ def test_ascend_takes_the_mean_over_the_windows():
     assert torch.equal(seen_values[20][1], images())  # a learning rate of nothing
 
 
-def test_an_objective_that_is_no_number_is_said():
+def test_an_objective_that_is_no_number_is_an_error():
     images = Images(Pixels(torch.zeros(1, 3, 8, 8)), PLAIN, CPU)
-    with pytest.raises(MlcliError, match="no number at step 0"):
+    with pytest.raises(MlcliError, match="not a finite number at step 0"):
         ascend(
             images,
             lambda seen, drawn, step: drawn.mean((1, 2, 3)) * math.nan,
@@ -215,11 +215,11 @@ def test_an_objective_that_is_no_number_is_said():
 
 
 @pytest.mark.parametrize("size, seen", [((5, 7), (4, 9)), ((1, 6), (3, 2))])
-def test_sampling_by_indices_is_the_sampling_of_torch(size, seen):
+def test_sampling_by_index_equals_grid_sample(size, seen):
     torch.manual_seed(0)
     images = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    places = torch.rand(2, *seen, 2, dtype=torch.float64) * 6 - 3
-    ours, theirs = gathered(images, places), sampled(images, places)
+    positions = torch.rand(2, *seen, 2, dtype=torch.float64) * 6 - 3
+    ours, theirs = sample_reflected_by_index(images, positions), sample_reflected(images, positions)
     torch.testing.assert_close(ours, theirs)
     weights = torch.rand_like(ours)
     gradients = [torch.autograd.grad((weights * each).sum(), images)[0] for each in (ours, theirs)]

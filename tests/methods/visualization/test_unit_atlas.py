@@ -21,7 +21,7 @@ def model():
     model = registry.create("cifarnet", ["cat", "dog"], 16)
     for module in model.network.conv3.modules():
         if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)  # units that are against something too
+            torch.nn.init.kaiming_normal_(module.weight)  # so that units have negative values too
     model.network.eval().requires_grad_(False)
     return model.to(RUNTIME)
 
@@ -49,7 +49,7 @@ def test_units_are_optimized_together(side, batch_size, sizes):
     assert [len(batch) for batch in batches] == sizes and sum(batches, []) == list(range(5, 45))
 
 
-def test_each_image_does_what_its_kind_says(model, made):
+def test_each_image_maximizes_the_objective_of_its_kind(model, made):
     assert list(made) == [3, 7]
     for unit, kinds in made.items():
         assert {kind: len(images) for kind, images in kinds.items()} == {
@@ -64,25 +64,26 @@ def test_each_image_does_what_its_kind_says(model, made):
         assert neuron.value == pytest.approx(maps[0, 2, 2].item(), rel=1e-3)
         assert positive.value == pytest.approx(maps[1].relu().mean().item(), rel=1e-3)
         assert negative.value == pytest.approx((-maps[2]).relu().mean().item(), rel=1e-3)
-        answers = [maps[0].max(), maps[1].max(), maps[2].min()]
-        assert [neuron.answer, positive.answer, negative.answer] == pytest.approx([v.item() for v in answers], rel=1e-3)
-        # each is the best of the three at its own
+        activations = [one.activation for one in (neuron, positive, negative)]
+        expected = [maps[0].max().item(), maps[1].max().item(), maps[2].min().item()]
+        assert activations == pytest.approx(expected, rel=1e-3)
+        # each is the best of the three at its own objective
         assert maps[:, 2, 2].argmax() == 0 and maps.mean((1, 2)).argmax() == 1 and maps.mean((1, 2)).argmin() == 2
         own, other = (signed(model, made[u]["positive"][0].image[None], unit).relu().mean() for u in (unit, 10 - unit))
         assert own > 1.5 * other
 
 
-def test_diverse_images_differ_by_a_share_of_the_value(model, made, monkeypatch):
+def test_diversity_is_weighted_by_a_fraction_of_the_value(model, made, monkeypatch):
     for kinds in made.values():
         assert kinds["diverse"][0].objective.endswith(f" - {0.25 * kinds['positive'][0].value:.3g}*diversity(conv3)")
 
-    def alike(made):
+    def similarity(made):
         images = torch.stack([one.image for kinds in made.values() for one in kinds["diverse"]])
         maps = Activations(model, ["conv3"])(images)["conv3"].flatten(2)
         return diversity(maps, torch.arange(8) // 4).mean()
 
     monkeypatch.setattr(unit_atlas, "DIVERSITY", 0.0)
-    assert alike(made) < alike(optimize(model, [3, 7])) - 0.05
+    assert similarity(made) < similarity(optimize(model, [3, 7])) - 0.05
 
 
 def test_the_same_units_give_the_same_images_and_steps_are_counted(model):
@@ -100,8 +101,10 @@ def test_a_vector_has_no_neurons_and_differs_in_the_last_stage(model):
     assert set(kinds) == {"positive", "negative", "diverse"}
     assert kinds["diverse"][0].objective.endswith("*diversity(conv5)")
     (positive,), (negative,) = kinds["positive"], kinds["negative"]
-    assert positive.answer == pytest.approx(positive.value) and negative.answer == pytest.approx(-negative.value)
-    assert positive.answer > negative.answer
+    assert positive.activation == pytest.approx(positive.value) and negative.activation == pytest.approx(
+        -negative.value
+    )
+    assert positive.activation > negative.activation
 
 
 def test_the_spectrum_rises():
