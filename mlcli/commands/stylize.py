@@ -178,7 +178,7 @@ def run(
             for path, weight, name in zip(style, weight_of, mask_of, strict=True)
         ]
         start = read(init) if from_file else None
-        seer = style_transfer.open_layers(chosen, config, runtime)
+        extractor = style_transfer.open_layers(chosen, config, runtime)
         options = asdict(config) | {
             "style": style,
             "style_weight": weight_of,
@@ -192,7 +192,7 @@ def run(
         try:
             if len(paintings) > 1:  # the one of an only image is held already
                 lock.enter_context(locks.file_locked(painting.target))
-            work = style_transfer.Stylization(seer, read(painting.content), styles, config, start)
+            work = style_transfer.Stylization(extractor, read(painting.content), styles, config, start)
             image_io.require_room(painting.target, *work.size)
             painting.paint(
                 work,

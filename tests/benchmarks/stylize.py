@@ -109,8 +109,8 @@ def speed(arguments) -> None:
     torch.manual_seed(arguments.seed)
     plain = registry.load("vgg19", untrained=True)
     runtime = Runtime.choose()
-    seer = style_transfer.open_layers(model.to(runtime), config, runtime)
-    work = style_transfer.Stylization(seer, content, [Style(style)], config)
+    extractor = style_transfer.open_layers(model.to(runtime), config, runtime)
+    work = style_transfer.Stylization(extractor, content, [Style(style)], config)
     ours = work.steps()
     baseline = Baseline(plain.network, plain.preprocessing.normalize, content, style, config)
     theirs, own = [], []
@@ -136,13 +136,13 @@ def speed(arguments) -> None:
 
 def objective(model, precision: str, config, content: Tensor, style: Style) -> Objective:
     runtime = Runtime.choose("auto", precision)
-    seer = style_transfer.open_layers(model.to(runtime), config, runtime)
+    extractor = style_transfer.open_layers(model.to(runtime), config, runtime)
     return Objective(
-        seer.perception,
+        extractor.perception,
         content,
         [style],
-        content_layers=seer.content_layers,
-        style_layers=seer.style_layers,
+        content_layers=extractor.content_layers,
+        style_layers=extractor.style_layers,
         alpha=config.alpha,
         tv=config.tv,
         style_loss=config.style_loss,

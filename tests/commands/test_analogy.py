@@ -132,7 +132,7 @@ def test_nothing_is_done_in_vain(pair, monkeypatch):
 @pytest.mark.parametrize(
     "names, text",
     [
-        (("a.png", "b.png", "a.png"), "A is 48 x 48 pixels and A' 60 x 40: bring them to one size"),
+        (("a.png", "b.png", "a.png"), "A is 48 x 48 pixels and A' 60 x 40: resize and align them"),
         (("a.png", "a2.png", "broken.png"), "broken.png: not an image"),
         (("none.png", "a2.png", "b.png"), "none.png: no such file"),
     ],

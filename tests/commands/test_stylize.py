@@ -192,7 +192,7 @@ def test_a_damaged_state(files, tmp_path):
     [
         (["--style-layer", "conv9"], "did you mean conv"),
         (["--content-layer", "conv4=x"], "greater than 0"),
-        (["--style-layer", "classifier"], "have no place"),
+        (["--style-layer", "classifier"], "have no position"),
         (["--scales", "96,"], "whole numbers"),
         (["--steps", "0"], "whole numbers"),
         (["--size", "64"], "give one of the two"),

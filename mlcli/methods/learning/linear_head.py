@@ -1,12 +1,12 @@
-"""Multinomial logistic regression with an L2 penalty on features that stay fixed: the last layer of a network, solved.
+"""Multinomial logistic regression with an L2 penalty on fixed features: the exact solution of a network's last layer.
 
 With x_i the standardized features of image i, y_i its class, s_i its weight (sum 1) and theta = (W, b) the layer,
 
     L(theta) = - sum_i s_i log softmax(W x_i + b)[y_i] + l2 / 2 |W|^2.
 
-L is convex, so the layer is a function of the data and of l2 alone: no rate, no schedule, no seed. L-BFGS finds it,
-with a line search under the strong Wolfe conditions (Nocedal & Wright 2006, algorithms 7.5 and 3.5) in float64. l2 is
-the one whose layers give the least cross-entropy on folds that they have not seen.
+L is convex, so the solution depends on the data and on l2 alone, and not on a learning rate, a schedule or a seed.
+L-BFGS finds it in float64, with a line search under the strong Wolfe conditions (Nocedal & Wright 2006, algorithms 7.5
+and 3.5). l2 is chosen by cross-validation: it minimizes the cross-entropy on held-out folds.
 """
 
 from collections.abc import Sequence
@@ -19,32 +19,33 @@ from torch import Tensor
 
 from mlcli.runtime.random_streams import rng
 
-L2 = tuple(10.0**power for power in range(1, -6, -1))  # from the strongest, so that each solution begins the next
+L2 = tuple(10.0**power for power in range(1, -6, -1))  # strongest first, since each solution is the start of the next
 ITERATIONS, TOLERANCE = 500, 1e-6
 
 
 @dataclass(frozen=True)
 class LinearClassifier:
-    """logits = W x + b of features as they are, not standardized. weight: (C, D), bias: (C,), float64."""
+    """logits = W x + b, with features x that are not standardized. weight: (C, D), bias: (C,), float64."""
 
     weight: Tensor
     bias: Tensor
     l2: float
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, C), float64."""
+        """Probabilities (N, C), float64, of features (N, D)."""
         return self.log_probabilities(features).exp()
 
     def log_probabilities(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, C), float64."""
+        """Log-probabilities (N, C), float64, of features (N, D)."""
         return (features.double() @ self.weight.T + self.bias).log_softmax(1)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Labeled features. x: (N, V, D), V views of each image, the image as it is first; y: (N,) below `classes`.
+    """Labeled features of N images.
 
-    balanced: each class weighs as much as any other, however many images it has.
+    x: (N, V, D), features of V views of each image, the original image first. y: (N,), labels from 0 to classes - 1.
+    balanced: whether all classes have the same weight, however many images they have.
     """
 
     x: Tensor
@@ -53,27 +54,27 @@ class Problem:
     balanced: bool = False
 
     def part(self, chosen: Tensor) -> "Problem":
-        """The problem of some of the images, by their numbers or by a mask."""
+        """The problem of some of the images, chosen by their indices or by a mask."""
         return Problem(self.x[chosen], self.y[chosen], self.classes, self.balanced)
 
     def weights(self) -> Tensor:
-        """(N,), sum 1."""
+        """Weight of each image, (N,), sum 1."""
         counts = self.y.bincount(minlength=self.classes).double()
-        share = 1 / (counts > 0).sum() / counts if self.balanced else (1 / counts.sum()).expand(self.classes)
-        return share[self.y]
+        weight = 1 / (counts > 0).sum() / counts if self.balanced else (1 / counts.sum()).expand(self.classes)
+        return weight[self.y]
 
 
 def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
-    """The minimizer of L for each of these l2, in this order; every view of an image has an equal part of its weight.
+    """The minimizer of L for each of these l2, in this order. The views of an image share its weight equally.
 
-    Each begins where the one before ended, which saves steps and changes no result beyond the tolerance (no entry of
-    the gradient over 1e-6).
+    Each minimization starts from the solution before, which saves steps and changes no result beyond the tolerance (all
+    entries of the gradient at most 1e-6).
     """
     (_, views, d), classes = problem.x.shape, problem.classes
     x = problem.x.double().flatten(0, 1)  # (N V, D)
     y, s = (values.repeat_interleave(views) for values in (problem.y, problem.weights() / views))
     mean, deviation = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)  # what never varies says nothing
+    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0.0)  # constant features are ignored
     x = (x - mean) * scale
     theta = torch.zeros(classes, d + 1, dtype=torch.float64, requires_grad=True)  # W and b side by side
     found = []
@@ -82,7 +83,7 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
             [theta], max_iter=ITERATIONS, tolerance_grad=TOLERANCE, tolerance_change=0, line_search_fn="strong_wolfe"
         )
 
-        def loss(optimizer=optimizer, l2=l2) -> Tensor:
+        def loss(optimizer: torch.optim.Optimizer = optimizer, l2: float = l2) -> Tensor:
             optimizer.zero_grad()
             weight, bias = theta[:, :-1], theta[:, -1]
             logits = torch.addmm(bias, x, weight.T)  # (N V, C)
@@ -90,7 +91,7 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
             value.backward()
             return value
 
-        optimizer.step(loss)
+        optimizer.step(loss)  # type: ignore[arg-type]  # LBFGS takes a tensor
         solution = theta.detach().clone()
         weight = solution[:, :-1] * scale
         found.append(LinearClassifier(weight, solution[:, -1] - weight @ mean, l2))
@@ -98,9 +99,9 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
 
 
 def folds(y: Tensor, count: int, seed: int) -> Tensor:
-    """(N,) the fold, 0 to count - 1, of each image: classes are spread evenly, by the seed.
+    """The fold of each image, (N,), from 0 to count - 1, with each class spread evenly by the seed.
 
-    -1 for the only image of a class: were it held out, nothing would be known of its class.
+    -1 for the only image of a class, which is never held out, since its class would have no other.
     """
     result = torch.full_like(y, -1)
     taken = 0
@@ -109,26 +110,26 @@ def folds(y: Tensor, count: int, seed: int) -> Tensor:
         if len(members) > 1:
             order = torch.randperm(len(members), generator=rng(seed, "linear-head/folds", label))
             result[members[order]] = (torch.arange(len(members)) + taken) % count
-            taken += len(members)  # so that folds have as many images as each other
+            taken += len(members)  # so that the folds are of equal size
     return result
 
 
 def held_out_losses(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> Tensor:
-    """(len(l2s),): for each l2 the cross-entropy that layers fitted without a fold have on it, summed over the folds.
+    """Cross-entropy on held-out folds for each l2, (len(l2s),), summed over the folds.
 
-    fold: (N,), of `folds`; the images of fold -1 always learn.
+    fold: (N,), as `folds` returns it; images of fold -1 are always in the training set.
     """
     total = torch.zeros(len(l2s), dtype=torch.float64)
     for held in fold[fold >= 0].unique().tolist():
         tested = problem.part(fold == held)
-        # the held-out image as it is, and in the weights of the whole problem
+        # Held-out images count as they are, without their other views, and with the weights of the whole problem
         score = partial(_cross_entropy, tested.x[:, 0], tested.y, problem.weights()[fold == held])
         total += torch.stack([score(layer) for layer in solve(problem.part(fold != held), l2s)])
     return total
 
 
 def choose_l2(problem: Problem, fold: Tensor, l2s: Sequence[float] = L2) -> float:
-    """The l2 with the least of `held_out_losses`, the greatest where nothing is held out."""
+    """The l2 with the least held-out loss; the greatest l2 where nothing is held out."""
     return l2s[int(held_out_losses(problem, fold, l2s).argmin())]
 
 
@@ -137,21 +138,21 @@ def _cross_entropy(x: Tensor, y: Tensor, weights: Tensor, layer: LinearClassifie
 
 
 def fit(problem: Problem, fold: Tensor) -> LinearClassifier:
-    """The layer of all images, its l2 chosen by these folds."""
+    """The layer fitted to all images, with l2 chosen by these folds."""
     return solve(problem, [choose_l2(problem, fold)])[0]
 
 
 def held_out(problem: Problem, fold: Tensor) -> Tensor:
-    """(N, C) probabilities of each image by the layer that was fitted without its fold; NaN for fold -1.
+    """Probabilities (N, C) of each image by the layer that was fitted without its fold; NaN for fold -1.
 
-    l2 is chosen for each layer anew, by the other folds, or by new ones where there is one other alone: the estimate
-    has seen nothing of what it is tested on.
+    l2 is chosen for each layer by nested cross-validation: by the other folds, or by new folds where there is only one
+    other. So the held-out images influence nothing that they are tested with.
     """
     result = torch.full((len(problem.y), problem.classes), torch.nan, dtype=torch.float64)
     for held in fold[fold >= 0].unique().tolist():
         rest, tested = fold != held, fold == held
         inner = fold[rest]
-        if len(inner[inner >= 0].unique()) < 2:  # a single one cannot be held out: nothing would be left
+        if len(inner[inner >= 0].unique()) < 2:  # a single fold cannot be held out, since nothing would be left
             inner = folds(problem.y[rest], 2, int(held))
         result[tested] = fit(problem.part(rest), inner).probabilities(problem.x[tested, 0])
     return result

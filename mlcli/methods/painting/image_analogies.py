@@ -1,24 +1,26 @@
-"""Image Analogies (Hertzmann, Jacobs, Oliver, Curless and Salesin 2001): A is to A' as B is to B', which is wanted.
+"""Image Analogies (Hertzmann, Jacobs, Oliver, Curless and Salesin 2001): the image B' such that A : A' :: B : B'.
 
-Each pixel q of B' is a copy of a pixel s(q) of A', chosen such that the neighborhood of s(q) in A and A' looks like
-that of q in B and B', level by level from the coarsest of the Gaussian pyramids to the finest. The symbols are the
-paper's: l is a level, F_l(p) the feature vector of a pixel, s the source map, κ the weight of coherence.
+Each pixel q of B' is a copy of a pixel s(q) of A', chosen such that the neighborhood of s(q) in A and A' resembles that
+of q in B and B', level by level from the coarsest of the Gaussian pyramids to the finest. The symbols are the paper's:
+l is a level, F_l(p) the feature vector of a pixel, s the source map, κ the coherence weight.
 
-Where this departs from the paper:
-- The paper goes through the pixels in scan-line order, one by one, and compares the half of the neighborhood in B'
-  that is finished. Here a level starts from the source map of the coarser one and revises all its pixels a few times,
-  every second pixel of every second row at once, comparing the full neighborhood in B' (the order of Lefebvre and
-  Hoppe 2005, "Parallel controllable texture synthesis"). So each pass is a few large matrix products. Where B' is not
-  known yet, the first revision leaves it out.
-- The approximate match comes from an inverted file in place of a tree, and the coherent one from 3 x 3 neighbors, not
-  5 x 5. Both compare feature vectors on the principal axes that hold nearly all their variance.
-- What is compared of A' and B' is what will be copied: luminance, or all of YIQ where the color comes from A' too.
-- A texture that is synthesised from nothing is compared as if it repeated, so it can be tiled.
+Deviations from the paper:
+- The paper visits the pixels one by one in scan-line order and compares the finished half of the neighborhood in B'.
+  Here a level starts from the source map of the coarser level and revises all its pixels a few times, every second
+  pixel of every second row at once, with the full neighborhood in B' (the order of Lefebvre and Hoppe 2005, "Parallel
+  controllable texture synthesis"). So each pass is a few large matrix products. Where B' is not known yet, the first
+  revision ignores it.
+- The approximate match comes from an inverted file instead of a tree, and the coherent match from 3 x 3 neighbors
+  instead of 5 x 5. Both compare feature vectors on the principal axes that hold nearly all their variance.
+- The channels of A' and B' that are compared are those that are copied: luminance, or all of YIQ where the color comes
+  from A' too.
+- A texture that is synthesized without B wraps around at its borders, so it can be tiled.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -32,18 +34,20 @@ from mlcli.runtime.random_streams import rng
 # RGB to YIQ (NTSC 1953); the first row is the luminance
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
-FINE, COARSE = 5, 3  # sides of the neighborhoods
-KEPT_VARIANCE = 0.995
-SAMPLE = 20_000  # pixels whose feature vectors give the principal axes
-COARSEST = 16  # pixels a side, at least
-TIES = 0.02  # how far apart equal neighborhoods of a texture are put, so that the choice among them is random
+FINE, COARSE = 5, 3  # sides of the neighborhoods in a level and in the next coarser one
+KEPT_VARIANCE = 0.995  # fraction of the variance on the principal axes that are kept
+SAMPLE = 20_000  # pixels from which the principal axes are computed
+COARSEST = 16  # least side of the coarsest level in pixels
+TIES = 0.02  # standard deviation of the noise that makes the choice among equal neighborhoods of a texture random
 
 
 @dataclass(frozen=True)
 class Result:
-    """b_prime: (3, H, W), sRGB in [0, 1]. source: (H, W, 2), the row and column in A' of each of its pixels.
+    """Result of `create`.
 
-    distance: mean over the pixels of |F(s(q)) - F(q)| at the last revision. color: 'b' or 'a-prime', whose is in B'.
+    b_prime: (3, H, W), sRGB in [0, 1]. source: (H, W, 2), row and column in A' from which each pixel was copied.
+    distance: mean over the pixels of |F(s(q)) - F(q)| at the last revision. color: source of the colors of B', 'b' or
+    'a-prime'.
     """
 
     b_prime: Tensor
@@ -60,27 +64,27 @@ def create(
     *,
     size: tuple[int, int] | None = None,
     cells: int | None = None,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Result:
-    """B' for A : A' :: B : B', images (3, H, W) in sRGB, [0, 1], on one device.
+    """B' such that A : A' :: B : B'. Images are (3, H, W), sRGB in [0, 1], on one device.
 
-    Without a and b, a texture of `size` (height, width) that looks like A'. cells: of the inverted file; 1 makes the
-    search exact, at a cost that grows with the product of the numbers of pixels. progress: told the share that is done.
-    Raises DataError where A and A' differ in size.
+    Without a and b, the result is a texture of `size` (height, width) that resembles A'. cells: number of cells of the
+    inverted file; 1 makes the search exact, at a cost that grows with the product of the numbers of pixels.
+    progress(fraction done) is called after each pass. Raises DataError if A and A' differ in size.
     """
     if a is not None and a.shape != a_prime.shape:
         sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (a, a_prime)]
-        raise DataError(
-            f"A is {sizes[0]} pixels and A' {sizes[1]}: bring them to one size, the same at the same places"
-        )
-    size = size or tuple(b.shape[1:])
+        raise DataError(f"A is {sizes[0]} pixels and A' {sizes[1]}: resize and align them, pixel by pixel")
+    if size is None:
+        assert b is not None
+        size = b.shape[1], b.shape[2]
     a, a_prime, b = (None if image is None else to_yiq(image) for image in (a, a_prime, b))
     color = color_source(a, a_prime) if config.color == "auto" else config.color
     compared_b = remap_luminance(b, b, a) if config.remap == "b" else b
     if config.remap == "a":
         a, a_prime = remap_luminance(a, a, b), remap_luminance(a_prime, a, b)
     channels = 3 if config.match == "color" else 1
-    source, distance = synthesise(
+    source, distance = synthesize(
         None if a is None else a[:channels],
         a_prime if color == "a-prime" else a_prime[:1],
         None if b is None else compared_b[:channels],
@@ -110,13 +114,16 @@ def from_yiq(image: Tensor) -> Tensor:
 
 
 def remap_luminance(image: Tensor, of: Tensor, to: Tensor) -> Tensor:
-    """§3.4 of the paper: `image` under the linear map that gives luminance `of` the mean and deviation of `to`. YIQ."""
+    """Luminance remapping (section 3.4 of the paper) of `image`; all images are YIQ.
+
+    The linear map is the one that gives the luminance of `of` the mean and standard deviation of that of `to`.
+    """
     scale = to[0].std(correction=0) / of[0].std(correction=0).clamp(min=1 / 255)
     return torch.cat([scale * (image[:1] - of[0].mean()) + to[0].mean(), image[1:]])
 
 
 def color_source(a: Tensor | None, a_prime: Tensor) -> str:
-    """'b' where the filter A : A' (YIQ) leaves colors about as they are, so that those of B serve; else 'a-prime'."""
+    """'b' if the filter A : A' (YIQ) changes colors little, so that those of B can be kept; otherwise 'a-prime'."""
     if a is None:
         return "a-prime"
     changed = (a_prime[1:] - a[1:]).square().mean().sqrt()
@@ -138,11 +145,11 @@ def pyramid(image: Tensor, levels: int) -> list[Tensor]:
 
 
 def padded(image: Tensor, margin: int, wrap: bool = False) -> Tensor:
-    """(C, H, W) with `margin` more pixels on each side: its edge repeated, or the whole of it."""
+    """(C, H, W) with `margin` more pixels on each side: the border repeated, or with `wrap` the opposite side."""
 
     def inside(length: int) -> Tensor:
-        places = torch.arange(-margin, length + margin, device=image.device)
-        return places % length if wrap else places.clamp(0, length - 1)
+        indices = torch.arange(-margin, length + margin, device=image.device)
+        return indices % length if wrap else indices.clamp(0, length - 1)
 
     return image[:, inside(image.shape[1])[:, None], inside(image.shape[2])]
 
@@ -161,7 +168,7 @@ class Part:
     wrap: bool = False
 
     def weights(self) -> Tensor:
-        """(C · side²,)"""
+        """Factors of the values of a neighborhood, (C · side²,)."""
         at = torch.arange(self.side, device=self.image.device) - self.side // 2
         gaussian = torch.exp(-(at[:, None] ** 2 + at**2) / (2 * (self.side / 4) ** 2))
         return (self.weight * gaussian / gaussian.sum()).sqrt().flatten().repeat(len(self.image))
@@ -176,7 +183,7 @@ class Part:
         return values.movedim(0, 1).flatten(1) * self.weights()
 
     def projected(self, axes: Tensor, size: tuple[int, int]) -> Tensor:
-        """The part for all pixels of a level of `size`, times axes (C · side², D): (D, H, W). It is a convolution."""
+        """The part for all pixels of a level of `size`, projected on axes (C · side², D): (D, H, W), by convolution."""
         values = self.convolved(axes, padded(self.image, self.side // 2, self.wrap), 1)
         if not self.coarse:
             return values
@@ -184,10 +191,11 @@ class Part:
         return values[:, rows[:, None], columns]
 
     def every_second(self, axes: Tensor, top: int, left: int) -> Tensor:
-        """The same for the pixels of every second row from `top` and every second column from `left` only."""
+        """As `projected`, for every second row from `top` and every second column from `left`."""
         return self.convolved(axes, padded(self.image, self.side // 2, self.wrap)[:, top:, left:], 2)
 
     def convolved(self, axes: Tensor, image: Tensor, stride: int) -> Tensor:
+        """The projections of the neighborhoods in a padded image (C, h, w)."""
         kernels = (axes * self.weights()[:, None]).T.reshape(-1, len(self.image), self.side, self.side)
         return F.conv2d(image[None], kernels, stride=stride)[0]
 
@@ -195,7 +203,10 @@ class Part:
 def feature_parts(
     sources: list[Tensor] | None, primes: list[Tensor], level: int, source_weight: float, wrap: bool = False
 ) -> list[Part]:
-    """F_l of the pyramids A, A' (or B, B'): 5 x 5 pixels of level l and 3 x 3 of the coarser one; A'_l comes first."""
+    """The parts of F_l in the pyramids A, A' (or B, B'): 5 x 5 pixels of level l and 3 x 3 of the coarser level.
+
+    The part of A'_l (or B'_l) comes first.
+    """
     parts = []
     for images, weight in ((primes, 1.0), (sources, source_weight)):
         if images is not None and weight > 0:
@@ -206,19 +217,19 @@ def feature_parts(
 
 
 def principal_axes(parts: list[Part], size: tuple[int, int], random: torch.Generator) -> list[Tensor]:
-    """The axes that hold KEPT_VARIANCE of the feature vectors, split for the parts: (C · side², D) each."""
+    """The axes that hold KEPT_VARIANCE of the feature vectors, split into those of the parts, (C · side², D) each."""
     pixels = torch.randperm(math.prod(size), generator=random)[:SAMPLE].to(parts[0].image.device)
     vectors = torch.cat([part.patches(pixels // size[1], pixels % size[1]) for part in parts], 1)
     variances, axes = torch.linalg.eigh(torch.cov(vectors.T, correction=0).double().cpu())
-    share = variances.flip(0).clamp(min=0).cumsum(0) / variances.sum().clamp(min=1e-12)
-    kept = axes.flip(1)[:, : int((share < KEPT_VARIANCE).sum()) + 1].to(vectors)
-    return kept.split([len(part.image) * part.side**2 for part in parts])
+    fraction = variances.flip(0).clamp(min=0).cumsum(0) / variances.sum().clamp(min=1e-12)
+    kept = axes.flip(1)[:, : int((fraction < KEPT_VARIANCE).sum()) + 1].to(vectors)
+    return list(kept.split([len(part.image) * part.side**2 for part in parts]))
 
 
 # ---------------------------------------------------------------------------------------------- synthesis
 
 
-def synthesise(
+def synthesize(
     a: Tensor | None,
     a_prime: Tensor,
     b: Tensor | None,
@@ -227,7 +238,7 @@ def synthesise(
     cells: int | None,
     progress: Callable[[float], None],
 ) -> tuple[Tensor, float]:
-    """CREATEIMAGEANALOGY of the paper: the source map (H, W), as numbers of pixels of A', and the mean distance."""
+    """CREATEIMAGEANALOGY of the paper: the source map (H, W), as pixel indices of A', and the mean distance."""
     shortest = min(*a_prime.shape[1:], *size)
     levels = min(config.levels, 1 + int(math.log2(max(1, shortest / COARSEST))))
     a_pyramid, b_pyramid = (None if image is None else pyramid(image, levels) for image in (a, b))
@@ -247,7 +258,7 @@ def synthesise(
         b_prime_pyramid[level].copy_(a_prime_pyramid[level].flatten(1)[:, source])
         parts_a = feature_parts(a_pyramid, a_prime_pyramid, level, config.source_weight)
         parts_b = feature_parts(b_pyramid, b_prime_pyramid, level, config.source_weight, wrap=b is None)
-        # A texture goes on from what the coarser level found; a filter asks B first, what B' shows being out of phase.
+        # A texture continues from the coarser level. A filter first compares B alone, since B' is still out of phase.
         blind = len(parts_a) > 1 and not (config.texture and level < levels - 1) and a is not None
         for number in range(config.passes):
             if number == 0 or (number == 1 and blind):
@@ -269,7 +280,10 @@ def synthesise(
 
 
 def finer(source: Tensor, columns: int, size_a: tuple[int, int], size_b: tuple[int, int]) -> Tensor:
-    """The source map (h, w) of a level whose A' has so many columns, for the level below: (H, W), into A' of size_a."""
+    """The source map (h, w) of a level, upsampled to the next finer level: (H, W), of size_b, into A' of size_a.
+
+    columns: width of A' at the coarser level.
+    """
     rows, cols = (torch.arange(length, device=source.device) for length in size_b)
     above = source[rows[:, None] // 2, cols // 2]
     row = 2 * (above // columns) + (rows % 2)[:, None]
@@ -281,9 +295,9 @@ def finer(source: Tensor, columns: int, size_a: tuple[int, int], size_b: tuple[i
 class Matcher:
     """BESTMATCH of the paper for one level: the better of the approximate and the coherent match.
 
-    features: F(p) of the pixels of A and A', (h·w, D). known: F(q) of B and B' but for what changes, (D, H, W).
-    changing: the neighborhoods in B' at this level, and their axes; None if they are left out.
-    candidates: the pixels of A' that may be copied, those whose neighborhoods lie within the image by `margin`.
+    features: F(p) of the pixels of A and A', (h·w, D). known: the part of F(q) of B and B' that does not change,
+    (D, H, W). changing: the part of B' at this level and its axes; None if it is ignored.
+    candidates: the pixels of A' that may be copied, which are at least `margin` pixels from the border.
     """
 
     features: Tensor
@@ -307,12 +321,15 @@ class Matcher:
         ties: float,
         cells: int | None,
     ) -> "Matcher":
-        """blind: leave out the first of the parts, B' at this level. ties: the deviation of random numbers that the
-        feature vectors get as two more dimensions."""
+        """Compute the features of one level.
+
+        blind: whether to ignore the first part, B' at this level. ties: standard deviation of noise in two more
+        dimensions of the feature vectors. cells: as in `create`.
+        """
         size_a, size_b = sizes
         parts_a, parts_b = parts_a[blind:], parts_b[blind:]
         axes = principal_axes(parts_a, size_a, random)
-        features = sum(part.projected(its, size_a) for part, its in zip(parts_a, axes, strict=True))
+        features = reduce(torch.add, (part.projected(own, size_a) for part, own in zip(parts_a, axes, strict=True)))
         still = list(zip(parts_b, axes, strict=True))[0 if blind else 1 :]
         known = sum((part.projected(its, size_b) for part, its in still), features.new_zeros(len(features), *size_b))
         if ties:
@@ -325,10 +342,10 @@ class Matcher:
         return cls(rows, size_a, margin, candidates, index, known, None if blind else (parts_b[0], axes[0]))
 
     def revise(self, source: Tensor, a_prime: Tensor, b_prime: Tensor, coherence: float) -> float:
-        """Choose s(q) anew for all q, a quarter of them at a time; `source` and `b_prime` are changed in place.
+        """Choose s(q) again for all q, a quarter of them at a time; `source` and `b_prime` are changed in place.
 
-        coherence: the coherent match wins if its squared distance is at most this many times that of the approximate
-        one. Returns the mean of |F(s(q)) - F(q)|.
+        coherence: greatest ratio of the squared distance of the coherent match to that of the approximate match at
+        which the coherent match is taken. Returns the mean of |F(s(q)) - F(q)|.
         """
         total = 0.0
         for top, left in ((0, 0), (1, 1), (0, 1), (1, 0)):
@@ -341,9 +358,9 @@ class Matcher:
                 queries = queries + part.every_second(axes, top, left)
             queries = queries.flatten(1).T.contiguous()
             approximate, found = self.index.search(queries)
-            coherent, beside = self.coherent_match(queries, source, top, left)
+            coherent, pixels = self.coherent_match(queries, source, top, left)
             better = coherent <= coherence * approximate
-            chosen = torch.where(better, beside, self.candidates[found]).view_as(source[these[1:]])
+            chosen = torch.where(better, pixels, self.candidates[found]).view_as(source[these[1:]])
             source[these[1:]] = chosen
             b_prime[these] = a_prime.flatten(1)[:, chosen]
             total += torch.where(better, coherent, approximate).sqrt().double().sum().item()

@@ -1,6 +1,6 @@
-"""Nearest neighbors of many points at once: an inverted file, cells of k-means that are searched by matrix products.
+"""Approximate nearest neighbors of many points at once: an inverted file of k-means cells, searched by matrix products.
 
-It takes the time of about `probes` · √N distances a query instead of N, and no loop over single points.
+A query takes about `probes` · √N distances instead of N, without a loop over single points.
 """
 
 import math
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LLOYD_STEPS = 4
-TRAINING_POINTS = 32  # a cell; more moves the centers little
-CROWDED = 4  # times the mean number of points; what lies closer is as good as equal, and a sample of it will do
-QUERIES, POINTS = 256, 4096  # of a block of distances, which stays in the cache of a processor
-BLOCK = 64
+TRAINING_POINTS = 32  # points for each cell in k-means; more change the centers little
+CROWDED = 4  # largest cell, relative to the mean; in a larger one points are nearly equal, and a sample of them is kept
+QUERIES, POINTS = 256, 4096  # size of a block of distances, which fits into the cache of a processor
+BLOCK = 64  # columns in each step of `row_minimum`
 
 
 @dataclass(frozen=True)
 class InvertedFile:
-    """Points in cells; a query is compared with the points of the cells nearest to its own.
+    """Points in cells. A query is compared with the points of its own cell and of the cells nearest to it.
 
-    points: (N, D). centers: of the cells, (C, D). cell_points: for each cell the numbers of the points that its queries
-    are compared with.
+    points: (N, D). centers: centers of the cells, (C, D). cell_points: for each cell, the indices of the points with
+    which its queries are compared.
     """
 
     points: Tensor
@@ -36,8 +36,8 @@ class InvertedFile:
     ) -> "InvertedFile":
         """Sort points (N, D) into cells by k-means (Lloyd 1982).
 
-        cells: default √N. 1 makes the search exact. probes: how many cells, its own among them, a query is
-        compared with. generator: a CPU generator, which chooses the first centers.
+        cells: number of cells, by default √N; 1 makes the search exact. probes: number of cells that a query is
+        compared with, its own among them. generator: a CPU generator, which chooses the first centers.
         """
         n = len(points)
         cells = min(n, cells or max(1, round(math.sqrt(n))))
@@ -53,14 +53,14 @@ class InvertedFile:
         counts = torch.bincount(cell, minlength=cells)
         shuffled = torch.randperm(n, generator=generator).to(points.device)
         members = shuffled[cell[shuffled].argsort(stable=True)].split(counts[counts > 0].tolist())
-        centers = centers[counts > 0]  # where points are equal so are centers, and one of them has all the points
+        centers = centers[counts > 0]  # of equal centers, one has all the points and the others none
         if cells > 1:
             members = [numbers[: CROWDED * math.ceil(n / cells)] for numbers in members]
         around = torch.cdist(centers, centers).topk(min(probes, len(centers)), largest=False).indices.tolist()
         return cls(points, centers, [torch.cat([members[other] for other in row]) for row in around])
 
     def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Of queries (M, D), the squared distance to and the number of a near point, (M,) each."""
+        """For queries (M, D), the squared distance to a near point and the index of that point, (M,) each."""
         distances = queries.new_full((len(queries),), math.inf)
         numbers = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         cell = nearest(queries, self.centers)[1]
@@ -73,14 +73,14 @@ class InvertedFile:
 
 
 def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Of queries (M, D) among points (N, D), the least squared distance and its point, (M,) each; brute force."""
+    """For queries (M, D) among points (N, D), the least squared distance and its index, (M,) each, by brute force."""
     best = queries.new_full((len(queries),), math.inf)
     numbers = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
     parts = [(at, part, part.square().sum(1) / 2) for at, part in zip(count(0, POINTS), points.split(POINTS))]
     for start in range(0, len(queries), QUERIES):
         these = slice(start, start + QUERIES)
         for at, part, half_norms in parts:
-            # |q - p|²/2 = |q|²/2 - (q·p - |p|²/2), whose last term alone depends on p
+            # |q - p|²/2 = |q|²/2 - (q·p - |p|²/2), where only the last term depends on p
             least, found = row_minimum(torch.addmm(half_norms, queries[these], part.T, alpha=-1))
             better = least < best[these]
             best[these] = torch.where(better, least, best[these])
@@ -89,8 +89,10 @@ def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def row_minimum(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The least value of each row of (M, N) and its place. In two steps: torch finds a minimum ten times as fast as
-    it finds its place."""
+    """The least value of each row of (M, N) and its column.
+
+    In two steps, block by block, since torch computes a minimum ten times as fast as its index.
+    """
     m, n = values.shape
     if n % BLOCK:
         values = F.pad(values, (0, -n % BLOCK), value=math.inf)

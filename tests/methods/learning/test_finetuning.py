@@ -139,7 +139,7 @@ def test_figures_take_no_longer_than_the_training(tested, every, model):
 
 
 def test_an_end_that_leaves_nothing_free_is_refused(model):
-    with pytest.raises(UsageError, match="leaves nothing to be tuned"):
+    with pytest.raises(UsageError, match="leaves no parameter to tune"):
         FineTuning(model, images(), configs.Finetune(freeze="classifier"), 6, FP32, Processes(CPU))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import ClassFolder
-from mlcli.methods.learning.linear_probe import NUMBERS, Probe, best, draw, numbers, probe, probed, read
+from mlcli.methods.learning.linear_probe import MAX_FEATURES, Probe, best, draw, pooled_features, probe, probed, read
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 from tests.methods.learning.test_finetuning import images
@@ -22,7 +22,7 @@ def test_labeled_images_are_drawn_evenly_and_are_not_tested_on():
     assert draw(folder, 20, 40, seed=0)[0].paths == learned.paths != draw(folder, 20, 40, seed=1)[0].paths
 
 
-def test_a_map_becomes_few_numbers():
+def test_a_map_becomes_few_features():
     model = registry.create("cifarnet", ("a", "b"), 16)
     chosen = probed(model)
     assert list(chosen) == ["conv1", "conv2", "conv3", "conv4", "conv5", "features"]
@@ -37,8 +37,8 @@ def test_a_map_becomes_few_numbers():
         "features": 384,
     }
     values = torch.arange(2.0 * 128 * 4 * 4).view(2, 128, 4, 4)
-    pooled = numbers(values, chosen["conv2"]).view(2, 128, 2, 2)
-    assert pooled.numel() <= 2 * NUMBERS and torch.equal(pooled[0, 5, 1, 0], values[0, 5, 2:, :2].mean())
+    pooled = pooled_features(values, chosen["conv2"]).view(2, 128, 2, 2)
+    assert pooled.numel() <= 2 * MAX_FEATURES and torch.equal(pooled[0, 5, 1, 0], values[0, 5, 2:, :2].mean())
 
 
 def test_a_probe_reads_what_a_layer_knows():

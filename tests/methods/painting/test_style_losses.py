@@ -170,7 +170,7 @@ def test_the_content_itself_has_no_content_loss_and_the_style_no_style_loss():
 
 def test_black_masks_and_images_too_small():
     content = random(3, 40, 32)
-    with pytest.raises(UsageError, match="black all over"):
+    with pytest.raises(UsageError, match="black everywhere"):
         objective(content, [Style(content, 1.0, torch.zeros(9, 9))])
     with pytest.raises(UsageError, match="too small"):
         objective(content[:, :1], [Style(content)])

@@ -8,7 +8,7 @@ from mlcli.errors import TrainingError, UsageError
 from mlcli.io import image_io
 from mlcli.methods.painting import configs, style_transfer
 from mlcli.methods.painting.style_losses import Style
-from mlcli.methods.painting.style_transfer import Average, Stylization
+from mlcli.methods.painting.style_transfer import EMA, Stylization
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 
@@ -29,8 +29,8 @@ def smooth(side=48):
 
 def begin(config=TINY, content=None, start=None, name="cifarnet"):
     model = registry.load(name, untrained=True).to(CPU)
-    seer = style_transfer.open_layers(model, config, CPU)
-    return Stylization(seer, smooth() if content is None else content, [Style(stripes())], config, start)
+    extractor = style_transfer.open_layers(model, config, CPU)
+    return Stylization(extractor, smooth() if content is None else content, [Style(stripes())], config, start)
 
 
 def run(work):
@@ -54,7 +54,7 @@ def test_scales_from_coarse_to_fine(settings, wanted):
 
 def test_average_pooling():
     layers = (("conv1", 1.0), ("conv2.0.pool", 1.0))
-    maps = begin(replace(TINY, style_layers=layers, pooling="average")).seer.perception.activations(smooth()[None])
+    maps = begin(replace(TINY, style_layers=layers, pooling="average")).extractor.perception.activations(smooth()[None])
     means = maps["conv1"].unflatten(2, (24, 2)).unflatten(4, (24, 2)).mean((3, 5))
     assert torch.allclose(maps["conv2.0.pool"], means, atol=1e-6)
     without = registry.create("resnet18", range(2), 32)
@@ -104,14 +104,14 @@ def test_adam_carries_its_moments_to_the_next_scale():
 
 
 def test_the_average_of_the_iterates():
-    average = Average(0.9)
+    average = EMA(0.9)
     series = [torch.full((1,), float(v)) for v in (3, 5, 4)]
     for value in series:
         average.add(value)
     weights = [0.9**2, 0.9, 1.0]
     wanted = sum(w * v for w, v in zip(weights, (3, 5, 4), strict=True)) / sum(weights)
     assert average.value(series[-1]).item() == pytest.approx(wanted)
-    assert Average(0.0).value(series[0]).item() == 3
+    assert EMA(0.0).value(series[0]).item() == 3
 
 
 @pytest.mark.parametrize("init", ["content", "noise", "style", "file"])
@@ -151,15 +151,15 @@ def test_the_style_in_the_luminance_of_the_content():
 
 
 def test_a_loss_that_is_no_number():
-    with pytest.raises(TrainingError, match="no longer a number at step 1"):
+    with pytest.raises(TrainingError, match="not finite at step 1"):
         run(begin(content=torch.full((3, 40, 40), float("nan"))))
 
 
 def test_layers_of_a_model_without_a_config():
     config = replace(configs.stylize("resnet18"), scales=(64,), steps=(2,))
     work = begin(config, name="resnet18")
-    assert work.seer.style_layers == {f"conv{n}": 1.0 for n in (1, 2, 3, 4, 5)}
-    assert work.seer.content_layers == {"conv4": 1.0}
+    assert work.extractor.style_layers == {f"conv{n}": 1.0 for n in (1, 2, 3, 4, 5)}
+    assert work.extractor.content_layers == {"conv4": 1.0}
     assert len(run(work)) == 2
     model = registry.load("cifarnet", untrained=True)
     with pytest.raises(UsageError, match="have no place"):

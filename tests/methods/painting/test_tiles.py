@@ -17,7 +17,7 @@ def test_each_pixel_is_of_one_tile(size, side):
     _, layers = open_model("cifarnet", ["conv5"])
     counts = torch.zeros(size)
     for tile in tiles(*size, layers, side):
-        own = tile.own(tile.seen(counts))
+        own = tile.own(tile.with_context(counts))
         assert max(own.shape) <= side + layers[0].stride
         own += 1
     assert (counts == 1).all()
@@ -42,7 +42,7 @@ def test_the_maps_of_the_tiles_are_those_of_the_image(name, addresses, size, sid
         for address, layer in zip(addresses, layers, strict=True):
             rows = {}
             for tile in parts:
-                maps = tile.own(activations(tile.seen(image))[address], round(layer.stride))
+                maps = tile.own(activations(tile.with_context(image))[address], round(layer.stride))
                 rows.setdefault(tile.rows.start, []).append(maps)
             joined = torch.cat([torch.cat(row, 3) for row in rows.values()], 2)
             assert joined.shape == whole[address].shape
@@ -52,6 +52,6 @@ def test_the_maps_of_the_tiles_are_those_of_the_image(name, addresses, size, sid
 def test_a_small_image_is_one_tile_and_a_layer_that_sees_all_cannot_be_cut():
     _, layers = open_model("mobilenet_v3_small", ["features.4"])
     (tile,) = tiles(60, 64, layers, 64)
-    assert tile.own(tile.seen(torch.zeros(3, 60, 64))).shape == (3, 60, 64)
+    assert tile.own(tile.with_context(torch.zeros(3, 60, 64))).shape == (3, 60, 64)
     with pytest.raises(UsageError, match="see the whole image"):
         tiles(60, 65, layers, 64)
