@@ -113,7 +113,7 @@ _Drawing = tuple[Callable[[int], "Mapping[str, Tensor | Image.Image]"], dict[str
 def _digits(config: RenderConfig, size: int) -> _Drawing:
     from mlcli.methods.synthesis import digits
 
-    fonts = digits.fonts_at_hand() if config.fonts else []
+    fonts = digits.available_fonts() if config.fonts else []
 
     def draw(number: int) -> "dict[str, Tensor]":
         image, label = digits.digit(number, config.seed, size, fonts, config.style)

@@ -22,7 +22,7 @@ from mlcli.methods.adaptation.context import (
 )
 from mlcli.methods.adaptation.encoder import penultimate
 from mlcli.methods.adaptation.model_selection import Candidates
-from mlcli.methods.evaluation import evidence
+from mlcli.methods.evaluation import significance
 from mlcli.methods.generation import translation
 from mlcli.models.registry import Model
 
@@ -90,7 +90,7 @@ def _checkpoint_predictions(context: Context, model: Model, candidates: Candidat
         predictions[step] = _predictions(context, model, test.images)
     candidates.restore(candidates.chosen)
     labels, count = test.labels, len(model.classes)
-    best = max(predictions, key=lambda step: evidence.scores(predictions[step], labels, count).mean().item())
+    best = max(predictions, key=lambda step: significance.scores(predictions[step], labels, count).mean().item())
     return {"last": predictions[candidates.last], "best_possible": predictions[best]}
 
 
@@ -128,7 +128,7 @@ def _held_out(context: Context, adapted: AdaptationResult) -> Tensor | None:
         return None
     assert held_out.labels is not None
     predictions = _predictions(context, adapted.source_only, held_out.images)
-    return evidence.scores(predictions, held_out.labels, len(context.classes))
+    return significance.scores(predictions, held_out.labels, len(context.classes))
 
 
 def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
@@ -140,7 +140,7 @@ def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
         found += [f"{run.folder.name}: {words}" for line in run.metrics() if (words := monitor.warning(line))]
     images = context.target.images[:MEASURED]
     before, after = (_predictions(context, model, images) for model in (adapted.source_only, adapted.model))
-    found += [words] if (words := evidence.collapse(before, after, context.source.labels)) else []
+    found += [words] if (words := significance.collapse(before, after, context.source.labels)) else []
     return found
 
 
@@ -189,12 +189,12 @@ def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
     significance test and the accuracy, or Dice coefficient, of each class. Label flips, held-out scores, selection and
     guards follow, where the method has them.
     """
-    metric, first = evidence.METRICS[task], seeds[0]
+    metric, first = significance.METRICS[task], seeds[0]
     whole: dict[str, Any] = {"metric": metric, "seeds": [each.seed for each in seeds]}
     guards = [f"seed {each.seed}: {words}" for each in seeds for words in each.guards]
     if test:
         whole |= _table(seeds, task, classes, test)
-        guards += [words] if (words := evidence.worse(whole, metric)) else []
+        guards += [words] if (words := significance.worse(whole, metric)) else []
     flips = [each.label_flips for each in seeds if each.label_flips]
     if len(flips) == len(seeds):
         rates = [each["rate"] for each in flips]
@@ -202,7 +202,7 @@ def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
         whole["label_flip_rate"] = {**common, "mean": sum(rates) / len(rates), "runs": rates}
     if first.held_out is not None:
         whole["held_out_images"] = len(first.held_out)
-        whole["held_out"] = evidence.figure([each.held_out for each in seeds if each.held_out is not None], task)
+        whole["held_out"] = significance.figure([each.held_out for each in seeds if each.held_out is not None], task)
     if first.selection is not None:
         whole["selection"] = [each.selection for each in seeds]
     for name in first.facts:
@@ -215,14 +215,14 @@ def _table(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
     assert test.labels is not None
     labels, first = test.labels, seeds[0].predictions
     names = [name for name in ROWS if name in first] + [name for name in first if name not in ROWS]
-    scores = {n: [evidence.scores(each.predictions[n], labels, len(classes)) for each in seeds] for n in names}
+    scores = {n: [significance.scores(each.predictions[n], labels, len(classes)) for each in seeds] for n in names}
     table: dict[str, Any] = {"test_images": len(test)}
-    table |= {name: evidence.figure(runs, task) for name, runs in scores.items()}
-    compare = evidence.mcnemar if task == "classify" else evidence.sign
+    table |= {name: significance.figure(runs, task) for name, runs in scores.items()}
+    compare = significance.mcnemar if task == "classify" else significance.sign
     pairs = zip(scores["source_only"], scores["adapted"], strict=True)
     table["mcnemar" if task == "classify" else "sign_test"] = [compare(*pair) for pair in pairs]
-    table["gap_closed"] = evidence.gap_closed(table)
+    table["gap_closed"] = significance.gap_closed(table)
     table["per_class"] = {
-        name: evidence.per_class([each.predictions[name] for each in seeds], labels, classes) for name in names
+        name: significance.per_class([each.predictions[name] for each in seeds], labels, classes) for name in names
     }
     return table

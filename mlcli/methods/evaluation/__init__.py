@@ -1,1 +1,1 @@
-"""How well a model does."""
+"""Evaluation of models on labeled images."""

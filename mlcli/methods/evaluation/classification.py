@@ -1,10 +1,11 @@
-"""What a classifier says of images, and how often it is right."""
+"""Predictions of a classifier, and their accuracy."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,39 +22,43 @@ def probabilities(
     paths: Sequence[Path],
     runtime: Runtime,
     *,
-    mirrored: bool = False,
+    flipped: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[tuple[Path, Tensor | ImageError]]:
-    """(path, probabilities (classes,) float32 on the CPU) for each image in order; an ImageError for a bad one.
+    """(path, probabilities (classes,) float32 on the CPU) for each image in order; an ImageError for an unreadable one.
 
-    mirrored: as in `predict`.
+    flipped: as in `predict`.
     """
-    compute = partial(predict, model, runtime=runtime, mirrored=mirrored)
+    compute = partial(predict, model, runtime=runtime, flipped=flipped)
     return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 
 
 @torch.inference_mode()
-def predict(model: Model, images: Tensor, runtime: Runtime, *, mirrored: bool = False) -> Tensor:
-    """(N, C, H, W), uint8 or float in [0, 1] -> probabilities (N, classes), float32 on the CPU.
+def predict(model: Model, images: Tensor, runtime: Runtime, *, flipped: bool = False) -> Tensor:
+    """Probabilities (N, classes), float32 on the CPU, of images (N, C, H, W), uint8 or float in [0, 1].
 
-    mirrored: by the mean of the logits of an image and of its mirror image. Raises WeightsError where the network's
-    answer is no number.
+    flipped: whether to average the logits of each image and of its horizontal flip. Raises WeightsError if the output
+    of the network is not finite.
     """
     images = images.to(runtime.device)
     with runtime.autocast():
-        scores = torch.stack([model(view).float() for view in ([images, images.flip(-1)] if mirrored else [images])])
+        scores = torch.stack([model(view).float() for view in ([images, images.flip(-1)] if flipped else [images])])
     return model.finite(scores.mean(0).softmax(1).cpu(), runtime)
 
 
-def called(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
-    """The classes (N,) of gray or color images (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
+def predicted_classes(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
+    """Predicted classes (N,) of gray or color images (N, 1 or 3, H, W), uint8 or in [0, 1], of any size."""
     return predict(model, model.prepared(images), runtime).argmax(1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How often a classifier is right on labeled images. confusion[i][j]: of class i, called j."""
+    """Accuracy of a classifier on labeled images.
+
+    confusion[i][j]: number of images of class i that are predicted as j. top5: number of images whose class is among
+    the five most probable.
+    """
 
     classes: tuple[str, ...]
     confusion: list[list[int]]
@@ -61,23 +66,26 @@ class Evaluation:
 
     @property
     def count(self) -> int:
+        """Number of images."""
         return sum(map(sum, self.confusion))
 
     @property
     def correct(self) -> int:
+        """Number of correct predictions."""
         return sum(row[index] for index, row in enumerate(self.confusion))
 
     @property
     def recalls(self) -> list[tuple[int, int]]:
-        """(right, images) of each class that has any."""
+        """(correct predictions, images) of each class that has images."""
         return [(row[index], sum(row)) for index, row in enumerate(self.confusion) if sum(row)]
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean over the classes of how often each is right: what is common counts no more than what is rare."""
-        return sum(right / count for right, count in self.recalls) / len(self.recalls)
+        """Mean of the accuracies of the classes, so that frequent and rare classes count the same."""
+        return sum(correct / count for correct, count in self.recalls) / len(self.recalls)
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
+        """The figures with their 95 % intervals, for JSON."""
         per_class = {
             name: {"accuracy": row[index] / sum(row), "count": sum(row)}
             for index, (name, row) in enumerate(zip(self.classes, self.confusion, strict=True))
@@ -95,11 +103,11 @@ class Evaluation:
         }
 
 
-def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> Evaluation:
-    """Count (label, probabilities (classes,)) pairs."""
+def evaluate(classes: Sequence[str], predictions: Iterable[tuple[int, Tensor]]) -> Evaluation:
+    """Evaluate pairs of (label, probabilities (classes,))."""
     confusion = [[0] * len(classes) for _ in classes]
     top5 = 0
-    for label, row in answers:
+    for label, row in predictions:
         best = row.topk(min(5, len(classes))).indices.tolist()
         confusion[label][best[0]] += 1
         top5 += label in best
@@ -107,30 +115,30 @@ def evaluate(classes: Sequence[str], answers: Iterable[tuple[int, Tensor]]) -> E
 
 
 def accuracy(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> float:
-    """Top-1 accuracy on labeled images of the model's size; the network is put in evaluation mode."""
-    called = predictions(model, images, runtime, batch_size).argmax(1)
-    return (called == images.labels).double().mean().item()
+    """Top-1 accuracy on labeled images of the model's size. Puts the network in evaluation mode."""
+    predicted = predictions(model, images, runtime, batch_size).argmax(1)
+    return (predicted == images.labels).double().mean().item()
 
 
 def predictions(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> Tensor:
-    """(N, classes) probabilities of images of the model's size; the network is put in evaluation mode."""
+    """Probabilities (N, classes) of images of the model's size. Puts the network in evaluation mode."""
     model.network.eval()
-    numbers = torch.arange(len(images)).split(batch_size)
-    return torch.cat([predict(model, images.batch(indices), runtime) for indices in numbers])
+    batches = torch.arange(len(images)).split(batch_size)
+    return torch.cat([predict(model, images.batch(indices), runtime) for indices in batches])
 
 
 def errors(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(the numbers of the images that are called wrongly, the surest errors first; what each image is called).
+    """(indices of the wrongly predicted images, the most confident errors first; predicted class of each image).
 
-    probabilities: (N, classes), NaN for images of which nothing is said.  labels: (N,).
+    probabilities: (N, classes), NaN for images without a prediction. labels: (N,).
     """
-    best, called = probabilities.max(1)
-    wrong = ((called != labels) & best.isfinite()).nonzero()[:, 0]
-    return wrong[best[wrong].argsort(descending=True, stable=True)], called
+    best, predicted = probabilities.max(1)
+    wrong = ((predicted != labels) & best.isfinite()).nonzero()[:, 0]
+    return wrong[best[wrong].argsort(descending=True, stable=True)], predicted
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927); (0, 1) for no observation."""
+    """95 % confidence interval of a proportion (Wilson 1927); (0, 1) without observations."""
     if not count:
         return 0.0, 1.0
     p, n = successes / count, count
@@ -140,14 +148,14 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
 
 
 def balanced_interval(recalls: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """95 % interval of the balanced accuracy of classes of which (right, images) were seen.
+    """95 % confidence interval of the balanced accuracy. recalls: (correct predictions, images) of each class.
 
-    It is the mean of independent proportions; the distances to the ends of their Wilson intervals add up as standard
-    deviations do (Zou and Donner 2008, eq. 10), so that it is never outside of its own interval.
+    The balanced accuracy is a mean of independent proportions. The distances to the ends of their Wilson intervals are
+    added in quadrature (Zou and Donner 2008, eq. 10), so the estimate always lies in its interval.
     """
-    shares = [right / count for right, count in recalls]
-    ends = [wilson(right, count) for right, count in recalls]
-    mean = sum(shares) / len(shares)
-    below = math.hypot(*(p - low for p, (low, _) in zip(shares, ends, strict=True))) / len(shares)
-    above = math.hypot(*(high - p for p, (_, high) in zip(shares, ends, strict=True))) / len(shares)
+    proportions = [correct / count for correct, count in recalls]
+    ends = [wilson(correct, count) for correct, count in recalls]
+    mean = sum(proportions) / len(proportions)
+    below = math.hypot(*(p - low for p, (low, _) in zip(proportions, ends, strict=True))) / len(proportions)
+    above = math.hypot(*(high - p for p, (_, high) in zip(proportions, ends, strict=True))) / len(proportions)
     return max(0.0, mean - below), min(1.0, mean + above)

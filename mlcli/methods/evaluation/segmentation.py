@@ -1,7 +1,8 @@
-"""A trained segmenter applied to images of any size, and how well its masks agree with others."""
+"""Segmentation of images of any size by a trained model, and evaluation of masks."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import ImageError
 from mlcli.io import image_io
-from mlcli.methods.evaluation import evidence
+from mlcli.methods.evaluation import significance
 from mlcli.methods.evaluation.classification import predict
 from mlcli.models import registry
 from mlcli.models.registry import Model
@@ -19,9 +20,9 @@ from mlcli.runtime.device import Runtime
 
 
 def load(run: str | Path) -> Model:
-    """The segmenter of a run of `mlcli adapt --task segment`, or of one of its stages, in evaluation mode.
+    """Load the segmenter of a run of `mlcli adapt --task segment`, or of one of its stages, in evaluation mode.
 
-    Raises WeightsError where there is none.
+    Raises WeightsError if the run has none.
     """
     model = registry.from_file(model_file(run, "adapt --task segment"), str(run), registry.SEGMENTATION)
     model.network.eval().requires_grad_(False)
@@ -29,47 +30,48 @@ def load(run: str | Path) -> Model:
 
 
 def segment(model: Model, images: Tensor, runtime: Runtime) -> list[Tensor]:
-    """(N, C, H, W) as `ImageSpec(C)` reads them -> the class of each pixel, (H, W) uint8 of each image.
+    """The class of each pixel, (H, W) uint8 for each of the images (N, C, H, W), as `ImageSpec(C)` reads them.
 
-    An image is brought whole to the size that the model was trained at, as the training images were; its
-    probabilities are brought back to the size of the image before the likeliest class is taken.
+    The whole image is resized to the size of the training images. The probabilities are resized to the size of the
+    image before the most probable class is taken.
     """
-    side, kind = model.preprocessing.crop, ImageSpec(model.preprocessing.channels)
-    p = predict(model, torch.stack([kind.resize(each, (side, side)) for each in images]), runtime)
-    return [_resized(each, images.shape[2:]).argmax(0).to(torch.uint8) for each in p]
+    side, spec = model.preprocessing.crop, ImageSpec(model.preprocessing.channels)
+    p = predict(model, torch.stack([spec.resize(each, (side, side)) for each in images]), runtime)
+    size = images.shape[2], images.shape[3]
+    return [_resized(each, size).argmax(0).to(torch.uint8) for each in p]
 
 
 def _resized(p: Tensor, size: tuple[int, int]) -> Tensor:
-    """(K, h, w) at another size (H, W)."""
+    """Probabilities (K, h, w) at another size (H, W)."""
     if p.shape[1:] == size:
         return p
     return F.interpolate(p[None], size, mode="bilinear", antialias=True)[0]
 
 
 def read_pair(mask: Path, true: Path, classes: int) -> tuple[Tensor, Tensor]:
-    """A mask and the true one, both (H, W). Raises ImageError where they cannot be compared."""
-    called, truth = (image_io.read_labels(path)[0] for path in (mask, true))
+    """Read a predicted mask and the true mask, both (H, W). Raises ImageError if they cannot be compared."""
+    predicted, truth = (image_io.read_labels(path)[0] for path in (mask, true))
     if truth.max() >= classes:
         raise ImageError(f"{true}: holds class {int(truth.max())}, the model knows 0 to {classes - 1}")
-    if called.shape != truth.shape:
-        sizes = (f"{each.shape[1]} x {each.shape[0]}" for each in (truth, called))
+    if predicted.shape != truth.shape:
+        sizes = (f"{each.shape[1]} x {each.shape[0]}" for each in (truth, predicted))
         raise ImageError(f"{true}: {' pixels, its image '.join(sizes)}")
-    return called, truth
+    return predicted, truth
 
 
-def evaluate(classes: Sequence[str], masks: Iterable[tuple[Tensor, Tensor]]) -> dict:
-    """Dice coefficients of (mask, true mask) pairs, both (H, W): count, mean over images with interval, each class.
+def evaluate(classes: Sequence[str], masks: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Dice coefficients of pairs (predicted mask, true mask), both (H, W): their number, mean, interval and classes.
 
-    An image counts by the mean over the classes that are in it or its mask, but for the background; where there are
-    none it is right. The interval is the bootstrap's, at 95 %.
+    The score of an image is the mean over the classes in either of its masks, without the background; 1 without
+    classes. The interval is the 95 % bootstrap interval of the mean over images.
     """
-    rows = [evidence.dice(called[None], true[None], len(classes)) for called, true in masks]
-    each = torch.cat(rows)  # (N, K - 1), NaN where a class is in neither
-    figure = evidence.figure([evidence.mean_dice(each)], "segment")
-    there = (~each.isnan()).sum(0).tolist()
-    means = each.nanmean(0).tolist()
+    rows = [significance.dice(predicted[None], true[None], len(classes)) for predicted, true in masks]
+    coefficients = torch.cat(rows)  # (N, K - 1), NaN where neither mask has the class
+    figure = significance.figure([significance.mean_dice(coefficients)], "segment")
+    counts = (~coefficients.isnan()).sum(0).tolist()
+    means = coefficients.nanmean(0).tolist()
     per_class = {
         name: {"dice": mean if count else None, "count": count}
-        for name, mean, count in zip(classes[1:], means, there, strict=True)
+        for name, mean, count in zip(classes[1:], means, counts, strict=True)
     }
     return {"count": len(rows), "dice": figure["mean"], "interval": figure["interval"], "per_class": per_class}

@@ -23,7 +23,7 @@ from mlcli.data.domains import Unpaired
 from mlcli.data.folders import spread
 from mlcli.data.pairs import UnpairedSets
 from mlcli.errors import UsageError
-from mlcli.methods.evaluation.classification import called
+from mlcli.methods.evaluation.classification import predicted_classes
 from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.image_pool import ImagePool
@@ -237,8 +237,8 @@ class CycleGAN:
             for indices in shown.split(50):
                 x = translation.normalized_inputs(self.specs, validation.batch(indices), self.runtime)[side]
                 generated = translation.translated(self.results()[direction], x, self.runtime)
-                before = called(self.classifiers[side], self.specs[side].images(x), self.runtime)
-                after = called(self.classifiers[1 - side], self.specs[1 - side].images(generated), self.runtime)
+                before = predicted_classes(self.classifiers[side], self.specs[side].images(x), self.runtime)
+                after = predicted_classes(self.classifiers[1 - side], self.specs[1 - side].images(generated), self.runtime)
                 flipped += int((before != after).sum())
             found[f"val_flips_{direction}"] = flipped / len(shown)
         return found

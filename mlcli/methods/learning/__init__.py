@@ -1,1 +1,1 @@
-"""Classifiers: from scratch, from a network that is known, without labels."""
+"""Training of classifiers: from scratch, from a trained network, and without labels."""

@@ -1,1 +1,1 @@
-"""Images painted by means of a network or of another image."""
+"""Images painted in the style of others: style transfer and image analogies."""

@@ -1,1 +1,1 @@
-"""Images made by known rules, with labels that are therefore known."""
+"""Synthetic images, whose labels are known by construction."""

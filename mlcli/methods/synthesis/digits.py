@@ -1,11 +1,12 @@
-"""Drawn digits, labeled for nothing: the simulated domain of Shrivastava et al. 2017 for handwriting.
+"""Synthetic digits, labeled at no cost: the simulated domain of Shrivastava et al. 2017, for handwriting.
 
-A digit is a few strokes, smooth curves through the points of a skeleton, of which each digit has several. Every drawing
-moves the points, bends, slants, turns and stretches the whole, and draws it with a round pen of its own width. Strokes
-are drawn as distances, without a rasteriser or a font: an image depends on its numbers alone, not on the machine.
+A digit consists of a few strokes, which are smooth curves through the points of a skeleton. Each digit has several
+skeletons. Every drawing shifts the points, bends, slants, rotates and stretches the digit, and draws it with a round
+pen of random width. Strokes are drawn from distances, without a rasterizer or a font, so an image depends on its random
+numbers alone, and not on the machine.
 
-Bright ink on dark paper, the longer side of the ink about 20 pixels of 28, as in MNIST. A look is the pen and the
-paper: one number of one seed has the same shape under each, so that their appearance alone differs.
+The ink is bright on dark paper, and its longer side is about 20 of 28 pixels, as in MNIST. A style is a pen and a
+paper: the digit of one number and seed has the same shape in each style, so that styles differ in appearance alone.
 """
 
 import math
@@ -22,15 +23,16 @@ from torch import Tensor
 from mlcli.runtime.random_streams import numpy_rng
 
 DIGITS = 10
-PIECES = 4  # straight pieces between two points of a stroke
+PIECES = 4  # line segments between two points of a stroke
 
 
 @dataclass(frozen=True)
-class Look:
-    """Pen and paper; each pair of numbers is a range, uniform.
+class Style:
+    """A pen and a paper. Each pair is the range of a uniform distribution.
 
-    width: of a stroke, in heights of the ink; pressure: by how much of it the width goes up and down along the strokes.
-    soft: pixels over which the edge of a stroke fades. level: brightness of the ink; noise: deviation of each pixel.
+    width: width of a stroke, relative to the height of the ink. pressure: relative variation of the width along the
+    strokes. soft: width in pixels over which the edge of a stroke fades. level: brightness of the ink. noise: standard
+    deviation of the noise of each pixel.
     """
 
     width: tuple[float, float]
@@ -40,15 +42,15 @@ class Look:
     noise: tuple[float, float]
 
 
-LOOKS = {
+STYLES = {
     # A round pen on clean paper, much as in MNIST
-    "a": Look((0.065, 0.15), 0.18, (0.9, 1.6), (0.8, 1.0), (0.0, 0.06)),
-    # What a plotter leaves: an even hairline, pale on clean paper
-    "b": Look((0.045, 0.06), 0.0, (0.9, 1.1), (0.5, 0.7), (0.0, 0.02)),
+    "a": Style((0.065, 0.15), 0.18, (0.9, 1.6), (0.8, 1.0), (0.0, 0.06)),
+    # A plotter: an even hairline, pale on clean paper
+    "b": Style((0.045, 0.06), 0.0, (0.9, 1.1), (0.5, 0.7), (0.0, 0.02)),
 }
 
-# Skeletons, some for each digit: strokes of points x,y in hundredths of the height, x to the right and y downwards.
-# Strokes that meet share a point; one that returns to its first point is closed.
+# Skeletons of each digit: strokes of points x,y in hundredths of the height, x to the right and y downward. Strokes
+# that meet share a point; a stroke that returns to its first point is closed.
 SKELETONS = (
     (  # 0
         "36,0 10,20 2,52 12,86 34,100 58,84 67,48 58,14 36,0",
@@ -106,22 +108,22 @@ SKELETONS = (
 
 
 def digit(
-    number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] = (), look: str = "a"
+    number: int, seed: int, size: int = 28, fonts: Sequence[Path | None] = (), style: str = "a"
 ) -> tuple[Tensor, int]:
-    """((size, size) uint8, its label): the image of this number in the series of the seed; labels go round 0 to 9.
+    """(image (size, size) uint8, label) of this number in the series of the seed. Labels cycle through 0 to 9.
 
-    fonts: of `fonts_at_hand`; where there are some, every second digit is set in one of them instead of drawn; of the
-    look it has the brightness and the noise. look: of LOOKS.
+    fonts: as `available_fonts` returns them. If there are any, every second digit is set in one of them instead of
+    drawn, with the brightness and the noise of the style. style: a key of STYLES.
     """
-    seen = LOOKS[look]
+    chosen = STYLES[style]
     random = numpy_rng(seed, "digits/digit", number)
     label = number % DIGITS
     if fonts and number // DIGITS % 2:
         ink = printed(label, size, random, fonts[random.integers(len(fonts))])
     else:
-        ink = drawn(label, size, random, seen)
+        ink = drawn(label, size, random, chosen)
     # Ink of uneven strength on paper that is not quite black
-    level, noise = random.uniform(*seen.level), random.uniform(*seen.noise)
+    level, noise = random.uniform(*chosen.level), random.uniform(*chosen.noise)
     ink = ink * level + noise * random.standard_normal(ink.shape, np.float32)
     return torch.from_numpy(np.clip(ink * 255 + 0.5, 0, 255).astype(np.uint8)), label
 
@@ -129,34 +131,35 @@ def digit(
 # -- strokes -------------------------------------------------------------------------------------------------
 
 
-def drawn(label: int, size: int, random: np.random.Generator, look: Look = LOOKS["a"]) -> np.ndarray:
-    """(size, size) float32 in [0, 1]: a digit drawn in strokes."""
+def drawn(label: int, size: int, random: np.random.Generator, style: Style = STYLES["a"]) -> np.ndarray:
+    """A digit drawn in strokes, (size, size) float32 in [0, 1]."""
     strokes = skeleton(label, int(random.integers(len(SKELETONS[label]))))
-    places: dict[tuple[float, float], tuple[float, float]] = {}
+    positions: dict[tuple[float, float], np.ndarray] = {}
     for stroke in strokes:
-        for point in stroke:  # one that strokes share is moved once
-            if point not in places:
-                places[point] = tuple(np.array(point) + 0.028 * random.standard_normal(2))
-    pieces = [spline(np.array([places[point] for point in stroke])) for stroke in strokes]
+        for point in stroke:  # a point that strokes share is shifted once
+            if point not in positions:
+                positions[point] = np.array(point) + 0.028 * random.standard_normal(2)
+    pieces = [spline(np.array([positions[point] for point in stroke])) for stroke in strokes]
     starts, ends = (np.concatenate([piece[part] for piece in pieces]) for part in (slice(-1), slice(1, None)))
     points = bent(np.stack([starts, ends]), random)  # (2, pieces, 2)
-    width = random.uniform(*look.width)  # of the height of the ink
+    width = random.uniform(*style.width)  # relative to the height of the ink
     wave = np.sin(random.uniform(0, 2 * math.pi) + np.linspace(0, random.uniform(2, 8), len(starts)))
     starts, ends = fitted(points, width, size, random)
-    soft = random.uniform(*look.soft)
-    radius = width * (1 + look.pressure * wave) * size * 20 / 28 / 2
+    soft = random.uniform(*style.soft)
+    radius = width * (1 + style.pressure * wave) * size * 20 / 28 / 2
     return strokes_of(starts, ends, radius, soft, size)
 
 
 @cache
 def skeleton(label: int, number: int) -> list[list[tuple[float, float]]]:
-    """The strokes of one of a digit's skeletons, as points (x, y), y from 0 at the top to 1 at the foot."""
-    strokes = SKELETONS[label][number].split(" / ")
-    return [[tuple(int(n) / 100 for n in point.split(",")) for point in stroke.split(" ")] for stroke in strokes]
+    """The strokes of one skeleton of a digit, as points (x, y), with y from 0 at the top to 1 at the bottom."""
+    strokes = [stroke.split(" ") for stroke in SKELETONS[label][number].split(" / ")]
+    points = [[point.split(",") for point in stroke] for stroke in strokes]
+    return [[(int(x) / 100, int(y) / 100) for x, y in stroke] for stroke in points]
 
 
 def spline(points: np.ndarray) -> np.ndarray:
-    """A smooth curve (n, 2) through points (k, 2), closed where the last is the first (Catmull and Rom 1974)."""
+    """A smooth curve (n, 2) through points (k, 2), closed if the last is the first (Catmull and Rom 1974)."""
     closed = bool((points[0] == points[-1]).all())
     first, last = (points[-2], points[1]) if closed else (2 * points[0] - points[1], 2 * points[-1] - points[-2])
     p = np.concatenate([first[None], points, last[None]])
@@ -167,7 +170,7 @@ def spline(points: np.ndarray) -> np.ndarray:
 
 
 def bent(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Points (..., 2) bent by two slow waves, stretched, slanted and turned."""
+    """Points (..., 2) bent by two slow waves, stretched, slanted and rotated."""
     x, y = points[..., 0], points[..., 1]
     bend = 0.045 * random.standard_normal(4)
     phase, pace = random.uniform(0, 2 * math.pi, 4), random.uniform(2.5, 6, 4)
@@ -182,7 +185,7 @@ def bent(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def fitted(points: np.ndarray, width: float, size: int, random: np.random.Generator) -> np.ndarray:
-    """Points brought into the middle of an image, their longer side to 17 to 21 of 28 with the pen; nothing is cut."""
+    """Points (..., 2) scaled and centered in an image; with the pen, the longer side is 17 to 21 of 28 pixels."""
     low, high = points.reshape(-1, 2).min(0), points.reshape(-1, 2).max(0)
     scale = random.uniform(17, 21) / 28 * size / ((high - low).max() + width)
     middle = (size - 1) / 2 + random.uniform(-1, 1, 2) * size / 28
@@ -190,14 +193,17 @@ def fitted(points: np.ndarray, width: float, size: int, random: np.random.Genera
 
 
 def strokes_of(starts: np.ndarray, ends: np.ndarray, radius: np.ndarray, soft: float, size: int) -> np.ndarray:
-    """(size, size) float32: how much ink each pixel takes of round strokes from starts to ends (k, 2), radius (k,)."""
-    places = np.arange(size, dtype=np.float32)
+    """The ink of round strokes, (size, size) float32 in [0, 1].
+
+    starts, ends: end points (k, 2) of line segments. radius: (k,). soft: width in pixels over which edges fade.
+    """
+    positions = np.arange(size, dtype=np.float32)
     starts, along = starts.astype(np.float32), (ends - starts).astype(np.float32)
-    x = places[None, None, :] - starts[:, 0, None, None]  # (k, 1, size)
-    y = places[None, :, None] - starts[:, 1, None, None]
+    x = positions[None, None, :] - starts[:, 0, None, None]  # (k, 1, size)
+    y = positions[None, :, None] - starts[:, 1, None, None]
     dx, dy = along[:, 0, None, None], along[:, 1, None, None]
     length = np.maximum(dx * dx + dy * dy, np.float32(1e-6))
-    t = np.clip((x * dx + y * dy) / length, 0, 1)  # the nearest place of the piece
+    t = np.clip((x * dx + y * dy) / length, 0, 1)  # the nearest position on the segment
     distance = np.sqrt((x - t * dx) ** 2 + (y - t * dy) ** 2) - radius.astype(np.float32)[:, None, None]
     return np.clip(0.5 - distance.min(0) / np.float32(soft), 0, 1)
 
@@ -205,17 +211,17 @@ def strokes_of(starts: np.ndarray, ends: np.ndarray, radius: np.ndarray, soft: f
 # -- fonts ---------------------------------------------------------------------------------------------------
 
 
-def fonts_at_hand() -> list[Path | None]:
-    """Pillow's own font (None) and the TrueType and OpenType fonts in the usual places that can set digits."""
+def available_fonts() -> list[Path | None]:
+    """Pillow's own font (None) and the TrueType and OpenType fonts in the usual folders that have digits."""
     home = Path.home()
     folders = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".fonts", home / ".local/share/fonts"]
     folders += [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
     files = sorted(file for folder in folders for file in folder.rglob("*") if file.suffix.lower() in (".ttf", ".otf"))
-    return [font for font in (None, *files) if _sets_digits(font)]
+    return [font for font in (None, *files) if _has_digits(font)]
 
 
 def printed(label: int, size: int, random: np.random.Generator, font: Path | None) -> np.ndarray:
-    """(size, size) float32 in [0, 1]: a digit set in a font, slanted, turned and stretched."""
+    """A digit set in a font, slanted, rotated and stretched, (size, size) float32 in [0, 1]."""
     large = 4 * size
     bold = int(random.integers(0, 3)) if large >= 80 else 0
     glyph = _glyph(font, large, str(label), bold)
@@ -235,7 +241,7 @@ def printed(label: int, size: int, random: np.random.Generator, font: Path | Non
 
 @lru_cache(4096)
 def _glyph(font: Path | None, size: int, text: str, bold: int = 0) -> Image.Image | None:
-    """The ink of a text, white on black, cut to its box; None where the font has none."""
+    """The ink of a text, white on black, cropped to its bounding box; None if there is no ink."""
     face = ImageFont.load_default(size) if font is None else ImageFont.truetype(str(font), size)
     image = Image.new("L", (3 * size, 3 * size))
     ImageDraw.Draw(image).text((size, size), text, 255, face, stroke_width=bold)
@@ -243,10 +249,10 @@ def _glyph(font: Path | None, size: int, text: str, bold: int = 0) -> Image.Imag
     return None if box is None else image.crop(box)
 
 
-def _sets_digits(font: Path | None) -> bool:
-    """Whether ten different digits come out, none of them the box of a missing sign."""
+def _has_digits(font: Path | None) -> bool:
+    """Whether the font has ten different digits, none of them the box of a missing glyph."""
     try:
         glyphs = [_glyph(font, 40, sign) for sign in "0123456789\U0010fffd"]
-    except Exception:  # FreeType's own errors, and files that are no fonts
+    except Exception:  # FreeType's own errors, and files that are not fonts
         return False
     return None not in glyphs[:DIGITS] and len({(g.size, g.tobytes()) for g in glyphs if g is not None}) == len(glyphs)

@@ -1,7 +1,7 @@
-"""Pairs from a known inverse: X = f^-1(Y), where to make Y of X is hard, and X of Y is plain.
+"""Image pairs by a known degradation: X = f^-1(Y), where f, from X to Y, is hard and f^-1, from Y to X, is simple.
 
-A network that is to learn f, such as from edges to photographs, gets as many pairs as there are images Y. Images
-are (3, H, W) in [0, 1]; what is made of them has the same height and width.
+A network that learns f, such as from edges to photographs, gets as many pairs as there are images Y. Images are
+(3, H, W) in [0, 1]; X has the same height and width as Y.
 """
 
 import math
@@ -15,16 +15,16 @@ from mlcli.io import image_io
 from mlcli.methods.synthesis.configs import INVERSES
 from mlcli.runtime.random_streams import rng
 
-FLAT = ("edges", "labels")  # of a few values, whatever the depth of the image
-SEGMENTED = 512  # pixels, the long side at which regions are found
+FLAT = ("edges", "labels")  # degradations with few values, whatever the bit depth of the image
+SEGMENTED = 512  # longer side in pixels at which regions are found
 
 
 def pair(
     name: str, image: Tensor, strength: float | None = None, size: tuple[int, int] | None = None
 ) -> tuple[Tensor | Image.Image, Tensor]:
-    """(X, Y) of an image as read, (3, H, W) uint8 or in [0, 1]: Y is its middle at `size` (height, width), or all.
+    """(X, Y) of an image (3, H, W), uint8 or in [0, 1]. X is as `make` returns it.
 
-    Of a gray image both are gray, (1, H, W). X as `make` gives it.
+    Y is the center of the image at `size` (height, width), or the whole image. For a gray image both are (1, H, W).
     """
     y = image_io.to_unit(image)
     gray = bool((y[:1] == y).all())
@@ -35,23 +35,24 @@ def pair(
 
 
 def make(name: str, image: Tensor, strength: float | None = None) -> Tensor | Image.Image:
-    """X of Y: an image (1 or 3, H, W) in [0, 1], or of `labels` a Pillow image with the palette of its classes.
+    """The degraded image X of Y: (1 or 3, H, W) in [0, 1]; for 'labels' a Pillow image with a palette of classes.
 
-    name: one of INVERSES, which says what `strength` is; None: its default, or what fits the size of the image.
+    name: a key of INVERSES, which defines `strength`. strength: None for the default, or for one that suits the size of
+    the image.
     """
     if name == "gray":
         return image_io.to_gray(image)
     if strength is None:
-        strength = INVERSES[name].strength or fitting(name, min(image.shape[1:]))
+        strength = INVERSES[name].strength or default_strength(name, min(image.shape[1:]))
     if name == "labels":
-        numbers, colors = labels(image, round(strength))
-        return image_io.with_palette(numbers, colors)
-    whole = {"edges": edges, "blur": blur}
-    return whole[name](image, strength) if name in whole else STEPS[name](image, max(1, round(strength)))
+        indices, colors = labels(image, round(strength))
+        return image_io.with_palette(indices, colors)
+    real = {"edges": edges, "blur": blur}
+    return real[name](image, strength) if name in real else INTEGER[name](image, max(1, round(strength)))
 
 
-def fitting(name: str, side: int) -> float:
-    """The strength for an image whose short side has so many pixels."""
+def default_strength(name: str, side: int) -> float:
+    """The default strength for an image with a shorter side of this many pixels."""
     return {
         "edges": min(3.0, max(0.7, math.sqrt(side / 180))),  # fine lines in small images, no grain in large ones
         "blur": max(1.0, side / 50),
@@ -65,8 +66,8 @@ def fitting(name: str, side: int) -> float:
 def blur(image: Tensor, sigma: float) -> Tensor:
     """(C, H, W) convolved with a Gaussian of standard deviation `sigma` in pixels; the border is repeated."""
     radius = max(1, math.ceil(3 * sigma))
-    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-at.square() / (2 * sigma**2))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     rows = F.pad(image[:, None], (0, 0, radius, radius), mode="replicate")
     rows = F.conv2d(rows, kernel.view(1, 1, -1, 1))
@@ -74,7 +75,7 @@ def blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def low_resolution(image: Tensor, factor: int) -> Tensor:
-    """(C, H, W) brought to 1 / `factor` of its sides and back, both bicubic."""
+    """(C, H, W) with its sides reduced by `factor` and enlarged again, both bicubic."""
     size = image.shape[1:]
     small = [max(1, round(side / factor)) for side in size]
     image = F.interpolate(image[None], small, mode="bicubic", antialias=True)
@@ -82,23 +83,23 @@ def low_resolution(image: Tensor, factor: int) -> Tensor:
 
 
 def mosaic(image: Tensor, side: int) -> Tensor:
-    """(C, H, W) in square tiles of so many pixels, from the upper left, each of its mean color."""
+    """(C, H, W) in square tiles of `side` pixels from the upper left, each filled with its mean color."""
     height, width = image.shape[1:]
-    means = F.avg_pool2d(image[None], side, ceil_mode=True)[0]  # the tiles at the border as far as they go
+    means = F.avg_pool2d(image[None], side, ceil_mode=True)[0]  # tiles at the border are smaller
     return means.repeat_interleave(side, 1)[:, :height].repeat_interleave(side, 2)[:, :, :width]
 
 
-STEPS = {"low-resolution": low_resolution, "mosaic": mosaic}
+INTEGER = {"low-resolution": low_resolution, "mosaic": mosaic}  # degradations whose strength is an integer
 
 # ------------------------------------------------------------------------------------------------------- edges
 
 
 def edges(image: Tensor, sigma: float) -> Tensor:
-    """(1, H, W), thin black lines on white where (3, H, W) changes (Canny 1986): 0 on an edge and 1 elsewhere.
+    """The edges of an image (3, H, W) by Canny 1986: (1, H, W), 0 on an edge and 1 elsewhere.
 
-    The gradient is that of the color channel that changes most. The upper threshold is the one that parts the
-    gradients along ridges best (Otsu 1979), the lower is 0.4 of it. Lines shorter than a 20th of the side are left out,
-    as in the data of Isola et al. 2017.
+    sigma: standard deviation in pixels of the blur before the gradient. The gradient is that of the color channel that
+    changes most. The upper threshold is Otsu's (1979) of the gradients along ridges, the lower is 0.4 of it. Lines
+    shorter than a 20th of the shorter side are removed, as in the data of Isola et al. 2017.
     """
     gx, gy = gradient(blur(image, sigma))
     strength = torch.hypot(gx, gy)  # (H, W)
@@ -118,11 +119,11 @@ def edges(image: Tensor, sigma: float) -> Tensor:
     return (~without_corners(weak & kept[number.clamp_min(0)])).float()[None]
 
 
-NOISE = 0.01  # a slope, in units of full range a pixel, that no eye sees
+NOISE = 0.01  # largest invisible gradient, in full range per pixel
 
 
 def gradient(image: Tensor) -> tuple[Tensor, Tensor]:
-    """(gx, gy), each (H, W), of (C, H, W) by the kernels of Sobel, in full range a pixel: of the steepest channel."""
+    """Sobel gradient (gx, gy) of the steepest channel of an image (C, H, W), (H, W) each, in full range per pixel."""
     smooth, slope = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 0.0, 1.0]) / 2
     kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]
     g = F.conv2d(F.pad(image[:, None], (1, 1, 1, 1), mode="replicate"), kernels)  # (C, 2, H, W)
@@ -132,9 +133,10 @@ def gradient(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def thin(strength: Tensor, gx: Tensor, gy: Tensor) -> Tensor:
-    """(H, W) bool: where the gradient is greatest along its own direction, so that edges are one pixel wide.
+    """Non-maximum suppression: where the gradient is greatest along its own direction, (H, W) bool.
 
-    The neighbors in that direction lie between pixels; their values are interpolated linearly.
+    strength: norm of the gradient (H, W). The neighbors in the direction of the gradient lie between pixels and are
+    interpolated linearly.
     """
     around = F.pad(strength[None, None], (1, 1, 1, 1))[0, 0]
     height, width = strength.shape
@@ -143,30 +145,30 @@ def thin(strength: Tensor, gx: Tensor, gy: Tensor) -> Tensor:
         return around[1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
     flat = gx.abs() >= gy.abs()
-    share = torch.where(flat, gy.abs(), gx.abs()) / torch.where(flat, gx.abs(), gy.abs()).clamp_min(1e-12)
-    same = (gx * gy) >= 0  # the gradient runs from upper left to lower right, or the other way
+    fraction = torch.where(flat, gy.abs(), gx.abs()) / torch.where(flat, gx.abs(), gy.abs()).clamp_min(1e-12)
+    same = (gx * gy) >= 0  # the gradient runs from upper left to lower right or back
 
     def neighbor(sign: int) -> Tensor:
         diagonal = torch.where(same, at(sign, sign), torch.where(flat, at(-sign, sign), at(sign, -sign)))
-        return (1 - share) * torch.where(flat, at(0, sign), at(sign, 0)) + share * diagonal
+        return (1 - fraction) * torch.where(flat, at(0, sign), at(sign, 0)) + fraction * diagonal
 
     before, after = neighbor(-1), neighbor(1)
-    slope = torch.minimum(before, after) > 0.999 * strength  # the same all around: an even slope, not the top of one
+    slope = torch.minimum(before, after) > 0.999 * strength  # equal on both sides: an even slope, and not a ridge
     return (strength > before) & (strength >= after) & ~slope
 
 
 def without_corners(lines: Tensor) -> Tensor:
-    """(H, W) bool without the corners of stairs, whose two neighbors touch each other: what is left is connected."""
-    for turn in range(4):  # corners of one kind have none beside them, so those of a turn can go at once
-        padded = F.pad(lines.rot90(turn), (1, 1, 1, 1))
+    """Lines (H, W) bool without the corners of stairs. The two neighbors of a corner touch, so lines stay connected."""
+    for quarter_turns in range(4):  # corners of one orientation are never neighbors, so they can be removed at once
+        padded = F.pad(lines.rot90(quarter_turns), (1, 1, 1, 1))
         up, right, down, left = padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2]
         corner = up & right & ~down & ~left & ~padded[2:, :-2]
-        lines = (padded[1:-1, 1:-1] & ~corner).rot90(-turn)
+        lines = (padded[1:-1, 1:-1] & ~corner).rot90(-quarter_turns)
     return lines
 
 
 def otsu(values: Tensor) -> float:
-    """The threshold that parts (N,) values into two classes whose means lie furthest apart (Otsu 1979)."""
+    """The threshold that maximizes the variance between two classes of values (N,) (Otsu 1979)."""
     levels = 256
     low, high = values.min(), values.max()
     if low == high:
@@ -181,22 +183,23 @@ def otsu(values: Tensor) -> float:
 
 
 def components(mask: Tensor, *, diagonal: bool = False, like: Tensor | None = None) -> Tensor:
-    """(H, W) int64: the connected parts of a mask, numbered from 0 in reading order; -1 outside of it.
+    """Connected components of a mask (H, W): (H, W) int64, numbered from 0 in reading order, -1 outside the mask.
 
-    diagonal: whether pixels that touch at a corner are connected. like: (H, W); only equal values are.
-    Each round hangs the roots of neighbors that differ under the lower one, and shortens all ways to the roots.
+    diagonal: whether pixels that touch at a corner are connected. like: (H, W); only pixels of equal values are
+    connected. Union-find: each round joins the roots of connected neighbors under the lower one, and shortens all paths
+    to the roots.
     """
     height, width = mask.shape
-    place = torch.arange(height * width).view(height, width)
+    index = torch.arange(height * width).view(height, width)
     firsts, seconds = [], []
     for down, right in ((0, 1), (1, 0)) + (((1, 1), (1, -1)) if diagonal else ()):
-        here = (slice(0, height - down), slice(max(0, -right), width - max(0, right)))
-        there = (slice(down, height), slice(max(0, right), width + min(0, right)))
-        joined = mask[here] & mask[there]
+        pixel = (slice(0, height - down), slice(max(0, -right), width - max(0, right)))
+        neighbor = (slice(down, height), slice(max(0, right), width + min(0, right)))
+        joined = mask[pixel] & mask[neighbor]
         if like is not None:
-            joined = joined & (like[here] == like[there])
-        firsts.append(place[here][joined])
-        seconds.append(place[there][joined])
+            joined = joined & (like[pixel] == like[neighbor])
+        firsts.append(index[pixel][joined])
+        seconds.append(index[neighbor][joined])
     first, second = torch.cat(firsts), torch.cat(seconds)
     root = torch.arange(height * width)
     while len(first):
@@ -216,11 +219,11 @@ def components(mask: Tensor, *, diagonal: bool = False, like: Tensor | None = No
 
 
 def labels(image: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """(numbers (H, W) uint8, colors (K, 3) uint8): flat regions of at most `classes` kinds, from dark to light.
+    """Segment an image (3, H, W) into flat regions: (class of each pixel (H, W) uint8, colors (K, 3) uint8).
 
-    k-means in color (Lab) and, a little, in place; ragged borders are smoothed by a vote of the neighbors, and
-    regions under 1 / 500 of the image go to the neighbor with which they share the longest border. The
-    colors are the means of the classes.
+    k-means in color (Lab) and, with a small weight, in position. Ragged borders are smoothed by a majority vote of the
+    neighbors. Regions under 1 / 500 of the image join the neighbor with which they share the longest border. There are
+    at most `classes` classes, in order from dark to light. Their colors are the mean colors of the image.
     """
     height, width = image.shape[1:]
     shrink = min(1, SEGMENTED / max(height, width))
@@ -228,25 +231,25 @@ def labels(image: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     small = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     small = blur(small, max(0.5, min(size) / 150))
     down, right = torch.meshgrid(*(torch.arange(side) / max(size) for side in size), indexing="ij")
-    points = torch.cat([lab(small), PLACE * torch.stack([down, right])]).flatten(1).T  # (pixels, 5)
-    numbers = nearest(points, k_means(points, classes)).view(size)
-    numbers = vote(numbers, classes, size, max(0.5, min(size) / 100))
-    numbers = without_specks(numbers, numbers.numel() // 500)
-    numbers = vote(numbers, classes, (height, width), max(0.5, min(size) / 150))
-    count = torch.bincount(numbers.flatten(), minlength=classes)
-    sums = torch.zeros(classes, 3).index_add_(0, numbers.flatten(), image.flatten(1).T)
+    points = torch.cat([lab(small), POSITION_WEIGHT * torch.stack([down, right])]).flatten(1).T  # (pixels, 5)
+    labels = nearest(points, k_means(points, classes)).view(size)
+    labels = vote(labels, classes, size, max(0.5, min(size) / 100))
+    labels = without_specks(labels, labels.numel() // 500)
+    labels = vote(labels, classes, (height, width), max(0.5, min(size) / 150))
+    count = torch.bincount(labels.flatten(), minlength=classes)
+    sums = torch.zeros(classes, 3).index_add_(0, labels.flatten(), image.flatten(1).T)
     colors = (sums / count[:, None].clamp_min(1))[count > 0]
     order = (colors @ torch.tensor([0.299, 0.587, 0.114])).argsort(stable=True)
-    place = torch.zeros(classes, dtype=torch.long)
-    place[(count > 0).nonzero()[:, 0][order]] = torch.arange(len(order))
-    return place[numbers].to(torch.uint8), image_io.to_bytes(colors[order])
+    rank = torch.zeros(classes, dtype=torch.long)
+    rank[(count > 0).nonzero()[:, 0][order]] = torch.arange(len(order))
+    return rank[labels].to(torch.uint8), image_io.to_bytes(colors[order])
 
 
-PLACE = 25.0  # units of Lab that the long side of an image counts for
+POSITION_WEIGHT = 25.0  # distance in Lab that corresponds to the longer side of the image
 
 
 def lab(image: Tensor) -> Tensor:
-    """(3, H, W) sRGB in [0, 1] to CIE L* (0 to 100), a*, b* for a white of D65."""
+    """CIE L* (0 to 100), a* and b*, with white point D65, of an sRGB image (3, H, W) in [0, 1]."""
     light = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
     matrix = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = torch.einsum("cd,dhw->chw", matrix / matrix.sum(1, keepdim=True), light)
@@ -255,7 +258,10 @@ def lab(image: Tensor) -> Tensor:
 
 
 def k_means(points: Tensor, k: int, rounds: int = 20) -> Tensor:
-    """Centers (k, D) of (N, D), found on at most 10,000 of the points; begun by k-means++ (Arthur 2007), seed 0."""
+    """Centers (k, D) of points (N, D) by k-means on at most 10,000 points, initialized by k-means++ (Arthur 2007).
+
+    There are fewer centers if there are fewer distinct points.
+    """
     random = rng(0, "degradations/k-means")
     points = points[:: max(1, len(points) // 10_000)]
     centers = points[torch.randint(len(points), (1,), generator=random)]
@@ -275,47 +281,48 @@ def k_means(points: Tensor, k: int, rounds: int = 20) -> Tensor:
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """(N,) the number of the center (K, D) that is nearest to each of the points (N, D)."""
+    """Index of the nearest of the centers (K, D) for each of the points (N, D), (N,)."""
     return (centers.square().sum(1) - 2 * points @ centers.T).argmin(1)
 
 
-def vote(numbers: Tensor, classes: int, size: tuple[int, int], sigma: float) -> Tensor:
-    """(h, w) of class numbers to (H, W): each pixel takes the class that most of its neighborhood is of.
+def vote(labels: Tensor, classes: int, size: tuple[int, int], sigma: float) -> Tensor:
+    """Smooth class labels (h, w), resized to `size` (H, W): each pixel takes the most frequent class around it.
 
-    Class by class, so that the memory does not grow with their number.
+    sigma: standard deviation in pixels of the Gaussian neighborhood. The classes are processed one by one, so that
+    memory does not grow with their number.
     """
     best, winner = torch.full(size, -1.0), torch.zeros(size, dtype=torch.long)
-    for number in range(classes):
-        share = blur((numbers == number).float()[None], sigma)
-        if size != numbers.shape:
-            share = F.interpolate(share[None], size, mode="bilinear")[0]
-        ahead = share[0] > best
-        best[ahead], winner[ahead] = share[0][ahead], number
+    for label in range(classes):
+        fraction = blur((labels == label).float()[None], sigma)
+        if size != labels.shape:
+            fraction = F.interpolate(fraction[None], size, mode="bilinear")[0]
+        ahead = fraction[0] > best
+        best[ahead], winner[ahead] = fraction[0][ahead], label
     return winner
 
 
-def without_specks(numbers: Tensor, least: int) -> Tensor:
-    """(H, W) of class numbers, where connected regions of fewer pixels than `least` take the class around them."""
+def without_specks(labels: Tensor, least: int) -> Tensor:
+    """Class labels (H, W), in which connected regions of fewer pixels than `least` take the class around them."""
     while True:
-        region = components(torch.ones_like(numbers, dtype=torch.bool), like=numbers)
+        region = components(torch.ones_like(labels, dtype=torch.bool), like=labels)
         area = torch.bincount(region.flatten())
         if len(area) == 1 or area.min() >= least:
-            return numbers
+            return labels
         sides = [(region[:, 1:], region[:, :-1]), (region[1:], region[:-1])]
         a = torch.cat([x.flatten() for x, y in sides] + [y.flatten() for x, y in sides])
         b = torch.cat([y.flatten() for x, y in sides] + [x.flatten() for x, y in sides])
         touching = (a != b) & (area[a] < least)
         keys, border = (a[touching] * len(area) + b[touching]).unique(return_counts=True)
         pairs = torch.stack([keys // len(area), keys % len(area)])
-        # Of the smallest first, and only those none of whose neighbors is smaller: else two specks change places
+        # Only regions without a smaller neighbor change in this round; otherwise two specks could swap their classes
         rank = area * len(area) + torch.arange(len(area))
         lowest = torch.full_like(area, torch.iinfo(torch.long).max).scatter_reduce_(0, pairs[0], rank[pairs[1]], "amin")
         ready = rank[pairs[0]] < lowest[pairs[0]]
         pairs, border = pairs[:, ready], border[ready]
-        order = border.argsort(stable=True)  # the longest border comes last, and stays
-        kind = numbers.new_zeros(len(area))
-        kind[region.flatten()] = numbers.flatten()
-        taken = kind.clone()
+        order = border.argsort(stable=True)  # the longest border comes last and wins
+        label = labels.new_zeros(len(area))
+        label[region.flatten()] = labels.flatten()
+        taken = label.clone()
         for speck, around in pairs[:, order].T.tolist():
-            taken[speck] = kind[around]
-        numbers = taken[region]
+            taken[speck] = label[around]
+        labels = taken[region]

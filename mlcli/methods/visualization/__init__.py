@@ -1,1 +1,1 @@
-"""What a network has learned, made visible."""
+"""Visualization of what a network has learned."""

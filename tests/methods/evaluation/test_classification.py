@@ -84,7 +84,7 @@ def test_a_network_that_answers_with_no_number(model):
 
 def test_evaluation_counts():
     rows = torch.eye(6)
-    # label, called: 0 0, 0 1, 1 1, 5 0 with 5 in the last place
+    # label, predicted: 0 0, 0 1, 1 1, 5 0 with 5 in the last place
     last = torch.tensor([6.0, 5, 4, 3, 2, 1]) / 21
     result = evaluate("abcdef", [(0, rows[0]), (0, rows[1] + 0.1 * rows[0]), (1, rows[1]), (5, last)])
     report = result.as_json()
@@ -116,8 +116,8 @@ def test_the_interval_of_a_balanced_accuracy():
 
 def test_errors_come_the_surest_first():
     rows = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [torch.nan, torch.nan]])
-    wrong, called = errors(rows, torch.tensor([0, 0, 0, 1]))
-    assert wrong.tolist() == [2, 1] and called[:3].tolist() == [0, 1, 1]
+    wrong, predicted = errors(rows, torch.tensor([0, 0, 0, 1]))
+    assert wrong.tolist() == [2, 1] and predicted[:3].tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("successes, count", [(94, 100), (1, 2), (9400, 10_000)])
@@ -140,7 +140,7 @@ def test_wilson_interval_covers_what_it_promises():
 def test_accuracy_of_an_image_dataset(model, tmp_path):
     folder = ClassFolder.open(class_folders(tmp_path, per_class=5))
     images = ImageDataset.load(folder.paths, folder.labels, size=16)
-    called = predict(model, images.batch(torch.arange(15)), FP32).argmax(1)
-    expected = (called == images.labels).float().mean().item()
+    predicted = predict(model, images.batch(torch.arange(15)), FP32).argmax(1)
+    expected = (predicted == images.labels).float().mean().item()
     model.network.train()
     assert classification.accuracy(model, images, FP32, batch_size=4) == pytest.approx(expected)

@@ -7,8 +7,8 @@ import torch
 from mlcli.methods.synthesis import digits
 
 
-def series(count, seed=0, size=28, fonts=(), look="a"):
-    drawn = [digits.digit(number, seed, size, fonts, look) for number in range(count)]
+def series(count, seed=0, size=28, fonts=(), style="a"):
+    drawn = [digits.digit(number, seed, size, fonts, style) for number in range(count)]
     return torch.stack([image for image, _ in drawn]), torch.tensor([label for _, label in drawn])
 
 
@@ -67,7 +67,7 @@ def test_the_same_on_every_machine():
 
 def test_looks_differ_in_appearance_alone():
     """The same shapes, in paler and thinner strokes."""
-    pen, hairline = (series(100, look=look)[0].double() / 255 for look in "ab")
+    pen, hairline = (series(100, style=style)[0].double() / 255 for style in "ab")
     soft = [torch.nn.functional.avg_pool2d(x[:, None], 4).flatten(1) for x in (pen, hairline)]
     unit = [torch.nn.functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in soft]
     assert ((unit[0] @ unit[1].T).argmax(1) == torch.arange(100)).double().mean() > 0.9
@@ -89,7 +89,7 @@ def test_digits_are_told_apart_by_what_they_look_like():
 
 
 def test_fonts_set_every_second_digit():
-    fonts = digits.fonts_at_hand()
+    fonts = digits.available_fonts()
     assert fonts[0] is None  # Pillow's own is always there
     drawn, _ = series(20)
     printed, _ = series(20, fonts=[None])

@@ -37,8 +37,8 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def disc(side: int, radius: float, inside=(0.9, 0.2, 0.1), outside=(0.1, 0.2, 0.9)) -> torch.Tensor:
     y, x = torch.meshgrid(torch.arange(side) - side / 2 + 0.5, torch.arange(side) - side / 2 + 0.5, indexing="ij")
-    share = (radius + 0.5 - torch.hypot(x, y)).clamp(0, 1)
-    return share * torch.tensor(inside)[:, None, None] + (1 - share) * torch.tensor(outside)[:, None, None]
+    fraction = (radius + 0.5 - torch.hypot(x, y)).clamp(0, 1)
+    return fraction * torch.tensor(inside)[:, None, None] + (1 - fraction) * torch.tensor(outside)[:, None, None]
 
 
 # ----------------------------------------------------------------------------------------------- plain filters
@@ -130,7 +130,7 @@ def test_flat_and_nearly_flat_images_have_no_edges():
 
 def test_edges_of_a_photograph_are_lines():
     image = image_io.fill(image_io.to_unit(image_io.read(PHOTOS / "coffee.jpg")), (128, 128))
-    found = edges(image, paired_degradations.fitting("edges", 128))[0] == 0
+    found = edges(image, paired_degradations.default_strength("edges", 128))[0] == 0
     assert 0.02 < found.float().mean() < 0.15
     blocks = torch.nn.functional.avg_pool2d(found[None, None].float(), 3, 1)
     assert blocks.max() < 0.8  # nowhere a blot
@@ -151,9 +151,9 @@ def test_otsu_against_every_threshold():
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
-@pytest.mark.parametrize("share", [0.4, 0.6])
-def test_components_against_a_flood(diagonal, share):
-    mask = noise(23, 31) < share
+@pytest.mark.parametrize("fraction", [0.4, 0.6])
+def test_components_against_a_flood(diagonal, fraction):
+    mask = noise(23, 31) < fraction
     values = (noise(23, 31, seed=1) * 2).long()
     steps = [(0, 1), (1, 0), (0, -1), (-1, 0)] + ([(1, 1), (1, -1), (-1, 1), (-1, -1)] if diagonal else [])
     for like in (None, values):

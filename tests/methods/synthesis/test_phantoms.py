@@ -7,8 +7,8 @@ import torch
 from mlcli.methods.synthesis import phantoms
 
 
-def series(count, look, seed=0, size=64):
-    drawn = [phantoms.phantom(number, seed, size, look) for number in range(count)]
+def series(count, style, seed=0, size=64):
+    drawn = [phantoms.phantom(number, seed, size, style) for number in range(count)]
     return torch.stack([image for image, _ in drawn]).double() / 255, torch.stack([mask for _, mask in drawn])
 
 
@@ -40,10 +40,10 @@ def test_every_organ_is_where_it_belongs(both):
 
 def test_scanners_show_tissues_by_their_own_levels(both):
     for (images, masks), name in zip(both, "ab", strict=True):
-        look = phantoms.LOOKS[name]
+        style = phantoms.STYLES[name]
         lungs, heart = (images[mask].mean() for mask in ((masks == 1) | (masks == 2), masks == 3))
-        assert lungs == pytest.approx(look.levels[2] ** look.gamma, abs=0.1)
-        assert heart == pytest.approx(look.levels[3] ** look.gamma, abs=0.1) and heart > lungs + 0.3
+        assert lungs == pytest.approx(style.levels[2] ** style.gamma, abs=0.1)
+        assert heart == pytest.approx(style.levels[3] ** style.gamma, abs=0.1) and heart > lungs + 0.3
     (a, masks), (b, _) = both
     assert b[masks == 1].mean() > a[masks == 1].mean() + 0.15  # paler
     sharp = [(images[:, 1:] - images[:, :-1]).abs().amax((1, 2)).mean() for images in (a, b)]
@@ -61,14 +61,14 @@ def test_a_blur_keeps_the_mean_and_spreads_as_told():
 
 
 def test_the_same_numbers_give_the_same_phantom():
-    one, mask = phantoms.phantom(5, 2, look="b")
-    again, same = phantoms.phantom(5, 2, look="b")
+    one, mask = phantoms.phantom(5, 2, style="b")
+    again, same = phantoms.phantom(5, 2, style="b")
     assert torch.equal(one, again) and torch.equal(mask, same)
-    assert not torch.equal(one, phantoms.phantom(6, 2, look="b")[0])
+    assert not torch.equal(one, phantoms.phantom(6, 2, style="b")[0])
 
 
 def test_the_same_on_every_machine():
-    images = torch.stack([torch.cat(phantoms.phantom(number, 1, 48, look)) for number in range(3) for look in "ab"])
+    images = torch.stack([torch.cat(phantoms.phantom(number, 1, 48, style)) for number in range(3) for style in "ab"])
     assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "232b628021bbea03"
 
 

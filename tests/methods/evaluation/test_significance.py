@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from mlcli.methods.adaptation import domain_checks, projection
-from mlcli.methods.evaluation import evidence
+from mlcli.methods.evaluation import significance
 from mlcli.methods.evaluation.classification import wilson
 from mlcli.methods.generation.translation import GanMonitor
 
 
 def test_mean_sd_interval_and_runs():
     runs = [torch.tensor([1.0, 1, 0, 0]).double(), torch.tensor([1.0, 1, 1, 0]).double()]
-    figure = evidence.figure(runs, "classify")
+    figure = significance.figure(runs, "classify")
     assert figure["mean"] == 0.625 and figure["runs"] == [0.5, 0.75]
     assert figure["sd"] == pytest.approx(math.sqrt(2 * 0.125**2))
     assert tuple(figure["interval"]) == wilson(2.5, 4), "of 4 images, not of 8"
-    assert evidence.figure(runs[:1], "classify")["sd"] is None
+    assert significance.figure(runs[:1], "classify")["sd"] is None
 
 
 def test_the_bootstrap_of_dice_holds_what_the_normal_interval_holds():
     values = torch.rand(400, generator=torch.Generator().manual_seed(1)).double()
-    low, high = evidence.figure([values], "segment")["interval"]
+    low, high = significance.figure([values], "segment")["interval"]
     half = 1.96 * values.std().item() / 20
     assert low == pytest.approx(values.mean().item() - half, abs=0.005)
     assert high == pytest.approx(values.mean().item() + half, abs=0.005)
@@ -32,56 +32,59 @@ def test_the_bootstrap_of_dice_holds_what_the_normal_interval_holds():
 def test_mcnemar_is_the_exact_binomial(b, c, p):
     first = torch.tensor([1.0] * b + [0.0] * c + [1.0, 0.0])
     second = torch.tensor([0.0] * b + [1.0] * c + [1.0, 0.0])
-    assert evidence.mcnemar(first, second) == {"first_alone": b, "second_alone": c, "p": pytest.approx(p)}
+    assert significance.mcnemar(first, second) == {"first_alone": b, "second_alone": c, "p": pytest.approx(p)}
 
 
 def test_mcnemar_of_thousands_of_images():
     first, second = torch.tensor([1.0] * 1000 + [0.0] * 1100), torch.tensor([0.0] * 1000 + [1.0] * 1100)
     z = 99 / math.sqrt(2100)  # normal, with the correction for continuity
-    assert evidence.mcnemar(first, second)["p"] == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
+    assert significance.mcnemar(first, second)["p"] == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.01)
 
 
 def test_dice_by_hand():
-    labels, called = torch.zeros(2, 2, 4, dtype=torch.long), torch.zeros(2, 2, 4, dtype=torch.long)
-    labels[0, 0, :3], called[0, 0, 1:] = 1, 1  # 3 and 3 pixels, 2 of them shared
+    labels, predicted = torch.zeros(2, 2, 4, dtype=torch.long), torch.zeros(2, 2, 4, dtype=torch.long)
+    labels[0, 0, :3], predicted[0, 0, 1:] = 1, 1  # 3 and 3 pixels, 2 of them shared
     labels[0, 1, 0] = 2  # missed
-    assert evidence.scores(called, labels, 3).tolist() == [pytest.approx((2 * 2 / 6 + 0) / 2), 1.0]
-    assert evidence.per_class([called], labels, ("background", "a", "b")) == {"a": pytest.approx(2 / 3), "b": 0.0}
+    assert significance.scores(predicted, labels, 3).tolist() == [pytest.approx((2 * 2 / 6 + 0) / 2), 1.0]
+    assert significance.per_class([predicted], labels, ("background", "a", "b")) == {
+        "a": pytest.approx(2 / 3),
+        "b": 0.0,
+    }
 
 
 def test_accuracy_of_each_class():
     labels = torch.tensor([0, 0, 1])
     runs = [torch.tensor([0, 1, 1]), torch.tensor([0, 0, 0])]
-    assert evidence.per_class(runs, labels, ("a", "b", "none")) == {"a": 0.75, "b": 0.5}
+    assert significance.per_class(runs, labels, ("a", "b", "none")) == {"a": 0.75, "b": 0.5}
 
 
 def test_the_gap_that_is_closed():
     rows = {name: {"mean": mean} for name, mean in (("source_only", 0.6), ("adapted", 0.9), ("target_supervised", 1))}
-    assert evidence.gap_closed(rows) == pytest.approx(0.75)
+    assert significance.gap_closed(rows) == pytest.approx(0.75)
     rows["target_supervised"]["mean"] = 0.5
-    assert evidence.gap_closed(rows) is None, "the bound is none"
+    assert significance.gap_closed(rows) is None, "the bound is none"
     del rows["target_supervised"]
-    assert evidence.gap_closed(rows) is None
+    assert significance.gap_closed(rows) is None
 
 
 def test_a_guard_against_collapse_fires_on_one_class_and_not_on_all():
     even, one = torch.arange(100) % 10, torch.zeros(100, dtype=torch.long)
-    assert "collapse" in evidence.collapse(even, one, even) and "100%" in evidence.collapse(even, one, even)
-    assert not evidence.collapse(even, even, even) and not evidence.collapse(one, even, even)
+    assert "collapse" in significance.collapse(even, one, even) and "100%" in significance.collapse(even, one, even)
+    assert not significance.collapse(even, even, even) and not significance.collapse(one, even, even)
 
 
 def test_a_guard_against_collapse_fires_where_the_source_model_was_near_it_too():
     two, poor = torch.arange(100) % 2, (torch.arange(100) < 10).long()
-    assert "before it was 1.4, and the source has 2.0" in evidence.collapse(poor, torch.zeros_like(poor), two)
-    assert not evidence.collapse(poor, poor, two)
-    assert not evidence.collapse(poor, poor, poor), "a source of one frequent class has such a target"
+    assert "before it was 1.4, and the source has 2.0" in significance.collapse(poor, torch.zeros_like(poor), two)
+    assert not significance.collapse(poor, poor, two)
+    assert not significance.collapse(poor, poor, poor), "a source of one frequent class has such a target"
 
 
 def test_a_guard_says_when_it_is_worse_than_source_only():
     rows = {"source_only": {"mean": 0.6}, "adapted": {"mean": 0.5}}
-    assert "60.00%" in evidence.worse(rows, "accuracy") and "50.00%" in evidence.worse(rows, "accuracy")
+    assert "60.00%" in significance.worse(rows, "accuracy") and "50.00%" in significance.worse(rows, "accuracy")
     rows["adapted"]["mean"] = 0.6
-    assert not evidence.worse(rows, "accuracy")
+    assert not significance.worse(rows, "accuracy")
 
 
 @pytest.mark.parametrize("accuracy, words", [(1.0, "correct on every image"), (0.0, "collapsed")])
