@@ -137,8 +137,11 @@ def errors(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return wrong[best[wrong].argsort(descending=True, stable=True)], predicted
 
 
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927); (0, 1) without observations."""
+def wilson(successes: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927); (0, 1) without observations.
+
+    successes: number of successes; a fraction where it is a mean over several runs. z: normal quantile of the interval.
+    """
     if not count:
         return 0.0, 1.0
     p, n = successes / count, count

@@ -238,7 +238,9 @@ class CycleGAN:
                 x = translation.normalized_inputs(self.specs, validation.batch(indices), self.runtime)[side]
                 generated = translation.translated(self.results()[direction], x, self.runtime)
                 before = predicted_classes(self.classifiers[side], self.specs[side].images(x), self.runtime)
-                after = predicted_classes(self.classifiers[1 - side], self.specs[1 - side].images(generated), self.runtime)
+                after = predicted_classes(
+                    self.classifiers[1 - side], self.specs[1 - side].images(generated), self.runtime
+                )
                 flipped += int((before != after).sum())
             found[f"val_flips_{direction}"] = flipped / len(shown)
         return found

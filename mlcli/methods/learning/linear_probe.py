@@ -122,4 +122,4 @@ def best(probes: Mapping[str, Probe]) -> str:
 
     Of layers with equal losses, such as all where nothing could be held out, the deepest.
     """
-    return min(reversed(probes), key=lambda name: probes[name].held_out_loss)
+    return min(reversed(list(probes)), key=lambda name: probes[name].held_out_loss)

@@ -99,7 +99,10 @@ class Whitening(nn.Module):
     last. The saved network holds W.
     """
 
+    matrix: Tensor
+
     def __init__(self, matrix: Tensor):
+        """matrix: the whitening matrix (C k k, C k k)."""
         super().__init__()
         self.register_buffer("matrix", matrix)
 
@@ -153,8 +156,8 @@ class Supervised:
         self.network = model.network = processes.prepare(network)
         self.optimizers = self.make_optimizers()
         self.learning_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        self.state: dict[str, Any] = {"network": self.network}
-        self.state |= {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
+        numbered = {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
+        self.state: Mapping[str, Any] = {"network": self.network, **numbered}
         self.class_weights = class_weights(images.labels, len(model.classes)) if config.balanced else None
         # Flips alternate from epoch to epoch instead of being random (airbench, Jordan 2024): of two consecutive
         # epochs, one has the image as it is and the other its flip.

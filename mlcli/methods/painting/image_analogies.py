@@ -78,23 +78,27 @@ def create(
     if size is None:
         assert b is not None
         size = b.shape[1], b.shape[2]
-    a, a_prime, b = (None if image is None else to_yiq(image) for image in (a, a_prime, b))
+    a, b = (None if image is None else to_yiq(image) for image in (a, b))
+    a_prime = to_yiq(a_prime)
     color = color_source(a, a_prime) if config.color == "auto" else config.color
-    compared_b = remap_luminance(b, b, a) if config.remap == "b" else b
-    if config.remap == "a":
-        a, a_prime = remap_luminance(a, a, b), remap_luminance(a_prime, a, b)
+    compared_b = b
+    if a is not None and b is not None:
+        if config.remap == "b":
+            compared_b = remap_luminance(b, b, a)
+        elif config.remap == "a":
+            a, a_prime = remap_luminance(a, a, b), remap_luminance(a_prime, a, b)
     channels = 3 if config.match == "color" else 1
     source, distance = synthesize(
         None if a is None else a[:channels],
         a_prime if color == "a-prime" else a_prime[:1],
-        None if b is None else compared_b[:channels],
+        None if compared_b is None else compared_b[:channels],
         size,
         config,
         cells,
         progress,
     )
     b_prime = a_prime.flatten(1)[:, source]
-    if color == "b":
+    if color == "b" and b is not None:
         b_prime = torch.cat([b_prime[:1], b[1:]])
     columns = a_prime.shape[2]
     return Result(from_yiq(b_prime), torch.stack([source // columns, source % columns], -1), distance, color)
@@ -250,7 +254,7 @@ def synthesize(
     work, done = config.passes * sum(map(math.prod, sizes)), 0
     for level in reversed(range(levels)):
         random = rng(config.seed, "analogy/level", level)
-        size_a, size_b = tuple(a_prime_pyramid[level].shape[1:]), sizes[level]
+        size_a, size_b = (a_prime_pyramid[level].shape[1], a_prime_pyramid[level].shape[2]), sizes[level]
         if level == levels - 1:
             source = torch.randint(math.prod(size_a), size_b, generator=random).to(a_prime.device)
         else:

@@ -33,7 +33,7 @@ Name = TypeVar("Name", str, int)
 class Moments(NamedTuple):
     """Sums over the positions of a layer, so that those of tiles add up to those of the image."""
 
-    count: Tensor  # (), number of positions, or sum of their weights
+    total: Tensor  # (), number of positions, or sum of their weights
     first: Tensor  # (C,)
     second: Tensor  # (C, C)
 
@@ -44,12 +44,12 @@ class Moments(NamedTuple):
     @property
     def mean(self) -> Tensor:
         """Mean of each channel, (C,)."""
-        return self.first / self.count
+        return self.first / self.total
 
     @property
     def gram(self) -> Tensor:
         """Gram matrix G = F F^T / M, (C, C)."""
-        return self.second / self.count
+        return self.second / self.total
 
     @property
     def covariance(self) -> Tensor:
@@ -172,7 +172,7 @@ class Perception:
 
     def tiles(self, image: Tensor) -> list[Tile]:
         """The tiles of an image (..., H, W)."""
-        return tiles(*image.shape[-2:], list(self.layers.values()), self.tile)
+        return tiles(image.shape[-2], image.shape[-1], list(self.layers.values()), self.tile)
 
     def maps(self, image: Tensor, tile: Tile) -> dict[str, Tensor]:
         """The tile's own maps (C, h, w) by layer. image: (3, H, W) in [0, 1], the tile with its context."""

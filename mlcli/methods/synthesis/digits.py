@@ -119,7 +119,7 @@ def digit(
     random = numpy_rng(seed, "digits/digit", number)
     label = number % DIGITS
     if fonts and number // DIGITS % 2:
-        ink = printed(label, size, random, fonts[random.integers(len(fonts))])
+        ink = printed(label, size, random, fonts[int(random.integers(len(fonts)))])
     else:
         ink = drawn(label, size, random, chosen)
     # Ink of uneven strength on paper that is not quite black

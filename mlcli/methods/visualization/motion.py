@@ -81,7 +81,7 @@ def amounts(transform: str, most: float | None, points: int, side: int, stride: 
         half = max(1, points // 2)
         return [most ** (step / half) for step in range(-half, half + 1)]
     even = [most * step / (points - 1) for step in range(points)]
-    return list(dict.fromkeys(map(round, even))) if transform == "shift" else even
+    return [*dict.fromkeys(map(round, even))] if transform == "shift" else [*even]
 
 
 class Grid(NamedTuple):
@@ -110,12 +110,15 @@ def sample(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> tuple[
 
 
 def _at(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> Tensor:
-    sides = values.shape[-2:]
-    positions = (_fold(p.long(), n, border).to(values.device) for p, n in zip((rows, columns), sides, strict=True))
-    return values[(..., *positions)]
+    """The values (N, C, H, W) at integer positions (h, w), which may lie beyond the border: (N, C, h, w)."""
+    height, width = values.shape[-2:]
+    inside_rows = _fold(rows.long(), height, border).to(values.device)
+    inside_columns = _fold(columns.long(), width, border).to(values.device)
+    return values[..., inside_rows, inside_columns]
 
 
 def _fold(positions: Tensor, length: int, border: str) -> Tensor:
+    """Positions beyond the border mapped to those inside, 0 to length - 1, that have the same value."""
     if border == CIRCULAR:
         return positions % length
     positions = positions % (2 * length)

@@ -196,7 +196,8 @@ def _activation(
 
 def _is_relu6(layer: Layer) -> bool:
     """Whether a layer ends with a ReLU6, as a module or a function."""
-    *_, (_, last) = steps(layer.module) or [("", None)]
+    parts = steps(layer.module)
+    last = parts[-1][1] if parts else None
     return isinstance(getattr(last, "act", last), nn.ReLU6) or layer.kind == "relu6"
 
 

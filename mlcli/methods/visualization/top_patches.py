@@ -194,7 +194,8 @@ def crops(
     for index, patch in enumerate(patches):
         wanted.setdefault(paths[patch.image], []).append(index)
 
-    def cut(path: Path) -> list[Tensor]:
+    def cut(file: str | Path) -> list[Tensor]:
+        path = Path(file)
         image = image_io.read(path)
         return [_cut(image, patches[index], path, side, gray) for index in wanted[path]]
 
@@ -205,6 +206,7 @@ def crops(
 
 
 def _cut(image: Tensor, patch: Patch, path: Path, side: int, gray: bool) -> Tensor:
+    """The patch of an image (3, H, W), as `crops` returns it. Raises ImageError for an image of another size."""
     if image.shape[1:] != patch.size:
         raise ImageError(f"{path}: has changed since its patches were found")
     left, top, right, bottom = patch.box

@@ -202,13 +202,13 @@ def test_label_flips_are_counted(data, monkeypatch):
         def forward(self, image):
             return image.flip(2)
 
-    def called(model, images, runtime):
+    def predicted_classes(model, images, runtime):
         upper, lower = images.float().mean(1).chunk(2, 1)
         upper, lower = upper.mean((1, 2)), lower.mean((1, 2))
         return (upper > lower).long()
 
     classifier = SimpleNamespace(classes=("lower", "upper"))
-    monkeypatch.setattr(cyclegan, "called", called)
+    monkeypatch.setattr(cyclegan, "predicted_classes", predicted_classes)
     method = new(data, validation=data, classifiers=(classifier, classifier))
     monkeypatch.setattr(method, "results", lambda: {"AtoB": torch.nn.Identity(), "BtoA": Turn()})
     b = data.batch(torch.arange(8))[1].float().mean(1)

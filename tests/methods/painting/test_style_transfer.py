@@ -162,7 +162,7 @@ def test_layers_of_a_model_without_a_config():
     assert work.extractor.content_layers == {"conv4": 1.0}
     assert len(run(work)) == 2
     model = registry.load("cifarnet", untrained=True)
-    with pytest.raises(UsageError, match="have no place"):
+    with pytest.raises(UsageError, match="have no position"):
         style_transfer.open_layers(model, replace(config, style_layers=(("classifier", 1.0),)), CPU)
     with pytest.raises(UsageError, match="did you mean conv"):
         style_transfer.open_layers(model, replace(config, content_layers=(("conv9", 1.0),)), CPU)
