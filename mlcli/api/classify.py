@@ -108,7 +108,7 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
         probabilities,
         model,
         runtime=runtime,
-        mirrored=config.flip,
+        flipped=config.flip,
         batch_size=config.batch_size,
         workers=config.workers,
     )
