@@ -240,7 +240,8 @@ class Transfer:
         seed_global(self.config.seed, "finetuning/from-scratch")
         scratch = registry.untrained(model, model.classes)
         same = {name: getattr(self.config, name) for name in ("seed", "flip", "shift", "balanced")}
-        config = configs.supervised(same, len(self.training), model.architecture, model.has_batch_norm)
+        images, batch_norm = len(self.training), model.has_batch_norm
+        config = configs.supervised(same, images, model.architecture, batch_norm, configs.Supervised)
         self._train(Supervised, scratch, config, run)
         return self.evaluation(self.predictions(scratch, self.validation))
 
