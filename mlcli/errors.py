@@ -1,6 +1,8 @@
 """The errors a user can cause. Each message says what is wrong, where, and what to do."""
 
+import difflib
 import os
+from collections.abc import Sequence
 
 
 class MlcliError(Exception):
@@ -51,6 +53,13 @@ class Interrupted(MlcliError):
 def reason(error: BaseException) -> str:
     """The first line of what an exception says, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """'; did you mean …?' with the known names closest to this one, as the end of a message; empty where none is."""
+    lower = {other.lower(): other for other in known}
+    close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlcli.data.pairs import ImageSpec
-from mlcli.methods.generation.sampling import KIND
+from mlcli.methods.generation.sampling import SAMPLER
 from mlcli.models import registry, translators
 from mlcli.networks.dcgan import Generator
 from mlcli.training import run_folder
@@ -113,7 +113,7 @@ def make(root: Path) -> Path:
     translator = translators.create("unet", ImageSpec(), ImageSpec(), (16, 16), filters=4, norm="instance")
     translators.save(run_folder.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
     network = Generator(16, 3, 4, 4, 0)
-    description = {"kind": KIND, "options": network.options, "classes": []}
+    description = {"kind": SAMPLER.name, "options": network.options, "classes": []}
     run_folder.save_tensors(root / "generator" / "model.safetensors", network.state_dict(), description)
     shapes.write_masks(root / "source-masks", 12, 1)
     shapes.write_masks(root / "target-masks", 12, 2, True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.methods.evaluation.classification import Evaluation
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)

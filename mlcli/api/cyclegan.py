@@ -14,7 +14,7 @@ from mlcli.options import DATA, METHOD, argument, option, same
 
 if TYPE_CHECKING:
     from mlcli.data.pairs import ImageSpec, ResizeCrop, UnpairedSets
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlcli.data.image_dataset import ImageDataset
     from mlcli.io.schema import Check
     from mlcli.methods.learning.finetuning import Learned
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
     from mlcli.runtime.processes import Processes
     from mlcli.training.method import Method
     from mlcli.training.plan import Plan

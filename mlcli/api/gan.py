@@ -89,12 +89,13 @@ def gan(call: Call[GanConfig]) -> Training:
     """
     from mlcli.api import runs
     from mlcli.methods.generation import gan as method
-    from mlcli.models import registry
+    from mlcli.models import sizes
+    from mlcli.models.sources.builtin import EMBEDDED
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, run, options = runs.begin(call)
     training = _training_images(options["images"], options["conditional"])
-    size = options["size"] or registry.default_size(registry.EMBEDDED, training.paths)
+    size = options["size"] or sizes.default_size(EMBEDDED, training.paths)
     channels = 1 if options["gray"] else 3
 
     def read(folder: "ClassFolder") -> "ImageDataset":

@@ -9,7 +9,7 @@ from mlcli.api.call import Call, function
 
 if TYPE_CHECKING:
     from mlcli.models.graph import Layer
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,10 +47,10 @@ def list_models(call: Call[ListModelsConfig]) -> Catalog:
 
     Raises UsageError where no name fits the pattern.
     """
-    from mlcli.models import registry
+    from mlcli.models import catalog
 
     pattern = call.config.pattern
-    entries = tuple(registry.catalog(pattern))
+    entries = tuple(catalog.entries(pattern))
     if not entries:
         raise UsageError(f'{pattern}: no model of such a name; try "timm/*"')
-    return Catalog(entries, 0 if pattern else registry.count_of_timm())
+    return Catalog(entries, 0 if pattern else catalog.count_unlisted())

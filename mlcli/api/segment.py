@@ -17,7 +17,7 @@ from mlcli.options import DATA, OUTPUT, argument, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
 
 

@@ -73,7 +73,8 @@ def train(call: Call[TrainConfig]) -> Training:
     from mlcli.data.image_dataset import ImageDataset
     from mlcli.methods.evaluation.classification import accuracy
     from mlcli.methods.learning import supervised
-    from mlcli.models import registry
+    from mlcli.models import catalog, registry, sizes
+    from mlcli.models.model import Model
     from mlcli.runtime.random_streams import seed_global
     from mlcli.training.plan import Plan
 
@@ -82,7 +83,7 @@ def train(call: Call[TrainConfig]) -> Training:
     training = class_folder(options["data"], val=True)
     training.require_classes(2)
     training, validation = runs.with_validation(training, options["val"], options["seed"])
-    size = options["size"] or registry.default_size(options["model"], training.paths)
+    size = options["size"] or sizes.default_size(options["model"], training.paths)
     channels = 1 if options["gray"] else 3
 
     def read(folder: ClassFolder) -> ImageDataset:
@@ -96,7 +97,8 @@ def train(call: Call[TrainConfig]) -> Training:
     if validation:
         validation_images = read(validation)
         data["validation"] = runs.summary(validation, validation_images)
-    config = configs.supervised(options, len(images), model.architecture, model.has_batch_norm, Supervised)
+    defaults = catalog.training_defaults(model.architecture)
+    config = configs.supervised(options, len(images), defaults, model.has_batch_norm, Supervised)
     plan = Plan(
         len(images),
         config.batch_size,
@@ -107,7 +109,7 @@ def train(call: Call[TrainConfig]) -> Training:
     )
     processes.check_batch(plan.batch_size)
 
-    def evaluate(model: registry.Model) -> dict[str, float]:
+    def evaluate(model: Model) -> dict[str, float]:
         return {"val_accuracy": accuracy(model, validation_images, runtime)} if validation else {}
 
     method = supervised.Supervised(model, images, config, plan.steps, runtime, processes, evaluate)

@@ -119,7 +119,7 @@ def _into_files(
     from mlcli.api.folders import each_outdated
     from mlcli.io.image_io import WRITERS
     from mlcli.methods.generation import tiled_inference
-    from mlcli.models import translators
+    from mlcli.models import artifacts, translators
 
     config = call.config
     return each_outdated(
@@ -129,7 +129,7 @@ def _into_files(
         inputs.file_names(config.images),
         output,
         {"direction": config.direction, "tile": config.tile, "precision": runtime.precision},
-        weights=translators.file_of(config.run),
+        weights=artifacts.locate(config.run, translators.TRANSLATOR),
         name=lambda path: path if path.suffix.lower() in WRITERS else path.with_suffix(".png"),
         read=translator.source.read,
         make=partial(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlcli.data.domains import Domain
     from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
     from mlcli.training.loop import Method, Plan
@@ -94,6 +94,7 @@ def read(
 ) -> Data:
     """Read the domains. model: the pretrained model, if any. Raises UsageError, DataError."""
     from mlcli.errors import UsageError
+    from mlcli.models import registry
 
     segment = options["task"] == "segment"
     load = _segmented if segment else _classified
@@ -110,21 +111,14 @@ def read(
     gray = options["gray"] or all((p[:, :1] == p).all() for p in native)
     if model:
         channels = model.preprocessing.channels
-    else:  # networks of torchvision and timm take three channels, of gray images too
-        channels = 1 if gray and config.model in _own_networks() else 3
+    else:  # only networks that are made for small images are given one channel
+        channels = 1 if gray and registry.trainable(config.model).follows_images else 3
     colorless = options["gray"] or channels == 1
     source, target, known, test = (
         each and (each.with_images(_colorless(each.images, channels)) if colorless else each)
         for each in (source.in_order(), target.in_order(), known and known.in_order(), test)
     )
     return Data(source, target, classes, known, test, native)
-
-
-def _own_networks() -> tuple[str, ...]:
-    """Those that are made for small images, of one channel or three."""
-    from mlcli.models import registry
-
-    return (registry.EMBEDDED, registry.SEGMENTER, *registry.SMALL)
 
 
 def _colorless(images: "Tensor", channels: int) -> "Tensor":
@@ -136,11 +130,11 @@ def _colorless(images: "Tensor", channels: int) -> "Tensor":
 
 def _size(options: Mapping[str, Any], config: Adaptation, model: "Model | None") -> int:
     """The larger of the first images' sides of both domains, at most what suits, as a multiple that generators take."""
-    from mlcli.models import pretrained, registry
+    from mlcli.models import pretrained, registry, sizes
 
-    largest = 64 if config.model in _own_networks() else 224
+    largest = 0 if model else registry.trainable(config.model).default_size
     sides = [
-        pretrained.default_size(model, paths) if model else registry.first_side(paths, 16, largest)
+        pretrained.default_size(model, paths) if model else sizes.first_side(paths, sizes.LEAST, largest)
         for paths in (_paths(options[name], options["task"]) for name in ("source", "target"))
     ]
     multiple = 8 if config.translates else 4
@@ -303,9 +297,9 @@ def drawn(target: "Domain", options: Mapping[str, Any], number: int) -> "Domain"
 
 def save(folder: "Run", adapted: "AdaptationResult", method: str) -> None:
     """Write the result of a run: the model, and a translator where there is one."""
-    from mlcli.models import translators
+    from mlcli.models import artifacts, translators
 
-    folder.save_model(adapted.model.network.state_dict(), adapted.model.describe() | {"method": method})
+    artifacts.save(folder.model_file, adapted.model.network.state_dict(), adapted.model.describe() | {"method": method})
     if made := adapted.translator:
         file = folder.folder / "translator.safetensors"
         translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)

@@ -16,7 +16,7 @@ from mlcli.io import files, image_io, schema
 from mlcli.io.checkpoints import read_state
 from mlcli.io.output_paths import FolderPath, names_image
 from mlcli.methods.painting.style_transfer import Stylization
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime import signals
 
 

@@ -14,7 +14,7 @@ from mlcli.methods.visualization import top_patches as method
 from mlcli.methods.visualization.top_patches import GROUPS, Patch, Patches
 from mlcli.models import features
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.models.units import parse_units, split_unit
 from mlcli.runtime.device import Runtime
 

@@ -101,7 +101,7 @@ def run(
     from mlcli.data.folders import ClassFolder
     from mlcli.errors import UsageError
     from mlcli.methods.learning import pretext
-    from mlcli.models import registry
+    from mlcli.models import catalog, registry, sizes
     from mlcli.models.pretrained import known as known_model
     from mlcli.models.pretrained import learner
     from mlcli.reporting import report
@@ -118,7 +118,7 @@ def run(
             raise UsageError("--gray: a pretrained network takes the channels that it has learned on; leave it out")
         side, channels = options["size"] or begun.preprocessing.crop, begun.preprocessing.channels
     else:
-        side = options["size"] or registry.default_size(options["model"], training.paths)
+        side = options["size"] or sizes.default_size(options["model"], training.paths)
         channels = 1 if options["gray"] else 3
     dataset = runs.read_images(training, side, channels, workers, processes)
     data = {"training": runs.summary(training, dataset)}
@@ -134,7 +134,8 @@ def run(
     else:
         model = registry.create(options["model"], chosen.classes, side, channels)
     trained_in = runtime.for_training_of(model.network, options["precision"])
-    config = configs.supervised(options, len(dataset), model.architecture, model.has_batch_norm, configs.Pretext)
+    defaults = catalog.training_defaults(model.architecture)
+    config = configs.supervised(options, len(dataset), defaults, model.has_batch_norm, configs.Pretext)
     if begun:
         config = configs.gentler(config, options["lr"], model.has_batch_norm, len(dataset))
     plan = Plan(
@@ -213,12 +214,12 @@ def _results() -> "Check":
 def _probe(run: "Run", classes, sets: dict, runtime: "Runtime", seed: int, quiet: bool) -> dict:
     """Probe the network of the run beside an untrained one; what results.json says."""
     from mlcli.methods.learning.linear_probe import best, probe
-    from mlcli.models import registry
+    from mlcli.models import last_layer, registry
     from mlcli.runtime.random_streams import seed_global
 
     trained = registry.load(str(run.folder)).to(runtime)
     seed_global(seed, "training/initialization")
-    untrained = registry.untrained(trained, trained.classes).to(runtime)
+    untrained = last_layer.untrained(trained, trained.classes).to(runtime)
     found = []
     for model, what in ((trained, "the network"), (untrained, "an untrained network")):
         with Progress(None, f"probes of {what}", quiet=quiet) as bar:

@@ -16,7 +16,7 @@ from mlcli.methods.metric_learning.configs import Siamese as Config
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
-    from mlcli.models.registry import Model
+    from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
 
@@ -289,9 +289,9 @@ def _data(data: str, val: str, seed: int, says: bool, *, in_turn: bool) -> tuple
 
 def _size(training: "ClassFolder", model: str) -> int:
     """The side of the first image that can be read, as far as it suits the model."""
-    from mlcli.models import registry
+    from mlcli.models import sizes
 
-    return min(LARGEST[model], registry.default_size(model, training.paths))
+    return min(LARGEST[model], sizes.default_size(model, training.paths))
 
 
 def _channels(gray: bool | None, training: "ClassFolder") -> int:

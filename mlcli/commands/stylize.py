@@ -120,7 +120,8 @@ def run(
     from mlcli.methods.painting import style_transfer
     from mlcli.methods.painting.style_losses import Style
     from mlcli.models import registry
-    from mlcli.models.weight_files import weights_path
+    from mlcli.models.sources.builtin import EMBEDDED
+    from mlcli.models.sources.torchvision_models import weights_path
     from mlcli.runtime.device import Runtime
 
     if size and scales:
@@ -167,7 +168,7 @@ def run(
         config = replace(config, **{key: value for key, value in given.items() if value is not None})
         config = replace(config, style_scale=style_scale, pooling=pooling.value, init=init, keep_colors=keep_colors)
         config = replace(config, tile=tile, seed=seed)
-        if model == registry.EMBEDDED and os.path.isfile(weights_path("vgg19")):
+        if model == EMBEDDED and os.path.isfile(weights_path("vgg19")):
             say("the weights of vgg19 are on this disk; --model vgg19 paints finer and takes longer", quiet)
 
         def read(path: Path | str):

@@ -14,10 +14,9 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError
-from mlcli.models import registry
 from mlcli.models.graph import Layer, graph_of, on_shapes, operation
+from mlcli.models.model import Model, logits
 from mlcli.models.receptive_fields import ALL, steps
-from mlcli.models.registry import Model
 from mlcli.models.tracing import out_of_place
 
 SIGNED = "@signed"
@@ -141,7 +140,7 @@ def _heard_ends(model: Model) -> tuple[Layer, Layer]:
         for name, module in linear.items()
     ]
     try:
-        result = registry.logits(on_shapes(network, model))
+        result = logits(on_shapes(network, model))
     finally:
         for handle in handles:
             handle.remove()

@@ -5,14 +5,19 @@ module (`model.`, `backbone.`, `net.`), or several of these at once, with tensor
 """
 
 import re
+import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mlcli.errors import WeightsError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads that served training, of GoogLeNet and Inception
@@ -196,3 +201,39 @@ def advice(tensors: Mapping[str, Tensor], misfit: Misfit, head: Collection[str])
             )
         return "; all but the last layer fits, which is built otherwise there: leave it out, and finetune the rest"
     return ""
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def built(build: Callable[[], Network], tensors: Mapping[str, Tensor], file: str | Path) -> Network:
+    """The network that a file describes, with the tensors of the file. build: makes it, with weights of any kind.
+
+    It is made of shapes alone first: a description that asks for more than the file holds takes no memory and no time.
+    Raises WeightsError where that does not fit, and what `build` raises.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without a value, as the last one of no classes is
+            shapes = build().state_dict()
+    except (NotImplementedError, RuntimeError):  # some of torchvision's compute with values as they are built
+        shapes = None
+    if shapes is not None and (misfit := Misfit.between(tensors, shapes)):
+        raise WeightsError(f"{file}: does not fit the network: {misfit}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = build()
+    fill(network, tensors, file)
+    return network
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -> None:
+    """Load tensors into a network, in its own precision. Raises WeightsError where they do not fit."""
+    own = network.state_dict()
+    misfit = Misfit.between(tensors, own)
+    if misfit:
+        raise WeightsError(f"{file}: does not fit the network: {misfit}")
+    quantized = [key for key, tensor in tensors.items() if tensor.is_quantized]
+    if quantized:
+        raise WeightsError(f"{file}: {some(quantized)} are quantized; save the weights from before that")
+    network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()}, strict=False)

@@ -1,16 +1,15 @@
 """The graph of a network: its nodes as layers, their shapes, what they see of the image, and the stages they make."""
 
 import math
-import weakref
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from mlcli.errors import UsageError, reason
+from mlcli.errors import UsageError, did_you_mean, reason
+from mlcli.models.model import Model
 from mlcli.models.receptive_fields import PIXEL, WHOLE, ReceptiveField, Step, mirrors, seen, steps, union
-from mlcli.models.registry import Model, nearest
 from mlcli.models.tracing import Trace
 from mlcli.networks.translated import Translated
 
@@ -152,7 +151,7 @@ class Graph:
             if found:
                 return found[-1]
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
-        near = nearest(address, list(known))
+        near = did_you_mean(address, list(known))
         raise UsageError(f"{address}: no layer of {self.name}{near}; `mlcli layers` lists them")
 
     def ends(self) -> tuple[Layer, Layer]:
@@ -237,28 +236,17 @@ class Graph:
         return found
 
 
-_latest: tuple[weakref.ref, list, Graph] | None = None
-
-
 def graph_of(model: Model) -> Graph:
-    """The graph of a model: the latest one again where neither the model nor a part of its network is another."""
-    global _latest
+    """The graph of a model: traced once, and again only where its network or its input size has changed."""
     network, preprocessing = model.network, model.preprocessing
     parts = [*network.modules(), *network.parameters(), *network.buffers()]
     # Tensors that the code makes are made on the device that the network was traced on
     device = next((parameter.device for parameter in network.parameters()), None)
     state = [preprocessing.crop, preprocessing.channels, device, *map(id, parts)]
-    if _latest is None or _latest[0]() is not model or _latest[1] != state:
-        _latest = None  # before there are two
-        _latest = weakref.ref(model, _forget), state, Graph(model)
-    return _latest[2]
-
-
-def _forget(of: weakref.ref) -> None:
-    """A graph keeps the network alive: no longer than its model."""
-    global _latest
-    if _latest is not None and _latest[0] is of:
-        _latest = None
+    if model.traced is None or model.traced[0] != state:
+        model.traced = None  # before there are two
+        model.traced = state, Graph(model)
+    return model.traced[1]
 
 
 def _on_meta(argument):

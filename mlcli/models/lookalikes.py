@@ -9,6 +9,8 @@ from torch import Tensor
 from mlcli.errors import WeightsError
 from mlcli.models.fitting import Misfit, fitted
 from mlcli.models.sources import timm_models, torchvision_models
+from mlcli.models.sources.timm_models import TIMM
+from mlcli.models.sources.torchvision_models import TORCHVISION
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms, which are no parameters
 NEAREST = 5  # architectures of timm that are tried, by name
@@ -28,12 +30,12 @@ def advice(tensors: Mapping[str, Tensor], architecture: str) -> str:
 
 def _of_as_many_parameters(tensors: Mapping[str, Tensor]) -> list[str]:
     count = _parameters(tensors, 1000)
-    return [name for name in torchvision_models.names() if abs(_published(name) - count) <= 0.001 * count]
+    return [name for name in TORCHVISION.names() if abs(torchvision_models.parameters(name) - count) <= 0.001 * count]
 
 
 def _near(architecture: str) -> list[str]:
     bare = architecture.removeprefix(timm_models.PREFIX).partition(".")[0]
-    return difflib.get_close_matches(timm_models.PREFIX + bare, timm_models.names(), n=NEAREST)
+    return difflib.get_close_matches(timm_models.PREFIX + bare, TIMM.names(), n=NEAREST)
 
 
 def _parameters(tensors: Mapping[str, Tensor], classes: int) -> int:
@@ -46,18 +48,12 @@ def _parameters(tensors: Mapping[str, Tensor], classes: int) -> int:
     return sum(shape.numel() for shape in sizes.values()) + (classes - own) * (torch.Size(inputs).numel() + 1)
 
 
-def _published(name: str) -> int:
-    import torchvision
-
-    return torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
-
-
 def _fits(tensors: Mapping[str, Tensor], name: str) -> bool:
     """Whether the tensors are those of this architecture but for the number of classes; nothing is allocated."""
-    module = torchvision_models if torchvision_models.has(name) else timm_models
+    known = (TORCHVISION if TORCHVISION.resolve(name) else TIMM).architecture(name)
     try:
         with torch.device("meta"):
-            network = module.build(name, 1000, {})
+            network = known.build(1000, {})
         return Misfit.between(fitted(tensors, network, name), network.state_dict()).fits_but_for_classes()
     except (RuntimeError, NotImplementedError, WeightsError):
         return False  # its builder computes with numbers, which meta tensors lack; or there are several networks

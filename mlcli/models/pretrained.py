@@ -7,16 +7,18 @@ from pathlib import Path
 from torch import nn
 
 from mlcli.errors import UsageError
-from mlcli.models import registry
-from mlcli.models.registry import Model
+from mlcli.models import building, catalog, registry, sizes
+from mlcli.models.last_layer import last_layer, with_classes
+from mlcli.models.model import Model
 
-WITHOUT_WEIGHTS = (*registry.SMALL, registry.SEGMENTER, registry.SOBEL)
 SMALLEST = 64  # pixels a side
 
 
 def known(name: str, weights: str | Path | None = None) -> Model:
     """The model of this name with its weights. Raises UsageError where it has none, WeightsError where they fail."""
-    if name in WITHOUT_WEIGHTS:
+    architecture = catalog.resolved(name)
+    entry = catalog.architecture(architecture) if architecture else None  # a run has none
+    if entry and not (entry.pretrained and entry.trainable):
         raise UsageError(
             f"--pretrained: {name} comes without weights; leave the option out to train it from scratch, or take "
             "another --model, such as efficientnet_lite0 or the folder of a run"
@@ -30,17 +32,13 @@ def learner(model: Model, classes: Sequence[str], size: int | None) -> Model:
     Images are normalized as the other model wants them; of size None they are also cut and resized as it wants them.
     Raises UsageError where the network takes no such size.
     """
-    result = registry.with_classes(model, classes)
-    heads = [
-        module
-        for module in result.network.modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and len(module.weight) == len(classes)
-    ]
-    if heads:  # some of timm's begin with logits of 20, by which all that is known would be unlearned first
-        heads[-1].reset_parameters()
+    result = with_classes(model, classes)
+    head = last_layer(result.network, nn.Linear, nn.Conv2d, outputs=len(classes))
+    if head is not None:  # some of timm's begin with logits of 20, by which all that is known would be unlearned first
+        head.reset_parameters()
     if size is None:
         return result
-    registry.check_size(result.network, model.name, size, model.preprocessing.channels)
+    building.check_size(result.network, model.name, size, model.preprocessing.channels)
     return replace(result, preprocessing=replace(model.preprocessing, resize=None, crop=size, squash=False))
 
 
@@ -50,4 +48,4 @@ def default_size(model: Model, paths: Sequence[Path]) -> int:
     Of images that are much smaller than those it learned on a model knows little: they are enlarged to `SMALLEST`.
     """
     own = model.preprocessing.crop
-    return registry.first_side(paths, min(SMALLEST, own), own)
+    return sizes.first_side(paths, min(SMALLEST, own), own)

@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from mlcli.models.features import layers, resolve
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 
 
 def stages(model: Model) -> dict[str, int]:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.data.pairs import ImageSpec
-from mlcli.errors import UsageError, WeightsError
-from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, record
-from mlcli.models.weight_files import built, damaged, model_file, read_tensors
+from mlcli.errors import UsageError
+from mlcli.io.schema import boolean, choice, integer, items, mapping, number, record
+from mlcli.models import artifacts
+from mlcli.models.artifacts import ArtifactKind
+from mlcli.models.fitting import built
 from mlcli.networks.luminance import KeepLuminance
 from mlcli.networks.norms import NORMS
 from mlcli.networks.refiner import Refiner
@@ -22,7 +24,7 @@ from mlcli.networks.resnet_generator import ResNetGenerator
 from mlcli.networks.unet import UNet, fitting_depth
 from mlcli.networks.upsampling import UPSAMPLINGS
 from mlcli.runtime.device import Runtime
-from mlcli.training.run_folder import Run, save_tensors
+from mlcli.training.run_folder import Run
 
 DIRECTIONS = ("AtoB", "BtoA")
 ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator, "refiner": Refiner}
@@ -59,7 +61,12 @@ GENERATOR = record(
         "size": items(integer(1, 1 << 16), 2, 2),
     },
 )
-GENERATORS_OF_FILE = record({}, dict.fromkeys(DIRECTIONS, mapping()), closed=True)
+TRANSLATOR = ArtifactKind(
+    "translator",
+    "pix2pix, cyclegan or adapt",
+    record({"generators": record({}, dict.fromkeys(DIRECTIONS, mapping()), closed=True)}),
+    files=("translator.safetensors", artifacts.MODEL_FILE),  # the run may hold another model as its result
+)
 
 
 @dataclass
@@ -158,12 +165,7 @@ def save_file(file: Path, translators: Mapping[str, Translator], networks: Mappi
         for name, tensor in networks[direction].state_dict().items()
     }
     described = {direction: translator.describe() for direction, translator in translators.items()}
-    save_tensors(file, tensors, {"kind": "translator", "generators": described, **more})
-
-
-def file_of(run: str | Path) -> Path:
-    """The file of translators of a run folder, which may hold another model as its result; a file as it is."""
-    return model_file(run, "pix2pix, cyclegan or adapt", ("translator.safetensors", "model.safetensors"))
+    artifacts.save(file, tensors, {"kind": TRANSLATOR.name, "generators": described, **more})
 
 
 def load(name: str | Path, direction: str | None = None) -> Translator:
@@ -171,28 +173,19 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
 
     direction: "AtoB" or "BtoA"; needed where there are both. Raises UsageError, WeightsError.
     """
-    file = file_of(name)
-    tensors, description = read_tensors(file)
-    if description.get("kind") != "translator":
-        kind = description.get("kind", "file without a description")
-        raise WeightsError(f"{file}: holds a {kind}, not a generator that translates images")
-    try:
-        generators = GENERATORS_OF_FILE(description.get("generators"))
-    except Invalid as error:
-        raise damaged(file, error.inside("generators")) from None
+    artifact = artifacts.read_run(name, TRANSLATOR)
+    generators = artifact.description["generators"]
     if direction is None and len(generators) > 1:
         raise UsageError(f"{name}: translates both ways; choose with --direction {' or '.join(generators)}")
     direction = direction or next(iter(generators), None)
     if direction not in generators:
         raise UsageError(f"{name}: translates {' and '.join(generators)}, not {direction}")
     described, prefix = generators[direction], f"{direction}."
-    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    try:
-        made = built(lambda: network(described), own, file)
+    own = {k.removeprefix(prefix): v for k, v in artifact.tensors.items() if k.startswith(prefix)}
+    with artifact.description_checked():
+        made = built(lambda: network(described), own, artifact.file)
         architecture, options, size = described["architecture"], dict(described["options"]), tuple(described["size"])
         source, target = ImageSpec(**described["source"]), ImageSpec(**described["target"])
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise damaged(file, error) from None
     made.eval().requires_grad_(False)
     return Translator(made, architecture, source, target, size, options)
 

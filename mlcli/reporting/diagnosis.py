@@ -12,7 +12,8 @@ import mlcli
 from mlcli.errors import WeightsError
 from mlcli.io.decoding import available_processors
 from mlcli.models import registry
-from mlcli.models.weight_files import weights_folder
+from mlcli.models.model import Model
+from mlcli.models.sources.downloads import weights_folder
 from mlcli.runtime.device import Runtime, cpu_capabilities, native_bf16
 
 PACKAGES = (
@@ -65,7 +66,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
     return findings
 
 
-def forward_seconds(model: registry.Model, runtime: Runtime) -> float:
+def forward_seconds(model: Model, runtime: Runtime) -> float:
     """The time of one forward pass of a batch of 64, after one to warm up."""
     size = model.preprocessing.crop
     images = torch.zeros(BATCH, model.preprocessing.channels, size, size, dtype=torch.uint8, device=runtime.device)

@@ -232,11 +232,6 @@ class Run:
             return {}
         return read_json(self.results_file, "", check, "remove the file, and the same command with --resume measures")
 
-    # -- model -------------------------------------------------------------------------------------------
-
-    def save_model(self, tensors: Mapping[str, Tensor], description: Mapping) -> None:
-        save_tensors(self.model_file, tensors, description)
-
 
 def _line(text: str) -> dict | None:
     """A line of the metrics; None for what is none."""

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import mlcli
 from mlcli.io.files import file_hash
-from mlcli.models.weight_files import read_tensors
-from mlcli.training.run_folder import save_tensors
+from mlcli.models import artifacts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    tensors, description = read_tensors(parser.parse_args().run / "model.safetensors")
+    trained = artifacts.read(parser.parse_args().run / "model.safetensors")
     file = Path(mlcli.__file__).parent / "weights" / "cifarnet.safetensors"
-    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    save_tensors(file, halved, description)
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in trained.tensors.items()}
+    artifacts.save(file, halved, trained.description)
     print(f"{file.stat().st_size / 1e6:.2f} MB, SHA-256 {file_hash(file)}")
 
 

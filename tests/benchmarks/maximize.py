@@ -46,6 +46,7 @@ from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
 from mlcli.models import registry
 from mlcli.models.features import SIGNED, Activations
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 TEN = ("castle", "daisy", "goldfish", "pirate", "sports car", "strawberry", "tiger", "violin", "volcano", "zebra")
@@ -95,13 +96,13 @@ def ranks(paths: list[str], names: list[str], model: str) -> None:
           f"{sum(first)} first, {five} among the first five", flush=True)  # fmt: skip
 
 
-def open_model(name: str) -> tuple[registry.Model, Runtime]:
+def open_model(name: str) -> tuple[Model, Runtime]:
     runtime = Runtime.choose()
     model = registry.load(name).to(runtime)
     return model, activation_maximization.with_fastest_precision(runtime, model)
 
 
-def made(model: registry.Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
+def made(model: Model, objectives, runtime: Runtime, **options) -> torch.Tensor:
     """The images, (N, C, H, W) uint8, by the hyperparameters that the command takes for these objectives by default."""
     config = suited(model.preprocessing.crop, field=activation_maximization.receptive_field(objectives))
     return activation_maximization.maximize(model, objectives, config, runtime, **options).images

@@ -34,6 +34,7 @@ from mlcli.methods.visualization.equivariance import Measure, named_layers
 from mlcli.methods.visualization.nearest_neighbors import nearest
 from mlcli.methods.visualization.top_patches import Image, search
 from mlcli.models import features, registry
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 TOP, NEIGHBORS, NAMED = 9, 5, 5
@@ -140,7 +141,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
     return min(found)
 
 
-def labels_of(paths: Sequence[Path], model: registry.Model) -> Tensor | None:
+def labels_of(paths: Sequence[Path], model: Model) -> Tensor | None:
     """The classes that names such as n01440764_tench.jpg give; None where the model has no WordNet ids."""
     known = {wnid: number for number, wnid in enumerate(model.wnids)}
     numbers = [known.get(path.name.partition("_")[0]) for path in paths]

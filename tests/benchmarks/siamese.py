@@ -56,9 +56,9 @@ def linked(folder: Path, targets: list[Path]) -> Path:
 
 def calibration(run: Path, data: Path) -> str:
     """Asked and found false accept rates, by the thresholds that the stored curve gives."""
-    from mlcli.models.weight_files import read_tensors
+    from mlcli.models import artifacts
 
-    stored = read_tensors(run / "model.safetensors")[1]["calibration"]
+    stored = artifacts.read(run / "model.safetensors").description["calibration"]
     rates, thresholds = (torch.tensor(stored["curve"][name]) for name in ("false_accept", "threshold"))
     found = []
     for asked in ASKED:
@@ -96,14 +96,14 @@ def measure(kind: str, data: Path, output: Path, seed: int, only: list[int], opt
 
 def choose(data: Path, output: Path, seed: int, options: list[str]) -> None:
     """The equal error that siamese-train itself finds on the people of the first two folds, each left out in turn."""
-    from mlcli.models.weight_files import read_tensors
+    from mlcli.models import artifacts
 
     held_out = folds("faces", data, seed)
     people = linked(output / "choosing" / "people", held_out[0] + held_out[1])
     run = output / "choosing" / "-".join(option.strip("-") for option in options)
     began = time.monotonic()
     mlcli("siamese-train", people, "-o", run, "--seed", seed, "--resume", "-q", *options)
-    found = read_tensors(run / "model.safetensors")[1]["calibration"]["equal_error"]
+    found = artifacts.read(run / "model.safetensors").description["calibration"]["equal_error"]
     print(f"{' '.join(options)}: EER {found:.2%} of twenty people; {time.monotonic() - began:.0f} s", flush=True)
 
 

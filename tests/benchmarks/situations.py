@@ -441,13 +441,13 @@ def _():
 
 @situation("G1", "sample writes nowhere outside of -o, whatever classes are called")
 def _():
-    from mlcli.methods.generation.sampling import KIND
+    from mlcli.methods.generation.sampling import SAMPLER
     from mlcli.networks.dcgan import Generator
     from mlcli.training import run_folder
 
     network = Generator(16, 1, 4, 2, 2)
     description = {
-        "kind": KIND,
+        "kind": SAMPLER.name,
         "options": network.options,
         "classes": ["../outside", str(Path("absolute").absolute())],
     }

@@ -24,7 +24,7 @@ from torchvision.io import ImageReadMode, decode_image
 from mlcli.data.folders import find_images
 from mlcli.methods.evaluation.classification import probabilities
 from mlcli.models import registry
-from mlcli.models.weight_files import weights_path
+from mlcli.models.sources.torchvision_models import weights_path
 from mlcli.runtime.device import Runtime
 
 

@@ -33,8 +33,8 @@ from mlcli.methods.visualization import activation_maximization, configs, object
 from mlcli.models import registry
 from mlcli.models.features import RECTIFIERS, Activations
 from mlcli.models.graph import WHOLE, Graph, Layer, graph_of, operation
-from mlcli.models.registry import Model
-from mlcli.models.sources import timm_models
+from mlcli.models.model import Model, logits
+from mlcli.models.sources.timm_models import TIMM
 from mlcli.runtime.device import Runtime
 
 GIANT = 400  # million parameters
@@ -48,7 +48,7 @@ def built(name: str) -> Model:
     except MlcliError:  # made for images that are not square
         model = None
     if model is None or not model.classes:
-        side = model.preprocessing.crop if model else timm_models.entry(name).size
+        side = model.preprocessing.crop if model else TIMM.entry(name).size
         model = None  # before there are two
         model = registry.create(name, [f"class {number}" for number in range(10)], side)
     model.network.eval().requires_grad_(False)
@@ -110,7 +110,7 @@ def run(name: str, giant: bool) -> dict:
         with torch.inference_mode():
             values, told = (
                 Activations(model, [last])(image)[last],
-                registry.logits(model.network(model.normalized(image))),
+                logits(model.network(model.normalized(image))),
             )
         torch.testing.assert_close(values, told, rtol=1e-3, atol=1e-4 * told.abs().max().item() + 1e-8)
 
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fields", type=int, default=20)
     options = parser.parse_args()
-    drawn = random.Random(options.seed).sample(timm_models.names(), options.count)
+    drawn = random.Random(options.seed).sample(TIMM.names(), options.count)
     records = {name: {} for name in drawn}
     for line in options.results.read_text().splitlines() if options.results.exists() else []:
         record = json.loads(line)

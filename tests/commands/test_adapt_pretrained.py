@@ -9,8 +9,7 @@ from PIL import Image
 
 from mlcli.commands import _adaptation
 from mlcli.methods.adaptation.registry import METHODS
-from mlcli.models import registry
-from mlcli.models.weight_files import read_tensors
+from mlcli.models import artifacts, registry
 from mlcli.training import run_folder
 from tests import shapes
 from tests.cli import mlcli
@@ -47,7 +46,7 @@ def adapt(data, output, *options, method="adda", status=0):
 
 def changed(run, file) -> set[str]:
     """The first parts of the names of the tensors that are not those of the file."""
-    known, found = read_tensors(file)[0], read_tensors(run / "model.safetensors")[0]
+    known, found = artifacts.read(file).tensors, artifacts.read(run / "model.safetensors").tensors
     return {name.partition(".")[0] for name, tensor in found.items() if not tensor.equal(known[name])}
 
 
@@ -84,7 +83,7 @@ def test_more_seeds_and_other_weights(data, weights, tmp_path):
     same = "seed-1/adapted/model.safetensors"
     assert (tmp_path / "run" / same).read_bytes() == (tmp_path / "both" / same).read_bytes()
 
-    others = {name: tensor + 1 for name, tensor in read_tensors(weights)[0].items()}
+    others = {name: tensor + 1 for name, tensor in artifacts.read(weights).tensors.items()}
     kept = weights.read_bytes()
     torch.save(others, weights)
     said = adapt(data, tmp_path / "run", *options, "--resume", status=1).stderr

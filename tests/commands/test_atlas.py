@@ -16,6 +16,7 @@ from PIL import Image
 
 from mlcli.methods.visualization import unit_atlas as method
 from mlcli.models import registry
+from mlcli.models.model import Model
 from mlcli.training import run_folder
 from tests import browser
 from tests.cli import ENVIRONMENT, mlcli
@@ -135,7 +136,7 @@ def test_resuming_with_other_options_is_refused(finished, images, colors, option
 def test_resuming_with_other_images_or_weights_is_refused(finished, images, colors, tmp_path, monkeypatch):
     result = mlcli(*command(colors, images), "-o", finished, "--resume", "--images", "samples", status=1)
     assert "other images" in result.stderr and "images;" in result.stderr
-    monkeypatch.setattr(registry.Model, "hash", "another")
+    monkeypatch.setattr(Model, "hash", "another")
     assert "other model weights;" in mlcli(*command(colors, images), "-o", finished, "--resume", status=1).stderr
 
 

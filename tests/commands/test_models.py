@@ -2,8 +2,8 @@ import csv
 import io
 import json
 
-from mlcli.models import registry
-from mlcli.models.weight_files import weights_path
+from mlcli.models import catalog
+from mlcli.models.sources.torchvision_models import weights_path
 from tests.cli import mlcli
 
 
@@ -13,7 +13,7 @@ def test_json(monkeypatch, tmp_path):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"")
     entries = json.loads(mlcli("models", "--format", "json").stdout)
-    assert [entry["name"] for entry in entries] == [n for n in registry.nameable() if not n.startswith("timm/")]
+    assert [entry["name"] for entry in entries] == [n for n in catalog.nameable() if not n.startswith("timm/")]
     lites = [f"efficientnet_lite{number}" for number in range(3)]
     assert [entry["name"] for entry in entries if entry["weights_on_disk"]] == [*lites, "cifarnet", "sobel", "vgg11"]
     assert all(entry["size"] >= 32 and entry["million_parameters"] > 0.9 for entry in entries if entry["classes"])

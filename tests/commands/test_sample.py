@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlcli.io.files import LONGEST_NAME, file_name
-from mlcli.methods.generation.sampling import KIND
+from mlcli.methods.generation.sampling import SAMPLER
 from mlcli.networks.dcgan import Generator
 from mlcli.training import run_folder
 from tests.cli import mlcli
@@ -13,7 +13,7 @@ from tests.cli import mlcli
 
 def generator(folder: Path, *classes: str) -> Path:
     network = Generator(16, 1, 4, 2, len(classes))
-    description = {"kind": KIND, "options": network.options, "classes": list(classes)}
+    description = {"kind": SAMPLER.name, "options": network.options, "classes": list(classes)}
     run_folder.save_tensors(folder / "model.safetensors", network.state_dict(), description)
     return folder
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mlcli.methods.metric_learning.fisher import Fisher
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime import device
 from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state

@@ -8,7 +8,8 @@ from PIL import Image
 
 from mlcli.data.preprocessing import Preprocessing, shorten
 from mlcli.io import image_io
-from mlcli.models.sources import timm_models, torchvision_models
+from mlcli.models.sources.timm_models import TIMM
+from mlcli.models.sources.torchvision_models import TORCHVISION
 
 SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 256), (257, 300), (640, 480), (5, 5)]
 
@@ -19,7 +20,7 @@ SHAPES = [(300, 400), (401, 263), (1, 1), (3, 96), (37, 2), (224, 224), (256, 25
 def test_prepare_and_normalize_are_torchvisions_transforms(name):
     transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     with torch.device("meta"):
-        preprocessing = torchvision_models.blueprint(name).preprocessing
+        preprocessing = TORCHVISION.architecture(name).pretrained().preprocessing
     torch.manual_seed(0)
     for shape in SHAPES:
         image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
@@ -33,7 +34,7 @@ def test_prepare_and_normalize_are_timms_transforms(name):
     configuration = timm.get_pretrained_cfg(name).to_dict()
     settings = timm.data.resolve_data_config(pretrained_cfg=configuration)
     transform = timm.data.create_transform(**settings, is_training=False)
-    preprocessing = timm_models.blueprint(f"timm/{name}").preprocessing
+    preprocessing = TIMM.architecture(f"timm/{name}").pretrained().preprocessing
     for seed, shape in enumerate([(300, 400), (401, 263), (640, 480), (257, 300)]):
         torch.manual_seed(seed)
         smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), shape, mode="bicubic")[0]

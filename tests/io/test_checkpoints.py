@@ -16,9 +16,8 @@ from torch import nn
 
 from mlcli.errors import RunError, WeightsError
 from mlcli.io import checkpoints
-from mlcli.models import registry
+from mlcli.models import artifacts, registry
 from mlcli.models.fitting import fitted
-from mlcli.models.weight_files import read_tensors
 
 NAME = "timm/test_resnet"
 CLASSES = 7
@@ -53,7 +52,7 @@ def optimizer(network):
 def opened():
     """What `--model test_resnet --weights FILE` does with a file before the classes are read."""
     target = registry.load(NAME, untrained=True).network
-    return lambda file: fitted(read_tensors(file)[0], target, file)
+    return lambda file: fitted(artifacts.read(file).tensors, target, file)
 
 
 def same(tensors, network):

@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.models import features, registry
 from mlcli.models.features import Activations
+from mlcli.models.model import Model
 from tests.untrained import untrained
 
 
@@ -49,7 +51,7 @@ def test_a_network_without_a_hidden_layer():
             return self.only(x)
 
     with pytest.raises(UsageError, match="no hidden layer"):
-        features.hidden(registry.Model("line", Linear().eval(), ("a", "b"), registry.Preprocessing(crop=8), "line"))
+        features.hidden(Model("line", Linear().eval(), ("a", "b"), Preprocessing(crop=8), "line"))
 
 
 @pytest.mark.parametrize(
@@ -297,5 +299,5 @@ def test_the_graph_follows_the_network():
     assert first[0] is features.layers(model)[0], "nothing has changed"
     model.network.conv1.conv = nn.Conv2d(3, 64, 5, padding=2, bias=False)
     assert features.layers(model)[0].receptive_field == 5 != first[0].receptive_field
-    model.preprocessing = registry.Preprocessing(crop=64)
+    model.preprocessing = Preprocessing(crop=64)
     assert features.layers(model)[0].shape == (64, 64, 64)

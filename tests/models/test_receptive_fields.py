@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.models import registry
 from mlcli.models.graph import WHOLE, graph_of
+from mlcli.models.model import Model
 from tests.benchmarks.timm_architectures import compare_fields
 
 SIDE = 24
@@ -26,7 +28,7 @@ class Then(nn.Module):
 
 def last(operation, side: int = SIDE):
     network = Then(operation).eval()
-    model = registry.Model("own", network, (), registry.Preprocessing(crop=side), "own")
+    model = Model("own", network, (), Preprocessing(crop=side), "own")
     return network.double(), graph_of(model).layers[-1]
 
 
@@ -86,8 +88,8 @@ EVERYWHERE = {
 
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_what_may_look_anywhere(name):
-    layers = [layer for layer in graph_of(registry.Model("own", Then(EVERYWHERE[name]).eval(), (),
-                                                      registry.Preprocessing(crop=SIDE), "own")).layers]  # fmt: skip
+    layers = [layer for layer in graph_of(Model("own", Then(EVERYWHERE[name]).eval(), (),
+                                                      Preprocessing(crop=SIDE), "own")).layers]  # fmt: skip
     assert layers[0].receptive_field == 3
     layer = layers[-2] if name == "mirrored border" else layers[-1]
     assert layer.receptive_field == WHOLE

@@ -2,14 +2,16 @@ import io
 import json
 import re
 import urllib.error
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mlcli.errors import UsageError, WeightsError
-from mlcli.models import registry
-from mlcli.models.weight_files import weights_path
+from mlcli.models import artifacts, catalog, model_files, registry
+from mlcli.models.sources import builtin
+from mlcli.models.sources.torchvision_models import weights_path
 from mlcli.runtime.device import Runtime
 from mlcli.training import run_folder
 
@@ -38,14 +40,14 @@ def small():
 @pytest.fixture
 def saved(small, tmp_path):
     file = tmp_path / "small.safetensors"
-    run_folder.save_tensors(file, small.network.state_dict(), small.describe())
+    artifacts.save(file, small.network.state_dict(), small.describe())
     return file
 
 
 @pytest.fixture
 def run(small, tmp_path):
     folder = tmp_path / "run"
-    run_folder.save_tensors(folder / "model.safetensors", small.network.state_dict(), small.describe())
+    artifacts.save(folder / "model.safetensors", small.network.state_dict(), small.describe())
     (folder / "config.json").write_text("{}")
     return folder
 
@@ -72,7 +74,7 @@ def test_no_name_at_all(name, tmp_path, monkeypatch):
 
 
 def test_every_torchvision_classifier_can_be_named():
-    names = registry.nameable()
+    names = catalog.nameable()
     assert names[0] == "efficientnet_lite0" and {"cifarnet", "resnet50", "vit_h_14", "maxvit_t"} < set(names)
     assert "fcn_resnet50" not in names and "raft_large" not in names
     assert len(names) == len(set(names))
@@ -98,8 +100,8 @@ def test_a_new_model_trains_and_comes_back_from_its_file(name, size, tmp_path, r
     model = registry.create(name, ["a", "b", "c"], size)
     assert model(torch.rand(2, 3, size, size)).shape == (2, 3)  # in training mode too
     file = tmp_path / "model.safetensors"
-    run_folder.save_tensors(file, model.network.state_dict(), model.describe())
-    back = registry.load("cifarnet", file) if name == "cifarnet" else registry.from_file(file)
+    artifacts.save(file, model.network.state_dict(), model.describe())
+    back = registry.load("cifarnet", file) if name == "cifarnet" else model_files.from_file(file)
     assert back.classes == ("a", "b", "c") and back.architecture == name and back.hash == model.hash
     assert back.preprocessing == model.preprocessing and back.describe() == model.describe()
     assert not recwarn.list
@@ -108,8 +110,8 @@ def test_a_new_model_trains_and_comes_back_from_its_file(name, size, tmp_path, r
 def test_gray(tmp_path):
     model = registry.create("cifarnet", ["a", "b"], 20, channels=1)
     assert model(torch.randint(0, 256, (2, 1, 20, 20), dtype=torch.uint8)).shape == (2, 2)
-    run_folder.save_tensors(tmp_path / "gray.safetensors", model.network.state_dict(), model.describe())
-    back = registry.from_file(tmp_path / "gray.safetensors")
+    artifacts.save(tmp_path / "gray.safetensors", model.network.state_dict(), model.describe())
+    back = model_files.from_file(tmp_path / "gray.safetensors")
     assert back.preprocessing.channels == 1 and back.hash == model.hash
     with pytest.raises(UsageError, match="--gray: resnet18 takes color"):
         registry.create("resnet18", ["a"], 32, channels=1)
@@ -141,8 +143,8 @@ def test_an_unfinished_run(tmp_path):
 def test_half_precision_files_load_as_float32(small, tmp_path):
     file = tmp_path / "half.safetensors"
     halves = {k: v.half() if v.is_floating_point() else v for k, v in small.network.state_dict().items()}
-    run_folder.save_tensors(file, halves, small.describe())
-    model = registry.from_file(file)
+    artifacts.save(file, halves, small.describe())
+    model = model_files.from_file(file)
     assert {p.dtype for p in model.network.parameters()} == {torch.float32}
     weight = small.network.conv1.conv.weight
     assert torch.equal(model.network.conv1.conv.weight, weight.half().float())
@@ -171,7 +173,7 @@ def test_described_weights_bring_their_classes_and_preprocessing(saved):
 def test_torchvision_weights_that_this_tool_trained(tmp_path):
     trained = registry.create(LIGHT, ["a", "b"], 64)
     file = tmp_path / "trained.safetensors"
-    run_folder.save_tensors(file, trained.network.state_dict(), trained.describe())
+    artifacts.save(file, trained.network.state_dict(), trained.describe())
     model = registry.load(LIGHT, file)
     assert model.hash == trained.hash and model.preprocessing == trained.preprocessing and model.classes == ("a", "b")
 
@@ -218,7 +220,9 @@ def damaged(saved, tmp_path):
         "options": description | {"options": {"depth": 3}},
         "generator": description | {"kind": "generator"},
     }.items():
-        run_folder.save_tensors(tmp_path / f"{name}.safetensors", registry.from_file(saved).network.state_dict(), wrong)
+        run_folder.save_tensors(
+            tmp_path / f"{name}.safetensors", model_files.from_file(saved).network.state_dict(), wrong
+        )
         yield f"{name}.safetensors"
     (tmp_path / "folder.pth").mkdir()
     yield from ("folder.pth", "absent.pth", "absent.safetensors", "x" * 300 + ".pth")
@@ -250,7 +254,7 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     torch.save(state, file)
     model = registry.load(name)
     assert model.weights_file == file and len(model.classes) == 1000
-    assert next(entry for entry in registry.catalog() if entry.name == name).weights_on_disk
+    assert next(entry for entry in catalog.entries() if entry.name == name).weights_on_disk
     image = torch.randint(0, 256, (3, 240, 250), dtype=torch.uint8)
     normal = torchvision.models.get_model_weights(name).DEFAULT.transforms()(image)[None]
     network.transform_input = name == "googlenet"  # as get_model sets it when it loads these weights itself
@@ -275,8 +279,8 @@ def test_the_edge_detector_is_looked_at_and_not_asked():
 
 
 def test_the_catalog_names_everything():
-    entries = registry.catalog()
-    assert [entry.name for entry in entries] == [name for name in registry.nameable() if not name.startswith("timm/")]
+    entries = catalog.entries()
+    assert [entry.name for entry in entries] == [name for name in catalog.nameable() if not name.startswith("timm/")]
     lites = [f"efficientnet_lite{number}" for number in range(3)]
     assert [entry.name for entry in entries if entry.weights_on_disk] == [*lites, "cifarnet", "sobel"]
     resnet = next(entry for entry in entries if entry.name == "resnet50")
@@ -284,17 +288,17 @@ def test_the_catalog_names_everything():
     assert 76 < resnet.imagenet_top1 < 82
     embedded = next(entry for entry in entries if entry.name == "cifarnet")
     assert (embedded.million_parameters, embedded.size, embedded.classes, embedded.license) == (3.3, 32, 10, "MIT")
-    assert len(registry.catalog("timm/test_vit*")) > 2 and registry.catalog("nonet*") == []
+    assert len(catalog.entries("timm/test_vit*")) > 2 and catalog.entries("nonet*") == []
 
 
 # -- the object ------------------------------------------------------------------------------------------------------
 
 
 def test_the_hash_is_of_the_weights_alone(small, saved, run):
-    assert registry.from_file(saved).hash == registry.load(str(run)).hash == small.hash
+    assert model_files.from_file(saved).hash == registry.load(str(run)).hash == small.hash
     runtime = Runtime(torch.device("cpu"), "fp32")
-    assert registry.from_file(saved).to(runtime).hash == small.hash  # channels_last
-    changed = registry.from_file(saved)
+    assert model_files.from_file(saved).to(runtime).hash == small.hash  # channels_last
+    changed = model_files.from_file(saved)
     changed.network.conv5.conv.weight.data[0, 0, 0, 0] += 1e-6
     assert changed.hash != small.hash
 
@@ -308,6 +312,10 @@ def test_images_go_in_as_the_weights_lie(small):
 
 
 def test_a_network_that_gives_no_classes_is_refused(monkeypatch):
-    monkeypatch.setattr(registry, "_network", lambda *architecture: torch.nn.Conv2d(3, 8, 1))
+    monkeypatch.setitem(
+        builtin.ARCHITECTURES,
+        "cifarnet",
+        replace(builtin.ARCHITECTURES["cifarnet"], builder=lambda *_, **__: torch.nn.Conv2d(3, 8, 1)),
+    )
     with pytest.raises(UsageError, match="cifarnet: is no classifier, it gives 8 x 16 x 16 values"):
         registry.create("cifarnet", ["a", "b"], 16)

@@ -7,15 +7,17 @@ import torch
 from torch import nn
 from torchvision.models.feature_extraction import get_graph_node_names
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.models import features, registry
 from mlcli.models.features import Activations
+from mlcli.models.model import Model
 from mlcli.models.tracing import Trace
 from tests.untrained import untrained
 
 
-def model_of(network: nn.Module, crop: int = 8) -> registry.Model:
-    return registry.Model("own", network.eval(), ("a", "b"), registry.Preprocessing(crop=crop), "own")
+def model_of(network: nn.Module, crop: int = 8) -> Model:
+    return Model("own", network.eval(), ("a", "b"), Preprocessing(crop=crop), "own")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "googlenet", "shufflenet_v2_x0_5"])

@@ -5,8 +5,7 @@ import torch
 
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError, WeightsError
-from mlcli.models import translators
-from mlcli.training import run_folder
+from mlcli.models import artifacts, translators
 
 
 def small(name: str = "unet", size=(16, 32), **options):
@@ -18,7 +17,7 @@ def saved(folder, described=lambda description: description):
     translator = small()
     tensors = {f"AtoB.{name}": tensor for name, tensor in translator.network.state_dict().items()}
     description = {"kind": "translator", "generators": {"AtoB": described(translator.describe())}}
-    run_folder.save_tensors(folder / "model.safetensors", tensors, description)
+    artifacts.save(folder / "model.safetensors", tensors, description)
     return translator
 
 
@@ -61,7 +60,7 @@ def test_files_that_hold_no_translator(tmp_path):
     with pytest.raises(UsageError, match="translates AtoB, not BtoA"):
         translators.load(tmp_path, "BtoA")
     saved(tmp_path, lambda description: description | {"architecture": "transformer"})
-    with pytest.raises(WeightsError, match="damaged or of another version"):
+    with pytest.raises(WeightsError, match="its description is damaged"):
         translators.load(tmp_path)
     saved(tmp_path, lambda description: description | {"options": description["options"] | {"filters": 8}})
     with pytest.raises(WeightsError, match="has other shapes"):

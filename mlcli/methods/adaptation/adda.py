@@ -43,7 +43,8 @@ from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adda
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
-from mlcli.models.registry import Model
+from mlcli.models import artifacts
+from mlcli.models.model import Model
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
@@ -150,7 +151,7 @@ class ADDA:
         return {}
 
     def save_model(self, run: Run) -> None:
-        run.save_model(self.model.network.state_dict(), self.model.describe())
+        artifacts.save(run.model_file, self.model.network.state_dict(), self.model.describe())
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Module:

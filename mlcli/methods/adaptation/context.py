@@ -19,7 +19,8 @@ from mlcli.methods.generation.configs import CycleGAN
 from mlcli.methods.generation.tiled_inference import translate
 from mlcli.methods.generation.translation import GanMonitor
 from mlcli.models import pretrained, registry, translators
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
+from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.models.translators import Translator
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -78,8 +79,8 @@ class AdaptationContext(Generic[Config]):
             model = registry.create(self.config.model, self.classes, self.source.size, self.source.channels)
         if not self.segments:
             last_linear(model.network)
-        elif self.config.model != registry.SEGMENTER:
-            raise UsageError(f"--model {self.config.model}: draws no masks; --task segment takes {registry.SEGMENTER}")
+        elif self.config.model != SEGMENTER:
+            raise UsageError(f"--model {self.config.model}: draws no masks; --task segment takes {SEGMENTER}")
         return model
 
     def cyclegan(self, options: CycleGanOptions, *, lr: float, batch_size: int) -> CycleGAN:

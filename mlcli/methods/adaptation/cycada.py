@@ -28,7 +28,7 @@ from mlcli.methods.adaptation.context import REMEDIES, AdaptationContext, Adapta
 from mlcli.methods.adaptation.registry import Cycada
 from mlcli.methods.generation.cyclegan import CycleGAN
 from mlcli.methods.generation.translation import GanMonitor
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.random_streams import seed_global
 
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from mlcli.errors import UsageError
+from mlcli.models.last_layer import last_layer
 
 
 def last_linear(network: nn.Module) -> nn.Linear:
     """f_2: the last linear layer. Raises UsageError where there is none."""
-    layer = _last(network, nn.Linear)
+    layer = last_layer(network, nn.Linear)
     if not isinstance(layer, nn.Linear):
         raise UsageError(f"--model: {type(network).__name__} has no linear layer, whose inputs are the features")
     return layer
@@ -18,7 +19,7 @@ def last_linear(network: nn.Module) -> nn.Linear:
 
 def head_and_body(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """(weights of the last linear layer, all others); without such a layer the first list is empty."""
-    last = _last(network, nn.Linear)
+    last = last_layer(network, nn.Linear)
     head = [] if last is None else list(last.parameters())
     return head, [p for p in network.parameters() if not any(p is other for other in head)]
 
@@ -30,11 +31,6 @@ def keep_statistics(network: nn.Module) -> None:
             module.eval()
 
 
-def _last(network: nn.Module, *types: type[nn.Module]) -> nn.Module | None:
-    found = [module for module in network.modules() if isinstance(module, types)]
-    return found[-1] if found else None
-
-
 @contextmanager
 def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
     """A list that holds, after a pass through the network, the input of its last linear layer: (N, F).
@@ -42,7 +38,7 @@ def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
     Of a segmenter, which has no linear layer, it is the input of the last convolution: (N, F, H, W).
     """
     caught: list[Tensor] = []
-    last = _last(network, nn.Linear) or _last(network, nn.Conv2d, nn.ConvTranspose2d)
+    last = last_layer(network, nn.Linear) or last_layer(network, nn.Conv2d, nn.ConvTranspose2d)
     if last is None:
         raise UsageError(f"--model: {type(network).__name__} has neither a linear nor a convolutional layer")
     handle = last.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))

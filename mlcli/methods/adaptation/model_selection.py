@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mlcli.errors import RunError, WeightsError
-from mlcli.models.weight_files import fill, read_tensors
+from mlcli.models import artifacts
+from mlcli.models.fitting import fill
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.run_folder import save_tensors
 
 PIXELS_PER_MAP = 64  # that a criterion sees of each map
 DENSITY_ROWS = 2000  # images that the neighborhood density compares with each other, at most
@@ -76,7 +76,7 @@ class Candidates:
         figures = {name: criterion(p) for name, criterion in CRITERIA.items()}
         self.scores[step] = figures.get(self.select, float(step))
         if self.processes.main:
-            save_tensors(self._file(step), self.network.state_dict(), {"kind": "candidate", "step": step})
+            artifacts.save(self._file(step), self.network.state_dict(), {"kind": "candidate", "step": step})
         return figures
 
     @property
@@ -91,7 +91,7 @@ class Candidates:
     def restore(self, step: int) -> None:
         """Give the network the weights that it had after `step` steps."""
         try:
-            tensors, _ = read_tensors(self._file(step))
+            tensors = artifacts.read(self._file(step)).tensors
         except WeightsError as error:
             raise RunError(f"{error}; start the run from scratch with --overwrite") from None
         fill(self.network, tensors, self._file(step))

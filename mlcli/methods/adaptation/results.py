@@ -24,7 +24,7 @@ from mlcli.methods.adaptation.encoder import penultimate
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.evaluation import significance
 from mlcli.methods.generation import translation
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 
 POINTS = 400  # images of each domain in the projection
 SAMPLES = 10  # translated images in a sample

@@ -33,8 +33,8 @@ from mlcli.methods.adaptation.registry import Seuda
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.cyclegan import CycleGAN
 from mlcli.methods.generation.translation import GanMonitor
-from mlcli.models import registry
-from mlcli.models.registry import Model
+from mlcli.models.building import TRANSLATED
+from mlcli.models.model import Model
 from mlcli.models.translators import Translator
 from mlcli.networks.patchgan import PatchGAN
 from mlcli.networks.translated import Translated
@@ -81,7 +81,7 @@ def behind(translator: Translator, f: Model) -> Model:
     network = Translated(translator.network, f.network, inner.mean, inner.std)
     half = (0.5,) * inner.channels
     preprocessing = Preprocessing(crop=inner.crop, mean=half, std=half, channels=inner.channels)
-    return Model(f.name, network, f.classes, preprocessing, registry.TRANSLATED, options=options)
+    return Model(f.name, network, f.classes, preprocessing, TRANSLATED, options=options)
 
 
 class SeUDA(CycleGAN):

@@ -17,7 +17,8 @@ from mlcli.methods.adaptation.context import AdaptationContext, frozen, probabil
 from mlcli.methods.adaptation.encoder import head_and_body, keep_statistics
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.learning.supervised import reflect
-from mlcli.models.registry import Model
+from mlcli.models import artifacts
+from mlcli.models.model import Model
 from mlcli.runtime.random_streams import rng
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.plan import Plan
@@ -100,7 +101,7 @@ class SupervisedStage:
         return {}
 
     def save_model(self, run: Run) -> None:
-        run.save_model(self.network.state_dict(), self.model.describe())
+        artifacts.save(run.model_file, self.network.state_dict(), self.model.describe())
 
 
 def draw_shifts(context: AdaptationContext[Any], n: int, purpose: str, step: int) -> Tensor:

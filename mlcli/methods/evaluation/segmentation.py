@@ -13,9 +13,9 @@ from mlcli.errors import ImageError
 from mlcli.io import image_io
 from mlcli.methods.evaluation import significance
 from mlcli.methods.evaluation.classification import predict
-from mlcli.models import registry
-from mlcli.models.registry import Model
-from mlcli.models.weight_files import model_file
+from mlcli.models import artifacts, model_files
+from mlcli.models.artifacts import SEGMENTER
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 
@@ -24,7 +24,7 @@ def load(run: str | Path) -> Model:
 
     Raises WeightsError if the run has none.
     """
-    model = registry.from_file(model_file(run, "adapt --task segment"), str(run), registry.SEGMENTATION)
+    model = model_files.described(artifacts.read_run(run, SEGMENTER), str(run), SEGMENTER)
     model.network.eval().requires_grad_(False)
     return model
 

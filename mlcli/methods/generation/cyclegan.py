@@ -28,7 +28,7 @@ from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.models.translators import DIRECTIONS
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlcli.models.features import Activations, hidden, vectors
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 ROWS = 1000  # rows of the kernel matrix in memory at a time

@@ -22,6 +22,7 @@ from mlcli.methods.generation import configs, fid_kid
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.sampling import Sampler, noise
 from mlcli.methods.generation.translation import GanMonitor, discriminator_accuracy
+from mlcli.models import artifacts
 from mlcli.networks.dcgan import Discriminator, Generator
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
@@ -177,4 +178,5 @@ class Gan:
         return {"samples": self.sampler.grid(latent, labels, GRID)}
 
     def save_model(self, run: Run) -> None:
-        run.save_model(self.ema.network.state_dict(), self.sampler.describe() | {"config": asdict(self.config)})
+        description = self.sampler.describe() | {"config": asdict(self.config)}
+        artifacts.save(run.model_file, self.ema.network.state_dict(), description)

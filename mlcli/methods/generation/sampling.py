@@ -11,17 +11,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.data.class_names import normalized
-from mlcli.errors import UsageError, WeightsError
+from mlcli.errors import UsageError, WeightsError, did_you_mean
 from mlcli.io import image_io
 from mlcli.io.files import file_hash
 from mlcli.io.schema import Invalid, choice, integer, record
-from mlcli.models import registry
-from mlcli.models.weight_files import built, damaged, model_file, read_tensors
+from mlcli.models import artifacts
+from mlcli.models.artifacts import ArtifactKind
+from mlcli.models.fitting import built
 from mlcli.networks.dcgan import Generator
 from mlcli.reporting import canvas
 from mlcli.runtime.device import Runtime
 
-KIND = "generator of a GAN"
 SIDE = 64  # pixels to which an image in a grid is enlarged, about
 INTERPOLATED = 8  # images from one latent vector to another
 DESCRIPTION = record(  # the metadata of a file with a generator
@@ -36,9 +36,10 @@ DESCRIPTION = record(  # the metadata of a file with a generator
             },
             closed=True,
         ),
-        "classes": registry.CLASSES,
+        "classes": artifacts.CLASSES,
     }
 )
+SAMPLER = ArtifactKind("generator of a GAN", "gan", DESCRIPTION)
 
 
 @dataclass
@@ -87,11 +88,11 @@ class Sampler:
             return known.index(normalized(name))
         if not self.classes:
             raise UsageError(f"--class {name}: this generator was trained without classes (--conditional)")
-        raise UsageError(f"--class {name}: no class of this generator{registry.nearest(name, self.classes)}")
+        raise UsageError(f"--class {name}: no class of this generator{did_you_mean(name, self.classes)}")
 
     def describe(self) -> dict[str, Any]:
         """The metadata that a file of weights needs to be opened again."""
-        return {"kind": KIND, "options": self.network.options, "classes": list(self.classes)}
+        return {"kind": SAMPLER.name, "options": self.network.options, "classes": list(self.classes)}
 
 
 def noise(count: int, latent: int, random: torch.Generator, truncation: float | None = None) -> Tensor:
@@ -162,20 +163,12 @@ def draw(
 
 def load(run: str | Path, runtime: Runtime) -> Sampler:
     """The sampler of a run of `mlcli gan`, or of its model.safetensors. Raises WeightsError for any other file."""
-    file = model_file(run, "gan")
-    tensors, description = read_tensors(file)
-    if description.get("kind") != KIND:
-        kind = description.get("kind", "file without a description")
-        raise WeightsError(f"{file}: holds a {kind}, not a {KIND}, which `mlcli gan` trains")
-    try:
-        DESCRIPTION(description)
-        classes, options = tuple(description["classes"]), description["options"]
+    artifact = artifacts.read_run(run, SAMPLER)
+    classes, options = tuple(artifact.description["classes"]), artifact.description["options"]
+    with artifact.description_checked():
         if len(classes) != options["classes"]:
             raise Invalid(f"are {len(classes)}, of a generator of {options['classes']}", ("classes",))
-        network = built(lambda: Generator(**options), tensors, file)
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(file, error) from None
-    assert isinstance(network, Generator)
+        network = built(lambda: Generator(**options), artifact.tensors, artifact.file)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     network.eval().requires_grad_(False)
-    return Sampler(network, classes, runtime, file)
+    return Sampler(network, classes, runtime, artifact.file)

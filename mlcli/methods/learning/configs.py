@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mlcli.options import DATA, METHOD, TRAINING, option
+
+if TYPE_CHECKING:
+    from mlcli.models.sources.source import TrainingDefaults
 
 OPTIMIZERS = ("muon", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
@@ -44,15 +47,15 @@ class Supervised:
 Config = TypeVar("Config", bound=Supervised)
 
 
-def supervised(options: Mapping, images: int, architecture: str, batch_norm: bool, kind: type[Config]) -> Config:
+def supervised(
+    options: Mapping, images: int, defaults: "TrainingDefaults", batch_norm: bool, kind: type[Config]
+) -> Config:
     """The hyperparameters of these options; what they leave open (None) goes by the model and the number of images."""
     given = {field.name: options.get(field.name) for field in fields(kind)}
     config = kind(**{name: value for name, value in given.items() if value is not None})
     # Muon scales weights freely, which only a batch norm after each of them allows.
-    own = architecture == "cifarnet"
-    optimizer = given["optimizer"] or (config.optimizer if own else "sgd")
-    largest = config.batch_size if own else 64  # of images of 224 pixels, by which memory is filled
-    batch_size = given["batch_size"] or max(2, min(largest, images // 20 // 2 * 2))
+    optimizer = given["optimizer"] or defaults.optimizer
+    batch_size = given["batch_size"] or max(2, min(defaults.largest_batch, images // 20 // 2 * 2))
     # A small batch is a noisy one. Muon's step has the same length however noisy its gradient is, SGD's has not.
     taken = min(batch_size, images)  # a batch holds no image twice, however large it is asked for
     muon = Supervised.lr * min(1, taken / Supervised.batch_size) ** 0.5

@@ -21,10 +21,10 @@ from mlcli.methods.learning import configs
 from mlcli.methods.learning import linear_head as logistic
 from mlcli.methods.learning.linear_head import LinearClassifier
 from mlcli.methods.learning.supervised import Supervised, augment
-from mlcli.models import registry, stages
+from mlcli.models import artifacts, catalog, last_layer, stages
 from mlcli.models.features import HeadInputs
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng, seed_global
@@ -99,7 +99,7 @@ def draw_copies(count: int, size: int, config: configs.Finetune, copies: int) ->
 
 def with_last_layer(model: Model, head: Layer, solved: LinearClassifier, classes: tuple[str, ...]) -> Model:
     """The model for these classes, with the solved layer as its last layer."""
-    result = registry.with_classes(model, classes)
+    result = last_layer.with_classes(model, classes)
     layer = result.network.get_submodule(head.address)
     assert isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None
     # The network of the layer may scale the logits; it may be a part of a larger network
@@ -224,7 +224,9 @@ class Transfer:
                 evaluations["last layer alone"] = self.evaluation(probabilities)
                 probabilities = self.predictions(model, self.validation)
         elif self.processes.main:
-            run.save_model(model.network.state_dict(), model.describe() | {"config": asdict(self.config)})
+            artifacts.save(
+                run.model_file, model.network.state_dict(), model.describe() | {"config": asdict(self.config)}
+            )
         if baseline:
             evaluations["baseline"] = self.from_scratch(model, baseline)
         if self.processes.main and probabilities is not None:
@@ -238,10 +240,10 @@ class Transfer:
         """Train the same network from scratch on the same images, with the defaults of `mlcli train`."""
         assert self.validation is not None  # without it there is no baseline
         seed_global(self.config.seed, "finetuning/from-scratch")
-        scratch = registry.untrained(model, model.classes)
+        scratch = last_layer.untrained(model, model.classes)
         same = {name: getattr(self.config, name) for name in ("seed", "flip", "shift", "balanced")}
-        images, batch_norm = len(self.training), model.has_batch_norm
-        config = configs.supervised(same, images, model.architecture, batch_norm, configs.Supervised)
+        defaults = catalog.training_defaults(model.architecture)
+        config = configs.supervised(same, len(self.training), defaults, model.has_batch_norm, configs.Supervised)
         self._train(Supervised, scratch, config, run)
         return self.evaluation(self.predictions(scratch, self.validation))
 

@@ -17,7 +17,7 @@ from mlcli.methods.evaluation.classification import Evaluation, evaluate
 from mlcli.methods.learning import linear_head as logistic
 from mlcli.models.features import Activations, hidden, layers, vectors
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
 

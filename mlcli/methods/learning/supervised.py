@@ -19,7 +19,8 @@ from torch.nn.utils import parametrize
 
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.learning import configs
-from mlcli.models.registry import Model
+from mlcli.models import artifacts
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
@@ -247,7 +248,9 @@ class Supervised:
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
-        run.save_model(self.network.state_dict(), self.model.describe() | {"config": asdict(self.config)})
+        artifacts.save(
+            run.model_file, self.network.state_dict(), self.model.describe() | {"config": asdict(self.config)}
+        )
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

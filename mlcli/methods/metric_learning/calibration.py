@@ -10,6 +10,7 @@ from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.metric_learning import embedder
 from mlcli.methods.metric_learning.embedder import Calibration
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
+from mlcli.models import artifacts
 from mlcli.reporting import canvas
 from mlcli.training.run_folder import Run
 
@@ -74,7 +75,7 @@ class Calibrated:
     def save_model(self, run: Run) -> None:
         result = self.result
         result.calibration = Calibration.of(self.compared().roc, self.asked)
-        run.save_model(result.state(), result.describe() | {"config": self.hyperparameters})
+        artifacts.save(run.model_file, result.state(), result.describe() | {"config": self.hyperparameters})
 
 
 def labels_of(images: ImageDataset) -> Tensor:

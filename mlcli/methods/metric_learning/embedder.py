@@ -16,16 +16,16 @@ from mlcli.errors import ImageError, UsageError
 from mlcli.io.decoding import map_images
 from mlcli.io.files import file_hash
 from mlcli.io.image_io import to_unit
-from mlcli.io.schema import Invalid, boolean, choice, integer, items, mapping, number, optional, record, text
+from mlcli.io.schema import boolean, choice, integer, items, mapping, number, optional, record, text
 from mlcli.methods.metric_learning.losses import Space, Sphere, WeightedL1, Whitened
 from mlcli.methods.metric_learning.roc import Logistic, Roc, platt
-from mlcli.models import pretrained, registry
+from mlcli.models import artifacts, building, model_files, pretrained, registry
+from mlcli.models.artifacts import MODEL_DESCRIPTION, ArtifactKind
 from mlcli.models.features import Activations, resolve
-from mlcli.models.registry import Model
-from mlcli.models.weight_files import damaged, model_file, read_tensors
+from mlcli.models.model import Model
+from mlcli.models.sources.builtin import SMALLNET
 from mlcli.runtime.device import Runtime
 
-KIND = "Siamese network"
 SPACES: dict[str, type[Space]] = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}
 REGIONS = 3  # along each side, over which maps are averaged: few, since no two faces are aligned exactly
 VIEWS = Distortion(rotation=8.0, scale=0.1)  # the range of the views over which f is averaged
@@ -50,6 +50,14 @@ DESCRIPTION = record(  # the metadata of a file, beyond that of its model
         ),
     }
 )
+
+
+def _check_description(description: Mapping) -> None:
+    MODEL_DESCRIPTION(description)
+    DESCRIPTION(description)
+
+
+EMBEDDER = ArtifactKind("Siamese network", "siamese-train", _check_description)
 
 
 @dataclass(frozen=True)
@@ -146,8 +154,9 @@ class Siamese:
         """The metadata that a file of weights needs to be opened again."""
         space = next(name for name, space_type in SPACES.items() if isinstance(self.space, space_type))
         calibration = None if self.calibration is None else asdict(self.calibration)
-        own = {"kind": KIND, "space": space, "views": self.views, "mirrored": self.flip, "content": self.content}
-        return self.model.describe() | own | {"layer": self.layer, "calibration": calibration}
+        own = {"space": space, "views": self.views, "mirrored": self.flip, "content": self.content}
+        own |= {"kind": EMBEDDER.name, "layer": self.layer, "calibration": calibration}
+        return self.model.describe() | own
 
     @cached_property
     def hash(self) -> str:
@@ -187,7 +196,7 @@ def encoder(model: Model | None, dimension: int, size: int, channels: int) -> Mo
     """
     outputs = [str(number) for number in range(dimension)]
     if model is None:
-        return registry.create(registry.SMALLNET, outputs, size, channels)
+        return registry.create(SMALLNET, outputs, size, channels)
     result = pretrained.learner(model, outputs, None if size == model.preprocessing.crop else size)
     result.network.requires_grad_(True)
     return result
@@ -207,32 +216,22 @@ def up_to(model: Model, layer: str, size: int | None) -> Model:
 
 def load(run: str | Path, runtime: Runtime) -> Siamese:
     """The network of a run of `mlcli siamese-train`, or of its model.safetensors. WeightsError for any other file."""
-    file = model_file(run, "siamese-train")
-    tensors, description = read_tensors(file)
-    own = {name.removeprefix(SPACE): tensors.pop(name) for name in list(tensors) if name.startswith(SPACE)}
-    if description.get("kind") == KIND:
-        try:
-            DESCRIPTION(description)
-        except Invalid as error:
-            raise damaged(file, error) from None
-    model = registry.described(tensors, description, file, str(run), KIND)
-    try:
+    artifact = artifacts.read_run(run, EMBEDDER)
+    tensors, description = dict(artifact.tensors), artifact.description
+    own = {name.removeprefix(SPACE): tensors.pop(name) for name in artifact.tensors if name.startswith(SPACE)}
+    model = model_files.described(replace(artifact, tensors=tensors), str(run), EMBEDDER)
+    with artifact.description_checked():
         layer = description["layer"]
         space = SPACES[description["space"]](len(own["center"]) if layer else len(model.classes))
         space.load_state_dict(own)
         calibration = _calibration(description["calibration"])
         views, flip, content = int(description["views"]), description["mirrored"], description["content"]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise damaged(file, error) from None
-    try:
         if layer:
             resolve(model, layer)
         else:
-            registry.check_size(
+            building.check_size(
                 model.network, model.architecture, model.preprocessing.crop, model.preprocessing.channels
             )
-    except UsageError as error:
-        raise damaged(file, str(error)) from None
     model.network.eval().requires_grad_(False)
     space = space.to(runtime.device)
     return Siamese(model.to(runtime), space, views, bool(flip), bool(content), runtime, calibration, layer)

@@ -30,7 +30,7 @@ from mlcli.methods.metric_learning import configs, embedder
 from mlcli.methods.metric_learning.calibration import Calibrated, labels_of
 from mlcli.methods.metric_learning.losses import Whitened
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 

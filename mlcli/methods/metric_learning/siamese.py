@@ -22,7 +22,7 @@ from mlcli.io.image_io import to_unit
 from mlcli.methods.metric_learning import configs, embedder
 from mlcli.methods.metric_learning.calibration import Calibrated, labels_of
 from mlcli.methods.metric_learning.losses import LOSSES, Space
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng

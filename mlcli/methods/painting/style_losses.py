@@ -22,7 +22,7 @@ from mlcli.io import image_io
 from mlcli.methods.painting.tiles import Tile, tiles
 from mlcli.models.features import Activations
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime, trim_memory
 
 Name = TypeVar("Name", str, int)

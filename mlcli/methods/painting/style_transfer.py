@@ -19,7 +19,7 @@ from mlcli.io import image_io
 from mlcli.methods.painting.configs import Stylize
 from mlcli.methods.painting.style_losses import Losses, Objective, Perception, Style
 from mlcli.models import features
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
 

@@ -44,7 +44,7 @@ from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend, windows
 from mlcli.models.features import Activations
 from mlcli.models.folding import fold_norms
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 OCTAVE = 1.4  # growth of the image's sides from octave to octave

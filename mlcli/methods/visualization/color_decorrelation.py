@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 
 # Square root of the covariance of ImageNet's colors, columns in order of decreasing variance (Olah et al. 2017, Lucid).
 IMAGENET = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))

@@ -34,7 +34,7 @@ from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, m
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
 from mlcli.models.graph import WHOLE, Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 LOGITS = "logits"  # the last layer of a classifier

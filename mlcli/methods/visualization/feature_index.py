@@ -27,7 +27,7 @@ from mlcli.io import reading, schema
 from mlcli.io.files import atomic_write, check_writable, sweep
 from mlcli.io.locks import file_locked
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 KIND = "index of feature vectors"

@@ -15,7 +15,7 @@ from mlcli.errors import ImageError
 from mlcli.io.decoding import map_images
 from mlcli.models.features import Activations, vectors
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 Block = tuple[Tensor, Tensor]  # indices (C,) int64 and vectors (C, D)

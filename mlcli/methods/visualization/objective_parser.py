@@ -25,11 +25,11 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, did_you_mean
 from mlcli.methods.visualization.objectives import PENALTIES, Objective, Term
 from mlcli.models import features
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model, nearest
+from mlcli.models.model import Model
 from mlcli.models.units import parse_numbers
 
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -205,7 +205,7 @@ class _Parser:
             try:
                 self.layers[name] = features.resolve(self.model, name)
             except UsageError as error:
-                near = nearest(name, ["diversity", "logit", "negative", *PENALTIES])
+                near = did_you_mean(name, ["diversity", "logit", "negative", *PENALTIES])
                 raise self.error(f"{name}: no layer{near}" if near else str(error), at=at) from None
             if not self.layers[name].shape:
                 raise self.error(f"{name} is a single number", at=at)

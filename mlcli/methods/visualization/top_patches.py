@@ -31,7 +31,7 @@ from mlcli.io.decoding import decode
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 GROUPS = ("strongly_positive", "slightly_positive", "slightly_negative", "strongly_negative")

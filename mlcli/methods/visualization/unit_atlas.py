@@ -26,7 +26,7 @@ from mlcli.methods.visualization.top_patches import GROUPS
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
 from mlcli.models.graph import Layer
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 T = TypeVar("T")

@@ -1,21 +1,22 @@
-"""The networks of mlcli.networks: `cifarnet`, whose weights are in the package, and those that begin from scratch.
+"""The networks of mlcli.networks: `cifarnet`, whose weights are in the package, and those to train from scratch.
 
-`sobel` is an edge detector without classes, to look at beside what was learned.
+`sobel` is an edge detector without classes, to look at beside what was learned. A new architecture is a file in
+mlcli.networks and an entry in ARCHITECTURES.
 """
 
-from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from mlcli.data.class_names import ClassNames
 from mlcli.data.preprocessing import LARGEST, Preprocessing
-from mlcli.errors import UsageError
 from mlcli.io import schema
-from mlcli.models.sources import Blueprint, Entry
-from mlcli.models.weight_files import fill, read_tensors
+from mlcli.models import artifacts
+from mlcli.models.artifacts import Artifact
+from mlcli.models.fitting import fill
+from mlcli.models.sources.source import Architecture, Entry, Options, PretrainedSpec, Source, TrainingDefaults
 from mlcli.networks.cifarnet import CifarNet
 from mlcli.networks.lenet import DigitsNet, LeNet
 from mlcli.networks.norms import NORMS
@@ -24,16 +25,6 @@ from mlcli.networks.sobel import Sobel
 from mlcli.networks.unet import Segmenter, fitting_depth
 
 EMBEDDED, SOBEL, SMALLNET, SEGMENTER = "cifarnet", "sobel", "smallnet", "unet"
-SMALL = (SMALLNET, "lenet", "digits")  # trained from scratch alone, as the segmenter is
-BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    EMBEDDED: CifarNet,
-    SOBEL: lambda classes: Sobel(),
-    SMALLNET: SmallNet,
-    "lenet": LeNet,
-    "digits": DigitsNet,
-    SEGMENTER: Segmenter,
-}
-SMALLEST = 16  # pixels a side, for cifarnet
 OPTIONS = schema.record(
     {},
     {
@@ -48,68 +39,86 @@ OPTIONS = schema.record(
 )
 
 
-def names() -> list[str]:
-    """Those that have weights to look at; the others are trained first."""
-    return [EMBEDDED, SOBEL]
-
-
-def has(name: str) -> bool:
-    return name in BUILDERS
-
-
-def trainable() -> list[str]:
-    return [name for name in BUILDERS if name != SOBEL]
-
-
 @cache
-def _embedded() -> tuple[dict, dict, Path]:
-    """(tensors, description, file) of cifarnet."""
-    file = Path(str(resources.files("mlcli") / "weights" / "cifarnet.safetensors"))
-    return *read_tensors(file), file
+def _embedded() -> Artifact:
+    """The weights of cifarnet."""
+    return artifacts.read(Path(str(resources.files("mlcli") / "weights" / "cifarnet.safetensors")))
 
 
-def blueprint(name: str) -> Blueprint:
-    if name == SOBEL:
-        return Blueprint(ClassNames(()), Preprocessing(crop=128, mean=(0.0,) * 3, std=(1.0,) * 3))
-    _, description, _ = _embedded()
-    return Blueprint(ClassNames(tuple(description["classes"])), Preprocessing.of(description["preprocessing"]))
+def _embedded_spec() -> PretrainedSpec:
+    description = _embedded().description
+    return PretrainedSpec(ClassNames(tuple(description["classes"])), Preprocessing.of(description["preprocessing"]))
 
 
-def build(name: str, classes: int, options: dict) -> nn.Module:
-    OPTIONS(options)
-    return BUILDERS[name](classes, **options)
+def _sobel_spec() -> PretrainedSpec:
+    return PretrainedSpec(ClassNames(()), Preprocessing(crop=128, mean=(0.0,) * 3, std=(1.0,) * 3))
 
 
-def sized(name: str, size: int, channels: int) -> dict:
-    """The options for images of (channels, size, size). Raises UsageError for too small ones."""
-    if name in SMALL:
-        return {"channels": channels} | ({} if name == "digits" else {"size": size})
-    if name == SEGMENTER:
-        return {"channels": channels, "depth": min(4, fitting_depth(size, size))}
-    if size < SMALLEST:
-        raise UsageError(f"--size {size}: {name} needs at least {SMALLEST} pixels")
-    return {"channels": channels} if channels != 3 else {}
+def _channels_alone(size: int, channels: int) -> Options:
+    return {"channels": channels}
 
 
-def stored(name: str) -> Path | None:
-    return _embedded()[2] if name == EMBEDDED else None
+def _channels_and_size(size: int, channels: int) -> Options:
+    return {"channels": channels, "size": size}
 
 
-def fetch(name: str, network: nn.Module) -> Path | None:
-    """Load what cifarnet has learned; the kernels of sobel are part of it."""
-    if name == SOBEL:
-        return None
-    tensors, _, file = _embedded()
-    fill(network, tensors, file)
-    return file
+def _own(name: str, builder, options_for=_channels_alone, **values) -> Architecture:
+    """An architecture that is made for small images, gray or in color, and comes without weights."""
+    values = {"pretrained": None, "channels": (1, 3), "default_size": 64, "follows_images": True} | values
+    return Architecture(name, builder, OPTIONS, options_for, **values)
 
 
-def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    return None
+ARCHITECTURES = {
+    entry.name: entry
+    for entry in (
+        _own(
+            EMBEDDED,
+            CifarNet,
+            lambda size, channels: {"channels": channels} if channels != 3 else {},
+            pretrained=_embedded_spec,
+            smallest=16,
+            training=TrainingDefaults(optimizer="muon", largest_batch=1000),  # each of its weights has a batch norm
+        ),
+        _own(SOBEL, lambda classes: Sobel(), pretrained=_sobel_spec, trainable=False),
+        _own(SMALLNET, SmallNet, _channels_and_size),
+        _own("lenet", LeNet, _channels_and_size),
+        _own("digits", DigitsNet),
+        _own(
+            SEGMENTER,
+            Segmenter,
+            lambda size, channels: {"channels": channels, "depth": min(4, fitting_depth(size, size))},
+        ),
+    )
+}
 
 
-def entry(name: str) -> Entry:
-    found = blueprint(name)
-    classes = len(found.names.labels)
-    million = sum(p.numel() for p in build(name, classes, {}).parameters()) / 1e6
-    return Entry(name, round(million, 1), found.preprocessing.crop, classes, None, "MIT", True)
+class BuiltinModels(Source):
+    def names(self) -> list[str]:
+        return [name for name, known in ARCHITECTURES.items() if known.pretrained]
+
+    def resolve(self, name: str) -> str | None:
+        return name if name in ARCHITECTURES else None
+
+    def architecture(self, name: str) -> Architecture:
+        return ARCHITECTURES[name]
+
+    def stored(self, name: str) -> Path | None:
+        return _embedded().file if name == EMBEDDED else None
+
+    def fetch(self, name: str, network: nn.Module) -> Path | None:
+        """Load what cifarnet has learned; the kernels of sobel are part of its code."""
+        if name == SOBEL:
+            return None
+        fill(network, _embedded().tensors, _embedded().file)
+        return _embedded().file
+
+    def entry(self, name: str) -> Entry:
+        known = ARCHITECTURES[name]
+        assert known.pretrained is not None
+        spec = known.pretrained()
+        classes = len(spec.names.labels)
+        million = sum(parameter.numel() for parameter in known.build(classes, {}).parameters()) / 1e6
+        return Entry(name, round(million, 1), spec.preprocessing.crop, classes, None, "MIT", True)
+
+
+BUILTIN = BuiltinModels()

@@ -1,18 +1,19 @@
 """torchvision's classifiers, by their torchvision names; the weights are those that torchvision calls the default."""
 
 import os
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mlcli.data.class_names import ClassNames, imagenet
 from mlcli.data.preprocessing import LARGEST, Preprocessing
-from mlcli.errors import UsageError
 from mlcli.io import schema
-from mlcli.models.fitting import fitted
-from mlcli.models.sources import Blueprint, Entry
-from mlcli.models.weight_files import download, fill, read_tensors, weights_path
+from mlcli.models import artifacts
+from mlcli.models.fitting import fill, fitted
+from mlcli.models.sources.downloads import download, weights_folder
+from mlcli.models.sources.source import Architecture, Entry, Options, PretrainedSpec, Source
 
 OPTIONS = schema.record(
     {},
@@ -28,21 +29,41 @@ OPTIONS = schema.record(
 INCEPTIONS = ("googlenet", "inception_v3")  # with auxiliary heads, which serve training of days on ImageNet
 
 
-def names() -> list[str]:
+def _published(name: str) -> Any:
+    """What torchvision says of the default weights of a model."""
     import torchvision
 
-    return torchvision.models.list_models(module=torchvision.models)
+    return torchvision.models.get_model_weights(name).DEFAULT
 
 
-def has(name: str) -> bool:
-    return name in names()
+def weights_path(name: str) -> Path:
+    """The file in which torchvision's download puts the weights of this model."""
+    return weights_folder() / _published(name).url.rsplit("/", 1)[-1]
 
 
-def blueprint(name: str) -> Blueprint:
+def parameters(name: str) -> int:
+    """The number of parameters, for the 1000 classes of ImageNet."""
+    return _published(name).meta["num_params"]
+
+
+def _build(name: str, classes: int, **options: Any) -> nn.Module:
     import torchvision
 
-    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    options = _sized(name, transforms.crop_size[0])
+    if name in INCEPTIONS:
+        options = {"aux_logits": False, "init_weights": True, **options}  # stated, since torchvision warns of both
+    return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+
+
+def _options_for(name: str, size: int, channels: int = 3) -> Options:
+    """The options of those architectures that are built for one size of images."""
+    if name.startswith("vit_"):
+        return {"image_size": size}
+    return {"input_size": (size, size)} if name.startswith("maxvit") else {}
+
+
+def _pretrained(name: str) -> PretrainedSpec:
+    transforms = _published(name).transforms()
+    options = _options_for(name, transforms.crop_size[0])
     if name in INCEPTIONS:
         options["transform_input"] = True  # their weights expect inputs scaled as their first authors did
     preprocessing = Preprocessing(
@@ -52,61 +73,45 @@ def blueprint(name: str) -> Blueprint:
         tuple(transforms.std),
         transforms.interpolation.value,
     )
-    return Blueprint(ClassNames.of(imagenet()), preprocessing, options)
+    return PretrainedSpec(ClassNames.of(imagenet()), preprocessing, options)
 
 
-def build(name: str, classes: int, options: dict) -> nn.Module:
-    import torchvision
+class TorchvisionModels(Source):
+    def names(self) -> list[str]:
+        import torchvision
 
-    if not has(name):
-        raise ValueError(f"{name}: not a classifier of torchvision")
-    OPTIONS(options)
-    if name in INCEPTIONS:
-        options = {"aux_logits": False, "init_weights": True, **options}  # stated, since torchvision warns of both
-    return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+        return torchvision.models.list_models(module=torchvision.models)
 
+    def resolve(self, name: str) -> str | None:
+        return name if name in self.names() else None
 
-def sized(name: str, size: int, channels: int) -> dict:
-    if channels != 3:
-        raise UsageError(f"--gray: {name} takes color images; leave --gray out, or take cifarnet")
-    return _sized(name, size)
+    def architecture(self, name: str) -> Architecture:
+        return Architecture(
+            name, partial(_build, name), OPTIONS, partial(_options_for, name), partial(_pretrained, name)
+        )
 
+    def stored(self, name: str) -> Path | None:
+        file = weights_path(name)
+        return file if os.path.isfile(file) else None
 
-def _sized(name: str, size: int) -> dict:
-    """The options of those architectures that are built for one size of images."""
-    if name.startswith("vit_"):
-        return {"image_size": size}
-    return {"input_size": (size, size)} if name.startswith("maxvit") else {}
+    def fetch(self, name: str, network: nn.Module) -> Path:
+        """Load torchvision's weights, downloaded once. Raises WeightsError."""
+        file = download(name, _published(name).url)
+        fill(network, fitted(artifacts.read(file).tensors, network, file), file)
+        return file
 
-
-def stored(name: str) -> Path | None:
-    file = weights_path(name)
-    return file if os.path.isfile(file) else None
-
-
-def fetch(name: str, network: nn.Module) -> Path:
-    """Load torchvision's weights, downloaded once. Raises WeightsError."""
-    file = download(name)
-    tensors, _ = read_tensors(file)
-    fill(network, fitted(tensors, network, file), file)
-    return file
-
-
-def converted(name: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    return None
+    def entry(self, name: str) -> Entry:
+        published = _published(name)
+        meta = published.meta
+        return Entry(
+            name,
+            round(meta["num_params"] / 1e6, 1),
+            published.transforms().crop_size[0],
+            len(meta["categories"]),
+            meta["_metrics"].get("ImageNet-1K", {}).get("acc@1"),
+            meta.get("license"),
+            self.stored(name) is not None,
+        )
 
 
-def entry(name: str) -> Entry:
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    meta = weights.meta
-    return Entry(
-        name,
-        round(meta["num_params"] / 1e6, 1),
-        weights.transforms().crop_size[0],
-        len(meta["categories"]),
-        meta["_metrics"].get("ImageNet-1K", {}).get("acc@1"),
-        meta.get("license"),
-        stored(name) is not None,
-    )
+TORCHVISION = TorchvisionModels()

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.finetuning import Features, FineTuning, Transfer, draw_copies, most_copies, with_last_layer
 from mlcli.methods.learning.linear_head import Problem, solve
-from mlcli.models import registry
+from mlcli.models import last_layer, registry
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from tests.methods.learning.test_supervised import Images
@@ -27,7 +29,7 @@ def images(count: int = 24) -> Images:
 
 
 @pytest.fixture(scope="module")
-def model() -> registry.Model:
+def model() -> Model:
     torch.manual_seed(0)
     model = registry.create("cifarnet", ("a", "b", "c"), 16)
     model.network.eval().requires_grad_(False)
@@ -95,7 +97,7 @@ def test_a_network_without_a_linear_last_layer_is_refused():
 
 def test_rates_fall_from_stage_to_stage_and_frozen_layers_stay(model):
     config = configs.Finetune(freeze="conv2", lr=1e-3, decay=0.1, batch_size=8)
-    network = registry.with_classes(model, ("dark", "bright"))
+    network = last_layer.with_classes(model, ("dark", "bright"))
     method = FineTuning(network, images(), config, 6, FP32, Processes(CPU))
     (optimizer,) = method.optimizers
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -134,7 +136,7 @@ def test_figures_take_no_longer_than_the_training(tested, every, model):
     data, config = images(16), configs.Finetune(freeze="conv4", batch_size=8)
     transfer = Transfer(Features(model, FP32), ("dark", "bright"), data, images(tested), config, Processes(CPU),
                         lambda run, method, plan: seen.append(plan))  # fmt: skip
-    transfer._train(FineTuning, registry.with_classes(model, ("dark", "bright")), config, None)
+    transfer._train(FineTuning, last_layer.with_classes(model, ("dark", "bright")), config, None)
     assert seen[0].evaluate_every == every
 
 
@@ -146,7 +148,7 @@ def test_an_end_that_leaves_nothing_free_is_refused(model):
 def test_a_rare_class_weighs_as_much_as_a_common_one(model):
     data = images(16)
     data.labels = torch.tensor([0] * 12 + [1] * 4)
-    network = registry.with_classes(model, ("dark", "bright"))
+    network = last_layer.with_classes(model, ("dark", "bright"))
     config = configs.Finetune(freeze="none", batch_size=16, balanced=True, lr=0.0)
     method = FineTuning(network, data, config, 6, FP32, Processes(CPU))
     batch = method.load(torch.arange(16), 0)
@@ -171,7 +173,7 @@ class Asks(torch.nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_finetuned_by_what_its_last_layer_is_given():
     torch.manual_seed(0)
-    model = registry.Model("asks", Asks().eval(), ("a", "b"), registry.Preprocessing(crop=16), "asks")
+    model = Model("asks", Asks().eval(), ("a", "b"), Preprocessing(crop=16), "asks")
     features, data = Features(model, FP32), images(4)
     assert (features.head.address, features.layer.shape) == ("head", (8,))
     with torch.inference_mode():

@@ -8,10 +8,11 @@ from torch import nn
 
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
-from mlcli.models import registry
+from mlcli.models import artifacts, registry
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import generator
+from mlcli.training.run_folder import Run
 
 CPU = torch.device("cpu")
 
@@ -171,10 +172,10 @@ def test_the_saved_network_is_plain_and_computes_the_same(tmp_path):
     model.network.eval()
     with torch.no_grad():
         before = model(images.pixels[:4])
-    saved = {}
-    method.save_model(SimpleNamespace(save_model=lambda tensors, description: saved.update(tensors)))
+    run = Run(tmp_path)
+    method.save_model(run)
     plain = registry.create("cifarnet", ("rows", "columns"), 32)
-    plain.network.load_state_dict(saved)
+    plain.network.load_state_dict(artifacts.read(run.model_file).tensors)
     plain.network.eval()
     with torch.no_grad():
         assert torch.allclose(plain(images.pixels[:4]), before, atol=1e-5)

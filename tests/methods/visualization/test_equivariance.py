@@ -11,6 +11,7 @@ from mlcli.io import image_io
 from mlcli.methods.visualization.equivariance import Measure, circular, named_layers
 from mlcli.methods.visualization.motion import CIRCULAR, MIRROR
 from mlcli.models import features, registry
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32")
@@ -101,7 +102,7 @@ def test_the_measure_by_hand():
         network[0].weight.zero_()
         network[0].weight[0, 0, 1, 0] = 2  # twice the pixel at the left
     prepared = Preprocessing(crop=16, mean=(0.0,), std=(1.0,), channels=1)
-    model = registry.Model("left", network.eval(), (), prepared, "left")
+    model = Model("left", network.eval(), (), prepared, "left")
     x = images(16, channels=1)
     found = measured(model, "shift", [2], CIRCULAR, ["0"], x)["0"]
     wanted = [float((a.roll(2, 1) - a).norm() / a.norm()) for a in x[:, 0].double()]
@@ -170,7 +171,7 @@ def test_what_cannot_be_repeated_is_said(name, transform, text):
 def test_padding_that_a_layer_decides_by_itself_wraps_around():
     torch.manual_seed(0)
     network = nn.Sequential(timm.layers.Conv2dSame(3, 4, 5, stride=2), timm.layers.Conv2dSame(4, 4, 3, stride=2))
-    model = registry.Model("same", network.eval(), (), Preprocessing(crop=16), "same")
+    model = Model("same", network.eval(), (), Preprocessing(crop=16), "same")
     for border in (CIRCULAR, MIRROR):
         found = measured(model, "shift", [4, 8], border, ["1"], images(16))["1"]
         assert max(found.equivariance.mean()) < 1e-5 and found.exact == [True, True]

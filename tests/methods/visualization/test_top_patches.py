@@ -11,7 +11,7 @@ from mlcli.errors import ImageError, WeightsError
 from mlcli.io import image_io, srgb
 from mlcli.methods.visualization import top_patches
 from mlcli.methods.visualization.top_patches import GROUPS, Patch, PreparedImage
-from mlcli.models.registry import Model
+from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 RUNTIME = Runtime.choose("cpu", "fp32")

@@ -7,9 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from mlcli.errors import UsageError, WeightsError
-from mlcli.models import registry
-from mlcli.models.sources import timm_models
-from mlcli.training import run_folder
+from mlcli.models import artifacts, catalog, model_files, registry
+from mlcli.models.sources.timm_models import TIMM
 
 TINY = "timm/test_efficientnet"  # 0.36 M parameters
 
@@ -57,7 +56,7 @@ def place(cache, name: str, network) -> None:
     ],
 )
 def test_names(name, architecture):
-    assert registry.resolved(name) == architecture
+    assert catalog.resolved(name) == architecture
 
 
 def test_an_unknown_name_suggests_one():
@@ -68,10 +67,10 @@ def test_an_unknown_name_suggests_one():
 def test_weights_where_the_download_puts_them_load(cache):
     torch.manual_seed(0)
     network = timm.create_model("test_efficientnet").eval()
-    assert timm_models.stored(TINY) is None
+    assert TIMM.stored(TINY) is None
     place(cache, "test_efficientnet", network)
     model = registry.load(TINY)
-    assert model.weights_file == timm_models.stored(TINY) and timm_models.entry(TINY).weights_on_disk
+    assert model.weights_file == TIMM.stored(TINY) and TIMM.entry(TINY).weights_on_disk
     assert model.classes[0] == "tench" and model.wnids[0] == "n01440764"
     image = torch.rand(1, 3, 160, 160)
     with torch.inference_mode():
@@ -101,8 +100,8 @@ def test_weights_from_a_file(tmp_path):
 def test_a_new_model_comes_back_from_its_file(name, size, channels, tmp_path):
     model = registry.create(name, ["a", "b", "c"], size, channels)
     assert model(torch.rand(2, channels, size, size)).shape == (2, 3)
-    run_folder.save_tensors(tmp_path / "model.safetensors", model.network.state_dict(), model.describe())
-    back = registry.from_file(tmp_path / "model.safetensors")
+    artifacts.save(tmp_path / "model.safetensors", model.network.state_dict(), model.describe())
+    back = model_files.from_file(tmp_path / "model.safetensors")
     assert back.hash == model.hash and back.preprocessing == model.preprocessing and back.architecture == name
 
 
@@ -112,9 +111,9 @@ def test_a_size_that_cannot_be():
 
 
 def test_an_encoder_without_classes_says_so():
-    known = timm_models.blueprint("timm/vit_small_patch14_dinov2")
+    known = TIMM.architecture("timm/vit_small_patch14_dinov2").pretrained()
     assert known.names.labels == () and known.options == {"num_classes": 0}
-    assert timm_models.blueprint("timm/resnet50_clip").names.labels == ()  # its outputs are no classes
+    assert TIMM.architecture("timm/resnet50_clip").pretrained().names.labels == ()  # its outputs are no classes
 
 
 @pytest.mark.parametrize(
@@ -136,13 +135,13 @@ def test_a_file_that_names_more_than_an_architecture_is_refused(architecture, op
     model = registry.create(TINY, ["a", "b"], 32)
     description = model.describe() | {"architecture": architecture, "options": options}
     file = tmp_path / "model.safetensors"
-    run_folder.save_tensors(file, model.network.state_dict(), description)
+    artifacts.save(file, model.network.state_dict(), description)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(WeightsError, match="description is damaged or of another version"):
-        registry.from_file(file)
+    with pytest.raises(WeightsError, match="its description is damaged"):
+        model_files.from_file(file)
     assert not os.path.exists(tmp_path / "torch")
 
 
 def test_images_that_are_not_square_are_refused():
     with pytest.raises(UsageError, match="only square"):
-        timm_models.blueprint("timm/vit_base_patch16_sapiens2")
+        TIMM.architecture("timm/vit_base_patch16_sapiens2").pretrained()
