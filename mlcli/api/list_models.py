@@ -8,7 +8,7 @@ from mlcli.errors import UsageError
 from mlcli.options import argument
 
 if TYPE_CHECKING:
-    from mlcli.models.sources import Entry
+    from mlcli.models.sources.source import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from mlcli.api.segment import segment
 from mlcli.errors import UsageError, WeightsError
 from mlcli.io.image_io import read_labels
 from mlcli.models import registry
+from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.training import run_folder
 from tests import shapes
 from tests.cli import mlcli
@@ -20,7 +21,7 @@ def data(tmp_path_factory):
     """run/, an untrained segmenter; images/ and masks/."""
     root = tmp_path_factory.mktemp("segment")
     torch.manual_seed(0)
-    model = registry.create(registry.SEGMENTER, ("background", "shape"), 16, channels=1)
+    model = registry.create(SEGMENTER, ("background", "shape"), 16, channels=1)
     run_folder.save_tensors(root / "run/model.safetensors", model.network.state_dict(), model.describe())
     return shapes.write_masks(root, 4)
 
