@@ -80,7 +80,7 @@ def gan(call: Call[GanConfig]) -> Training:
 
         >>> import mlcli
         >>> result = mlcli.gan("mnist/train", conditional=True, gray=True, output="runs/digits")  # doctest: +SKIP
-        >>> mlcli.sample(result.folder, classes="3").grid  # doctest: +SKIP
+        >>> mlcli.sample(result.folder, classes="3").image  # doctest: +SKIP
 
     `metrics` has the last value of each loss, and the distances of `compared` generated images to the data, in the
     features of the last hidden layer of `model`, measured in fp32: `frechet` (FID, Heusel et al. 2017) and `kernel`

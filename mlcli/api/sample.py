@@ -1,13 +1,14 @@
 """`mlcli.sample`: images drawn from a trained generator."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
+from mlcli.api.image_result import ImageResult
 from mlcli.io.output_paths import names_image
 from mlcli.options import METHOD, OUTPUT, argument, option
 
@@ -65,18 +66,22 @@ class SampleConfig(common.Computes):
 class Samples:
     """Images drawn from a generator.
 
-    number: how many.  record: what reproduces them.  files: the images written.  grid: the images in rows, where no
-    output or a single image was named.
+    number: how many.  record: what reproduces them.  image: a grid of them, of Pillow; None where a folder of single
+    images was named.  files: those that were written.  output: the path that was named.
     """
 
     number: int
-    record: dict[str, Any]
+    record: Mapping[str, Any]
+    image: "Image.Image | None"
     files: tuple[Path, ...] = ()
-    grid: "Image.Image | None" = field(default=None, repr=False)
+    output: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What is written beside the images."""
-        return self.record
+        """The record, as it is written beside the images."""
+        return dict(self.record)
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.image is None else ImageResult(self.image, self.record, self.output)._repr_png_()
 
 
 @function(SampleConfig)
@@ -89,13 +94,13 @@ def sample(call: Call[SampleConfig]) -> Samples:
 
         >>> import mlcli
         >>> result = mlcli.sample("runs/digits", number=20, classes="3")  # doctest: +SKIP
-        >>> result.grid.save("threes.png")  # doctest: +SKIP
+        >>> result.image.save("threes.png")  # doctest: +SKIP
 
     Raises UsageError for an output that exists and for a class that the generator does not have, WeightsError for a
     file that holds no generator.
     """
-    from mlcli.api.outputs import claim_folder, record, refuse_existing, refuse_existing_folder
-    from mlcli.io import files, image_io
+    from mlcli.api.outputs import claim_folder, determining, record, refuse_existing, refuse_existing_folder
+    from mlcli.io import files
     from mlcli.methods.generation import sampling
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.random_streams import rng
@@ -118,27 +123,15 @@ def sample(call: Call[SampleConfig]) -> Samples:
         interpolate=config.interpolate,
         truncation=config.truncation,
     )
-    options = {
-        "run": str(config.run),
-        "number": len(drawn.labels),
-        "interpolate": config.interpolate,
-        "columns": drawn.columns,
-        "class": names,
-        "truncation": config.truncation,
-        "seed": config.seed,
-        "precision": runtime.precision,
-    }
+    effective = {"number": len(drawn.labels), "columns": drawn.columns, "precision": runtime.precision}
+    options = determining(config, classes=names, **effective)
     told = record("sample", options, sampler)
-    written: tuple[Path, ...] = ()
-    grid = None if separate else sampler.grid(*drawn)
-    if output is not None:
-        if grid is None:
-            written = _write_each(sampler, drawn, output)
-        else:
-            image_io.write(grid, output)
-            written = (output,)
-        files.write_json(output.with_name(output.name + ".json"), told)
-    return Samples(len(drawn.labels), told, written, grid)
+    if output is None or not separate:
+        grid = ImageResult.written(sampler.grid(*drawn), told, output)
+        return Samples(len(drawn.labels), told, grid.image, () if output is None else (output,), output)
+    written = _write_each(sampler, drawn, output)
+    files.write_json(output.with_name(output.name + ".json"), told)
+    return Samples(len(drawn.labels), told, None, written, output)
 
 
 def _write_each(sampler: "Sampler", drawn: "GridInputs", folder: Path) -> tuple[Path, ...]:

@@ -16,4 +16,4 @@ def run(call: Call[SampleConfig], quiet: option.Quiet = False) -> None:
     to another.
     """
     result = call.run(sample)
-    say(f"{call.config.output}: {result.number} images")
+    say(f"{result.output}: {result.number} images")
