@@ -24,7 +24,7 @@ def test_the_run_is_that_of_the_command_interrupted_or_not(data, tmp_path):
 
     def interrupt(step):
         told.append(step)
-        if step.title == str(run) and step.done == 4:
+        if step.title == str(run) and step.done == 3:
             signal.raise_signal(signal.SIGINT)
 
     with device.one_thread():
@@ -33,7 +33,7 @@ def test_the_run_is_that_of_the_command_interrupted_or_not(data, tmp_path):
         result = mlcli.gan(data, conditional=True, compared=6, output=run, resume=True, **SMALL)
         words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", value)]
         command_line("gan", data, "--conditional", "--compared", 6, "-o", tmp_path / "other", *words)
-    assert [step.done for step in told if step.title == str(run)] == [1, 2, 3, 4]
+    assert max(step.done for step in told if step.title == str(run)) == 4  # of 6
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "other/model.safetensors").read_bytes()
     assert result.metrics.keys() >= {"generator", "discriminator", "frechet", "kernel"}
     options = json.loads((run / "config.json").read_text())["options"]
