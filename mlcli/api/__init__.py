@@ -19,6 +19,7 @@ FUNCTIONS = (
     "render",
     "sample",
     "segment",
+    "stylize",
     "train",
     "translate",
 )

@@ -21,7 +21,8 @@ def by_mode(name: str) -> Any:
     """The option of a hyperparameter whose default goes by the mode."""
     values = {mode: str(getattr(config, name)) for mode, config in ANALOGIES.items()}
     same_in_all = len(set(values.values())) == 1
-    shown = next(iter(values.values())) if same_in_all else ", ".join(f"{mode} {value}" for mode, value in values.items())
+    by_name = ", ".join(f"{mode} {value}" for mode, value in values.items())
+    shown = values["filter"] if same_in_all else by_name
     return same(Analogy, name, default=None, shown_default=shown)
 
 

@@ -105,6 +105,10 @@ def seed(default: int = 0):
     return option(default, "Seed of all random numbers.", panel=COMPUTING)
 
 
+def save_every():
+    return option(60, "Seconds between checkpoints.", minimum=0, panel=OUTPUT)
+
+
 def overwrite():
     return option(False, "Replace an output that exists.", panel=OUTPUT)
 
@@ -129,7 +133,7 @@ class Trains(ReadsImages, Computes):
     output: Path = required("Run folder to write.", "-o", "--output", path="folder", panel=OUTPUT)
     overwrite: bool = overwrite()
     resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
-    save_every: float = option(60, "Seconds between checkpoints.", minimum=0, panel=OUTPUT)
+    save_every: float = save_every()
     seed: int = seed()
 
 

@@ -161,7 +161,7 @@ def test_killed_between_an_image_and_its_record_it_is_not_taken_for_finished(
         save(out, 7)
         out.with_name("content.png.json").write_text("{}")
     with monkeypatch.context() as patch:
-        patch.setattr("mlcli.commands._painting.write_beside", killed)
+        patch.setattr("mlcli.api.paintings.told_of", killed)
         mlcli(*command, *(["--overwrite"] if before else []), status=137)
     assert Image.open(out).size == (24, 18)
     if not in_folder:

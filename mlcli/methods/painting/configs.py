@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mlcli.options import METHOD, option
+from mlcli.options import COMPUTING, METHOD, NETWORK, OUTPUT, TRAINING, option
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,51 @@ class Stylize:
 
     content_layers: tuple[tuple[str, float], ...] = ()  # none: the last convolutional stage but one
     style_layers: tuple[tuple[str, float], ...] = ()  # none: all convolutional stages
-    alpha: float = 0.05
-    tv: float = 2.0
-    style_loss: str = "gram"
-    optimizer: str = "adam"
-    lr: float = 0.02
-    averaging: float = 0.99
-    size: int = 512
+    alpha: float = option(
+        0.05, "Fraction of the content in the loss; the style has the rest.", minimum=0, maximum=1, panel=METHOD
+    )
+    tv: float = option(
+        2.0, "Weight of the total variation, which smooths the image.", minimum=0, maximum=1e6, panel=METHOD
+    )
+    style_loss: str = option(
+        "gram",
+        "Style loss: gram compares Gram matrices; gaussian compares means and covariances.",
+        choices=("gram", "gaussian"),
+        panel=METHOD,
+    )
+    optimizer: str = option(
+        "adam", "Optimizer of the pixels; lbfgs is that of the paper.", choices=("adam", "lbfgs"), panel=TRAINING
+    )
+    lr: float = option(0.02, "Learning rate of Adam.", minimum=0, maximum=1000, panel=TRAINING)
+    averaging: float = option(
+        0.99, "Decay of the average over the iterates.", minimum=0, maximum=0.9999, panel=TRAINING
+    )
+    size: int = option(512, "Long side of the result in pixels.", minimum=8, panel=OUTPUT)
     smallest: int = 128
     factor: float = 2**0.5
     scales: tuple[int, ...] = ()  # none: from `smallest` to `size` by `factor`
     steps: tuple[int, ...] = (1000, 500)
-    style_scale: float = 1.0
-    pooling: str = "max"
-    init: str = "content"
-    keep_colors: bool = False
-    tile: int = 512
+    style_scale: float = option(
+        1.0,
+        "Size of the style image relative to the result; the style is never enlarged.",
+        minimum=0.05,
+        panel=METHOD,
+    )
+    pooling: str = option(
+        "max",
+        "Pooling of the network; average replaces its max pooling, as in the paper.",
+        choices=("max", "average"),
+        panel=NETWORK,
+    )
+    init: str = option(
+        "content", "Initial image: content, noise, gray, style, or the file of an image.", cli_type=str, panel=METHOD
+    )
+    keep_colors: bool = option(
+        False, "Keep the colors of the content, so that the luminance alone is painted.", panel=METHOD
+    )
+    tile: int = option(
+        512, "Side of the tiles of a large image in pixels, which sets the memory used.", minimum=64, panel=COMPUTING
+    )
     seed: int = 0
 
 

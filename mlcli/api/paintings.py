@@ -2,19 +2,22 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mlcli.api.events import Progress, say
 from mlcli.api.inputs import modified, results
-from mlcli.api.outputs import refuse_existing, resume_command, write_beside
-from mlcli.commands._report import Progress, say
+from mlcli.api.outputs import record, refuse_existing, resume_command
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.io import files, image_io, schema
 from mlcli.io.checkpoints import read_state
+from mlcli.io.memory_images import MemoryImage
 from mlcli.io.output_paths import FolderPath, names_image
+from mlcli.methods.painting.style_transfer import Progress as StyleProgress
 from mlcli.methods.painting.style_transfer import Stylization
 from mlcli.models.model import Model
 from mlcli.runtime import signals
@@ -35,13 +38,12 @@ class Painting:
 
     def wanted(
         self,
-        inputs: Sequence[Path],
+        inputs: Sequence[Path | MemoryImage],
         overwrite: bool,
         resume: bool,
         report: Callable[[MlcliError], None],
         *,
         snapshot_every: int | None,
-        quiet: bool,
     ) -> bool:
         """Whether there is work to do, before any is done.
 
@@ -57,7 +59,7 @@ class Painting:
             if begun:
                 raise UsageError(f"{self.target}: begun and not finished; --resume goes on, --overwrite starts again")
             if exists and described and resume:
-                say(f"{self.target}: done already", quiet)
+                say(f"{self.target}: done already")
                 return False
             refuse_existing(self.target, False)
             refuse_existing(self.snapshot(snapshot_every) if snapshot_every else None, False)
@@ -67,32 +69,35 @@ class Painting:
         if not described:
             report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
             return False
-        return self.target.stat().st_mtime < max(modified(path) for path in (self.content, *inputs))
+        return self.target.stat().st_mtime < max(
+            modified(path) for path in (self.content, *inputs) if isinstance(path, Path)
+        )
 
     def paint(
         self,
         work: Stylization,
         model: Model,
         options: dict,
-        inputs: Sequence[Path],
+        inputs: Sequence[Path | MemoryImage],
         *,
         resume: bool,
         snapshot_every: int | None,
         save_every: float,
-        quiet: bool,
-    ) -> None:
-        """Do the work, from the saved state where there is one and `resume` is on; write the image.
+    ) -> dict[str, Any]:
+        """Do the work, from the saved state where there is one and `resume` is on; write the image and its record.
+
+        Returns the record.
 
         Raises Interrupted after SIGINT, SIGTERM or SIGHUP, when the image so far and the state are written.
         """
         origin = {
             **{key: str(value) for key, value in options.items()},
             "model weights": model.hash,
-            "images": [files.file_hash(path) for path in (self.content, *inputs)],
+            "images": [image_io.digest(image) for image in (self.content, *inputs)],
         }
         done = self._load(work, origin) if resume and os.path.isfile(self.state_file) else 0
         began = saved = time.monotonic()
-        with signals.noted() as caught, Progress(work.total, str(self.target), quiet=quiet, start=done) as bar:
+        with signals.noted() as caught, Progress(work.total, str(self.target), start=done) as bar:
             for progress in work.steps():
                 height, width = progress.size
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
@@ -112,19 +117,13 @@ class Painting:
         if not os.path.isfile(self.state_file):
             self._save(None, origin, 0)  # says, until the JSON is written too, that what is there is not all
         image_io.write(work.result(), self.target, like=self.content)
-        write_beside(
-            self.target,
-            "stylize",
-            {"content": self.content, **options},
-            model,
-            size=[width, height],
-            losses=progress.losses._asdict(),
-            seconds=round(time.monotonic() - began, 1),
-        )
+        told = told_of(model, {"content": str(self.content), **options}, progress, time.monotonic() - began)
+        files.write_json(self.target.with_name(self.target.name + ".json"), told)
         self.state_file.unlink(missing_ok=True)
-        say(f"{self.target}: {width} x {height}, {progress.steps} steps, loss {progress.losses.total:.4g}", quiet)
+        say(f"{self.target}: {width} x {height}, {progress.steps} steps, loss {progress.losses.total:.4g}")
         if caught:  # it came with the last step: this image is done, others may not be
             raise Interrupted(f"interrupted; {self.target} is finished", caught[0])
+        return told
 
     def snapshot(self, step: int) -> Path:
         return self.target.with_name(f"{self.target.stem}-{step:05d}{self.target.suffix}")
@@ -158,6 +157,13 @@ class Painting:
             raise RunError(f"{self.state_file}: cannot be read ({reason(error)}); --overwrite starts again") from None
         told = ", ".join(f"{key} {then[key]}" if isinstance(then[key], str) else key for key in changed)
         raise RunError(f"{self.target}: was begun with other {told}; bring them back, or start again with --overwrite")
+
+
+def told_of(model: Model, options: Mapping[str, Any], progress: StyleProgress, seconds: float) -> dict[str, Any]:
+    """What reproduces a painting, and its last losses."""
+    height, width = progress.size
+    losses = progress.losses._asdict()
+    return record("stylize", dict(options), model, size=[width, height], losses=losses, seconds=round(seconds, 1))
 
 
 def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[MlcliError]]:
