@@ -87,10 +87,20 @@ class AdaptationContext(Generic[Config]):
         """CycleGAN's config for these domains: no flips or crops, no identity loss, a small discriminator."""
         size = (self.source.size,) * 2
         return CycleGAN(
-            self.generator(options.generator), filters=options.filters, cycle=options.cycle, pool=options.pool,
-            lr=lr, batch_size=batch_size, size=size, load_size=size, flip=False, identity=0.0, layers=2,
-            discriminator_filters=2 * options.filters, seed=self.seed,
-        )  # fmt: skip
+            generator=self.generator(options.generator),
+            filters=options.filters,
+            cycle=options.cycle,
+            pool=options.pool,
+            lr=lr,
+            batch_size=batch_size,
+            size=size,
+            load_size=size,
+            flip=False,
+            identity=0.0,
+            layers=2,
+            discriminator_filters=2 * options.filters,
+            seed=self.seed,
+        )
 
     def generator(self, name: str | None) -> str:
         """The generator of this name; for None unet, or resnet-6 where the side is no multiple of 8.

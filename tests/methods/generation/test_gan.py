@@ -186,7 +186,9 @@ def test_learns_classes(loss):
     """Almost all images are of the class asked for: its color on its side, and dark elsewhere."""
     images = colored_squares()
     rates = {"lr": 2e-3, "lr_discriminator": 4e-3, "beta1": 0.0, "beta2": 0.9, "ema": 0.9, "steps": 150}
-    method = game(images, ("red", "blue"), loss=loss, spectral_norm=loss != "wasserstein", filters=8, batch_size=24, **rates)
+    method = game(
+        images, ("red", "blue"), loss=loss, spectral_norm=loss != "wasserstein", filters=8, batch_size=24, **rates
+    )
     for step in range(150):
         indices = torch.randint(0, len(images), (24,), generator=generator(step))
         method.step(method.load(indices, step), step)
