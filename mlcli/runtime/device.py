@@ -18,9 +18,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device and the arithmetic of one command.
+    """The device and the precision that a command computes with.
 
-    `precision` is 'fp32', 'bf16' or 'fp16' (resolved; never 'auto').
+    precision: 'fp32', 'bf16' or 'fp16'; 'auto' has been resolved.
     """
 
     device: torch.device
@@ -28,7 +28,7 @@ class Runtime:
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto") -> "Runtime":
-        """Resolve the two options. Raises UsageError for a device this machine has not."""
+        """Resolve the options --device and --precision. Raises UsageError for a device that this machine lacks."""
         chosen = choose_device(device)
         if chosen.type == "cpu":
             keep_memory()
@@ -37,21 +37,21 @@ class Runtime:
         return cls(chosen, choose_precision(precision, chosen))
 
     def for_training(self) -> "Runtime":
-        """Itself. Raises UsageError for fp16, in which small gradients become zero."""
+        """The same runtime. Raises UsageError for fp16, in which small gradients become zero."""
         if self.precision == "fp16":
             raise UsageError("--precision fp16 loses small gradients; take bf16, fp32 or auto")
         return self
 
     def for_training_of(self, network: nn.Module, asked: str) -> "Runtime":
-        """The runtime with fp32 where `asked` leaves the precision open and the CPU would be slower in bf16.
+        """The runtime to train a network with: fp32 where a CPU would be slower in bf16 and `asked` is 'auto'.
 
-        The gradient of a depthwise convolution takes it twice as long in bf16, which the rest does not make up for.
+        On a CPU the gradient of a depthwise convolution takes twice as long in bf16, which outweighs what is gained.
         """
         depthwise = any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in network.modules())
         return replace(self, precision="fp32") if asked == "auto" and self.device.type == "cpu" and depthwise else self
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Mixed precision for the forward pass; nothing under fp32."""
+        """A context of mixed precision for the forward pass; it does nothing in fp32."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
@@ -63,25 +63,25 @@ class Runtime:
 
 
 def compute_repeatably() -> None:
-    """Have CUDA take algorithms that give the same bits in every run, and in fp32 all of its 24 bits.
+    """Make CUDA use algorithms that give the same bits in every run, and compute fp32 with all of its 24 bits.
 
-    By default cuDNN and cuBLAS may take others at every call, and convolutions in fp32 round to the 11 bits of TF32.
+    By default cuDNN and cuBLAS may use others at each call, and convolutions in fp32 round to the 11 bits of TF32.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    # What torch warns of is pooling to one value, where nothing is added up, or is not used with gradients.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # torch warns of pooling to one value, where nothing is added up, and of operations that get no gradients here.
     warnings.filterwarnings("ignore", message=".* does not have a deterministic implementation")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
 
 
 def keep_memory() -> None:
-    """Have the C library keep freed memory for the next batch, in huge pages where the kernel has them.
+    """Make the C library keep freed memory for the next batch, in huge pages where the kernel has them.
 
     glibc gives every freed block over 32 MB back to the system, so the activations of a batch and the work space of its
     convolutions are mapped, zeroed page by page, and unmapped again at every step: a third or more of the time of a
-    training step on a CPU. Call before the first tensor is made. Does nothing where the C library is another one.
+    training step on a CPU. Call before the first tensor is made. Does nothing with another C library.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large allocation
     if mallopt := c_library("mallopt"):
@@ -92,21 +92,24 @@ def keep_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Give what is free back to the system once; a long run calls it now and then, against fragmentation."""
+    """Give free memory back to the system. A long run calls it now and then, against fragmentation."""
     if malloc_trim := c_library("malloc_trim"):
         malloc_trim(0)
 
 
 def c_library(name: str) -> Callable | None:
-    """A function of the C library; None where it has none of this name (musl, macOS, Windows)."""
+    """A function of the C library; None where it has no function of this name (musl, macOS, Windows)."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """'auto' (CUDA, else MPS, else CPU), 'cpu', 'cuda', 'cuda:N' or 'mps' to a torch.device."""
+    """The device of a name: 'auto' (CUDA, else MPS, else CPU), 'cpu', 'cuda', 'cuda:N' or 'mps'.
+
+    Raises UsageError for other names and for devices that this machine lacks.
+    """
     if name == "auto":
         if torch.cuda.is_available():
-            # Under torchrun each process takes the card of its local rank.
+            # Under torchrun each process uses the GPU of its local rank.
             rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
             if rank >= count:
                 raise UsageError(
@@ -132,7 +135,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """'auto' is bf16 only where the hardware multiplies bf16 natively, else fp32."""
+    """The precision of a name; 'auto' is bf16 where the hardware multiplies bf16 natively, else fp32.
+
+    Raises UsageError for other names, and for fp16 on a CPU.
+    """
     if name == "auto":
         return "bf16" if native_bf16(device) else "fp32"
     if name not in DTYPES:
@@ -143,7 +149,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device has bf16 arithmetic; emulated bf16 is slower than fp32."""
+    """Whether the hardware has bf16 arithmetic; emulated bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -153,14 +159,14 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def cpu_capabilities() -> dict:
-    """What torch knows of this processor's instruction sets; empty where this torch cannot say."""
+    """The instruction sets of this processor, as torch reports them; empty where this version cannot."""
     query = getattr(torch.cpu, "get_capabilities", None)
     return dict(query()) if query else {}
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes in the calling thread alone: for work on many images at a time, a thread each."""
+    """A context in which torch uses one thread: for work on many images at a time, each in a thread of its own."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -21,7 +21,7 @@ class Processes:
     device: of this process; of several processes on "cuda", each computes on the GPU of its local rank.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.count, self.rank = int(os.environ.get("WORLD_SIZE", "1")), 0
         if self.count == 1:
@@ -155,6 +155,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         mean = _Sum.apply(values.sum((0, 2, 3))) / count
         # In two passes: the difference of mean square and squared mean loses precision where the mean is large.
         variance = _Sum.apply((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

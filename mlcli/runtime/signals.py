@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP (the terminal or the connection is gone) end a process with its work saved."""
+"""SIGINT, SIGTERM and SIGHUP (the terminal or the connection was closed) end a process after its work is saved."""
 
 import signal
 import threading
@@ -8,17 +8,17 @@ from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Those that became exceptions. A library may make an error of its own of such an exception (safetensors does), and what
-# it then says of files and weights is not true.
+# Signals that were raised as exceptions. A library may turn such an exception into an error of its own (safetensors
+# does), whose message about files and weights is then not true.
 arrived: list[int] = []
 
-# Those that were noted by work that has gone on to its end all the same, since they came with the last of it. Whoever
-# waits for the process, as a script does, is to know of them.
+# Signals that came so late that the work was finished all the same. The exit status tells the script that waits for the
+# process about them.
 outlasted: list[int] = []
 
 
 def end(number: int, frame: Any) -> None:
-    """A handler: the signal as an exception, so that half-written temporary files are removed on the way out."""
+    """Handle a signal by an exception, so that half-written temporary files are removed on the way out."""
     arrived.append(number)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -26,31 +26,34 @@ def end(number: int, frame: Any) -> None:
 
 
 def listen() -> None:
-    """From now on these signals end the process by exceptions, except where they are `noted`."""
+    """From now on the signals end the process by exceptions, except within `noted`."""
     arrived.clear()
     for number in _heeded():
         signal.signal(number, end)
 
 
 def stop_listening() -> None:
-    """For the way out, where there is nobody left to catch an exception."""
+    """Restore the default handlers, for the end of the process, where nothing catches an exception any more."""
     arrived.clear()
     for number in ENDING:
         if signal.getsignal(number) == end:
             signal.signal(number, signal.SIG_DFL)
 
 
-_noting: list[list[int]] = []  # what each `noted` that is in force has caught, the outermost first
+_noting: list[list[int]] = []  # the signals caught by each active `noted`, the outermost first
 
 
 def pending() -> int | None:
-    """The number of a signal that `noted` has caught and nobody has acted on yet, or None."""
+    """The number of a signal that an active `noted` has caught, or None."""
     return next((caught[0] for caught in _noting if caught), None)
 
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Collects the signals; a second SIGINT breaks off at once. Only the main thread may listen."""
+    """Collect the signals that arrive within the block, in a list; a second SIGINT raises KeyboardInterrupt at once.
+
+    In other threads than the main one the list stays empty, since Python handles signals in the main thread.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -73,5 +76,5 @@ def noted() -> Iterator[list[int]]:
 
 
 def _heeded() -> list[int]:
-    """Those that are not ignored, as a shell has SIGINT of what it starts in the background, and nohup SIGHUP."""
+    """The signals that are not ignored. Shells let background processes ignore SIGINT, and nohup SIGHUP."""
     return [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]

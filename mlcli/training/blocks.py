@@ -1,4 +1,4 @@
-"""Rows computed once, block by block, each block in a file: interrupted work goes on, and processes share it."""
+"""Rows of a tensor computed once, in blocks that are files: interrupted work resumes, and processes share it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlcli.errors import RunError
 from mlcli.runtime.processes import Processes
 from mlcli.training.run_folder import save_tensors
 
-SIZE = 256
+SIZE = 256  # rows of a block
 
 
 def computed(
@@ -21,11 +22,11 @@ def computed(
     *,
     report: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
-    """(count, ...) the rows that `compute` gives for the numbers 0 to count - 1, asked for in blocks of `SIZE`.
+    """(count, ...): the rows that `compute` gives for the indices 0 to count - 1, in blocks of `SIZE` indices.
 
-    FOLDER/NAME-NNNNNNNN.safetensors holds the block that begins with row N. One that is there is not computed again,
-    and blocks begin at the same rows however often the work was broken off, so that the same values come out. Processes
-    take the blocks in turn. report: called with the number of rows that are done.
+    FOLDER/NAME-NNNNNNNN.safetensors holds the block that begins with row N. A block whose file exists is not computed
+    again. Blocks begin at the same rows however often the work was interrupted, so the values are the same. Processes
+    take the blocks in turn. report: called with the number of finished rows.
     """
     starts = range(0, count, SIZE)
     for number, start in enumerate(starts):
@@ -35,7 +36,13 @@ def computed(
                 save_tensors(file, {"rows": compute(torch.arange(start, end))}, {"kind": "block of rows"})
             report(end)
     processes.wait()
-    return torch.cat([_read(_file(folder, name, start), min(SIZE, count - start)) for start in starts])
+    blocks = []
+    for start in starts:
+        file = _file(folder, name, start)
+        if (rows := _read(file, min(SIZE, count - start))) is None:
+            raise RunError(f"{file}: cannot be read again; start the same command once more")
+        blocks.append(rows)
+    return torch.cat(blocks)
 
 
 def _file(folder: Path, name: str, start: int) -> Path:
@@ -43,7 +50,7 @@ def _file(folder: Path, name: str, start: int) -> Path:
 
 
 def _read(file: Path, count: int) -> Tensor | None:
-    """The `count` rows of a block; None where it is not there, damaged, or holds something else."""
+    """The `count` rows of a block; None where the file is missing or damaged, or holds something else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,6 +1,7 @@
-"""The exponential moving average of a network's weights, which the results of adversarial training are taken from.
+"""The exponential moving average (EMA) of a network's weights, which is the result of adversarial training.
 
-The two players of a game circle around its solution; the average of their path lies nearer to it (Yazici et al. 2019).
+The weights of the two networks circle around the solution of their game; their average lies nearer to it (Yazici et al.
+2019, "The unusual effectiveness of averaging in GAN training").
 """
 
 import copy
@@ -10,21 +11,21 @@ from torch import nn
 
 
 class Average:
-    """A second network whose weights are the average of those that the first one has had.
+    """A copy of a network whose weights are the moving average of the network's weights during training.
 
-    network: in evaluation mode, without gradients; put it into a method's `state`, which saves and resumes it.
-    The running statistics of batch norms are averaged like weights; what is not of floating point is copied.
+    network: the copy, in evaluation mode and without gradients; a method puts it into its `state`, so that it is saved
+    and resumed. The running statistics of batch norms are averaged like weights; integer buffers are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after step `step`: w' = d w' + (1 - d) w, d at most (1 + step) / (10 + step).
+        """Take in the weights after a step: average = d average + (1 - d) weights, d at most (1 + step) / (10 + step).
 
-        The bound lets the average forget the first, random weights soon. It depends on the step alone.
+        The bound on d, which depends on the step alone, lets the average forget the first, random weights soon.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         now = network.state_dict()

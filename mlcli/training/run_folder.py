@@ -6,11 +6,11 @@ RUN/
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
   samples/           images by step
-  results.json       what was measured in the end, of commands that measure more than their curves
-  misclassified.png  the errors of a classifier, with a JSON beside it
+  results.json       final measurements, of commands that measure more than the curves
+  misclassified.png  misclassified images of a classifier, with a JSON beside it
   report.html        one offline page
 
-A run that is made of several holds them as parts, run folders below its own: seed-N/STAGE, or baseline.
+A run that consists of several runs holds them as parts, run folders inside its own: seed-N/STAGE, or baseline.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,13 +45,16 @@ CONFIG = schema.record(
 )
 CONFIG_ADVICE = "bring back the file as it was, or start again with --overwrite"
 FIGURES = schema.mapping(schema.optional(schema.number()))
-LINE = schema.record({"step": schema.integer(0, 1 << 62)})  # of metrics.jsonl, besides figures
+LINE = schema.record({"step": schema.integer(0, 1 << 62)})  # a line of metrics.jsonl, which holds figures too
 
 
 class Run:
-    """One run folder. Only the main process of a group writes to it. is_part: of the run above it, see `part`."""
+    """One run folder, which only the main process of a group writes to.
 
-    def __init__(self, folder: str | Path, *, is_part: bool = False):
+    is_part: whether it belongs to the run in a folder above it; see `part`.
+    """
+
+    def __init__(self, folder: str | Path, *, is_part: bool = False) -> None:
         self.folder, self.is_part = Path(folder), is_part
         self.config_file = self.folder / "config.json"
         self.model_file = self.folder / "model.safetensors"
@@ -78,24 +82,24 @@ class Run:
             raise RunError(f"{self.folder}: is a file; name a folder for the run")
         if self.exists():
             if not overwrite:
-                raise RunError(f"{self.folder}: holds a run already; --resume goes on with it, --overwrite discards it")
+                raise RunError(f"{self.folder}: holds a run already; --resume resumes it, --overwrite discards it")
         elif is_folder and not is_vacant(self.folder):
             raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
 
     def check_writable(self) -> None:
-        """Raise MlcliError where a file of the run cannot be written; for before the work."""
+        """Raise MlcliError where a file of the run could not be written. Called before the work."""
         check_writable(self.config_file)
         for folder in (self.state_folder, self.samples_folder):
             check_writable(folder / "any", folder)
 
     def sweep(self) -> None:
-        """Remove what writes that were killed have left: their temporary files, and a state more than are kept."""
+        """Remove what killed processes have left: temporary files, and a state beyond those that are kept."""
         for folder in (self.folder, self.state_folder, self.samples_folder):
             sweep(folder)
         self._drop_stale_states()
 
     def create(self, config: Mapping) -> None:
-        """Begin a run here; the files of a former one are removed (`check_free` has asked)."""
+        """Begin a run here. The files of a former run are removed; `check_free` has been called before."""
         if self.exists():
             try:
                 self._clear()
@@ -104,12 +108,12 @@ class Run:
         write_json(self.config_file, {**config, **({"part": True} if self.is_part else {}), "versions": versions()})
 
     def part(self, *names: str) -> "Run":
-        """A run below this one that belongs to it: what replaces this one removes it too."""
+        """A run inside this one that belongs to it: replacing this run removes it too."""
         return Run(self.folder.joinpath(*names), is_part=True)
 
     def _clear(self) -> None:
-        """Remove the files that a run writes, of its parts too, and nothing else that somebody put beside them."""
-        # config.json stays until the new one takes its place: a clearing cut short can be overwritten again.
+        """Remove the files that this run and its parts wrote, and no file that somebody else put beside them."""
+        # config.json stays until the new one replaces it, so that an interrupted removal can be repeated.
         for pattern in (
             "state/step-*.pt",
             "state/*.safetensors",
@@ -132,17 +136,17 @@ class Run:
                 Run(file.parent)._clear()
                 file.unlink()
                 for folder in (*file.parent.glob("*/"), file.parent):
-                    with suppress(OSError):  # of what somebody has put there it is not empty
+                    with suppress(OSError):  # it is not empty: it holds files of others
                         folder.rmdir()
 
     def load_config(self) -> dict:
-        """Raises RunError where there is no run or its config cannot be read."""
+        """The content of config.json. Raises RunError where there is no run or its config cannot be read."""
         return read_json(self.config_file, "no run here (config.json is missing)", CONFIG, CONFIG_ADVICE)
 
     # -- state -------------------------------------------------------------------------------------------
 
     def save_state(self, step: int, state: Mapping) -> None:
-        """Write everything resume needs after `step` steps, then drop all but the last two states."""
+        """Write everything that a resume needs after `step` steps; remove all but the last two states."""
         buffer = io.BytesIO()
         torch.save(dict(state, step=step), buffer)
         content = buffer.getvalue()
@@ -179,7 +183,7 @@ class Run:
     # -- metrics -----------------------------------------------------------------------------------------
 
     def log(self, step: int, values: Mapping) -> None:
-        """Append the figures of a step. Raises MlcliError where they cannot be written; no part of them is then."""
+        """Append the figures of a step to metrics.jsonl: the whole line, or MlcliError where it cannot be written."""
         text = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n"
         try:
             opened = os.open(self.metrics_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -188,14 +192,14 @@ class Run:
                 try:
                     file.write(text.encode())
                 except OSError:
-                    with suppress(OSError):  # of a device
+                    with suppress(OSError):  # a device cannot be truncated
                         os.ftruncate(opened, before)
                     raise
         except OSError as error:
             raise cannot_be_written(self.metrics_file, error) from error
 
     def metrics(self) -> list[dict]:
-        """All logged lines, {"step": …, figure: number or None}; one that a kill tore, or that is none, is left out."""
+        """All logged lines, {"step": …, figure: number or None}. Incomplete and invalid lines are left out."""
         if not os.path.exists(self.metrics_file):
             return []
         return [line for line in map(_line, self._logged().splitlines()) if line is not None]
@@ -208,9 +212,9 @@ class Run:
             raise RunError(f"{self.metrics_file}: cannot be read ({error.strerror or error})") from None
 
     def rewind_metrics(self, step: int) -> int:
-        """Drop what was logged after `step`: the steps that a resumed run does once more.
+        """Remove what was logged after `step`, which a resumed run logs again.
 
-        Returns how many lines before the last could not be read, and are dropped too.
+        Returns the number of unreadable lines before the last one, which are removed too.
         """
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
         logged = self._logged() if os.path.exists(self.metrics_file) else None
@@ -224,17 +228,18 @@ class Run:
     # -- results -----------------------------------------------------------------------------------------
 
     def save_results(self, results: Mapping) -> None:
+        """Write the final measurements."""
         write_json(self.results_file, dict(results))
 
     def results(self, check: schema.Check = schema.OBJECT) -> dict:
-        """What was measured in the end; empty where that is still to be done. check: what a command wants of it."""
+        """The final measurements; empty where they are still missing. check: what the command requires of them."""
         if not os.path.exists(self.results_file):
             return {}
         return read_json(self.results_file, "", check, "remove the file, and the same command with --resume measures")
 
 
 def _line(text: str) -> dict | None:
-    """A line of the metrics; None for what is none."""
+    """A line of the metrics; None if it is invalid."""
     try:
         return LINE(schema.loads(text, FIGURES))
     except schema.Invalid:
@@ -242,7 +247,7 @@ def _line(text: str) -> dict | None:
 
 
 def _state(content: bytes, file: Path) -> dict:
-    """The state in a file whose content is as it was written. Raises RunError where something else wrote it."""
+    """The state in a file. Raises RunError where its content is no state of a run."""
     state = read_state(io.BytesIO(content), file)
     try:
         return schema.record({"step": schema.integer(0, 1 << 62)})(state)
@@ -262,7 +267,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping
 
 
 def _is_of_part(config_file: Path) -> bool:
-    """Whether it is the config.json of a part of a run, and not of a run, or of anything else, by itself."""
+    """Whether a file is the config.json of a part of a run, rather than that of a run or of another tool."""
     try:
         config = read_json(config_file, "")
     except RunError:
@@ -271,24 +276,26 @@ def _is_of_part(config_file: Path) -> bool:
 
 
 def read_json(path: Path, absent: str, check: schema.Check = schema.OBJECT, advice: str = "") -> dict:
-    """A JSON object from a file; RunError with the `absent` words, or saying in what it is not what `check` takes.
+    """The JSON object in a file, checked by `check`.
 
-    advice: what to do about a damaged file.
+    Raises RunError: with the text `absent` where the file is missing, else with what is wrong and `advice`, which says
+    what to do about a damaged file.
     """
     try:
         return schema.read_json(path, check)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: {absent}") from None
     except (OSError, schema.Invalid) as error:
-        told = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: cannot be read ({told})" + (f"; {advice}" if advice else "")) from None
+        problem = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be read ({problem})" + (f"; {advice}" if advice else "")) from None
 
 
 def versions() -> dict[str, str]:
-    """What a figure depends on besides its options."""
+    """The versions of the software that a figure depends on."""
     return {"mlcli": mlcli.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
+    """A logged value as JSON can hold it: None for numbers that are not finite."""
     value = value.item() if isinstance(value, Tensor) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,32 +9,33 @@ from mlcli.training.run_folder import Run
 
 
 class Curves:
-    """Writes logged values; raises UsageError at once where TensorBoard is not installed."""
+    """Writes logged values for TensorBoard. Raises UsageError at once where it is not installed."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-        self.folder, self.create, self.writer = run.folder / "tensorboard", SummaryWriter, None
+        self.folder, self.create = run.folder / "tensorboard", SummaryWriter
+        self.writer: SummaryWriter | None = None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Raises MlcliError where they cannot be written."""
+        """Write values by name. Raises MlcliError where they cannot be written."""
         with self._told():
-            if self.writer is None:  # what a run wrote past the step that it is resumed from is taken back
+            if self.writer is None:  # what was written after the step that the run resumes from is dropped
                 self.writer = self.create(str(self.folder), purge_step=step)
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Raises MlcliError where the last curves cannot be written."""
+        """Write what is buffered. Raises MlcliError where it cannot be written."""
         if self.writer is not None:
             with self._told():
                 self.writer.close()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """An OSError, which TensorBoard passes on from its own thread, as an MlcliError."""
+        """Raise an OSError, which TensorBoard passes on from its own thread, as an MlcliError."""
         try:
             yield
         except OSError as error:
