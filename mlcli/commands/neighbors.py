@@ -67,7 +67,7 @@ def run(
     averaged over its places.
     """
     from mlcli.api.outputs import refuse_existing, write_beside
-    from mlcli.data.folders import places
+    from mlcli.data.folders import positions
     from mlcli.errors import UsageError
     from mlcli.io import image_io
     from mlcli.methods.visualization.feature_index import Index, default_file, made_with
@@ -93,7 +93,7 @@ def run(
     kept.require_width(vectors.shape[1])
     failures = _update(kept, images, compute, refresh, quiet)
     good = [entry for entry in entries if "error" not in entry]
-    own = places([entry["query"] for entry in good], images)
+    own = positions([entry["query"] for entry in good], images)
     found, distances = nearest(
         vectors, partial(kept.blocks, kept.positions(images)), k, metric, exclude=own, device=runtime.device
     )

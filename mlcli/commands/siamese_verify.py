@@ -213,7 +213,7 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     from mlcli.api.inputs import named
     from mlcli.commands._report import say
     from mlcli.data.duplicates import without_duplicates
-    from mlcli.data.folders import places
+    from mlcli.data.folders import positions
     from mlcli.data.identities import open_identities
     from mlcli.errors import DataError
     from mlcli.methods.metric_learning.verification import nearest_identities
@@ -235,7 +235,7 @@ def _among(reader: Reader, images: list[str], gallery: str, k: int) -> list[dict
     points, identities = torch.stack(list(of_known.values())), [known.labels[number] for number in numbers]
     if (count := len(set(identities))) < k:
         say(f"{gallery}: {count} identities, fewer than -k {k}; all of them are named", reader.quiet)
-    own = places(asked, [known.paths[number] for number in numbers]).tolist()
+    own = positions(asked, [known.paths[number] for number in numbers]).tolist()
     of_asked, bad = reader.points(asked, "queries")
     answers = []
     for number, path in enumerate(asked):

@@ -1,8 +1,8 @@
-"""What classes are called: a label, a WordNet id, a synonym and a number may all stand for one class.
+"""Names of classes: a label, a WordNet id, a synonym or a number can stand for a class.
 
 Classes of ImageNet are synsets of WordNet, each with an id (n01440764), one name or more (tench, Tinca tinca) and a
-definition; timm's tables hold those of all 21,844. Names compare after Unicode normalization (NFC), since a folder
-that a Mac made spells é as two characters.
+definition; timm's tables hold those of all 21,844. Names compare after Unicode normalization (NFC), since macOS writes é
+in folder names as two characters.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from mlcli.data import path_lists
 from mlcli.errors import DataError
@@ -26,12 +27,12 @@ def normalized(name: str) -> str:
 
 
 def loosely(name: str) -> str:
-    """The form in which synonyms compare: without case, underscores as spaces."""
+    """The form in which synonyms compare: lower case, with spaces in place of underscores."""
     return " ".join(normalized(name).replace("_", " ").casefold().split())
 
 
 @cache
-def _tables():
+def _tables() -> Any:
     """timm's tables of WordNet; loading them takes a second, so nothing else here touches them."""
     from timm.data import ImageNetInfo
 
@@ -39,7 +40,7 @@ def _tables():
 
 
 def synonyms(wnid: str) -> tuple[str, ...]:
-    """The names of a synset, the usual one first; empty for an unknown id."""
+    """The names of a synset, the most common first; empty for an unknown id."""
     try:
         return tuple(_tables().label_name_to_description(wnid).split(", "))
     except KeyError:
@@ -47,7 +48,7 @@ def synonyms(wnid: str) -> tuple[str, ...]:
 
 
 def definition(wnid: str) -> str:
-    """`crane: large long-necked wading bird of marshes …`"""
+    """The name and the definition of a synset: `crane: large long-necked wading bird of marshes …`."""
     return _tables().label_name_to_description(wnid, detailed=True)
 
 

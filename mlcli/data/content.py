@@ -1,19 +1,19 @@
-"""Where in an image its content is: what stands out from the paper that it lies on."""
+"""Cropping an image of a drawing to its content, which stands out from the paper."""
 
 import math
 
 import torch
 from torch import Tensor
 
-MARGIN = 0.15  # around the content, of its longer side
-LEAST = 0.2  # of the image's short side: a dot stays small
+MARGIN = 0.15  # around the content, as a fraction of its longer side
+LEAST = 0.2  # side of the crop, of the image's short side: a dot stays small
 
 
 def cut_to_content(image: Tensor) -> Tensor:
-    """(C, H, W) -> the square (C, S, S) around its content, uint8 or float; the paper goes on where it ends.
+    """(C, H, W) -> the square (C, S, S) around its content, uint8 or float; outside the image it is filled with paper.
 
-    The paper is the median color of the border. Content differs from it by more than half of what anything does, so
-    that a stroke counts and the grain of paper does not. An image of one color stays as it is.
+    The color of the paper is the median of the border. Content differs from it by more than half of the largest
+    difference, so that strokes count and the grain of the paper does not. An image of one color is left as it is.
     """
     height, width = image.shape[1:]
     border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], 1)  # (C, 2 W + 2 H)

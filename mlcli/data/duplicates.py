@@ -1,4 +1,4 @@
-"""Files that are in a data set more than once: what is learned from one copy must not be tested on another."""
+"""Duplicate files in a data set: one copy must not be in the training data while another is in the test data."""
 
 import hashlib
 from collections import defaultdict
@@ -20,6 +20,7 @@ def content(path: Path) -> bytes | None:
 
 
 def _decodes(path: Path) -> bool:
+    """Whether a file is a readable image."""
     try:
         image_io.read(path)
     except ImageError:
@@ -30,21 +31,22 @@ def _decodes(path: Path) -> bool:
 def without_duplicates(
     folder: ClassFolder, seen: Set[bytes] = frozenset()
 ) -> tuple[ClassFolder, list[DataError], set[bytes]]:
-    """(the folder with each image once, what was left out and why, the contents that are left).
+    """(the data set with each image once, what was left out and why, the digests of the contents that are kept).
 
-    Of equal files in one class the first stays. Equal files in several classes all go: their class is not known. So
-    does what is among `seen`, the contents of another part of the data. What is no image stays, to be named as such
-    when it is decoded.
+    Of equal files in one class the first is kept. Equal files in several classes are all left out, since their class
+    is unknown. Files whose contents are in `seen`, those of another part of the data, are left out too. Files that are
+    no images are kept, to be reported when they are decoded.
     """
     copies: dict[bytes, list[int]] = defaultdict(list)
-    unread = []
+    unread: list[int] = []
     for index, path in enumerate(folder.paths):
         digest = content(path)
         if digest is None:
             unread.append(index)
         else:
             copies[digest].append(index)
-    problems, kept, contents = [], unread, set()
+    problems: list[DataError] = []
+    kept, contents = unread, set[bytes]()
     for digest, same in copies.items():
         first, *others = (folder.paths[index] for index in same)
         if (others or digest in seen) and not _decodes(first):

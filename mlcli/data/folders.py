@@ -1,4 +1,4 @@
-"""Folders of images: which files there are, and what class each has."""
+"""Images of files and folders, and data sets with a folder for each class."""
 
 import difflib
 import hashlib
@@ -22,9 +22,9 @@ from mlcli.io import tally
 
 @dataclass
 class Found:
-    """What `find_images` met: the images in order, and what is wrong with the rest.
+    """The images that `find_images` found, in order.
 
-    problems: folders that could not be listed, special files, formats that cannot be read.
+    problems: folders that could not be listed, special files, and formats that cannot be read.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -32,12 +32,12 @@ class Found:
 
 
 def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Found:
-    """The images that `inputs` name, in the order given, none twice.
+    """The images that `inputs` name, in the order given, without duplicates.
 
-    A file is taken whatever its ending, and even if it is not there: `images.read` says so later, by name. Pipes,
-    sockets and devices are not: a reader might wait for them for ever; `/dev/stdin` and a shell's `<(command)` are. A
-    folder is walked recursively, as `walking` says, linked folders and link loops included; its images are sorted by
-    their path inside it. `-` stands for the paths on `stdin` (default: the process's), one a line or NUL-separated.
+    A file is included whatever its ending, even if it does not exist; reading it reports that later. Pipes, sockets
+    and devices are left out, since a reader might wait for them forever, except `/dev/stdin` and a shell's
+    `<(command)`. A folder is walked recursively (see `walking`), linked folders included; its images are sorted by
+    their path in it. `-` stands for the paths on `stdin` (default: that of the process), one a line or NUL-separated.
     """
     found = Found()
     for given in inputs:
@@ -54,9 +54,9 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
 
 
 def _find(path: Path, found: Found) -> None:
-    """Add what one name stands for."""
+    """Add the images of one file or folder."""
     path = as_on_disk(path)
-    if os.path.isdir(path):  # which takes a name that is too long for "no", unlike Path.is_dir
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         walker = Walker(path)
         found.paths += walker.images()
         found.problems += walker.problems
@@ -67,9 +67,9 @@ def _find(path: Path, found: Found) -> None:
 
 
 def as_on_disk(path: str | Path) -> Path:
-    """The path of a file that is there under a name that differs in Unicode normalization alone; else the path itself.
+    """The path of the file whose name differs from `path` only in Unicode normalization; else `path` itself.
 
-    A Mac writes é as two characters, and lists and archives carry that to file systems that tell the two apart.
+    macOS writes é as two characters, and lists and archives carry that to file systems that distinguish the two forms.
     """
     path = Path(path)
     if str(path).isascii() or os.path.lexists(path):
@@ -89,10 +89,10 @@ def as_on_disk(path: str | Path) -> Path:
     return found
 
 
-def places(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
-    """(N,) int64: the place of each path's file in `among`, -1 where it is not there.
+def positions(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
+    """(N,) int64: the index of each path's file in `among`, -1 where it is not in there.
 
-    A folder reached by a link is the same folder, and a link given among `paths` is the file that it leads to.
+    A folder that is reached by a link is the same folder; a link among `paths` is the file that it leads to.
     """
     real_folder = cache(os.path.realpath)
 
@@ -100,7 +100,7 @@ def places(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
         folder, name = os.path.split(os.path.abspath(path))
         return os.path.join(real_folder(folder), name)
 
-    known = {plain(path): place for place, path in reversed(list(enumerate(among)))}
+    known = {plain(path): index for index, path in reversed(list(enumerate(among)))}
     return torch.tensor(
         [known.get(plain(path), known.get(os.path.realpath(path), -1)) for path in paths], dtype=torch.int64
     )
@@ -114,18 +114,18 @@ def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
     return [Path(name) for name in path_lists.paths(data)]
 
 
-# What the parts of a divided data set are called
+# Names of the parts of a divided data set
 TRAINING = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "dev", "eval", "test", "testing")
 
 
 class DividedError(DataError):
-    """The root of a data set that is divided into parts was given for one of them.
+    """The root of a data set that is divided into parts was given in place of one of the parts.
 
-    training, held_out: the folders of its parts, None where there is none.
+    training, held_out: the folders of its parts; None for a part that is missing.
     """
 
-    def __init__(self, root: Path, training: Path | None, held_out: Path | None):
+    def __init__(self, root: Path, training: Path | None, held_out: Path | None) -> None:
         self.root, self.training, self.held_out = root, training, held_out
         parts = [part for part in (training, held_out) if part]
         names = " and ".join(f"{part.name}/" for part in parts)
@@ -135,9 +135,9 @@ class DividedError(DataError):
 
 
 def refuse_divided(root: Path, names: Sequence[str]) -> None:
-    """Raise DividedError where the folders `names` in `root` are the parts of a data set, rather than classes in it.
+    """Raise DividedError where the folders `names` in `root` are parts of a data set rather than classes.
 
-    They are where there are no others, or where a part for training and another hold folders of the same names.
+    They are parts if there are no other folders, or if a training part and another part hold folders of equal names.
     """
     known = {name.casefold(): name for name in names}
     training = next((root / known[name] for name in TRAINING if name in known), None)
@@ -149,10 +149,10 @@ def refuse_divided(root: Path, names: Sequence[str]) -> None:
         raise DividedError(root, training, held_out)
 
 
-def _folders(place: Path) -> set[str]:
-    """The names of the folders in a folder that a user has put there; none of one that cannot be listed."""
+def _folders(folder: Path) -> set[str]:
+    """The normalized names of the user's folders in a folder; empty if it cannot be listed."""
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
     except OSError:
         return set()
@@ -163,8 +163,8 @@ def _folders(place: Path) -> set[str]:
 class ClassFolder:
     """A labeled data set: a folder with one folder of images for each class.
 
-    paths[i] is of class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set do
-    not repeat it.
+    paths[i] has the class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set
+    do not repeat it.
     """
 
     root: Path
@@ -178,7 +178,7 @@ class ClassFolder:
         """List root/CLASS/**. The classes are the folder names, sorted.
 
         With `classes`, those of a trained model, folders are matched to them by label, WordNet id, synonym or number,
-        and some may be absent. Names compare after Unicode normalization; folders that stand for one class are one.
+        and classes may be missing. Names compare after Unicode normalization; several folders can be of one class.
         Images beside the folders are left out. Raises DataError if there is no such folder, no class in it, a class
         without images, a folder that cannot be listed, or one that is none of `classes` or could be several; and
         DividedError if its folders are parts of a data set.
@@ -224,18 +224,18 @@ class ClassFolder:
     @classmethod
     def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
         """Images without labels, as a data set of one class that has no name."""
-        paths = [Path(path).absolute() for path in paths]
-        return cls(Path(os.path.commonpath([path.parent for path in paths])), ("",), paths, [0] * len(paths))
+        files = [Path(path).absolute() for path in paths]
+        return cls(Path(os.path.commonpath([file.parent for file in files])), ("",), files, [0] * len(files))
 
     def require_classes(self, least: int) -> None:
         """Raise DataError where there are fewer classes."""
         if len(self.classes) < least:
             raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
 
-    def split(self, share: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
-        """(rest, held out): the share (0 to 1) of each class, but at least one image to each side, by the seed.
+    def split(self, fraction: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
+        """(rest, held out): a fraction (0 to 1) of each class is held out, drawn by the seed; at least one image each.
 
-        A class of one image is a DataError, or stays with the rest if `keep_single`.
+        A class with one image raises DataError, or stays in the rest if `keep_single`.
         """
         random = torch.Generator().manual_seed(seed)
         labels = torch.tensor(self.labels)
@@ -246,19 +246,19 @@ class ClassFolder:
                 if keep_single:
                     continue
                 raise DataError(f"{self.root}: {self.classes[label]!r} has one image, too few to hold one out")
-            count = min(len(members) - 1, max(1, round(share * len(members))))
+            count = min(len(members) - 1, max(1, round(fraction * len(members))))
             chosen = torch.randperm(len(members), generator=random)[:count]
             held.update(members[chosen].tolist())
         return self.part(i for i in range(len(labels)) if i not in held), self.part(sorted(held))
 
     def part(self, indices: Iterable[int]) -> "ClassFolder":
-        """The same classes with these of the images, in this order."""
+        """The data set with only the images at these indices, in this order; the classes stay."""
         indices = list(indices)
-        paths, labels = ([column[i] for i in indices] for column in (self.paths, self.labels))
+        paths, labels = [self.paths[i] for i in indices], [self.labels[i] for i in indices]
         return replace(self, paths=paths, labels=labels, problems=())
 
     def without(self, labels: Set[int]) -> "ClassFolder":
-        """The data set without these classes, the others numbered anew."""
+        """The data set without these classes; the others are renumbered."""
         kept = [label for label in range(len(self.classes)) if label not in labels]
         number = {label: index for index, label in enumerate(kept)}
         part = self.part(index for index, label in enumerate(self.labels) if label in number)
@@ -266,17 +266,18 @@ class ClassFolder:
         return replace(part, classes=names, labels=numbers)
 
     def digest(self) -> str:
-        """SHA-256 over the names inside the root and the sizes in bytes: tells one list from another."""
+        """SHA-256 over the paths in the root and the sizes in bytes, to recognize the same list of files."""
         return digest(self.paths, self.root)
 
 
 def _require_listed(walker: Walker) -> None:
+    """Raise DataError where a folder could not be listed."""
     if walker.unlisted:
         raise DataError(str(walker.unlisted[0]))
 
 
 def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
-    """Takes account of images that are left out since they are in no folder of a `what`; what to say of them."""
+    """Count images that are in no folder of a `what` as left out; returns the error to report them by."""
     for name in names:
         tally.current().leave_out(root / name, f"image{{s}} in no {what} folder")
     count = "1 image" if len(names) == 1 else f"{len(names):,} images"
@@ -284,13 +285,13 @@ def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
 
 
 def spread(count: int | None, total: int) -> list[int]:
-    """At most `count` indices spread evenly over `total`, so that of files sorted by class each has its share."""
+    """At most `count` indices spread evenly over `total`, so that all classes occur in files sorted by class."""
     count = total if count is None else min(count, total)
     return [index * total // count for index in range(count)]
 
 
 def digest(paths: Iterable[Path], root: Path | None = None) -> str:
-    """SHA-256 over the names, as they are or inside a root, and the sizes in bytes: tells one list from another."""
+    """SHA-256 over the paths, as given or relative to `root`, and the sizes in bytes, to recognize a list of files."""
     total = hashlib.sha256()
     for path in paths:
         try:

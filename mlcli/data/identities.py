@@ -1,4 +1,4 @@
-"""Folders of images by identity: one folder for each person, character or thing, and perhaps groups of them."""
+"""Data sets of identities: one folder of images for each person, character or thing, perhaps in groups."""
 
 import os
 from pathlib import Path, PurePath
@@ -13,12 +13,12 @@ from mlcli.runtime.random_streams import rng
 
 
 def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
-    """(the images below `root` by identity, what was left out and why).
+    """(the images below `root` by identity; what was left out and why).
 
     An identity is a folder that holds images, with all that is below it; its name is its path in `root`, as in
     `Greek/character07`, whose group is Greek. Names compare after Unicode normalization. An image in no folder is
-    left out or, if `loose`, is of the identity that its name without the ending says. Raises DataError where there is
-    no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
+    left out or, if `loose`, belongs to the identity that its name without the ending gives. Raises DataError where
+    there is no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
     root = Path(root)
     if not os.path.isdir(root):
@@ -49,16 +49,16 @@ def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFold
 
 
 def group(name: str) -> str:
-    """The group of an identity, by its name: the folder that its folder is in, '' for none."""
+    """The group of an identity: the path of the folder that contains its folder, '' if there is none."""
     parent = PurePath(name).parent.as_posix()
     return "" if parent == "." else parent
 
 
-def hold_out(folder: ClassFolder, share: float, seed: int) -> tuple[ClassFolder, ClassFolder]:
-    """(rest, held out): so large a share of the identities, whole ones, drawn by the seed; at least two on each side.
+def hold_out(folder: ClassFolder, fraction: float, seed: int) -> tuple[ClassFolder, ClassFolder]:
+    """(rest, held out): whole identities, a fraction of which is held out, drawn by the seed; at least two each.
 
-    Identities of one image, of which no two can be compared, are never held out. Raises DataError where the others do
-    not suffice.
+    Identities with one image, in which there is no pair to compare, are never held out. Raises DataError where the
+    others do not suffice.
     """
     counts = torch.tensor(folder.labels).bincount(minlength=len(folder.classes))
     several = (counts > 1).nonzero()[:, 0]
@@ -67,26 +67,27 @@ def hold_out(folder: ClassFolder, share: float, seed: int) -> tuple[ClassFolder,
             f"{folder.root}: {len(several)} identities with two images or more, too few to hold some out; four are "
             "needed, or name a folder of others with --val"
         )
-    count = min(len(several) - 2, max(2, round(share * len(several))))
+    count = min(len(several) - 2, max(2, round(fraction * len(several))))
     held = set(several[torch.randperm(len(several), generator=rng(seed, "identities/held-out"))[:count]].tolist())
-    return tuple(
+    rest, held_out = (
         _only(folder, [n for n in range(len(folder.classes)) if (n in held) == side]) for side in (False, True)
     )
+    return rest, held_out
 
 
 def _only(folder: ClassFolder, identities: list[int]) -> ClassFolder:
-    """The folder with these identities alone, numbered anew."""
-    place = {old: new for new, old in enumerate(identities)}
-    kept = [(path, place[label]) for path, label in zip(folder.paths, folder.labels, strict=True) if label in place]
-    paths, labels = (list(column) for column in zip(*kept, strict=True))
-    return ClassFolder(folder.root, tuple(folder.classes[old] for old in identities), paths, labels)
+    """The data set with these identities alone, renumbered."""
+    index = {old: new for new, old in enumerate(identities)}
+    kept = [(path, index[label]) for path, label in zip(folder.paths, folder.labels, strict=True) if label in index]
+    names = tuple(folder.classes[old] for old in identities)
+    return ClassFolder(folder.root, names, [path for path, _ in kept], [label for _, label in kept])
 
 
 def folds(identities: Tensor, count: int, seed: int) -> Tensor:
-    """(N,) the fold of each image, 0 to `count` - 1 or less, by its identity (N,): whole ones, drawn by the seed.
+    """(N,): the fold of each image, by its identity (N,); whole identities are drawn by the seed.
 
-    Every fold has two identities of two images or more, or it would have nothing to compare; those of one image go
-    round. Raises DataError where there are too few for two folds.
+    There are at most `count` folds. Each has two identities with two images or more, or there would be nothing to
+    compare; identities with one image are dealt out evenly. Raises DataError where there are too few for two folds.
     """
     present, counts = identities.unique(return_counts=True)
     several = present[counts > 1]

@@ -1,4 +1,4 @@
-"""Images of a data set for training, each brought to one size."""
+"""The images of a data set for training, resized to one size."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,21 +13,28 @@ from mlcli.io.decoding import decode
 
 
 class ImageDataset:
-    """Images brought to one size for training, held in memory where they fit, else decoded when asked for.
+    """Images of one size for training, held in memory where they fit, else decoded on demand.
 
-    paths, labels: of the good images only, labels int64 or None; problems: an ImageError for each bad one.
-    size, channels: each image is (channels, size, size), uint8, as `prepare` makes it of what was read.
+    paths, labels: of the readable images, labels int64 or None. problems: an ImageError for each of the others.
+    size, channels: each image is (channels, size, size), uint8, as `prepare` makes it from the decoded image.
+    pixels: (N, channels, size, size) uint8; None: decoded on demand.
     """
 
-    def __init__(self, paths, labels, problems, *, size, channels, workers, pixels, prepare):
-        self.paths: list[Path] = paths
-        self.labels: Tensor | None = labels
-        self.problems: list[ImageError] = problems
-        self.size: int = size
-        self.channels: int = channels
-        self.workers: int | None = workers
-        self.prepare: Callable[[Tensor], Tensor] = prepare
-        self.pixels: Tensor | None = pixels  # (N, channels, size, size) uint8; None: decoded on demand
+    def __init__(
+        self,
+        paths: list[Path],
+        labels: Tensor | None,
+        problems: list[ImageError],
+        *,
+        size: int,
+        channels: int,
+        workers: int | None,
+        pixels: Tensor | None,
+        prepare: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.paths, self.labels, self.problems = paths, labels, problems
+        self.size, self.channels, self.workers = size, channels, workers
+        self.pixels, self.prepare = pixels, prepare
 
     @classmethod
     def load(
@@ -42,11 +49,11 @@ class ImageDataset:
         progress: Callable[[int, int], None] | None = None,
         prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> "ImageDataset":
-        """Decode every image once, which finds the bad ones, and keep the pixels if all fit `budget_bytes`.
+        """Decode every image once, which finds those that cannot be read, and keep the pixels if they fit.
 
-        Each is cut and resized by `image_io.fit` and its luma taken for channels 1, or all that is done by `prepare`
-        ((3, H, W) -> (channels, size, size)); deep sources are rounded to 8 bit.
-        progress(done, total) is called after each image.
+        prepare: (3, H, W) -> (channels, size, size). By default the central square is resized, and converted to gray
+        where `channels` is 1. The values are rounded to 8 bits. budget_bytes: of pixels to keep in memory at most.
+        progress: called with (done, total) after each image.
         """
         if labels is not None and len(labels) != len(paths):
             raise ValueError(f"{len(paths)} paths and {len(labels)} labels")
@@ -80,13 +87,13 @@ class ImageDataset:
         return len(self.paths)
 
     def digest(self) -> str:
-        """SHA-256 over the pixels, which tells images from others of the same names; empty if not in memory."""
-        return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy()).hexdigest()
+        """SHA-256 over the pixels, to notice other images under the same names; empty if they are not in memory."""
+        return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy().data).hexdigest()
 
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices` (B,) as uint8 (B, channels, size, size).
 
-        Raises DataError, naming the file, if one that was good has gone bad since.
+        Raises DataError, naming the file, if one can no longer be read.
         """
         if self.pixels is not None:
             return self.pixels[indices]
@@ -100,7 +107,7 @@ class ImageDataset:
 
 
 def _reducer(size: int, channels: int) -> Callable[[Tensor], Tensor]:
-    """The way from an image as read to (channels, size, size) uint8."""
+    """The default of `prepare`: from a decoded image to (channels, size, size) uint8."""
     if channels not in (1, 3):
         raise ValueError(f"an image has 1 or 3 channels, not {channels}")
 

@@ -1,4 +1,4 @@
-"""Which files of a data set are aligned pairs: two folders with equal names, or side-by-side files."""
+"""Finding aligned pairs of images: in two folders under equal names, or side by side in one file."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ SIDE_BY_SIDE = "side by side"
 
 @dataclass
 class Pairing:
-    """Aligned pairs of files. With `halves`, a file holds both: A is its left half, B its right one.
+    """Aligned pairs of files. With `halves`, one file holds both: A is its left half, B its right half.
 
-    paths: (A, B) of each pair, the same file twice with `halves`. problems: one for each file that has no partner.
-    layout: where the pairs were found, in words.
+    paths: (A, B) for each pair; with `halves` the same file twice. problems: an error for each file without a partner.
+    layout: the layout of the data set, in words.
     """
 
     root: Path
@@ -32,30 +32,30 @@ class Pairing:
     problems: list[DataError | ImageError] = field(default_factory=list)
 
     def digest(self) -> str:
-        """SHA-256 over names and sizes: tells one list of pairs from another."""
+        """SHA-256 over names and sizes, to recognize the same list of pairs."""
         return folders.digest([path for pair in self.paths for path in pair], self.root)
 
-    def split(self, share: float, seed: int) -> tuple["Pairing", "Pairing"]:
-        """(rest, held out): the share (0 to 1) of the pairs, at least one to each side, chosen by the seed."""
+    def split(self, fraction: float, seed: int) -> tuple["Pairing", "Pairing"]:
+        """(rest, held out): a fraction (0 to 1) of the pairs is held out, drawn by the seed; at least one each."""
         if len(self.paths) < 2:
             raise DataError(f"{self.root}: one pair, too few to hold one out")
-        count = min(len(self.paths) - 1, max(1, round(share * len(self.paths))))
+        count = min(len(self.paths) - 1, max(1, round(fraction * len(self.paths))))
         order = torch.randperm(len(self.paths), generator=torch.Generator().manual_seed(seed)).tolist()
         held, rest = ([self.paths[i] for i in sorted(part)] for part in (order[:count], order[count:]))
         return replace(self, paths=rest), replace(self, paths=held, problems=[])
 
 
 def parts(root: str | Path) -> list[str]:
-    """Which of train, val and test a data set has; empty where it is not divided."""
-    return [part for part in PARTS if any(_is_layout(places) for _, places in _layouts(Path(root), part))]
+    """Which of the parts train, val and test a data set has; empty where it is not divided."""
+    return [part for part in PARTS if any(_is_layout(folders) for _, folders in _layouts(Path(root), part))]
 
 
 def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
-    """The pairs below `root`; of its train, val or test `part`, where that is named.
+    """The pairs below `root`, or in one of its parts: train, val or test.
 
-    Two folders, whose images belong together by their path in them, the endings of the files aside: A and B, of a
-    part trainA and trainB, train/A and train/B, or A/train and B/train. Or one folder of side-by-side files: the root
-    itself, of a part root/train. Without `part` it is the train part of a divided set, else all.
+    Either two folders, whose images belong together if they have equal paths in them, apart from the endings: A and B,
+    or for a part trainA and trainB, train/A and train/B, or A/train and B/train. Or one folder of side-by-side files:
+    the root itself, or for a part root/train. Without `part`, the train part of a divided data set, else all pairs.
     Raises DataError where there are no pairs, or more than one of these layouts.
     """
     root = Path(root)
@@ -63,31 +63,31 @@ def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
         raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
     if part is None:
         part = "train" if "train" in parts(root) else ""
-    there = [(layout, places) for layout, places in _layouts(root, part) if _is_layout(places)]
-    for layout, places in _layouts(root, part):
-        if len(places) == 2 and os.path.isdir(places[0]) != os.path.isdir(places[1]):
+    present = [(layout, sides) for layout, sides in _layouts(root, part) if _is_layout(sides)]
+    for layout, sides in _layouts(root, part):
+        if len(sides) == 2 and os.path.isdir(sides[0]) != os.path.isdir(sides[1]):
             raise DataError(f"{root}: of {layout}, one is there and the other is not")
-    if len(there) > 1:
-        raise DataError(f"{root}: holds {' and '.join(layout for layout, _ in there)}; keep one of them")
-    if not there:
+    if len(present) > 1:
+        raise DataError(f"{root}: holds {' and '.join(layout for layout, _ in present)}; keep one of them")
+    if not present:
         wanted = f"{part}A/ and {part}B/" if part else "A/ and B/"
         raise DataError(f"{root}: no pairs in it; they are in {wanted} under equal names, or side by side in one file")
-    layout, places = there[0]
-    if len(places) == 1:
-        found = find_images(places)
+    layout, sides = present[0]
+    if len(sides) == 1:
+        found = find_images(sides)
         pairing = Pairing(root, layout, [(path, path) for path in found.paths], True, list(found.problems))
     else:
-        pairing = match(root, layout, *places)
+        pairing = match(root, layout, *sides)
     if not pairing.paths:
         raise DataError(f"{root}: no pairs in it. " + shortened(pairing.problems))
     return pairing
 
 
 def match(root: Path, layout: str, *roots: Path) -> Pairing:
-    """The images of two folders by their path inside, the endings aside; those without partner in `problems`.
+    """The images of two folders, paired by their paths in them, apart from the endings.
 
-    Names compare after Unicode normalization. Where names differ only in their endings (1.jpg and 1.png in one folder)
-    or in their normalization, files of the very same name belong together, and for the rest there is no telling.
+    Names compare after Unicode normalization. Where several names of one folder differ only in their endings (1.jpg and
+    1.png) or in their normalization, only files of exactly the same name are paired. `problems` names the others.
     """
     problems: list[DataError | ImageError] = []
     sides: list[dict[str, Path]] = []
@@ -103,7 +103,7 @@ def match(root: Path, layout: str, *roots: Path) -> Pairing:
             if len(names) == len(partners) == 1:
                 pairs[names[0]] = (sides[0].pop(names[0]), sides[1].pop(partners[0]))
     stems = [_by(_stem, side) for side in sides]
-    left = []
+    left: list[DataError | ImageError] = []
     for side, other in ((0, 1), (1, 0)):
         for name, path in sides[side].items():
             stem = _stem(name)
@@ -122,7 +122,7 @@ def _stem(name: str) -> str:
 
 
 def _by(key: Callable[[str], str], side: dict[str, Path]) -> dict[str, list[str]]:
-    """The names of one side by what `key` makes of them."""
+    """The names of one side, grouped by `key` of the name."""
     found: dict[str, list[str]] = {}
     for name in side:
         found.setdefault(key(name), []).append(name)
@@ -130,21 +130,21 @@ def _by(key: Callable[[str], str], side: dict[str, Path]) -> dict[str, list[str]
 
 
 def _layouts(root: Path, part: str) -> list[tuple[str, list[Path]]]:
-    """(in words, folders) of every place where the pairs of a part could be; '' for a set that is not divided."""
+    """(the layout in words, its folders) for every layout that a part could have; '' for an undivided data set."""
     if part:
         two = [(f"{part}A", f"{part}B"), (f"{part}/A", f"{part}/B"), (f"A/{part}", f"B/{part}")]
     else:
         two = [("A", "B")]
     one = [] if any(_is_layout([root / a, root / b]) for a, b in two) else [root / part if part else root]
     named = [(f"{a}/ and {b}/", [root / a, root / b]) for a, b in two]
-    return named + [(f"{SIDE_BY_SIDE} in {place.name or place}/", [place]) for place in one]
+    return named + [(f"{SIDE_BY_SIDE} in {folder.name or folder}/", [folder]) for folder in one]
 
 
-def _is_layout(places: Sequence[Path]) -> bool:
-    return all(os.path.isdir(place) for place in places)
+def _is_layout(folders: Sequence[Path]) -> bool:
+    return all(map(os.path.isdir, folders))
 
 
-def shortened(problems: Sequence[Exception], limit: int = 4) -> str:
-    """The first few in one line, and how many there are more."""
+def shortened(problems: Sequence[object], limit: int = 4) -> str:
+    """The first few problems in one line, and the number of the others."""
     more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
     return "; ".join(map(str, problems[:limit])) + more

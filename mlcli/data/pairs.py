@@ -1,19 +1,20 @@
-"""Data for translation between two sets of images, A and B: aligned pairs, or two sets without any such tie.
+"""Data sets for translation between two sets of images, A and B: aligned pairs, or two unpaired sets.
 
-    pairing = find_pairs("facades", "train")           which files belong together; problems: what is left over
+    pairing = find_pairs("facades", "train")           which files belong together
     data = PairSet.load(pairing, (ImageSpec(labels=12), ImageSpec(3)), ResizeCrop())
     drawn = data.draw(n, rng(seed, purpose, step))      (3, n), for the whole batch of all processes
     a, b = data.batch(indices, processes.shard(drawn, 1))     as stored, on the CPU
-    x = data.kinds[0].signal(a.to(device))                    what a network takes
+    x = data.specs[0].signal(a.to(device))                    what a network takes
 
-`UnpairedSets` is used in the same way. What a step sees is a function of its indices and of what was drawn, so a
-resumed run sees what an unbroken one does.
+`UnpairedSets` is used in the same way. The images of a step are a function of its indices and of the numbers drawn, so
+a resumed run sees what an unbroken one does.
 """
 
 import math
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,20 +29,20 @@ MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none
 SHOWN = 8  # values of a map in a message
 BUDGET = 4 << 30  # bytes of pixels that are held in memory
 
-# ----------------------------------------------------------------------------------- what becomes of an image
+# ----------------------------------------------------------------------------------- from a file to a batch
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the images of a set are: gray (channels 1), color (3), or maps of `labels` classes.
+    """The type of the images of a set: gray (channels 1), color (channels 3), or label maps of `labels` classes.
 
-    A map holds the number of its class at each pixel, as the value of gray or the index of a palette, from 0 on.
+    A label map holds the index of a class at each pixel, from 0 on, as a level of gray or an index of a palette.
     """
 
     channels: int = 3
     labels: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise UsageError(f"{self.channels} channels: images have 1 (gray) or 3 (color)")
         if not 0 <= self.labels <= 256:
@@ -53,7 +54,10 @@ class ImageSpec:
         return self.labels or self.channels
 
     def read(self, path: str | Path) -> Tensor:
-        """(channels, H, W) uint8, or float in [0, 1] of a deep source; (1, H, W) uint8 of a map. Raises ImageError."""
+        """(channels, H, W) uint8, or float in [0, 1] from a file of more bits; (1, H, W) uint8 of a label map.
+
+        Raises ImageError.
+        """
         if self.labels:
             return self._checked(image_io.read_labels(path), path)
         image = image_io.read(path)
@@ -73,7 +77,7 @@ class ImageSpec:
         raise ImageError(f"{limits}; give as many classes as there are (--labels-a, --labels-b)")
 
     def resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """(C, H, W) at another size, bicubic with antialiasing; of a map, the nearest pixel."""
+        """(C, H, W) resized to (height, width): bicubic with antialiasing, or the nearest pixel of a label map."""
         if image.shape[1:] == size:
             return image
         if self.labels:
@@ -96,12 +100,13 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class ResizeCrop:
-    """How images of any size come to the size of training; sizes are (height, width) in pixels.
+    """How images of any size are resized and cropped for training; sizes are (height, width) in pixels.
 
-    resize-and-crop: brought to `load`, whatever their ratio, and a random window of `size` cut out (pix2pix: 286 and
-    256). crop: the window is cut out of the image as it is. scale-width: brought to the width of `load`, the ratio
-    kept; scale-width-and-crop: and a window cut out. none: left as it is. Sides that are not cut are rounded to a
-    `multiple`. An image smaller than the window is enlarged to hold it. flip: mirrored at random, left to right.
+    resize-and-crop: resized to `load`, whatever the ratio of the image, then a random window of `size` is cropped
+    (pix2pix: 286 and 256). crop: a window is cropped from the image as it is. scale-width: resized to the width of
+    `load`, keeping the ratio; scale-width-and-crop: then a window is cropped. none: left as it is. Sides that are not
+    cropped are rounded to a `multiple`. An image smaller than the window is enlarged to hold it. flip: horizontally,
+    at random.
     """
 
     size: tuple[int, int] = (256, 256)
@@ -110,23 +115,24 @@ class ResizeCrop:
     flip: bool = True
     multiple: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise UsageError(f"{self.mode}: unknown way to bring images to size; take {', '.join(MODES)}")
+            raise UsageError(f"{self.mode}: unknown mode of resizing; take {', '.join(MODES)}")
         if self.mode == "resize-and-crop" and (self.load[0] < self.size[0] or self.load[1] < self.size[1]):
             load, size = (f"{width} x {height}" for height, width in (self.load, self.size))
             raise UsageError(f"images of {load} hold no window of {size}; load them larger")
 
     @property
     def crops(self) -> bool:
+        """Whether a window is cropped."""
         return self.mode.endswith("crop")
 
     def still(self) -> "ResizeCrop":
-        """The same for validation: nothing cut off that need not be, nothing mirrored."""
+        """The same without randomness, for validation: the whole image where possible, and no flips."""
         return replace(self, load=self.size if self.mode == "resize-and-crop" else self.load, flip=False)
 
     def loaded(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that an image is brought to before a window is cut out of it."""
+        """(height, width) that an image is resized to before a window is cropped."""
         if self.mode == "resize-and-crop":
             return self.load
         if self.mode.startswith("scale-width"):
@@ -134,13 +140,14 @@ class ResizeCrop:
         if self.crops:
             factor = max(1, self.size[0] / height, self.size[1] / width)
             return round(height * factor), round(width * factor)
-        return tuple(max(1, round(side / self.multiple)) * self.multiple for side in (height, width))
+        rounded = [max(1, round(side / self.multiple)) * self.multiple for side in (height, width)]
+        return rounded[0], rounded[1]
 
     def cut(self, images: Sequence[Tensor], drawn: Tensor | None) -> Tensor:
-        """Images (C, H, W) as loaded to a batch (N, C, h, w).
+        """A batch (N, C, h, w) of images (C, H, W) as loaded.
 
-        drawn: (3, N) uniform in [0, 1): the place of the window from top to bottom and from left to right, and the
-        flip; None: the middle, not mirrored. Raises DataError where nothing is cut and the sizes differ.
+        drawn: (3, N) uniform in [0, 1): the vertical and the horizontal position of the window, and the flip; None: the
+        center, not flipped. Raises DataError where images that are not cropped differ in size.
         """
         if drawn is None:
             drawn = torch.full((3, len(images)), 0.5)
@@ -161,22 +168,22 @@ class ResizeCrop:
 
 
 class CachedDataset:
-    """What `read` makes of items, in memory as long as all fit the budget, else read again when asked for.
+    """The tensors that `read` gives for items: in memory if all fit the budget, else read again on demand.
 
-    items: the good ones; problems: an ImageError for each of the others.
+    items: those that can be read. problems: an ImageError for each of the others.
     """
 
     def __init__(
         self,
-        items: Sequence,
-        read: Callable[[object], tuple[Tensor, ...]],
+        items: Sequence[Any],
+        read: Callable[[Any], tuple[Tensor, ...]],
         *,
         workers: int | None = None,
         budget_bytes: int = BUDGET,
         progress: Callable[[int, int], None] | None = None,
-    ):
+    ) -> None:
         self.read, self.workers = read, workers
-        self.items: list = []
+        self.items: list[Any] = []
         self.problems: list[ImageError] = []
         held: list[tuple[Tensor, ...]] | None = []
         used = 0
@@ -198,7 +205,7 @@ class CachedDataset:
         return len(self.items)
 
     def get(self, indices: Sequence[int]) -> list[tuple[Tensor, ...]]:
-        """Raises DataError, naming the file, if one that was good has gone bad since."""
+        """The tensors of the items at the indices. Raises DataError, naming the file, if one can no longer be read."""
         if self.held is not None:
             return [self.held[index] for index in indices]
         result = []
@@ -210,125 +217,142 @@ class CachedDataset:
 
 
 class PairSet:
-    """Aligned pairs for training. problems: what was left out, files without partner among them."""
+    """Aligned pairs for training. problems: an error for each file that was left out."""
 
-    def __init__(self, pairing: Pairing, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, store: CachedDataset):
-        self.pairing, self.kinds, self.framing, self.store = pairing, kinds, framing, store
-        self.problems = [*pairing.problems, *store.problems]
+    def __init__(
+        self, pairing: Pairing, specs: tuple[ImageSpec, ImageSpec], resize_crop: ResizeCrop, dataset: CachedDataset
+    ) -> None:
+        self.pairing, self.specs, self.resize_crop, self.dataset = pairing, specs, resize_crop, dataset
+        self.problems = [*pairing.problems, *dataset.problems]
 
     @classmethod
-    def load(cls, pairing: Pairing, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, **options) -> "PairSet":
-        """Read every pair once. kinds: of A and of B. options: workers, budget_bytes, progress, as for `CachedDataset`.
+    def load(
+        cls, pairing: Pairing, specs: tuple[ImageSpec, ImageSpec], resize_crop: ResizeCrop, **options: Any
+    ) -> "PairSet":
+        """Read every pair once. specs: of A and of B. options: workers, budget_bytes, progress, as for `CachedDataset`.
 
         Raises DataError where no pair can be read.
         """
 
         def read(pair: tuple[Path, Path]) -> tuple[Tensor, Tensor]:
             if pairing.halves:
-                whole = _halves(pair[0], *kinds)
+                whole = _halves(pair[0], *specs)
             else:
-                whole = [kind.read(path) for kind, path in zip(kinds, pair, strict=True)]
-            if framing.mode != "resize-and-crop" and whole[0].shape[1:] != whole[1].shape[1:]:
+                whole = [spec.read(path) for spec, path in zip(specs, pair, strict=True)]
+            if resize_crop.mode != "resize-and-crop" and whole[0].shape[1:] != whole[1].shape[1:]:
                 sizes = (f"{path} of {x.shape[2]} x {x.shape[1]}" for path, x in zip(pair, whole, strict=True))
                 raise ImageError(f"{' and '.join(sizes)}: a pair has one size; take resize-and-crop")
-            size = framing.loaded(*whole[0].shape[1:])
-            return tuple(kind.resize(image, size) for kind, image in zip(kinds, whole, strict=True))
+            size = resize_crop.loaded(*whole[0].shape[1:])
+            a, b = (spec.resize(image, size) for spec, image in zip(specs, whole, strict=True))
+            return a, b
 
-        store = CachedDataset(pairing.paths, read, **options)
-        if not store.items:
-            raise DataError(f"{pairing.root}: no pair can be read. " + shortened(store.problems))
-        return cls(pairing, kinds, framing, store)
+        dataset = CachedDataset(pairing.paths, read, **options)
+        if not dataset.items:
+            raise DataError(f"{pairing.root}: no pair can be read. " + shortened(dataset.problems))
+        return cls(pairing, specs, resize_crop, dataset)
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.dataset)
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """(3, n) for `batch`: window and flip, the same for A and B."""
+        """(3, n) for `batch`: the position of the window and the flip, the same for A and B."""
         return torch.rand(3, n, generator=random)
 
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(A, B) of these indices (N,), each (N, C, h, w) as stored: uint8, or float in [0, 1] of deep sources.
+        """(A, B) at the indices (N,), each (N, C, h, w): uint8, or float in [0, 1] from files of more bits.
 
-        drawn: of `draw`; None: the middle, not mirrored.
+        drawn: of `draw`; None: the center, not flipped.
         """
-        a, b = zip(*self.store.get(indices.tolist()), strict=True)
-        return self.framing.cut(a, drawn), self.framing.cut(b, drawn)
+        a, b = zip(*self.dataset.get(indices.tolist()), strict=True)
+        return self.resize_crop.cut(a, drawn), self.resize_crop.cut(b, drawn)
 
     def names(self, indices: Tensor) -> list[str]:
         """The files of a batch."""
-        pairs = (self.store.items[index] for index in indices.tolist())
+        pairs = (self.dataset.items[index] for index in indices.tolist())
         return [str(a) if a == b else f"{a} with {b}" for a, b in pairs]
 
 
 class UnpairedSets:
-    """Two sets of images that know nothing of each other, for training by cycle consistency.
+    """Two unpaired sets of images, for training by cycle consistency.
 
-    An epoch is as long as the larger set (Zhu 2017); `unpaired` says what an index shows.
+    An epoch is as long as the larger set (Zhu et al. 2017); `unpaired` says which images an index stands for.
     """
 
     def __init__(
-        self, kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, stores: tuple[CachedDataset, CachedDataset]
-    ):
-        self.kinds, self.framing, self.stores = kinds, framing, stores
-        self.problems = [*stores[0].problems, *stores[1].problems]
+        self,
+        specs: tuple[ImageSpec, ImageSpec],
+        resize_crop: ResizeCrop,
+        datasets: tuple[CachedDataset, CachedDataset],
+    ) -> None:
+        self.specs, self.resize_crop, self.datasets = specs, resize_crop, datasets
+        self.problems = [*datasets[0].problems, *datasets[1].problems]
 
     @classmethod
     def load(
-        cls, a: Sequence[Path], b: Sequence[Path], kinds: tuple[ImageSpec, ImageSpec], framing: ResizeCrop, **options
+        cls,
+        a: Sequence[Path],
+        b: Sequence[Path],
+        specs: tuple[ImageSpec, ImageSpec],
+        resize_crop: ResizeCrop,
+        **options: Any,
     ) -> "UnpairedSets":
         """Read every image of both lists once. options: as for `CachedDataset`, budget_bytes for each.
 
         Raises DataError where none of A, or none of B, can be read.
         """
 
-        def reader(kind: ImageSpec) -> Callable[[Path], tuple[Tensor]]:
+        def load_one(paths: Sequence[Path], spec: ImageSpec) -> CachedDataset:
             def read(path: Path) -> tuple[Tensor]:
-                image = kind.read(path)
-                return (kind.resize(image, framing.loaded(*image.shape[1:])),)
+                image = spec.read(path)
+                return (spec.resize(image, resize_crop.loaded(*image.shape[1:])),)
 
-            return read
+            return CachedDataset(paths, read, **options)
 
-        stores = tuple(CachedDataset(paths, reader(kind), **options) for paths, kind in zip((a, b), kinds, strict=True))
-        for name, store in zip("AB", stores, strict=True):
-            if not store.items:
-                raise DataError(f"no image of {name} can be read. " + shortened(store.problems))
-        return cls(kinds, framing, stores)
+        datasets = load_one(a, specs[0]), load_one(b, specs[1])
+        for name, dataset in zip("AB", datasets, strict=True):
+            if not dataset.items:
+                raise DataError(f"no image of {name} can be read. " + shortened(dataset.problems))
+        return cls(specs, resize_crop, datasets)
 
     def __len__(self) -> int:
-        return max(map(len, self.stores))
+        return max(map(len, self.datasets))
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """(7, n) for `batch`: windows and flips of A and of B, which are each on their own, and the image of B."""
-        return torch.rand(7, n, generator=random, dtype=torch.float64)  # float32 does not count past 16 million
+        """(7, n) for `batch`: windows and flips of A and of B, independent of each other, and which image of B."""
+        # float64, since float32 cannot index more than 16 million images
+        return torch.rand(7, n, generator=random, dtype=torch.float64)
 
     def batch(self, indices: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(A, B), each (N, C, h, w) as stored. drawn: of `draw`; None: image i of each set, its middle."""
+        """(A, B) at the indices (N,), each (N, C, h, w). drawn: of `draw`; None: the center of image i of each set."""
         windows = (None, None) if drawn is None else (drawn[:3], drawn[3:6])
-        return tuple(
-            self.framing.cut([images[0] for images in store.get(place.tolist())], window)
-            for store, place, window in zip(self.stores, unpaired(self.stores, indices, drawn), windows, strict=True)
+        a, b = (
+            self.resize_crop.cut([images[0] for images in dataset.get(chosen.tolist())], window)
+            for dataset, chosen, window in zip(
+                self.datasets, unpaired(self.datasets, indices, drawn), windows, strict=True
+            )
         )
+        return a, b
 
     def names(self, indices: Tensor, drawn: Tensor | None = None) -> list[str]:
         """The files of a batch, those of A and those of B."""
-        places = unpaired(self.stores, indices, drawn)
-        return [str(store.items[i]) for store, place in zip(self.stores, places, strict=True) for i in place.tolist()]
+        sides = zip(self.datasets, unpaired(self.datasets, indices, drawn), strict=True)
+        return [str(dataset.items[index]) for dataset, chosen in sides for index in chosen.tolist()]
 
 
 def unpaired(sides: tuple[Sized, Sized], indices: Tensor, drawn: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(which image of A, which of B) the indices (N,) show: i modulo the size of A, and one of B that is drawn.
+    """(indices in A, indices in B) of the indices (N,) of a batch: i modulo the size of A, and a random image of B.
 
-    drawn: its last row (N,), uniform in [0, 1), is for the image of B; None: i modulo the size of B.
+    drawn: its last row (N,), uniform in [0, 1), chooses the image of B; None: i modulo the size of B.
     """
     a, b = (indices % len(side) for side in sides)
     return a, b if drawn is None else (drawn[-1] * len(sides[1])).long()
 
 
-def _halves(path: Path, *kinds: ImageSpec) -> list[Tensor]:
-    """The left half of a file as the first kind reads it, and the right half as the second does."""
-    a = kinds[0].read(path)
-    b = a if kinds[1] == kinds[0] else kinds[1].read(path)
+def _halves(path: Path, *specs: ImageSpec) -> list[Tensor]:
+    """The left half of a file as the first spec reads it, and the right half as the second does."""
+    a = specs[0].read(path)
+    b = a if specs[1] == specs[0] else specs[1].read(path)
     width = a.shape[2]
     if width % 2:
-        raise ImageError(f"{path}: {width} pixels wide, which two halves of one width cannot be")
+        raise ImageError(f"{path}: {width} pixels wide, which cannot be divided into two equal halves")
     return [a[:, :, : width // 2].contiguous(), b[:, :, width // 2 :].contiguous()]

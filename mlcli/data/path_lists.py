@@ -1,4 +1,4 @@
-"""Lists of paths and other texts that people and programs wrote: UTF-8 or UTF-16, with a byte-order mark or without."""
+"""Decoding of texts and lists of paths in UTF-8 or UTF-16, with or without a byte-order mark."""
 
 import codecs
 import os
@@ -6,7 +6,7 @@ import os
 from mlcli.errors import DataError
 from mlcli.io import formats
 
-# A UTF-32 mark begins as that of UTF-16 does, and is looked for first
+# The mark of UTF-32 begins like that of UTF-16, so it comes first
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -14,15 +14,16 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-# What a UTF-16 list falls into at its NULs, and no list of NUL-separated paths holds
+# Fragments that a UTF-16 list has between its NULs, and that no list of NUL-separated paths holds
 _FRAGMENTS = {b".", b"/", b"\\", b"\n", b"\r", b"\n\r", b"\r\n"}
 
 
 def decoded(data: bytes, source: str) -> str:
-    """The text of a file or stream, by its byte-order mark, else UTF-8, or UTF-16 where it has NULs as only that has.
+    """The text in the bytes of a file or stream.
 
-    Bytes that are not UTF-8 come out as `os.fsdecode` has them. source: what errors name. Raises DataError where a
-    UTF-16 text is broken.
+    The encoding is that of the byte-order mark; without one it is UTF-16 where the NULs are distributed as in UTF-16,
+    else UTF-8. Bytes that are not UTF-8 are decoded as by `os.fsdecode`. source: named in errors. Raises DataError
+    where a UTF-16 or UTF-32 text is broken.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if encoding is None and _FRAGMENTS & set(data.split(b"\0")):
@@ -33,15 +34,15 @@ def decoded(data: bytes, source: str) -> str:
         return data.decode(encoding or "utf-8", "strict" if encoding else "surrogateescape")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source}: begins as {encoding.upper()} and is broken at byte {error.start}; write it as UTF-8"
+            f"{source}: begins as {(encoding or '').upper()} and is broken at byte {error.start}; write it as UTF-8"
         ) from None
 
 
 def paths(data: bytes, source: str = "-") -> list[str]:
-    """The paths of a list, one a line or NUL-separated.
+    """The paths in a list, one a line or NUL-separated.
 
-    Raises DataError for what is no list: an image, text that is neither UTF-8 nor UTF-16 where no files of such names
-    are there, and a folder whose name is one character, such as . or /, which is a fragment rather than meant.
+    Raises DataError for an image, for names that are neither UTF-8 nor UTF-16 and belong to no file, and for a folder
+    whose name is one character, such as . or /, which is more likely a fragment of another name.
     """
     if (image := formats.format_of_bytes(data[: formats.HEAD])) and (b"\0" in data or b"\xff" in data):
         raise DataError(f"{source}: holds a {image.name} image, not a list of paths; name its file instead")

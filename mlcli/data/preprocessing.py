@@ -1,8 +1,8 @@
-"""From an image of any size to what a network takes: resize, crop, gray, normalize."""
+"""Preprocessing of an image of any size for a network: resize, crop, convert to gray, normalize."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mlcli.io import image_io, schema
 
-LARGEST = 4096  # pixels a side that a network takes; no file may ask for images without end
+LARGEST = 4096  # pixels a side of the input of a network; a file may not ask for more
 FIELDS = schema.record(
     {},
     {
@@ -30,15 +30,14 @@ FIELDS = schema.record(
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What an image goes through on its way into the network.
+    """The preprocessing of the images that a network takes.
 
-    With `resize` the short side is brought to so many pixels and the center (crop, crop) is kept, as torchvision does
-    it; without, the central square is brought to `crop` at once, as images are for training here. Then channels are
-    normalized by `mean` and `std` (for values in [0, 1]). `channels` is 1 for networks of gray images. With `squash`
-    the whole image is resized to (crop, crop), whatever its ratio, as some of timm's models were evaluated.
-    resampling: whose arithmetic resizes images of 8 bits, torch's (in floats) or Pillow's (rounded to bytes between
-    its two passes); what a network was evaluated with differs from the other by a level of 255 in every sixth value,
-    which decides between classes that are about equally probable.
+    resize: the short side is resized to this number of pixels, and the center (crop, crop) is kept, as torchvision
+    does; None: the central square is resized to `crop`, as for training here. squash: the whole image is resized to
+    (crop, crop), whatever its ratio, as some of timm's models were evaluated. mean, std: for each channel, of values in
+    [0, 1]. channels: 1 for networks of gray images, else 3. resampling: "torch" resizes in floats; "pillow" resizes
+    images of 8 bits with Pillow, which rounds to bytes between its two passes. The two differ by one level of 255 in
+    every sixth value, which can decide between classes of almost equal probability.
     """
 
     resize: int | None = None
@@ -52,9 +51,11 @@ class Preprocessing:
 
     @classmethod
     def of(cls, description: Mapping) -> "Preprocessing":
-        """What `dataclasses.asdict` made of one, from a file. Raises schema.Invalid for what is none."""
+        """From what `dataclasses.asdict` gave, read from a file. Raises schema.Invalid."""
         FIELDS(description)
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in description.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in description.items()
+        }
         channels = values.get("channels", 3)
         for name in ("mean", "std"):
             if len(values.get(name, (0.0,) * 3)) != channels:
@@ -65,7 +66,7 @@ class Preprocessing:
         return result
 
     def prepare(self, image: Tensor) -> Tensor:
-        """One image (3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of its type, not normalized."""
+        """(3, H, W), uint8 or float in [0, 1] -> (channels, crop, crop) of the same type, not normalized."""
         if self.squash:
             image = stretch(image, (self.crop, self.crop), self.interpolation, self.resampling)
         elif self.resize is None:
@@ -75,9 +76,9 @@ class Preprocessing:
         return image_io.to_gray(image) if self.channels == 1 else image
 
     def source_box(self, box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) in an image (height, width) of what a box of its prepared form shows.
+        """The box (left, top, right, bottom) in an image (height, width) that a box of the prepared image shows.
 
-        Rounded outwards to whole pixels. The pixels around it from which antialiasing takes a share do not count.
+        Rounded outwards to whole pixels. Pixels around it that only antialiasing mixes in are not included.
         """
         if self.squash:
             rows, columns = _Axis(0, height, self.crop, 0), _Axis(0, width, self.crop, 0)
@@ -101,7 +102,7 @@ class Preprocessing:
 
 
 class _Axis(NamedTuple):
-    """One axis of a resize and crop: `length` pixels from `start` on became `resized`, of which `corner` were cut."""
+    """One axis of a resize and crop: `length` pixels from `start` became `resized`, of which `corner` were cut off."""
 
     start: int
     length: int
@@ -116,10 +117,10 @@ class _Axis(NamedTuple):
 
 
 def shorten(image: Tensor, ratio: int = 32) -> Tensor:
-    """(C, H, W) without the ends of a long strip, of which the center crop shows nothing anyway.
+    """(C, H, W) without the ends of a long strip, which the center crop does not show anyway.
 
-    To resize a strip of 1 x 10000 as it is would take gigabytes. Its middle is kept, about `ratio` times as long as
-    wide; as many pixels go at one end as at the other, so that the center stays where it was.
+    Resizing a strip of 1 x 10000 would take gigabytes. Its middle is kept, about `ratio` times as long as wide; both
+    ends lose the same number of pixels, so that the center stays.
     """
     height, width = image.shape[1:]
     rows, columns = _ends(height, width, ratio)
@@ -127,26 +128,26 @@ def shorten(image: Tensor, ratio: int = 32) -> Tensor:
 
 
 def _ends(height: int, width: int, ratio: int = 32) -> tuple[int, int]:
-    """(rows, columns) that `shorten` takes off each end."""
+    """(rows, columns) that `shorten` removes at each end."""
     return max(0, (height - ratio * width) // 2), max(0, (width - ratio * height) // 2)
 
 
 def resize(image: Tensor, size: int, interpolation: str = "bilinear", resampling: str = "torch") -> Tensor:
-    """(C, H, W) with its short side resized to `size`, antialiased, the ratio kept; the very values of torchvision."""
-    return stretch(image, _resized(*image.shape[1:], size), interpolation, resampling)
+    """(C, H, W) with its short side resized to `size`, antialiased, keeping the ratio; the values of torchvision."""
+    return stretch(image, _resized(image.shape[1], image.shape[2], size), interpolation, resampling)
 
 
 def stretch(
     image: Tensor, target: tuple[int, int], interpolation: str = "bilinear", resampling: str = "torch"
 ) -> Tensor:
-    """(C, H, W) resized to `target`, (height, width), antialiased; colors of 8 bits as `resampling` says."""
+    """(C, H, W) resized to `target`, (height, width), antialiased. resampling: as in `Preprocessing`."""
     if target == image.shape[1:]:
         return image
     if resampling == "pillow" and image.dtype == torch.uint8 and len(image) == 3:
         filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-        resized = image_io.to_pillow(image).resize(target[::-1], filters[interpolation])
-        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
-    # Bytes through floats, as torchvision does: torch's own arithmetic in bytes rounds twice.
+        by_pillow = image_io.to_pillow(image).resize(target[::-1], filters[interpolation])
+        return torch.from_numpy(np.array(by_pillow)).permute(2, 0, 1)
+    # Bytes are resized as floats, as torchvision does: torch's arithmetic in bytes rounds twice.
     resized = nn.functional.interpolate(image[None].float(), target, mode=interpolation, antialias=True)[0]
     if image.is_floating_point():
         return resized.clamp(0, 1)  # bicubic overshoots
@@ -154,13 +155,13 @@ def stretch(
 
 
 def _resized(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) that `resize` gives an image; the long side is truncated, as torchvision does it."""
+    """(height, width) after `resize`; the long side is truncated, as in torchvision."""
     return (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
 
 
 def center_crop(image: Tensor, size: int) -> Tensor:
-    """The middle (C, size, size) of an image with both sides at least `size`, rounded as torchvision does."""
-    top, left = _corner(*image.shape[1:], size)
+    """The center (C, size, size) of an image with sides of at least `size`, rounded as in torchvision."""
+    top, left = _corner(image.shape[1], image.shape[2], size)
     return image[:, top : top + size, left : left + size]
 
 

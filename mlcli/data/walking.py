@@ -1,8 +1,8 @@
-"""Walking through folders: the images in them, and what is left out and why.
+"""Walking through folders: which images are in them, and what is left out and why.
 
-A file with the ending of an image is taken without being opened, one with the ending of something else is left out; of
-the others the first bytes are looked at. Hidden names (leading dot) are passed over, as are the folders that operating
-systems and network disks put beside a user's own.
+A file with the ending of an image is included without being opened; one with the ending of something else is left out;
+of all others the first bytes are read. Hidden names (with a leading dot) are skipped, and so are the folders that
+operating systems and network disks make.
 """
 
 import os
@@ -36,17 +36,17 @@ SYSTEM_FOLDERS = frozenset(
         "lost+found",
     )
 )
-LISTED = 2  # files that a message names of many
+LISTED = 2  # files that a message names, of many
 
 
 def special_kind(mode: int) -> str:
-    """What a file is, by its mode, that is no regular file and no folder; empty for these."""
+    """The kind of a special file, by its mode: pipe, socket or device; empty for regular files and folders."""
     kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
     return next((name for test, name in kinds if test(mode)), "")
 
 
 def special_problem(path: Path) -> ImageError | None:
-    """What to say of a named pipe, socket or device, which is not to be opened, and is counted; None for the rest."""
+    """The error for a named pipe, socket or device, which is counted as left out; None for other files."""
     try:
         kind = special_kind(os.stat(path).st_mode)
     except (OSError, ValueError):  # the reader says why
@@ -58,13 +58,13 @@ def special_problem(path: Path) -> ImageError | None:
 
 
 def is_own_stream(path: Path) -> bool:
-    """Whether a path is that of an open file of this process: /dev/stdin, or what a shell makes of <(command)."""
+    """Whether a path stands for an open file of this process: /dev/stdin, or the path of a shell's <(command)."""
     return str(path) == "/dev/stdin" or str(path).startswith(("/dev/fd/", "/proc/self/fd/"))
 
 
 @dataclass
 class Listing:
-    """One folder: names of the folders in it, those of them that are links, and the images."""
+    """The content of one folder: real folders, links to folders, and images."""
 
     folders: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
@@ -74,16 +74,16 @@ class Listing:
 class Walker:
     """Walks below one root, once or several times. What is left out is counted in the tally.
 
-    unlisted: an ImageError for each folder that could not be listed; problems: these, and one for each special file
+    unlisted: an ImageError for each folder that could not be listed. problems: these, and one for each special file
     and for each format that cannot be read.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.unlisted: list[ImageError] = []
         self._special: list[ImageError] = []
         self._unread: dict[formats.Format, list[str]] = defaultdict(list)
-        self._seen: set[tuple[int, int]] = set()  # folders, by device and number, whatever links lead to them
+        self._seen: set[tuple[int, int]] = set()  # folders by device and inode, so that links to them are recognized
 
     @property
     def problems(self) -> list[ImageError]:
@@ -91,7 +91,7 @@ class Walker:
 
     @property
     def unread(self) -> list[ImageError]:
-        """For each format that cannot be read what would read it."""
+        """An error for each format that cannot be read, which says what would read it."""
         problems = []
         for kind, names in self._unread.items():
             first = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
@@ -104,12 +104,12 @@ class Walker:
     def images(self, inside: str = "") -> list[Path]:
         """The images below the root, or below a folder in it, sorted by their path.
 
-        Each folder is listed once. Links wait until all real folders are done, so an image keeps the name that it has
-        without them.
+        Each folder is listed once. Links are followed after all real folders, so an image has its path without links
+        where there is one.
         """
         self._seen.clear()
         names: list[str] = []
-        real, links = deque([inside]), deque()
+        real, links = deque([inside]), deque[str]()
         while real or links:
             found = self.listing(real.popleft() if real else links.popleft())
             names += found.images
@@ -118,15 +118,15 @@ class Walker:
         return [self.root / name for name in sorted(names)]
 
     def listing(self, inside: str = "") -> Listing:
-        """What is in one folder, by paths from the root; nothing of one that this walk has listed before."""
+        """The content of one folder, as paths from the root; empty for a folder that this walk has listed before."""
         found, folder = Listing(), self.root / inside
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in self._seen:
                 return found
             self._seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                entries = sorted(entries, key=lambda entry: entry.name)
+            with os.scandir(folder) as found_entries:
+                entries = sorted(found_entries, key=lambda entry: entry.name)
         except OSError as error:
             self.unlisted.append(ImageError(f"{folder}: cannot be listed: {error.strerror or error}"))
             return found
@@ -152,14 +152,14 @@ class Walker:
                 self._leave_out(entry, name, kind)
         stems = {os.path.splitext(name)[0].casefold() for name in found.images}
         for entry, name, kind in raw:
-            if os.path.splitext(name)[0].casefold() in stems:  # a camera that keeps both
+            if os.path.splitext(name)[0].casefold() in stems:  # of a camera that writes both
                 tally.current().leave_out(entry.path, "raw image{s} beside the developed")
             else:
                 self._leave_out(entry, name, kind)
         return found
 
     def _format(self, entry: os.DirEntry) -> formats.Format | None:
-        """The format of a regular file, by its ending or its first bytes; None where it is no image, which is noted."""
+        """The format of a regular file, by its ending or its first bytes; None if it is no image, which is counted."""
         if kind := formats.format_of_ending(entry.name):
             return kind
         if not formats.is_other(entry.name):
@@ -180,11 +180,11 @@ class Walker:
         tally.current().leave_out(entry.path, "image{s} in formats that are not read", kind.name)
 
     def _no_file(self, entry: os.DirEntry, name: str, found: Listing) -> None:
-        """Take account of what is neither a folder nor a file: a link to nowhere, a pipe, a socket, a device."""
+        """Count an entry that is neither a folder nor a regular file: a broken link, a pipe, a socket or a device."""
         named = formats.format_of_ending(entry.name)
         if entry.is_symlink() and not os.path.exists(entry.path):
             if named and not named.remedy:
-                found.images.append(name)  # so that it is reported when it is read
+                found.images.append(name)  # reading it reports the broken link
             else:
                 tally.current().leave_out(entry.path, "link{s} to nowhere")
             return
@@ -197,7 +197,8 @@ class Walker:
 
 
 def _is(test: Callable[[], bool]) -> bool:
+    """The result of a test of a directory entry; False where it fails."""
     try:
         return test()
-    except OSError:  # a link that points at itself
+    except OSError:  # a link that points to itself
         return False

@@ -1,4 +1,4 @@
-"""Images made of tiles: a grid of small images with a label each, or a sheet of labeled rows."""
+"""Images made of tiles: a grid of labeled images, or a sheet of labeled rows."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ def grid_size(
     apart: int = 0,
     lines: int = 0,
 ) -> tuple[int, int]:
-    """(height, width) of a `grid` of n tiles (height, width) with so many lines of text below each."""
+    """(height, width) of a `grid` of n tiles (height, width), with `lines` lines of text below each."""
     columns = columns or math.ceil(math.sqrt(n))
     scale = max(1, side // max(height, width))
     return (
@@ -48,11 +48,11 @@ def grid(
     gap: int = 6,
     apart: int = 0,
 ) -> Image.Image:
-    """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels with its pixels kept square.
+    """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels by an integer factor.
 
-    labels: a short text below each tile, of as many lines as the first.
-    columns: default near a square image. apart: pixels more between the first column and the others.
-    Raises UsageError for an image larger than could be read again.
+    labels: a short text below each tile, all with the same number of lines. columns: by default the grid is about
+    square. apart: additional pixels between the first column and the others.
+    Raises UsageError for an image that is too large to be read again.
     """
     n, _, height, width = tiles.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -70,13 +70,13 @@ def grid(
         canvas.paste(image, (x, y))
         if labels is not None:
             for number, line in enumerate(labels[index].split("\n")):
-                place = (x + width * scale / 2, y + height * scale + 1 + LINE_HEIGHT * number)
-                draw.text(place, line, INK, font, anchor="ma")
+                top = (x + width * scale / 2, y + height * scale + 1 + LINE_HEIGHT * number)
+                draw.text(top, line, INK, font, anchor="ma")
     return canvas
 
 
 class Strip(NamedTuple):
-    """Tiles (3, h, w) side by side and a short text below them; None for one that could not be had."""
+    """Tiles (3, h, w) side by side with a short text below; None for a tile that is missing."""
 
     tiles: Sequence[Tensor | None]
     caption: str = ""
@@ -91,10 +91,10 @@ def sheet(
     side: int = 56,
     gap: int = 4,
 ) -> Image.Image:
-    """Rows of a label and strips, the strips in columns with a heading each.
+    """Rows of a label and strips; the strips are in columns, each with a heading.
 
-    lengths: the room of each column in tiles. Tiles of up to (side, side) stand in the middle of their place.
-    Raises UsageError for an image larger than could be read again.
+    lengths: the width of each column in tiles. Tiles smaller than (side, side) are centered in their cells.
+    Raises UsageError for an image that is too large to be read again.
     """
     font = ImageFont.load_default(FONT_SIZE)
     cell, margin, line = side + gap, 14, LINE_HEIGHT
@@ -111,16 +111,16 @@ def sheet(
         y = head + number * height
         draw.text((label_width - margin // 2, y + side / 2), label, INK, font, anchor="rm")
         for left, strip in zip(lefts, strips, strict=True):
-            for place, tile in enumerate(strip.tiles):
-                _place(canvas, tile, left + place * cell, y, side)
+            for index, tile in enumerate(strip.tiles):
+                _place(canvas, tile, left + index * cell, y, side)
             draw.text((left, y + side), strip.caption, INK, font)
     return canvas
 
 
 def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 1, gap: int = 2) -> Image.Image:
-    """Groups of tiles side by side, those of each group in so many rows; without words.
+    """Groups of tiles side by side, the tiles of each group in `rows` rows; without text.
 
-    Tiles of up to (3, side, side) stand in the middle of their place; that of None stays empty.
+    Tiles smaller than (3, side, side) are centered in their cells; the cell of None stays empty.
     """
     cell, apart = side + gap, side // 8
     columns = [math.ceil(len(group) / rows) for group in groups if group]
@@ -136,7 +136,7 @@ def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 
 
 
 def _place(canvas: Image.Image, tile: Tensor | None, x: int, y: int, side: int) -> None:
-    """Draw a tile in the middle of its place with a line around it, since white tiles end somewhere too."""
+    """Draw a tile in the center of its cell, with a line around it that shows where white tiles end."""
     height, width = (side, side) if tile is None else tile.shape[1:]
     x, y = x + (side - width) // 2, y + (side - height) // 2
     ImageDraw.Draw(canvas).rectangle((x - 1, y - 1, x + width, y + height), outline=LINE)
@@ -153,7 +153,7 @@ def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
 
 
 def shortened(text: str, width: float) -> str:
-    """A label no wider than `width` pixels: what is too much is cut out of its middle."""
+    """A label of at most `width` pixels: where it is longer, its middle is replaced by an ellipsis."""
     font = ImageFont.load_default(FONT_SIZE)
     if font.getlength(text) <= width:
         return text
@@ -165,14 +165,14 @@ def shortened(text: str, width: float) -> str:
 
 
 def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
-    """(height, width) of what `rows_of_files` draws."""
+    """(height, width) of the image that `rows_of_files` draws."""
     return grid_size(rows * columns, side, side, columns=columns, side=side, apart=side // 4, lines=2)
 
 
 def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:
-    """Image files in rows with a label each, the first of a row set apart from the others.
+    """Image files in rows, each with a label; the first image of a row is set apart from the others.
 
-    Rows may differ in length. A file that cannot be read leaves its place white.
+    Rows may differ in length. The cell of a file that cannot be read stays white.
     """
     columns = max(map(len, rows))
     cells = {(r, c): cell for r, row in enumerate(rows) for c, cell in enumerate(row)}
@@ -181,20 +181,20 @@ def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Imag
     images = {paths[index]: image for index, image in decoded if isinstance(image, Tensor)}
     white = torch.full((3, side, side), 255, dtype=torch.uint8)
     tiles, labels = [], []
-    for place in itertools.product(range(len(rows)), range(columns)):
-        path, label = cells.get(place, (None, "\n"))
-        tiles.append(images.get(path, white))
+    for cell in itertools.product(range(len(rows)), range(columns)):
+        path, label = cells.get(cell, (None, "\n"))
+        tiles.append(white if path is None else images.get(path, white))
         labels.append(label)
     return grid(torch.stack(tiles), labels, columns=columns, side=side, apart=side // 4)
 
 
 def enlarged(image: Tensor, factor: int) -> Tensor:
-    """(C, H, W) -> (C, H * factor, W * factor), its pixels kept square."""
+    """(C, H, W) -> (C, H * factor, W * factor), by repeating pixels."""
     return image.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
 def square(image: Tensor, side: int) -> Tensor:
-    """The central square of an image (C, H, W) as (C, side, side); a small one is enlarged with its pixels square."""
+    """The central square of (C, H, W), resized to (C, side, side); a small image is enlarged by repeating pixels."""
     if 2 * min(image.shape[1:]) > side:
         return fit(image, side)
     return interpolate(fit(image, min(image.shape[1:]))[None], size=(side, side), mode="nearest-exact")[0]

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of a machine."""
+"""A report of the machine and the installation, for bug reports."""
 
 import importlib.metadata
 import os
@@ -29,18 +29,18 @@ PACKAGES = (
     "filelock",
     "tifffile",
 )
-OPTIONAL = ("pillow-heif",)  # of extras, without which fewer images are read
+OPTIONAL = ("pillow-heif",)  # packages of extras, without which fewer formats can be read
 OFFLINE = ("cifarnet", "efficientnet_lite0")  # whose weights come with the installation
 BATCH = 64
 
 
 def diagnose(runtime: Runtime) -> dict[str, Any]:
-    """Findings by name, in the order in which to read them; values are strings, numbers, booleans or lists."""
+    """The findings by name, in reading order; values are strings, numbers, booleans or lists of strings."""
     findings: dict[str, Any] = {
         "python": platform.python_version(),
         "system": platform.platform(),
         "mlcli": mlcli.__version__,
-        "torch": torch.__version__,  # with its CUDA version, which the package's metadata lack
+        "torch": torch.__version__,  # with the CUDA version, which the metadata of the package lack
         **{package: _version(package) for package in (*PACKAGES, *OPTIONAL)},
         "processor": cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
         "processors": available_processors(),
@@ -58,7 +58,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
     for name in OFFLINE:
         try:
             model = registry.load(name).to(runtime)
-        except WeightsError as error:  # worth a report of its own
+        except WeightsError as error:  # the message is the finding
             findings[name] = str(error)
             continue
         findings[f"{name}_hash"] = model.hash[:16]
@@ -67,7 +67,7 @@ def diagnose(runtime: Runtime) -> dict[str, Any]:
 
 
 def forward_seconds(model: Model, runtime: Runtime) -> float:
-    """The time of one forward pass of a batch of 64, after one to warm up."""
+    """Seconds for the forward pass of a batch of 64, after one to warm up."""
     size = model.preprocessing.crop
     images = torch.zeros(BATCH, model.preprocessing.channels, size, size, dtype=torch.uint8, device=runtime.device)
     with torch.inference_mode(), runtime.autocast():
@@ -80,11 +80,13 @@ def forward_seconds(model: Model, runtime: Runtime) -> float:
 
 
 def _finish(runtime: Runtime) -> None:
+    """Wait until the device has finished its work."""
     if runtime.device.type == "cuda":
         torch.cuda.synchronize(runtime.device)
 
 
 def _version(package: str) -> str:
+    """The installed version of a package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

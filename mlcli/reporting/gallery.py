@@ -1,4 +1,4 @@
-"""A page of many rows of images that opens offline: images load when they come into view, a box filters rows."""
+"""An offline HTML page of many rows of images, which load when they come into view; a search box filters the rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mlcli.io.files import write_text
 from mlcli.reporting.report import STYLE, rows, text
 
 # Rows out of view are neither laid out nor painted (content-visibility), so that thousands of images scroll well.
-LOOK = """
+GALLERY_STYLE = """
 body{max-width:none}header{position:sticky;top:0;background:inherit;padding:.5rem 0;z-index:1}
 header input{font:inherit;padding:.2rem .5rem;width:16rem}details{margin:.5rem 0}
 section{content-visibility:auto;contain-intrinsic-size:auto 20rem;border-top:1px solid #8884;padding:.4rem 0 .4rem 6rem}
@@ -18,8 +18,8 @@ section figure{margin:0 .8rem .3rem 0;vertical-align:top;width:min(100%,calc(8re
 section img{width:100%;aspect-ratio:var(--ratio);image-rendering:auto;display:block}figcaption{line-height:1.3}
 section[hidden]{display:none}
 """
-# `12`, `0-15` and `3, 40-50` pick rows by number, other words by what their heading holds. The box is kept in the
-# address of the page (#q=...), so that a view can be sent on.
+# `12`, `0-15` and `3, 40-50` choose rows by number, other words by their heading. The text of the box is kept in the
+# address of the page (#q=...), so that a view can be shared.
 SCRIPT = """
 const box = document.querySelector('input'), count = document.querySelector('output');
 const all = [...document.querySelectorAll('section')];
@@ -51,7 +51,7 @@ arrive();
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image of a row: its file, relative to the page, what it shows, and its width divided by its height."""
+    """One image of a row: its file, relative to the page, its caption, and its width divided by its height."""
 
     file: str
     caption: str
@@ -60,7 +60,7 @@ class GalleryImage:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the page; `number` is what the box finds it by."""
+    """One row of the page. number: by which the search box finds it."""
 
     number: int
     heading: str
@@ -68,15 +68,15 @@ class Row:
 
 
 def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping, note: str = "") -> None:
-    """Write the page. note: what is to be seen. facts: what it was made from, shown folded.
+    """Write the page. note: what the images show. facts: how they were made, shown folded.
 
-    A click on an image opens its file. Without a script all rows are shown.
+    A click on an image opens its file. Without scripts all rows are shown.
     """
     body, count = "".join(_section(entry) for entry in entries), len(entries)
     write_text(
         page,
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{text(title)}</title><style>{STYLE}{LOOK}</style><h1>{text(title)}</h1>"
+        f"<title>{text(title)}</title><style>{STYLE}{GALLERY_STYLE}</style><h1>{text(title)}</h1>"
         + (f"<p>{text(note)}</p>" if note else "")
         + f"<details><summary>How it was made</summary>{rows(dict(facts))}</details>"
         "<header><label>Show <input type=search placeholder='12, 0-15, ...' autocomplete=off></label> "

@@ -1,16 +1,16 @@
-"""The colors of classes, for maps that people look at."""
+"""The colors of classes in label maps."""
 
 import torch
 from torch import Tensor
 
-# Those of Okabe and Ito (2008), which color-blind people tell apart too
+# Of Okabe and Ito (2008), which color-blind people can distinguish too
 COLORS = ((86, 180, 233), (0, 158, 115), (213, 94, 0), (230, 159, 0), (240, 228, 66), (204, 121, 167), (0, 114, 178))
 
 
 def class_colors(count: int) -> Tensor:
-    """(count, 3) uint8: black for class 0, the background; after seven others the same colors again, darker."""
-    palette = [(0, 0, 0)]
+    """(count, 3) uint8: black for class 0, the background; after seven colors they repeat, darker."""
+    palette: list[tuple[int, ...]] = [(0, 0, 0)]
     for number in range(count - 1):
-        turn, place = divmod(number, len(COLORS))
-        palette.append(tuple(round(value * 0.75**turn) for value in COLORS[place]))
+        repeat, index = divmod(number, len(COLORS))
+        palette.append(tuple(round(value * 0.75**repeat) for value in COLORS[index]))
     return torch.tensor(palette, dtype=torch.uint8)

@@ -1,11 +1,11 @@
-"""report.html of a run: options, curves, samples and figures in one page that opens offline."""
+"""report.html of a run: options, curves, samples and figures in one offline page."""
 
 import base64
 import html
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +23,9 @@ SHOWN_SAMPLES = 12
 
 
 def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()) -> None:
-    """Write the report of a run from its own files, finished or not; nothing where it is as it should be already.
+    """Write the report of a run, finished or not, from its files; a report that is up to date is left alone.
 
-    tables: (heading, header, rows) of each table of a final result, before all else.
+    tables: (heading, header, rows) of each table of final results, at the top of the page.
     """
     config, metrics = run.load_config(), run.metrics()
     names = [name for name in dict.fromkeys(k for line in metrics for k in line) if name not in ("step", "seconds")]
@@ -39,8 +39,8 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
     more = "".join(f"<h3>{text(name)}</h3>{rows(value)}" for name, value in results.items() if name not in single)
     images = figure(run.misclassified_file) if os.path.exists(run.misclassified_file) else ""
     stages = "".join(
-        f'<li><a href="{text(place)}">{text(place)}</a>'
-        for place in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
+        f'<li><a href="{text(path)}">{text(path)}</a>'
+        for path in sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
     )
     title = f"{run.folder.name}: mlcli {config['command']}"
     page = (
@@ -61,14 +61,14 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
 
 
 def figure(file: Path) -> str:
-    """A PNG file inside the page, under its name."""
+    """A PNG file embedded in the page, with its name as the caption."""
     data = base64.b64encode(file.read_bytes()).decode()
     name = text(file.stem)
     return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
 
 
 def shown_samples(run: Run) -> list[Path]:
-    """At most `SHOWN_SAMPLES` images: all of some steps, evenly from the first to the last."""
+    """At most `SHOWN_SAMPLES` images: all images of some steps, which are evenly spread from the first to the last."""
     by_step = defaultdict(list)
     for file in sorted(run.samples_folder.glob("*.png")):
         by_step[file.stem.rsplit("-", 1)[-1]].append(file)
@@ -85,21 +85,23 @@ def table(header: Sequence[str], lines: Sequence[Sequence]) -> str:
     return f"<table>{head}" + "".join("<tr>" + "".join(f"<td>{text(c)}" for c in line) for line in lines) + "</table>"
 
 
-def rows(values: dict) -> str:
+def rows(values: Mapping[str, object]) -> str:
     """A table of names and values."""
     return "<table>" + "".join(f"<tr><th>{text(k)}<td class=n>{text(shown(v))}" for k, v in values.items()) + "</table>"
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
+    """A value as the text of a cell."""
     return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def text(value: object) -> str:
+    """A value as text of an HTML page, escaped."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
 def curve(name: str, points: Sequence[tuple[int, float]], width: int = 420, height: int = 160) -> str:
-    """An inline SVG of (step, value) points, with the extremes written at the axes."""
+    """An inline SVG of (step, value) points; the caption names the extremes."""
     if len(points) < 2:
         return ""
     steps, values = zip(*points, strict=True)

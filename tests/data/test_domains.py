@@ -46,7 +46,7 @@ def test_a_share_is_held_out_by_the_seed():
     assert torch.equal(held.labels, whole.split(0.25, 1)[1].labels)
     assert any(not torch.equal(held.labels, whole.split(0.25, seed)[1].labels) for seed in (2, 3))
     for share in (0.01, 0.99):
-        with pytest.raises(DataError, match="hold out another share"):
+        with pytest.raises(DataError, match="hold out another fraction"):
             whole.split(share, 1)
 
 

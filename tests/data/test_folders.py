@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcli.data.folders import ClassFolder, DividedError, as_on_disk, find_images, places, spread
+from mlcli.data.folders import ClassFolder, DividedError, as_on_disk, find_images, positions, spread
 from mlcli.errors import DataError, MlcliError, UsageError
 
 
@@ -121,10 +121,10 @@ def test_places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "a")
     among = [tmp_path / "a" / "one.png", Path("two.png"), Path("../link/one.png")]
     asked = ["one.png", "../link/two.png", "../two.png", "../b/one.png", "absent.png"]
-    assert places(asked, among).tolist() == [0, 1, 1, -1, -1]
+    assert positions(asked, among).tolist() == [0, 1, 1, -1, -1]
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "one.png").symlink_to(tmp_path / "a" / "one.png")
-    assert places(["one.png"], [tmp_path / "copy" / "one.png"]).tolist() == [-1]  # another name for it
+    assert positions(["one.png"], [tmp_path / "copy" / "one.png"]).tolist() == [-1]  # another name for it
 
 
 # ------------------------------------------------------------------------------------------ class folders
