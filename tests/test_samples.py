@@ -61,7 +61,7 @@ def test_fronts_are_pairs_to_train_on(tmp_path):
     )
     assert (len(train), len(test)) == (3, 1) and not train.problems
     a, b = train.batch(torch.arange(3), torch.rand(3, 3))
-    assert kinds[0].signal(a).shape == (3, 8, 32, 32) and b.shape == (3, 3, 32, 32)
+    assert kinds[0].normalized_input(a).shape == (3, 8, 32, 32) and b.shape == (3, 3, 32, 32)
 
 
 @pytest.mark.parametrize("kind", ["boat", "house", "lighthouse", "tree"])

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
-    from mlcli.training.loop import Method, Plan
+    from mlcli.training.method import Method
+    from mlcli.training.plan import Plan
     from mlcli.training.run_folder import Run
 
 TITLES = {

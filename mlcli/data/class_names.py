@@ -1,8 +1,8 @@
 """Names of classes: a label, a WordNet id, a synonym or a number can stand for a class.
 
 Classes of ImageNet are synsets of WordNet, each with an id (n01440764), one name or more (tench, Tinca tinca) and a
-definition; timm's tables hold those of all 21,844. Names compare after Unicode normalization (NFC), since macOS writes é
-in folder names as two characters.
+definition; timm's tables hold those of all 21,844. Names compare after Unicode normalization (NFC), since macOS writes
+é in folder names as two characters.
 """
 
 import json

@@ -4,7 +4,7 @@
     data = PairSet.load(pairing, (ImageSpec(labels=12), ImageSpec(3)), ResizeCrop())
     drawn = data.draw(n, rng(seed, purpose, step))      (3, n), for the whole batch of all processes
     a, b = data.batch(indices, processes.shard(drawn, 1))     as stored, on the CPU
-    x = data.specs[0].signal(a.to(device))                    what a network takes
+    x = data.specs[0].normalized_input(a.to(device))          what a network takes
 
 `UnpairedSets` is used in the same way. The images of a step are a function of its indices and of the numbers drawn, so
 a resumed run sees what an unbroken one does.
@@ -50,7 +50,7 @@ class ImageSpec:
 
     @property
     def width(self) -> int:
-        """The channels of `signal`."""
+        """The number of channels of `normalized_input`."""
         return self.labels or self.channels
 
     def read(self, path: str | Path) -> Tensor:
@@ -85,17 +85,20 @@ class ImageSpec:
         resized = F.interpolate(image[None].float(), size, mode="bicubic", antialias=True)[0]
         return resized.clamp(0, 1) if image.is_floating_point() else resized.clamp(0, 255).round().to(image.dtype)
 
-    def signal(self, batch: Tensor) -> Tensor:
-        """What a network takes, float32 (N, width, H, W): images in [-1, 1], maps one-hot. On any device."""
+    def normalized_input(self, batch: Tensor) -> Tensor:
+        """The input of a network, float32 (N, width, H, W): images in [-1, 1], label maps one-hot. On any device."""
         if self.labels:
             return F.one_hot(batch[:, 0].long(), self.labels).movedim(3, 1).float()
         return image_io.to_unit(batch) * 2 - 1
 
-    def images(self, signal: Tensor) -> Tensor:
-        """The inverse of `signal` for the eye, (N, 1 or 3, H, W) in [0, 1]; of a map the likeliest class, in grays."""
+    def to_images(self, x: Tensor) -> Tensor:
+        """Inputs or outputs of a network (N, width, H, W) as images (N, 1 or 3, H, W) in [0, 1].
+
+        A label map shows the most probable class of each pixel as a level of gray.
+        """
         if self.labels:
-            return signal.argmax(1, keepdim=True).float() / max(1, self.labels - 1)
-        return (signal.float() * 0.5 + 0.5).clamp(0, 1)
+            return x.argmax(1, keepdim=True).float() / max(1, self.labels - 1)
+        return (x.float() * 0.5 + 0.5).clamp(0, 1)
 
 
 @dataclass(frozen=True)

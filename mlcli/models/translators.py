@@ -85,11 +85,11 @@ class Translator:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
-        return self.target.images(self.signal(images))
+        return self.target.to_images(self.signal(images))
 
     def signal(self, images: Tensor) -> Tensor:
         """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
-        signal = self.source.signal(images)
+        signal = self.source.normalized_input(images)
         weights = next(p for p in self.network.parameters() if p.ndim == 4)
         if weights.is_contiguous(memory_format=torch.channels_last):
             signal = signal.contiguous(memory_format=torch.channels_last)

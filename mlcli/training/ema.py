@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-class Average:
+class EMA:
     """A copy of a network whose weights are the moving average of the network's weights during training.
 
     network: the copy, in evaluation mode and without gradients; a method puts it into its `state`, so that it is saved

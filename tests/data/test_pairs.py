@@ -36,23 +36,23 @@ def test_signals_and_back(tmp_path):
     palette.putdata([0, 1, 2, 1])
     palette.putpalette([10, 200, 30, 0, 0, 0, 255, 255, 255])
     palette.save(tmp_path / "palette.png")
-    kind = ImageSpec(labels=4)
-    one_hot = kind.signal(kind.read(path)[None])
-    assert kind.width == 4 and torch.equal(one_hot[0, :, 1, 0], torch.tensor([0.0, 0, 1, 0]))
+    spec = ImageSpec(labels=4)
+    one_hot = spec.normalized_input(spec.read(path)[None])
+    assert spec.width == 4 and torch.equal(one_hot[0, :, 1, 0], torch.tensor([0.0, 0, 1, 0]))
     assert torch.equal(one_hot[0].argmax(0), torch.tensor([[0, 1], [2, 3]])) and one_hot.sum() == 4
-    assert torch.equal(kind.images(one_hot)[0, 0], torch.tensor([[0, 1 / 3], [2 / 3, 1]]))
-    assert kind.read(tmp_path / "palette.png").flatten().tolist() == [0, 1, 2, 1]
+    assert torch.equal(spec.to_images(one_hot)[0, 0], torch.tensor([[0, 1 / 3], [2 / 3, 1]]))
+    assert spec.read(tmp_path / "palette.png").flatten().tolist() == [0, 1, 2, 1]
     with pytest.raises(ImageError, match="holds the values 0, 1, 2, 3, and a map of 3 classes"):
         ImageSpec(labels=3).read(path)
     save(tmp_path / "color.png", np.zeros((2, 2, 3)))
     with pytest.raises(ImageError, match="mode RGB, not a map"):
-        kind.read(tmp_path / "color.png")
+        spec.read(tmp_path / "color.png")
 
     color = ImageSpec()
     assert color.width == 3 and color.read(path).shape == (3, 2, 2) and ImageSpec(1).read(path).shape == (1, 2, 2)
     image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert torch.allclose(color.signal(image).flatten(), torch.tensor([-1, -0.6, 1]))
-    assert torch.allclose(color.images(color.signal(image)), image / 255, atol=1e-6)
+    assert torch.allclose(color.normalized_input(image).flatten(), torch.tensor([-1, -0.6, 1]))
+    assert torch.allclose(color.to_images(color.normalized_input(image)), image / 255, atol=1e-6)
     for wrong in (dict(channels=2), dict(labels=257)):
         with pytest.raises(UsageError):
             ImageSpec(**wrong)
@@ -81,10 +81,10 @@ def test_maps_are_resized_to_classes_that_they_hold():
     ],
 )  # fmt: skip
 def test_sizes(mode, expected):
-    framing = ResizeCrop(size=(32, 48), load=(40, 60), mode=mode)
-    assert framing.loaded(50, 100) == expected
+    resize_crop = ResizeCrop(size=(32, 48), load=(40, 60), mode=mode)
+    assert resize_crop.loaded(50, 100) == expected
     if mode == "crop":  # an image smaller than the window is enlarged to hold it
-        assert framing.loaded(10, 60) == (32, 192) and framing.loaded(64, 24) == (128, 48)
+        assert resize_crop.loaded(10, 60) == (32, 192) and resize_crop.loaded(64, 24) == (128, 48)
 
 
 def test_frames_that_cannot_be():
@@ -97,7 +97,7 @@ def test_frames_that_cannot_be():
 
 
 def test_every_window_and_both_flips_come_up_and_are_windows():
-    framing = ResizeCrop(size=(3, 4), load=(5, 6))
+    resize_crop = ResizeCrop(size=(3, 4), load=(5, 6))
     image = torch.arange(30, dtype=torch.uint8).view(1, 5, 6)
     windows = {
         tuple(window.flatten().tolist()): (top, left, flip)
@@ -107,11 +107,11 @@ def test_every_window_and_both_flips_come_up_and_are_windows():
     }  # fmt: skip
     drawn = torch.rand(3, 4000, generator=generator(1))
     counts = {}
-    for window in framing.cut([image] * 4000, drawn):
+    for window in resize_crop.cut([image] * 4000, drawn):
         place = windows[tuple(window.flatten().tolist())]
         counts[place] = counts.get(place, 0) + 1
     assert len(counts) == 18 and min(counts.values()) > 150 and max(counts.values()) < 300  # 222 on average
-    middle = framing.cut([image], None)
+    middle = resize_crop.cut([image], None)
     assert torch.equal(middle[0, 0], image[0, 1:4, 1:5])
 
 
@@ -123,7 +123,7 @@ def test_a_and_b_are_cut_and_flipped_alike(tmp_path, budget):
     data = PairSet.load(
         find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 12), mode="crop"), budget_bytes=budget, workers=2
     )
-    assert (data.store.held is None) == (budget == 0)
+    assert (data.dataset.held is None) == (budget == 0)
     indices = torch.tensor([4, 0, 2, 2, 1, 3])
     shown = set()
     for step in range(4):
@@ -141,7 +141,7 @@ def test_a_and_b_are_cut_and_flipped_alike(tmp_path, budget):
 def test_the_default_frame_is_that_of_the_paper(tmp_path):
     paired(tmp_path, 1, 30, 50)
     data = PairSet.load(find_pairs(tmp_path), (ImageSpec(), ImageSpec(1)), ResizeCrop())
-    assert data.store.held[0][0].shape == (3, 286, 286)
+    assert data.dataset.held[0][0].shape == (3, 286, 286)
     a, b = data.batch(torch.tensor([0, 0]), data.draw(2, generator(0)))
     assert a.shape == (2, 3, 256, 256) and b.shape == (2, 1, 256, 256)
     whole = PairSet.load(find_pairs(tmp_path), (ImageSpec(), ImageSpec(1)), ResizeCrop().still())
@@ -164,7 +164,7 @@ def test_bad_pairs_are_left_out_and_named(tmp_path):
     data = PairSet.load(
         pairing, GRAY, ResizeCrop((8, 8), mode="crop"), progress=lambda done, total: calls.append((done, total))
     )
-    assert [Path(a).name for a, _ in data.store.items] == ["0.png", "2.png"] and calls[-1] == (5, 5)
+    assert [Path(a).name for a, _ in data.dataset.items] == ["0.png", "2.png"] and calls[-1] == (5, 5)
     told = [str(problem) for problem in data.problems]
     assert str(tmp_path / "A" / "1.png") in told[0] and str(tmp_path / "B" / "3.png") in told[1]
     assert "24 x 20" in told[2] and "9 x 9" in told[2] and "one size" in told[2]

@@ -7,7 +7,7 @@ import torch
 
 from mlcli.io import image_io
 from mlcli.reporting import gallery
-from mlcli.reporting.gallery import Image, Row
+from mlcli.reporting.gallery import GalleryImage, Row
 from tests import browser
 
 
@@ -18,7 +18,8 @@ def page(tmp_path_factory):
     color = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
     image_io.write(color, folder / "a b#" / "red.png")
     rows = [
-        Row(n, f"conv4:{n}", [Image("a b#/red.png", "channel <+>"), Image("none.png", "", 2.5)]) for n in range(300)
+        Row(n, f"conv4:{n}", [GalleryImage("a b#/red.png", "channel <+>"), GalleryImage("none.png", "", 2.5)])
+        for n in range(300)
     ]
     gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0}, "what <is> here")
     return folder / "index.html"

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mlcli.training.ema import Average
+from mlcli.training.ema import EMA
 
 
 def linear(value: float) -> nn.Linear:
@@ -15,7 +15,7 @@ def linear(value: float) -> nn.Linear:
 
 def test_the_average_by_hand():
     network = linear(1.0)
-    average = Average(network, decay=0.5)
+    average = EMA(network, decay=0.5)
     for step, value in enumerate((2.0, 4.0, -1.0), start=100):
         nn.init.constant_(network.weight, value)
         average.update(network, step)
@@ -27,7 +27,7 @@ def test_the_average_by_hand():
 
 def test_the_first_weights_are_soon_forgotten():
     network = linear(0.0)
-    average = Average(network, decay=0.9999)
+    average = EMA(network, decay=0.9999)
     nn.init.constant_(network.weight, 1.0)
     average.update(network, 0)
     assert torch.allclose(average.network.weight, torch.tensor(0.9)), "d = 1/10 at first"
@@ -38,7 +38,7 @@ def test_the_first_weights_are_soon_forgotten():
 
 def test_running_statistics_are_averaged_and_counters_copied():
     network = nn.BatchNorm2d(1)
-    average = Average(network, decay=0.5)
+    average = EMA(network, decay=0.5)
     network.running_mean.fill_(8.0)
     network.num_batches_tracked.fill_(7)
     average.update(network, 1000)
@@ -47,6 +47,6 @@ def test_running_statistics_are_averaged_and_counters_copied():
 
 def test_it_is_for_evaluation_and_its_state_is_a_networks():
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
-    average = Average(network.train(), decay=0.9)
+    average = EMA(network.train(), decay=0.9)
     assert not average.network.training and not any(p.requires_grad for p in average.network.parameters())
     assert average.network.state_dict().keys() == network.state_dict().keys()

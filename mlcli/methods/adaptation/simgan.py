@@ -140,7 +140,7 @@ class SimGAN:
         return self.data.batch(indices, self.drawn(len(indices), step))
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
-        x, y = translation.normalized_inputs(self.data.kinds, batch, self.runtime)
+        x, y = translation.normalized_inputs(self.data.specs, batch, self.runtime)
         for optimizer in (self.refiner_adam, self.discriminator_adam):
             for group in optimizer.param_groups:
                 group["lr"] = self.config.lr * SCHEDULES["linear"](step, self.steps)
@@ -196,10 +196,10 @@ class SimGAN:
 
     def samples(self) -> dict[str, Tensor | Image]:
         """Synthetic images above their refined versions."""
-        spec = self.data.kinds[0]
+        spec = self.data.specs[0]
         (x,) = translation.normalized_inputs((spec,), (self.context.source.images[:SAMPLES],), self.runtime)
         refined = translation.translated(self.network, x, self.runtime)
-        return {"synthetic-refined": translation.sheet([list(spec.images(each).split(1)) for each in (x, refined)])}
+        return {"synthetic-refined": translation.sheet([list(spec.to_images(each).split(1)) for each in (x, refined)])}
 
     def save_model(self, run: Run) -> None:
         translators.save(run, {"AtoB": self.refiner}, {"AtoB": self.network}, method="simgan")

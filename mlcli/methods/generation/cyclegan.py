@@ -33,7 +33,7 @@ from mlcli.models.translators import DIRECTIONS
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.ema import Average
+from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
 
 SAMPLES = 5  # validation images in a sample
@@ -65,8 +65,8 @@ class CycleGAN:
             raise UsageError("the classifiers of A and of B have different classes, so that no flips can be counted")
         self.classifiers = classifiers
         self.data, self.config, self.steps, self.validation = data, config, steps, validation
-        self.runtime, self.processes, self.specs = runtime, processes, data.kinds
-        a, b = data.kinds
+        self.runtime, self.processes, self.specs = runtime, processes, data.specs
+        a, b = data.specs
         if config.identity and a.width != b.width:
             raise UsageError("--identity compares images with their translations; A and B differ in kind, so take 0")
         ends = {"AtoB": (a, b), "BtoA": (b, a)}
@@ -79,7 +79,7 @@ class CycleGAN:
         self.generators_adam = translation.adam(self.generators.values(), config)
         self.discriminators_adam = translation.adam(self.discriminators.values(), config)
         self.loss, self.monitor = LOSSES[config.loss], translation.GanMonitor()
-        self.emas = {name: Average(self.generators[name], config.ema) for name in DIRECTIONS if config.ema}
+        self.emas = {name: EMA(self.generators[name], config.ema) for name in DIRECTIONS if config.ema}
         self.state: dict[str, Any] = {
             "generators_adam": self.generators_adam,
             "discriminators_adam": self.discriminators_adam,
@@ -233,13 +233,13 @@ class CycleGAN:
         if self.classifiers is None:
             return found
         for side, direction in enumerate(DIRECTIONS):
-            shown, flipped = torch.tensor(spread(FLIP_IMAGES, len(validation.stores[side]))), 0
+            shown, flipped = torch.tensor(spread(FLIP_IMAGES, len(validation.datasets[side]))), 0
             for indices in shown.split(50):
                 x = translation.normalized_inputs(self.specs, validation.batch(indices), self.runtime)[side]
                 generated = translation.translated(self.results()[direction], x, self.runtime)
-                before = predicted_classes(self.classifiers[side], self.specs[side].images(x), self.runtime)
+                before = predicted_classes(self.classifiers[side], self.specs[side].to_images(x), self.runtime)
                 after = predicted_classes(
-                    self.classifiers[1 - side], self.specs[1 - side].images(generated), self.runtime
+                    self.classifiers[1 - side], self.specs[1 - side].to_images(generated), self.runtime
                 )
                 flipped += int((before != after).sum())
             found[f"val_flips_{direction}"] = flipped / len(shown)
@@ -253,7 +253,7 @@ class CycleGAN:
         for index in torch.tensor(spread(SAMPLES, len(shown))).split(1):
             cycle_a, cycle_b = self._cycles(index, shown)
             specs = (a, b, a, b, a, b)
-            rows.append([spec.images(x) for spec, x in zip(specs, [*cycle_a, *cycle_b], strict=True)])
+            rows.append([spec.to_images(x) for spec, x in zip(specs, [*cycle_a, *cycle_b], strict=True)])
         return {"A-translated-back-B-translated-back": translation.sheet(rows)}
 
     def save_model(self, run: Run) -> None:

@@ -27,7 +27,7 @@ from mlcli.networks.dcgan import Discriminator, Generator
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.ema import Average
+from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
 
@@ -69,7 +69,7 @@ class Gan:
         self.generator = self._prepared(Generator(size, channels, config.latent, config.filters, count))
         discriminator = Discriminator(size, channels, config.filters, count, bool(config.spectral_norm))
         self.discriminator = self._prepared(discriminator)
-        self.ema = Average(self.generator, config.ema)
+        self.ema = EMA(self.generator, config.ema)
         self.sampler = Sampler(self.ema.network, classes, runtime)
         self.learning_rates = {"generator": config.lr, "discriminator": config.lr_discriminator}
         self.optimizers = {name: self._adam(getattr(self, name), lr) for name, lr in self.learning_rates.items()}

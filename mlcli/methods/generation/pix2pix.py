@@ -26,7 +26,7 @@ from mlcli.models import translators
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.ema import Average
+from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
 
 SAMPLES = 6  # pairs in a sample
@@ -50,7 +50,7 @@ class Pix2Pix:
         self.data, self.config, self.steps, self.validation = data, config, steps, validation
         self.runtime, self.processes = runtime, processes
         self.order = (0, 1) if config.direction == "AtoB" else (1, 0)
-        source, target = (data.kinds[side] for side in self.order)
+        source, target = (data.specs[side] for side in self.order)
         self.specs = source, target
         more: dict[str, Any] = {"keep_luminance": True} if config.keep_luminance else {}
         self.translators = {config.direction: translation.generator(config, source, target, **more)}
@@ -67,7 +67,7 @@ class Pix2Pix:
             "generator_adam": self.generator_adam,
             "discriminator_adam": self.discriminator_adam,
         }
-        self.ema = Average(self.generator, config.ema) if config.ema else None
+        self.ema = EMA(self.generator, config.ema) if config.ema else None
         if self.ema:
             self.state["average"] = self.ema.network
 
@@ -177,7 +177,7 @@ class Pix2Pix:
             x, y = self.inputs(self._ordered(shown.batch(index)))
             generated = translation.translated(self.result, x, self.runtime)
             source, target = self.specs
-            rows.append([source.images(x), target.images(generated), target.images(y)])
+            rows.append([source.to_images(x), target.to_images(generated), target.to_images(y)])
         return {"given-translated-wanted": translation.sheet(rows)}
 
     def save_model(self, run: Run) -> None:

@@ -30,7 +30,7 @@ def translate(
         output = torch.cat([_tiled(translator, each, runtime, tile, batch_size) for each in images.split(1)])
     if translator.target.labels:
         return output.argmax(1, keepdim=True).to(torch.uint8)
-    return translator.target.images(output)
+    return translator.target.to_images(output)
 
 
 def _padded(translator: Translator, images: Tensor, runtime: Runtime) -> Tensor:

@@ -174,7 +174,7 @@ def normalized_inputs(specs: Sequence[ImageSpec], images: Sequence[Tensor], runt
     """Stored images as the networks take them, on the device and in the memory format of the runtime."""
     on_device = (image.to(runtime.device, non_blocking=True) for image in images)
     return tuple(
-        spec.signal(image).contiguous(memory_format=runtime.memory_format)
+        spec.normalized_input(image).contiguous(memory_format=runtime.memory_format)
         for spec, image in zip(specs, on_device, strict=True)
     )
 

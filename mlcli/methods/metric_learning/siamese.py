@@ -26,7 +26,7 @@ from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.ema import Average
+from mlcli.training.ema import EMA
 from mlcli.training.optimizers import ConvolutionMuon
 from mlcli.training.schedules import SCHEDULES
 
@@ -77,7 +77,7 @@ class Siamese(Calibrated):
         network = model.network.to(runtime.device).to(memory_format=runtime.memory_format)
         self.embedding = processes.prepare(Embedding(network, space(dimension).to(runtime.device)))
         self.loss = processes.prepare(loss(dimension, self.items, margin, config.softmax_scale).to(runtime.device))
-        self.ema = Average(self.embedding, config.ema)
+        self.ema = EMA(self.embedding, config.ema)
         self.distortion = Distortion(
             config.rotation, config.scale, config.shear, config.shift, config.warp, config.contrast
         )

@@ -163,7 +163,7 @@ def test_files_of_a_batch_are_those_that_were_shown(data):
     places = [int(name[-6:-4]) for name in names]
     assert places[0] == 3 and names[0].endswith("A/03.png")
     window = method.drawn(1, 5)
-    assert torch.equal(b, data.framing.cut([data.stores[1].get([places[1]])[0][0]], window[3:6]))
+    assert torch.equal(b, data.resize_crop.cut([data.datasets[1].get([places[1]])[0][0]], window[3:6]))
 
 
 def test_learns_to_swap_colors(tmp_path):
