@@ -29,7 +29,7 @@ class Images:
 
         from mlcli.data.pairs import ImageSpec
 
-        self.kinds = ImageSpec(), ImageSpec()
+        self.specs = ImageSpec(), ImageSpec()
         random = torch.Generator().manual_seed(0)
         coarse = torch.rand(count, 3, 8, 8, generator=random)
         smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
