@@ -16,6 +16,7 @@ FUNCTIONS = (
     "list_models",
     "pairs",
     "pix2pix",
+    "pretext",
     "render",
     "sample",
     "segment",

@@ -31,6 +31,14 @@ def images(help: str = "Image files, folders (walked recursively), or - for path
     return argument(help, metavar="IMAGES", cli_type=list[str], **more)
 
 
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def image_files(help: str = "Image files, folders (walked recursively), or - for paths on stdin.") -> Any:
+    """The argument of images whose files are told apart later, so that none can be in memory (`inputs.file_names`)."""
+    return argument(help, metavar="IMAGES", cli_type=list[str])
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadsFiles(Config):
     """How image files are read."""
@@ -157,7 +165,7 @@ def gray():
 
 
 def architecture(default: str = "cifarnet"):
-    return option(default, "Architecture: cifarnet, or one of torchvision or timm.", panel=NETWORK)
+    return option(default, "Architecture: cifarnet, or one of torchvision or timm.", cli_type=str, panel=NETWORK)
 
 
 def steps_limit():

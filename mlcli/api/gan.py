@@ -1,6 +1,5 @@
 """`mlcli.gan`: a generative adversarial network."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.train import Training
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.generation.configs import Gan
-from mlcli.options import DATA, METHOD, OUTPUT, argument, option, same
+from mlcli.options import DATA, METHOD, OUTPUT, option, same
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GanConfig(common.Trains):
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = argument(
-        "Image files, folders (walked recursively), or - for paths on stdin.", metavar="IMAGES", cli_type=list[str]
-    )
+    images: common.Paths = common.image_files()
     conditional: bool = option(
         False, "Learn the classes of IMAGES, which is a folder of class folders then.", panel=DATA
     )
