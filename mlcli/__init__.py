@@ -14,14 +14,14 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    from mlcli.api import FUNCTIONS, load
+    from mlcli.api import load, names
 
-    if name in FUNCTIONS:
+    if name in names():
         return load(name)
     raise AttributeError(f"module 'mlcli' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    from mlcli.api import FUNCTIONS
+    from mlcli.api import names
 
-    return sorted({*globals(), *FUNCTIONS})
+    return sorted({*globals(), *names()})

@@ -1,6 +1,8 @@
 """Dependencies run one way, in the order of ORDER from its end to its beginning; errors is a leaf."""
 
 import ast
+import graphlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ def imported(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_point_one_way(file):
     inside = file.relative_to(PACKAGE)
-    own = inside.parts[0].removesuffix(".py")
+    own = {"__init__.py": "api"}.get(inside.parts[0], inside.parts[0].removesuffix(".py"))  # it hands out the api's
     for name in sorted(imported(file)):
         if name.split(".")[0] != "mlcli":
             continue
@@ -77,3 +79,29 @@ def test_what_is_there_is_asked_of_os_path(file):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RAISING:
             of = ast.unparse(node.func.value)
             assert of in OTHERS or of.endswith("os.path"), f"{file}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_files_and_folders_can_be_read_at_once():
+    long = {str(f.relative_to(PACKAGE)): n for f in FILES if (n := f.read_text("utf-8").count("\n")) > 400}
+    assert long == {}
+    modules = Counter(f.parent for f in FILES if f.name != "__init__.py" and f.parent.name not in ("api", "commands"))
+    assert {str(f.relative_to(PACKAGE)): n for f, n in modules.items() if n > 16} == {}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """By the imports at the top of files; those within functions are of what is loaded late."""
+    modules = {
+        "mlcli." + ".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f for f in FILES
+    }
+
+    def imports(file: Path) -> set[str]:
+        names = set()
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        return names & modules.keys()
+
+    graph = {name: imports(file) - {name} for name, file in modules.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle

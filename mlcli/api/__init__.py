@@ -1,29 +1,19 @@
-"""One function behind each command, without the command line: a configuration goes in, a result comes out."""
+"""One function behind each command, without the command line: a configuration goes in, a result comes out.
+
+A module that holds `@function(...)` is that of a public function, which has the name of the module.
+"""
 
 import importlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
-# Each is the function of its name in the module of its name.
-FUNCTIONS = (
-    "analogy",
-    "classify",
-    "cyclegan",
-    "doctor",
-    "filters",
-    "finetune",
-    "gan",
-    "layers",
-    "list_models",
-    "pairs",
-    "pix2pix",
-    "pretext",
-    "render",
-    "sample",
-    "segment",
-    "stylize",
-    "train",
-    "translate",
-)
+
+@cache
+def names() -> frozenset[str]:
+    """The names of the functions, without importing them."""
+    modules = Path(__file__).parent.glob("*.py")
+    return frozenset(module.stem for module in modules if "\n@function(" in module.read_text("utf-8"))
 
 
 def load(name: str) -> Callable:

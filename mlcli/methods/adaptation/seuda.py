@@ -6,7 +6,7 @@ trained as in CycleGAN, T -> S by F (B to A) and S -> T by G (A to B), with
 where the semantic-aware discriminator D_m compares the predictions of f for translated target images, f(F(x_t)), with
 those for source images, f(x_s): masks must look like masks. The prediction for a target image is f(F(x_t)).
 
-The predictions of f are the probabilities of each pixel (N, K, S, S), which D_m judges patch by patch. Those of a
+The predictions of f are the probabilities of each pixel (N, K, S, S), which D_m classifies patch by patch. Those of a
 classifier are (N, K, 1, 1), and D_m is the same network with 1 x 1 convolutions.
 
 Deviations: the generators have 6 residual blocks, the paper's 9, or are U-Nets, since images here are small
