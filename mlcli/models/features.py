@@ -74,7 +74,7 @@ def head(model: Model) -> Layer:
 def vectors(values: Tensor, layer: Layer) -> Tensor:
     """Activations of a layer (N, ...) -> one vector for each image (N, D), D the channels of the layer.
 
-    A map, and a layer of tokens, is averaged over its places: where in the image a thing is makes no difference.
+    A map, and a layer of tokens, is averaged over its positions: the result does not say where in the image a thing is.
     Raises UsageError where it cannot be told which dimension holds the channels.
     """
     if values.ndim == 2:

@@ -23,7 +23,7 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads that served training, of GoogLeNet and Inception
 AVERAGE = re.compile(r"(^|[._])ema([._]|$)")
 COUNTER = "num_batches_tracked"  # of a batch norm; files of before 2018 have none, and nothing is computed from it
-# What keeps a weight in several tensors, from which it is computed anew in every step -> how to get the weight itself
+# What keeps a weight in several tensors, from which it is computed again in every step -> how to get the weight itself
 SPLIT = {
     r"\.parametrizations\.": "torch.nn.utils.parametrize.remove_parametrizations",
     r"weight_[gv]$": "torch.nn.utils.remove_weight_norm",

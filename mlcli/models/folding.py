@@ -1,7 +1,8 @@
 """Batch norms folded into the convolutions before them: the same values by fewer operations.
 
 In evaluation a batch norm scales and shifts each channel by constants, and so does a convolution whose weights and
-bias are scaled and shifted alike. What is left of it is its rectifier, where it has one (timm's fused norms).
+bias are scaled and shifted by the same constants. What is left is its
+rectifier, where it has one (timm's fused norms).
 """
 
 from torch import fx, nn

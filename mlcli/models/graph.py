@@ -21,7 +21,7 @@ class Layer:
     """One node of the graph, at the model's input size.
 
     shape: without the batch; (C, H, W) where `is_map`. channels_last: the channels are the last dimension, and whatever
-    is between them and the batch are places. weights: names of the parameters that are used here first.
+    is between them and the batch are positions. weights: names of the parameters that are used here first.
     """
 
     address: str
@@ -52,7 +52,7 @@ class Layer:
         return self.shape[0] if self.is_map or vector else 0
 
     def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the pixels that the unit at this place sees of an image (height, width)."""
+        """(left, top, right, bottom) of the pixels that the unit at this position sees of an image (height, width)."""
         reach = self.reach
         if WHOLE in reach:
             return 0, 0, width, height
@@ -226,11 +226,11 @@ class Graph:
 
     def _passages(self) -> set[int]:
         """The layers (by index) that nothing goes past: all that is computed before them reaches the end by them."""
-        order = {node: place for place, node in enumerate(self.reaches)}
+        order = {node: index for index, node in enumerate(self.reaches)}
         found, open_until = set(), -1
         layer_of = {node: i for i, node in enumerate(self.nodes)}
-        for node, place in order.items():
-            if open_until <= place and node in layer_of:
+        for node, index in order.items():
+            if open_until <= index and node in layer_of:
                 found.add(layer_of[node])
             open_until = max([open_until, *(order[user] for user in node.users if user in order)])
         return found
@@ -287,7 +287,7 @@ class _Called(nn.Module):
 
 
 def _first_tensor(value) -> Tensor | None:
-    """The value of a node, or the first of several (the parts of a `chunk` are alike); None for numbers and shapes."""
+    """The value of a node, or the first of several (parts of a `chunk` have equal shapes); None for numbers and shapes."""
     if isinstance(value, (tuple, list)):
         return next(filter(lambda part: part is not None, map(_first_tensor, value)), None)
     return value if isinstance(value, Tensor) else None
