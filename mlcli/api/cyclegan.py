@@ -117,7 +117,7 @@ def unpaired_sets(
 
     paths, hashes = [], {}
     for folder in folders:
-        found, _ = inputs.named(folder)
+        found = inputs.files_named(folder)
         paths.append([found[index] for index in spread(most, len(found))])
         hashes[folder] = digest(paths[-1], Path(folder))
 

@@ -29,7 +29,7 @@ def each_outdated(
     weights: Path,
     name: Callable[[Path], Path],
     read: Callable[[Path], "Tensor"],
-    make: Callable[["Tensor"], Sequence],
+    make: Callable[["Tensor"], "Sequence | Tensor"],
     save: Callable[[Any, "Tensor", Path, Path], None],
     endings: Sequence[str],
     batch_size: int,

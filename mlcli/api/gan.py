@@ -132,7 +132,7 @@ def _training_images(images: Sequence[str], conditional: bool) -> "ClassFolder":
         training = inputs.class_folder(images[0])
         training.require_classes(2)
         return training
-    return ClassFolder.of_one(inputs.named(images)[0])
+    return ClassFolder.of_one(inputs.files_named(images))
 
 
 def _hyperparameters(options: Mapping[str, Any]) -> Gan:

@@ -72,6 +72,13 @@ def file_names(images: "Images") -> list[str]:
     return [os.fspath(image) for image in given]
 
 
+def files_named(images: "Images") -> list[Path]:
+    """The image files given, of folders all in them. Raises DataError where there is none, UsageError for an image in
+    memory."""
+    paths, _ = named(file_names(images))
+    return [path for path in paths if isinstance(path, Path)]
+
+
 def class_folder(
     root: str | Path,
     classes: "Sequence[str] | ClassNames | None" = None,

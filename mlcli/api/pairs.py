@@ -1,7 +1,7 @@
 """`mlcli.pairs`: aligned pairs of images for pix2pix, made by a known degradation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -120,7 +120,8 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
     made, failures, done = 0, len(problems), 0
     with signals.noted() as caught, device.one_thread(), Progress(len(jobs), f"{output}") as bar:
         # After a signal no more are begun; those in hand are finished, so that no worker writes on after the command
-        finished_jobs = decode(takewhile(lambda _: not caught, jobs), read=work, workers=config.workers)
+        begun_jobs: Iterable[Any] = takewhile(lambda _: not caught, jobs)
+        finished_jobs = decode(begun_jobs, read=work, workers=config.workers)
         for done, (_, failure) in enumerate(finished_jobs, 1):
             if failure is not None:
                 failures += 1

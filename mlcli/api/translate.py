@@ -1,6 +1,6 @@
 """`mlcli.translate`: images translated by a trained generator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,8 @@ def translate(call: Call[TranslateConfig]) -> Translations:
     from mlcli.runtime.device import Runtime
 
     config = call.config
-    wanted = config.images is not None and not (isinstance(config.images, (list, tuple)) and not config.images)
-    if not wanted and (config.output is not None or config.onnx is None):
+    given = [] if config.images is None else inputs.listed(config.images)
+    if not given and (config.output is not None or config.onnx is None):
         raise UsageError("give images to translate, or a file for --onnx, to export the generator")
     refuse_existing(config.onnx, config.overwrite)
     runtime = Runtime.choose(config.device, config.precision)
@@ -105,15 +105,15 @@ def translate(call: Call[TranslateConfig]) -> Translations:
     files: Mapping[Path, Path] = {}
     images: tuple[Image.Image | None, ...] = ()
     failures = 0
-    if wanted and config.output is not None:
-        files, failures = _into_files(call, config.output, translator.to(runtime), runtime)
-    elif wanted:
-        images, failures = _in_memory(config, translator.to(runtime), runtime)
+    if given and config.output is not None:
+        files, failures = _into_files(call, given, config.output, translator.to(runtime), runtime)
+    elif given:
+        images, failures = _in_memory(config, given, translator.to(runtime), runtime)
     return Translations(files, images, config.onnx, difference, failures)
 
 
 def _into_files(
-    call: Call[TranslateConfig], output: Path, translator: "Translator", runtime: "Runtime"
+    call: Call[TranslateConfig], images: Sequence[Any], output: Path, translator: "Translator", runtime: "Runtime"
 ) -> tuple[Mapping[Path, Path], int]:
     """({result: its image}, how many failed)."""
     from mlcli.api.folders import each_outdated
@@ -126,7 +126,7 @@ def _into_files(
         call,
         "translate",
         "translated",
-        inputs.file_names(config.images),
+        inputs.file_names(images),
         output,
         {"direction": config.direction, "tile": config.tile, "precision": runtime.precision},
         weights=artifacts.locate(config.run, translators.TRANSLATOR),
@@ -155,14 +155,14 @@ def _save(result: "Tensor", image: "Tensor", source: Path, path: Path) -> None:
 
 
 def _in_memory(
-    config: TranslateConfig, translator: "Translator", runtime: "Runtime"
+    config: TranslateConfig, images: Sequence[Any], translator: "Translator", runtime: "Runtime"
 ) -> "tuple[tuple[Image.Image | None, ...], int]":
     """(the results as images of Pillow, None for what cannot be read; how many failed)."""
     from mlcli.io.decoding import decode
     from mlcli.io.image_io import to_pillow
     from mlcli.methods.generation.tiled_inference import translate
 
-    paths, failures = inputs.named(config.images)
+    paths, failures = inputs.named(images)
     if translator.source.labels and not all(isinstance(path, Path) for path in paths):
         raise UsageError("this generator takes label maps, which are read from files alone; give paths")
     results: list[Image.Image | None] = []

@@ -12,7 +12,9 @@ from mlcli.training.run_folder import Run
 class Method(Protocol):
     """What a method of the literature gives to the loop."""
 
-    state: Mapping[str, Any]  # name -> object with state_dict and load_state_dict: networks, optimizers, image pools
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """name -> object with state_dict and load_state_dict: networks, optimizers, image pools."""
 
     def load(self, indices: Tensor, step: int) -> Any:
         """The data of this process's shard of a batch. Called in a thread, ahead of the step."""
