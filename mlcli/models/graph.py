@@ -287,7 +287,7 @@ class _Called(nn.Module):
 
 
 def _first_tensor(value) -> Tensor | None:
-    """The value of a node, or the first of several (parts of a `chunk` have equal shapes); None for numbers and shapes."""
+    """The value of a node, or the first of several (parts of a `chunk` have one shape); None for numbers and shapes."""
     if isinstance(value, (tuple, list)):
         return next(filter(lambda part: part is not None, map(_first_tensor, value)), None)
     return value if isinstance(value, Tensor) else None

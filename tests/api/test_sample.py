@@ -10,7 +10,7 @@ from PIL import Image
 
 import mlcli
 from mlcli.errors import UsageError, WeightsError
-from mlcli.methods.generation.sampling import KIND
+from mlcli.methods.generation.sampling import SAMPLER
 from mlcli.networks.dcgan import Generator
 from mlcli.training import run_folder
 from tests.cli import mlcli as command_line
@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run")
     network = Generator(16, 3, 4, 2, 2)
-    description = {"kind": KIND, "options": network.options, "classes": ["cat", "dog"]}
+    description = {"kind": SAMPLER.name, "options": network.options, "classes": ["cat", "dog"]}
     run_folder.save_tensors(folder / "model.safetensors", network.state_dict(), description)
     return folder
 
