@@ -45,7 +45,7 @@ class Config:
             value, limits = getattr(self, each.name), of(each)
             if limits.path and isinstance(value, (str, Path)):
                 object.__setattr__(self, each.name, output_paths.KINDS[limits.path](value))
-            if limits.cli_type is str and value is not None:  # such as a fraction or a size given as a number
+            if limits.cli_type is str and isinstance(value, (int, float, os.PathLike)):  # such as a size, or a fraction
                 object.__setattr__(self, each.name, str(value))
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 low, high = limits.minimum, limits.maximum

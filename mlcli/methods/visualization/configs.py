@@ -3,46 +3,65 @@
 from dataclasses import dataclass
 from math import inf
 
+from mlcli.options import METHOD, TRAINING, option
+
 
 @dataclass(frozen=True)
 class Maximization:
-    """`mlcli maximize`, of networks for photographs.
+    """Hyperparameters of `mlcli maximize`; the defaults are those for networks of photographs.
 
     decay: the fraction of the learning rate that is left at the end. exponent: of the scale of the frequencies (see
-    visualization.parametrization.Fourier). jitter and scale are fractions, rotation is in degrees.
-    octaves: sizes at which the image is optimized one after the other; steps are those of all of them. None is one,
-    but for a class so many that the first is about the fraction `first` of the model's own size: what is large there
-    fills the image.
+    visualization.parametrization.Fourier). octaves: None is one, but for a class so many that the first is about the
+    fraction `first` of the model's own size: what is large there fills the image.
     """
 
-    steps: int = 160
-    lr: float = 0.1
+    steps: int = option(160, "Number of optimization steps, over all octaves.", minimum=1, panel=TRAINING)
+    lr: float = option(0.1, "Learning rate of Adam.", minimum=0, maximum=1000, panel=TRAINING)
     decay: float = 0.1
-    param: str = "fourier"
+    param: str = option(
+        "fourier",
+        "Parametrization of the image: its frequencies, or its pixels.",
+        choices=("fourier", "pixel"),
+        panel=METHOD,
+    )
     exponent: float = 1.25
-    jitter: float = 0.1
-    scale: float = 0.25
-    rotation: float = 10.0
-    octaves: int | None = None
+    jitter: float = option(
+        0.1,
+        "Largest random shift at each step, as a fraction of the side.",
+        minimum=0,
+        maximum=1,
+        panel=METHOD,
+    )
+    scale: float = option(
+        0.25, "Largest random change of scale at each step, as a fraction.", minimum=0, maximum=0.9, panel=METHOD
+    )
+    rotation: float = option(10.0, "Largest random rotation at each step in degrees.", minimum=0, panel=METHOD)
+    octaves: int | None = option(
+        None,
+        "Number of sizes, each 1.4 times the one before, at which the image is optimized in turn.",
+        minimum=1,
+        maximum=12,
+        panel=METHOD,
+    )
     first: float = 0.7
     seed: int = 0
 
 
 SMALL = 64  # pixels, the side of images up to which a network is one of small images
-# A network of small images: few frequencies, of which the finest are those of things as well
+# A network of small images: there are few frequencies, and even the finest belong to the shapes of objects
 SMALL_IMAGES = Maximization(steps=128, lr=0.05, decay=1.0, exponent=1.0, scale=0.1, first=1.0)
-# Of layers that see little of a photograph: their patterns are fine, and transforms between the pixels blur them
+# Layers that see little of a photograph: their patterns are fine, and the interpolation of random transforms blurs them
 FINE = Maximization(lr=0.2, jitter=0.0, scale=0.0, rotation=0.0)
-LITTLE = 1 / 3  # of the side, what they see at most
-# From an image of one's own (DeepDream, Mordvintsev et al. 2015)
+LITTLE = 1 / 3  # the receptive field of such a layer is at most this fraction of the side
+# From a given image (DeepDream, Mordvintsev et al. 2015)
 DREAM = Maximization(steps=96, octaves=4, scale=0.0, rotation=0.0)
 
 
 def maximization(side: int, *, field: float = inf, dream: bool = False) -> Maximization:
     """The hyperparameters for a network of images of this side.
 
-    field: the side of what the units of the objective see, in pixels. dream: for starting from an image instead of
-    noise.
+    field: side of the largest receptive field of the objective's units, in pixels. dream: whether the optimization
+    starts from a given image instead of noise.
     """
     if dream:
         return DREAM
