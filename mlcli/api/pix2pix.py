@@ -96,6 +96,6 @@ def pairings(options: Mapping[str, Any]) -> "tuple[Pairing, Pairing | None]":
     elif os.path.isdir(val):
         held_out = find_pairs(val)
     else:
-        training, held_out = training.split(runs.held_share(val), options["seed"])
+        training, held_out = training.split(runs.held_fraction(val), options["seed"])
     kept = [training.paths[index] for index in spread(options["max_images"], len(training.paths))]
     return replace(training, paths=kept), held_out

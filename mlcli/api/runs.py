@@ -265,23 +265,21 @@ def interruptible(run: Run) -> Iterator[None]:
         raise
 
 
-def held_share(val: str) -> float:
-    """The share of the training set to hold out that --val names, no folder of this name being there. UsageError."""
-    from mlcli.errors import UsageError
-
+def held_fraction(val: str) -> float:
+    """The fraction of the training set to hold out that --val names. Raises UsageError unless it is one."""
     try:
-        share = float(val)
+        fraction = float(val)
     except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise UsageError(f"--val {val}: no such folder, and no share between 0 and 1")
-    return share
+        fraction = 0.0
+    if not 0 < fraction < 1:
+        raise UsageError(f"--val {val}: no such folder, and no fraction between 0 and 1")
+    return fraction
 
 
 def with_validation(
     training: ClassFolder, val: str | None, seed: int, *, keep_single: bool = False
 ) -> tuple[ClassFolder, ClassFolder | None]:
-    """(training, validation) for --val, which names a labeled folder or the share of the training set to hold out.
+    """(training, validation) for --val, which names a labeled folder or the fraction of the training set to hold out.
 
     keep_single: a class of one image stays with the training set, and is no error.
     """
@@ -289,4 +287,4 @@ def with_validation(
         return training, None
     if os.path.isdir(val):
         return training, class_folder(val, training.classes, learns=False)
-    return training.split(held_share(val), seed, keep_single=keep_single)
+    return training.split(held_fraction(val), seed, keep_single=keep_single)

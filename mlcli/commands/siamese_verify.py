@@ -302,7 +302,7 @@ def _gallery_text(answers: list[dict], format: str) -> str:
 def _evaluate(reader: Reader, data: str, way: int, shot: int, trials: int, seed: int) -> dict:
     import torch
 
-    from mlcli.commands._identities import read_identities
+    from mlcli.api.identity_folders import read_identities
     from mlcli.commands._report import say
     from mlcli.data.identities import group
     from mlcli.methods.metric_learning.verification import evaluate, one_shot, require_pairs

@@ -12,7 +12,7 @@ from mlcli.errors import DataError
 from mlcli.runtime.random_streams import rng
 
 
-def open_identities(root: str | Path, *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
+def open_identities(root: str | os.PathLike[str], *, loose: bool = False) -> tuple[ClassFolder, list[Exception]]:
     """(the images below `root` by identity; what was left out and why).
 
     An identity is a folder that holds images, with all that is below it; its name is its path in `root`, as in

@@ -44,8 +44,8 @@ COMMANDS = {
     "finetune-deep": [*FINETUNE, "--val", "0.3", "--freeze", "conv3", "--epochs", "2"],
     "pretext": ["pretext", "squares", "-o", "out", "--epochs", "2", "--batch-size", "12", "--probe", "squares"]
     + ["--labels", "12", *FP32, *RESUMED],
-    "siamese-train": [*SIAMESE, "--steps", "8", "--identities", "4", "--images", "3", "--dimension", "8", *FP32]
-    + RESUMED,
+    "siamese-train": [*SIAMESE, "--steps", "8", "--identities", "4", "--images-per-identity", "3"]
+    + ["--dimension", "8", *FP32, *RESUMED],
     "siamese-fisher": [*SIAMESE, "--loss", "fisher", "--model", "cifarnet", *RESUMED],
     "gan": ["gan", "squares", "-o", "out", "--filters", "4", "--latent", "8", "--batch-size", "12", "--steps", "8"]
     + ["--evaluate-every", "4", "--compared", "12", *FP32, *RESUMED],

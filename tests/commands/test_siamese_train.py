@@ -21,7 +21,8 @@ from tests.cli import ENVIRONMENT, mlcli
 from tests.killing import newest_state
 from tests.tiny import identities
 
-BRIEF = ["--steps", 30, "--identities", 6, "--images", 3, "--dimension", 8, "--size", 16, "--precision", "fp32"]
+BRIEF = ["--steps", 30, "--identities", 6, "--images-per-identity", 3, "--dimension", 8, "--size", 16]
+BRIEF += ["--precision", "fp32"]
 NAMES = [f"{group}/{name}" for group in ("greek", "latin") for name in "abcde"]
 
 
@@ -259,15 +260,15 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["one"], 1, "images of 1 identity; two at least"),
         (["few"], 1, "too few to hold some out"),
         (["few", "--val", "few"], 1, "images of 0 identity"),
-        (["many", "--val", "2"], 2, "no share between 0 and 1"),
+        (["many", "--val", "2"], 2, "no fraction between 0 and 1"),
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
         (["many", "--orientations", "8", "--flip"], 2, "--orientations 8 another one; take one"),
-        (["many", "--weights", "w.safetensors"], 2, "smallnet begins anew"),
+        (["many", "--weights", "w.safetensors"], 2, "smallnet is trained from scratch"),
         (["many", "--model", "cifarnett"], 2, "did you mean cifarnet"),
         (["absent", "--model", "sobel"], 2, "--model sobel: knows no classes"),  # before DATA is looked at
         (["absent", "--model", "sobel", "--loss", "fisher"], 2, "--model sobel: knows no classes"),
         (["many", "--loss", "fisher", "--steps", "9"], 2, "has no use for --steps"),
-        (["many", "--loss", "fisher", "--model", "smallnet"], 2, "begins anew"),
+        (["many", "--loss", "fisher", "--model", "smallnet"], 2, "is trained from scratch"),
         (["many", "--loss", "fisher", "--layer", "conv9"], 2, "conv9"),
         (["many", "--loss", "fisher", "--layer", "classifier"], 2, "without maps; take a convolutional layer"),
         (["many", "--loss", "fisher", "--margin", "0.3"], 2, "has no use for --margin"),

@@ -20,7 +20,7 @@ FIGURES = {"eer", "auc", "threshold", "accuracy", "one_shot", "true_accepts"}
 def network(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("network")
     data = identities(folder / "data", [f"{group}/{name}" for group in "uvw" for name in "abcdefgh"])
-    options = ["--steps", 60, "--identities", 12, "--images", 3, "--dimension", 16, "--size", 16]
+    options = ["--steps", 60, "--identities", 12, "--images-per-identity", 3, "--dimension", 16, "--size", 16]
     mlcli("siamese-train", data, "-o", folder / "run", *options, "--val", 0.4)
     return folder / "run"
 

@@ -2,39 +2,81 @@
 
 from dataclasses import dataclass
 
+from mlcli.options import DATA, METHOD, NETWORK, TRAINING, option
+
+# Losses, with the default of the margin between the distances of the same and of different identities
+MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}
+FISHER = "fisher"  # in place of a loss: a metric that is solved for
+OPTIMIZERS = ("muon", "adamw")
+# Learning rates of AdamW: for networks trained from scratch, with or without Muon, and for pretrained networks
+ADAMW_LR, PRETRAINED_LR = 2e-3, 3e-4
+
 
 @dataclass(frozen=True)
 class Siamese:
     """`mlcli siamese-train`; the distortions are those of data.distortions.
 
-    A batch holds `images` of each of `identities`. margin: None for the default of the loss (MARGINS). orientations:
-    with 4, images rotated by quarter turns count as identities of their own; with 8, flipped ones as well. flip: random
-    flips, which keep the identity. content: images are cropped to what stands out from their border. views: of an image
-    over which the result averages.
+    A batch holds `images_per_identity` images of each of `identities`. margin: None for the default of the loss
+    (MARGINS).
     """
 
-    loss: str = "softmax"
-    dimension: int = 128
-    identities: int = 32
-    images: int = 4
-    steps: int = 2000
-    margin: float | None = None
-    softmax_scale: float = 16.0
-    optimizer: str = "muon"
-    lr: float = 0.05
+    loss: str = option(
+        "softmax",
+        "Loss of the distances; fisher is a metric that is solved for, on the feature maps of a trained --model.",
+        choices=(*MARGINS, FISHER),
+        panel=METHOD,
+    )
+    dimension: int = option(
+        128, "Dimension of the embedding, the number of outputs of the encoder.", minimum=2, panel=NETWORK
+    )
+    identities: int = option(32, "Number of identities in a batch.", minimum=2, panel=TRAINING)
+    images_per_identity: int = option(4, "Number of images of each identity in a batch.", minimum=2, panel=TRAINING)
+    steps: int = option(2000, "Number of training steps.", minimum=1, panel=TRAINING)
+    margin: float | None = option(
+        None,
+        "Margin of the loss between the distances of the same and of different identities.",
+        minimum=0,
+        shown_default=", ".join(f"{MARGINS[loss]:g} for {loss}" for loss in ("softmax", "triplet", "contrastive")),
+        panel=METHOD,
+    )
+    softmax_scale: float = option(16.0, "Factor of the cosines in the softmax loss.", minimum=0.1, panel=METHOD)
+    optimizer: str = option("muon", "Optimizer of the weights.", choices=OPTIMIZERS, panel=TRAINING)
+    lr: float = option(0.05, "Highest learning rate.", minimum=0, panel=TRAINING)
     weight_decay: float = 0.01
     schedule: str = "one-cycle"
     ema: float = 0.99
-    rotation: float = 15.0
-    scale: float = 0.2
-    shear: float = 0.2
-    shift: float = 0.1
-    warp: float = 0.05
-    contrast: float = 0.3
-    orientations: int = 1
-    flip: bool = False
-    content: bool = False
-    views: int = 5
+    rotation: float = option(15.0, "Largest random rotation in degrees.", minimum=0, panel=METHOD)
+    scale: float = option(
+        0.2, "Largest random scaling, as the logarithm of the factor of a side.", minimum=0, panel=METHOD
+    )
+    shear: float = option(0.2, "Largest random shear, as the tangent of the angle.", minimum=0, panel=METHOD)
+    shift: float = option(0.1, "Largest random shift, as a fraction of the side.", minimum=0, panel=METHOD)
+    warp: float = option(
+        0.05, "Standard deviation of the random smooth warp, as a fraction of the side.", minimum=0, panel=METHOD
+    )
+    contrast: float = option(
+        0.3, "Largest random change of contrast, as the logarithm of the factor.", minimum=0, panel=METHOD
+    )
+    orientations: int = option(
+        1,
+        "Number of orientations of an image that count as identities of their own: "
+        "4 for rotations by quarter turns, 8 for their flips too.",
+        metavar="1|4|8",
+        panel=DATA,
+    )
+    flip: bool = option(
+        False, "Treat a flipped image as the same identity, as that of a face is.", "--flip", panel=DATA
+    )
+    content: bool = option(
+        False, "Crop images to what stands out from their border, as ink does from paper.", "--content", panel=DATA
+    )
+    views: int = option(
+        5,
+        "Number of slightly rotated and scaled views of an image over which the result averages.",
+        minimum=1,
+        maximum=5,
+        panel=METHOD,
+    )
     seed: int = 0
 
 
@@ -45,7 +87,7 @@ class Fisher:
     folds: number of parts of the identities for cross-validation. The other fields are as in Siamese.
     """
 
-    layer: str = "conv2"
+    layer: str = option("conv2", "Layer whose feature maps --loss fisher compares.", panel=NETWORK)
     between: float = 0.1
     shrinkage: float = 0.1
     folds: int = 5
@@ -54,8 +96,3 @@ class Fisher:
     content: bool = False
     views: int = 5
     seed: int = 0
-
-
-# Learning rates of AdamW: for networks trained from scratch, with or without Muon, and for pretrained networks
-ADAMW_LR, PRETRAINED_LR = 2e-3, 3e-4
-MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}

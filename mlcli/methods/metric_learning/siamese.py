@@ -96,15 +96,15 @@ class Siamese(Calibrated):
         for identity in identities.tolist():
             own = self.members[identity % len(self.members)]
             random = rng(self.config.seed, "siamese/images", step, identity)
-            rounds = -(-self.config.images // len(own))
+            rounds = -(-self.config.images_per_identity // len(own))
             order = torch.cat([torch.randperm(len(own), generator=random) for _ in range(rounds)])
-            rows.append(own[order[: self.config.images]])
+            rows.append(own[order[: self.config.images_per_identity]])
         return torch.stack(rows)
 
     def load(self, indices: Tensor, step: int) -> Batch:
         chosen = self.chosen(indices, step).flatten()  # (P K,)
         images = to_unit(self.images.batch(chosen))
-        each = indices.repeat_interleave(self.config.images)
+        each = indices.repeat_interleave(self.config.images_per_identity)
         images = oriented(images, each // len(self.members))
         # Drawn for the whole batch and divided, so that several processes use the same numbers as one.
         random = rng(self.config.seed, "siamese/distortions", step)

@@ -15,7 +15,7 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from tests.tiny import identities
 
-CONFIG = Config(dimension=8, identities=4, images=3, steps=10)
+CONFIG = Config(dimension=8, identities=4, images_per_identity=3, steps=10)
 PLAIN = replace(CONFIG, rotation=0, scale=0, shear=0, shift=0, warp=0, contrast=0)
 CPU = torch.device("cpu")
 
