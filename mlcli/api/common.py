@@ -26,7 +26,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
 
 
-def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more):
+def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more: Any) -> Any:
     """The argument of images that a function reads one by one."""
     return argument(help, metavar="IMAGES", cli_type=list[str], **more)
 
@@ -105,32 +105,32 @@ class ComputesExactly(Computes):
     )
 
 
-def batch_size(default: int):
+def batch_size(default: int) -> Any:
     return option(default, "Number of images per batch.", minimum=1, panel=COMPUTING)
 
 
-def seed(default: int = 0):
+def seed(default: int = 0) -> Any:
     return option(default, "Seed of all random numbers.", panel=COMPUTING)
 
 
-def save_every():
+def save_every() -> Any:
     return option(60, "Seconds between checkpoints.", minimum=0, panel=OUTPUT)
 
 
-def overwrite():
+def overwrite() -> Any:
     return option(False, "Replace an output that exists.", panel=OUTPUT)
 
 
-def output_folder(help: str = "Folder to write."):
+def output_folder(help: str = "Folder to write.") -> Any:
     return required(help, "-o", "--output", path="folder", panel=OUTPUT)
 
 
-def units():
+def units() -> Any:
     help = "Units of the layer: all, or indices and ranges as in 0-15 or 3,7,12-20."
     return option("all", help, cli_type=str, panel=NETWORK)
 
 
-def top_patches(default: int):
+def top_patches(default: int) -> Any:
     return option(default, "Number of patches in each group of a unit.", minimum=1, maximum=100, panel=METHOD)
 
 
@@ -145,30 +145,30 @@ class Trains(ReadsImages, Computes):
     seed: int = seed()
 
 
-def class_folders():
+def class_folders() -> Any:
     return argument("Folder with one folder of images per class.", path="input", metavar="DATA")
 
 
-def val():
+def val() -> Any:
     help = "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1."
     return option(None, help, cli_type=str, panel=DATA)
 
 
-def size():
+def size() -> Any:
     return option(
         None, "Side of the training images in pixels.", minimum=8, shown_default="that of the first image", panel=DATA
     )
 
 
-def gray():
+def gray() -> Any:
     return option(False, "Train on one gray channel instead of three color channels.", panel=DATA)
 
 
-def architecture(default: str = "cifarnet"):
+def architecture(default: str = "cifarnet") -> Any:
     return option(default, "Architecture: cifarnet, or one of torchvision or timm.", cli_type=str, panel=NETWORK)
 
 
-def steps_limit():
+def steps_limit() -> Any:
     return option(
         None,
         "Number of training steps, in place of --epochs; the schedule ends with them.",

@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
@@ -12,6 +12,9 @@ from mlcli.errors import UsageError
 from mlcli.io import locks, reading, schema
 from mlcli.io.descriptors import descriptor_behind
 from mlcli.io.files import check_writable, is_vacant, sweep, write_json
+
+if TYPE_CHECKING:
+    from mlcli.models.model import Model
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
@@ -108,13 +111,13 @@ def refuse_others(begun: Path, options: dict) -> None:
             )
 
 
-def write_beside(output: Path, command: str, options: dict, model=None, **more) -> None:
+def write_beside(output: Path, command: str, options: Mapping, model: "Model | None" = None, **more: Any) -> None:
     """OUTPUT.json beside an image: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
 
 
 # Options that change no number of a result. `record` itself tells how images were read.
-UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch"}
+UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch", "index", "refresh"}
 
 
 def determining(config: Config, **effective: Any) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def determining(config: Config, **effective: Any) -> dict[str, Any]:
     return options | {name: plain(value) for name, value in effective.items()}
 
 
-def record(command: str, options: dict, model=None, **more) -> dict:
+def record(command: str, options: Mapping, model: "Model | None" = None, **more: Any) -> dict[str, Any]:
     """What reproduces a result, and `more` that is to be said of it."""
     from mlcli.training.run_folder import versions
 

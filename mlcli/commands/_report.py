@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 from mlcli.api.events import Listener, Task
+from mlcli.reporting.printable import printable
 
 
 def complain(problem: object) -> None:
@@ -72,12 +73,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence], *, right: Sequence[in
     with console.capture() as captured:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
-
-
-def printable(text: str) -> str:
-    """Control characters of strange file names escaped, undecodable bytes shown as such."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Progress:

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from mlcli.errors import UsageError
 from mlcli.io.decoding import decode
 from mlcli.io.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
+from mlcli.io.memory_images import MemoryImage
 
 PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
 FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels
@@ -169,7 +170,7 @@ def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
     return grid_size(rows * columns, side, side, columns=columns, side=side, apart=side // 4, lines=2)
 
 
-def rows_of_files(rows: Sequence[Sequence[tuple[Path, str]]], side: int) -> Image.Image:
+def rows_of_files(rows: Sequence[Sequence[tuple[Path | MemoryImage, str]]], side: int) -> Image.Image:
     """Image files in rows, each with a label; the first image of a row is set apart from the others.
 
     Rows may differ in length. The cell of a file that cannot be read stays white.

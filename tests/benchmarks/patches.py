@@ -2,7 +2,7 @@
 
     python tests/benchmarks/patches.py PHOTOS [--count 200] [--top 9] [--batch-size 64] [--model cifarnet] [--memory]
 
-For every unit of each stage the groups of patches must be the same images, places and boxes. Both run in fp32, whose
+For every unit of each stage the groups of patches must be the same images, positions and boxes. Both run in fp32, whose
 last digits depend on how many images are computed at once, so an exchange of neighbors in the order whose values
 differ by less than 1e-4 is counted apart; with --batch-size 1 there is none. The values of the strongest patches must
 also be the maxima of what the network's own modules give (after the ReLU). --memory: the peak memory of the command

@@ -32,7 +32,7 @@ from mlcli.methods.metric_learning.embedder import Siamese
 from mlcli.methods.metric_learning.losses import Sphere
 from mlcli.methods.visualization.equivariance import Measure, named_layers
 from mlcli.methods.visualization.nearest_neighbors import nearest
-from mlcli.methods.visualization.top_patches import Image, search
+from mlcli.methods.visualization.top_patches import PreparedImage, search
 from mlcli.models import features, registry
 from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
@@ -54,7 +54,7 @@ class Setting:
     def patches(self) -> dict[str, list[list[int]]]:
         """stage: the images of the greatest maxima of each unit."""
         units = {layer.alias: range(layer.units) for layer in features.layers(self.model) if layer.alias}
-        images = ((number, Image(image, *image.shape[1:])) for number, image in enumerate(self.prepared))
+        images = ((number, PreparedImage(image, *image.shape[1:])) for number, image in enumerate(self.prepared))
         found = search(self.model, units, images, self.runtime, top=TOP, batch_size=self.batch)
         return {
             stage: [[patch.image for patch in patches.of(unit)["strongly_positive"]] for unit in patches.units]

@@ -85,7 +85,7 @@ def test_a_row_of_a_unit_that_sees_blue(finished, images, colors, tmp_path):
     assert positive.shape == (128, 128, 3)  # 16 pixels, each of them a square of 8
     assert np.array_equal(positive, positive[::8, ::8].repeat(8, 0).repeat(8, 1))
     assert positive[..., 2].mean() > negative[..., 2].mean() + 2
-    values = {kind: [one["answer"] for one in made] for kind, made in entry["optimized"].items()}
+    values = {kind: [one["activation"] for one in made] for kind, made in entry["optimized"].items()}
     captions = [p["caption"] for p in entry["images"]]
     assert captions[1] == f"channel +: {values['positive'][0]:.3g}" and len(values["diverse"]) == 4
 
@@ -115,7 +115,7 @@ def test_a_finished_atlas_is_left_alone(finished, images, colors):
     before = changed(finished)
     arguments = [word for word in command(colors, images) if word != "-q"]
     assert "done already" in mlcli(*arguments, "-o", finished, "--resume").stderr
-    assert "--resume goes on, --overwrite" in mlcli(*arguments, "-o", finished, status=2).stderr
+    assert "--resume completes it, --overwrite replaces it" in mlcli(*arguments, "-o", finished, status=2).stderr
     assert changed(finished) == before
 
 
@@ -199,7 +199,7 @@ def test_overwriting_leaves_nothing_of_the_former(finished, images, colors, tmp_
         "classifier:0 blue", "classifier:1 green", "classifier:2 red"
     ]  # fmt: skip
     page = (folder / "index.html").read_text()
-    assert "Made without --images" in page and "neuron in the middle" not in page
+    assert "Made without --images" in page and "the neuron at the center" not in page
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     result = mlcli(*arguments[:-1], tmp_path / "mine", "--overwrite", status=2)
@@ -297,7 +297,7 @@ def test_patches_are_those_of_fp32_whatever_the_optimization_takes(finished, ima
     assert patches["units"][0] == json.loads((finished / "patches.json").read_text())["units"][0]
 
 
-PATCH = {"file": "a.png", "value": 1.0, "place": [0, 0], "box": [0, 0, 4, 4], "size": [4, 4]}
+PATCH = {"file": "a.png", "value": 1.0, "position": [0, 0], "box": [0, 0, 4, 4], "size": [4, 4]}
 
 
 @pytest.mark.parametrize(

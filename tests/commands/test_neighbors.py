@@ -197,7 +197,7 @@ def test_errors(images, queries, colors, tmp_path, monkeypatch, arguments, statu
     assert (tmp_path / "mine.png").read_bytes() == b"mine" and not (tmp_path / "none").exists()
 
 
-def test_a_image_that_its_format_cannot_hold(images, queries, colors, tmp_path, monkeypatch):
+def test_an_image_that_its_format_cannot_hold(images, queries, colors, tmp_path, monkeypatch):
     monkeypatch.setitem(image_io.SIDES, "WEBP", 6 + 5 * (96 + 6) + 96 // 4)
     arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "out.webp", "-q")
     assert "WEBP holds at most" in neighbors(*arguments, "-k", 5, status=2).stderr
@@ -224,7 +224,7 @@ def test_interrupted_it_keeps_what_is_done(colors, tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and b"Traceback" not in errors and output == b""
-    assert b"the same command goes on" in errors and not (tmp_path / "out.png").exists()
+    assert b"the same command resumes" in errors and not (tmp_path / "out.png").exists()
     assert not list(folder.glob(".mlcli*"))
     kept = int(errors.split(b": keeps ")[1].split()[0])
     done = neighbors(*arguments, status=1)

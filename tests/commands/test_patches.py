@@ -19,7 +19,7 @@ BLUE = sorted(COLORS).index("blue")  # the unit of conv1 that sees blue in the m
 
 @pytest.fixture
 def images(tmp_path):
-    """Black images of 32 x 48 with a square of 8 pixels, the rarer the bluer: the place of the unit's maximum."""
+    """Black images of 32 x 48 with a square of 8 pixels, the rarer the bluer: the position of the maximum of the unit."""
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(12):
@@ -53,7 +53,7 @@ def test_the_patches_of_a_unit_that_sees_blue(images, colors, tmp_path):
     strong = groups["strongly_positive"]
     assert [os.path.basename(p["file"]) for p in strong] == ["11.png", "10.png", "09.png"]
     # The square of 32 from column 8 on, halved: blue are rows 4 to 7, columns 8 to 11 of 16, the outer ones less so
-    assert [p["place"] for p in strong] == [[5, 9]] * 3
+    assert [p["position"] for p in strong] == [[5, 9]] * 3
     left, top = 8 + 2 * (9 - 3), 2 * (5 - 3)
     assert strong[0]["box"] == [left, top, left + 14, top + 14] and strong[0]["size"] == [32, 48]
     blue = (210 / 255 - 0.5) / 0.25
@@ -80,12 +80,12 @@ def test_ranks_are_those_of_fp32_unless_the_user_says_otherwise(images, colors, 
 def test_boxes_are_those_of_the_upright_image(images, colors, tmp_path):
     upright = Image.open(images / "11.png")
     exif = Image.Exif()
-    exif[274] = 6  # to be turned clockwise
-    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    exif[274] = 6  # to be rotated clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "rotated.png", exif=exif)
     options = ("--model", colors, "--layer", "conv1", "--units", BLUE, "--top", 1, "-q")
     mlcli("patches", images / "11.png", *options, "-o", tmp_path / "upright")
-    mlcli("patches", tmp_path / "turned.png", *options, "-o", tmp_path / "turned")
-    (one,), (other,) = (unit(read(tmp_path / n), BLUE)["strongly_positive"] for n in ("upright", "turned"))
+    mlcli("patches", tmp_path / "rotated.png", *options, "-o", tmp_path / "rotated")
+    (one,), (other,) = (unit(read(tmp_path / n), BLUE)["strongly_positive"] for n in ("upright", "rotated"))
     assert one["box"] == other["box"] and one["value"] == other["value"]
 
 

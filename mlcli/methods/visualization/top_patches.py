@@ -28,6 +28,7 @@ from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError
 from mlcli.io import image_io, srgb
 from mlcli.io.decoding import decode
+from mlcli.io.memory_images import MemoryImage
 from mlcli.models import features
 from mlcli.models.features import SIGNED, Activations
 from mlcli.models.graph import Layer
@@ -183,21 +184,25 @@ def search(
 
 
 def crops(
-    paths: Sequence[Path], patches: Sequence[Patch], side: int, *, gray: bool = False, workers: int | None = None
+    images: Sequence[Path | MemoryImage],
+    patches: Sequence[Patch],
+    side: int,
+    *,
+    gray: bool = False,
+    workers: int | None = None,
 ) -> list[Tensor | ImageError]:
-    """Each patch as an image (3, h, w) uint8 with a longer side of `side`, cut from the original file.
+    """Each patch as an image (3, h, w) uint8 with a longer side of `side`, cut from its original image.
 
     Each file is read again. A file that is missing or has changed gives an ImageError for each of its patches.
     gray: convert the patches to gray, for a network of gray images.
     """
-    wanted: dict[Path, list[int]] = {}
+    wanted: dict[Path | MemoryImage, list[int]] = {}
     for index, patch in enumerate(patches):
-        wanted.setdefault(paths[patch.image], []).append(index)
+        wanted.setdefault(images[patch.image], []).append(index)
 
-    def cut(file: str | Path) -> list[Tensor]:
-        path = Path(file)
-        image = image_io.read(path)
-        return [_cut(image, patches[index], path, side, gray) for index in wanted[path]]
+    def cut(source: Path | MemoryImage) -> list[Tensor]:
+        image = image_io.read(source)
+        return [_cut(image, patches[index], source, side, gray) for index in wanted[source]]
 
     result: dict[int, Tensor | ImageError] = {}
     for indices, (_, found) in zip(wanted.values(), decode(wanted, read=cut, workers=workers), strict=True):
@@ -205,10 +210,10 @@ def crops(
     return [result[index] for index in range(len(patches))]
 
 
-def _cut(image: Tensor, patch: Patch, path: Path, side: int, gray: bool) -> Tensor:
+def _cut(image: Tensor, patch: Patch, source: Path | MemoryImage, side: int, gray: bool) -> Tensor:
     """The patch of an image (3, H, W), as `crops` returns it. Raises ImageError for an image of another size."""
     if image.shape[1:] != patch.size:
-        raise ImageError(f"{path}: has changed since its patches were found")
+        raise ImageError(f"{source}: has changed since its patches were found")
     left, top, right, bottom = patch.box
     piece = image_io.to_bytes(image[:, top:bottom, left:right])
     if gray:

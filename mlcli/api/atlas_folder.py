@@ -1,9 +1,9 @@
-"""The folder of an atlas: what it was begun with, the units that are done, and the page of them.
+"""The folder of an atlas: what it was started with, the finished units, and the page that shows them.
 
 FOLDER/
-  atlas.json    every option, seed, versions, model and list of images: what --resume holds against
+  atlas.json    every option, seed, versions, model and list of images: what --resume compares
   patches.json  the patches of all units, from one pass over the images; absent without --images
-  units/        of each unit its images and, written last, NUMBER.json
+  units/        for each unit its images and, written last, NUMBER.json
   index.html    the page
 """
 
@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
 from mlcli.api.outputs import refuse_existing_folder
-from mlcli.commands._patches import UNITS
+from mlcli.api.unit_patches import UNITS
 from mlcli.errors import RunError, UsageError
 from mlcli.io import files, image_io, schema
 from mlcli.io.files import json_text, write_json
@@ -25,8 +25,8 @@ from mlcli.reporting import gallery
 from mlcli.reporting.gallery import GalleryImage, Row
 from mlcli.training.run_folder import read_json
 
-# What atlas.json holds besides options that a folder must have been begun with, and what to call it
-HELD = {"model_hash": "model weights", "images": "images"}
+# The parts of atlas.json besides the options that must not have changed, and what messages call them
+FIXED = {"model_hash": "model weights", "images": "images"}
 
 
 def _own_file(value: object) -> object:
@@ -36,34 +36,23 @@ def _own_file(value: object) -> object:
     return value
 
 
-ADVICE = "bring back the file as it was, or start again with --overwrite"
+ADVICE = "restore the file, or start from scratch with --overwrite"
 CONFIG = schema.record({"command": schema.text(200), "options": schema.OBJECT})
-UNIT = schema.record(
-    {
-        "heading": schema.text(),
-        "images": schema.items(
-            schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
-        ),
-    }
-)
-PATCHES = schema.record(
-    {
-        "images": schema.integer(0, 1 << 62),
-        "units": UNITS,
-    }
-)
+IMAGE = schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
+UNIT = schema.record({"heading": schema.text(), "images": schema.items(IMAGE)})
+PATCHES = schema.record({"images": schema.integer(0, 1 << 62), "units": UNITS})
 
 
 class Drawn(NamedTuple):
-    """An image of a row: the ending of its file's name, what is written below it, itself."""
+    """An image of a row: the end of its file's name, the caption below it, and the image itself."""
 
     name: str
     caption: str
     image: Image
 
 
-class Atlas:
-    """An atlas of `units` in a folder, begun or not."""
+class AtlasFolder:
+    """The folder of an atlas of `units`, whether or not it has been started."""
 
     def __init__(self, folder: Path, units: Sequence[int] = ()):
         self.folder, self.units = folder, list(units)
@@ -74,7 +63,8 @@ class Atlas:
         self.digits = len(str(max(self.units, default=0)))
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
+        """Whether the folder holds an atlas, finished or not."""
         try:
             return read_json(self.config_file, "").get("command") == "atlas"
         except RunError:
@@ -83,31 +73,33 @@ class Atlas:
     def check(self, *, overwrite: bool, resume: bool) -> None:
         """Raise UsageError where the folder may not be written to, before any work."""
         refuse_existing_folder(self.folder, overwrite=True)
-        if self.begun:
+        if self.started:
             if not (overwrite or resume):
-                raise UsageError(f"{self.folder}: holds an atlas already; --resume goes on, --overwrite starts again")
+                raise UsageError(
+                    f"{self.folder}: holds an atlas already; --resume completes it, --overwrite replaces it"
+                )
         elif os.path.isdir(self.folder) and not files.is_vacant(self.folder):
             raise UsageError(f"{self.folder}: is neither empty nor an atlas; name another folder")
 
-    def require(self, origin: Mapping) -> None:
-        """Raise RunError where the folder was begun with something else than `origin`, as `begin` has it."""
-        then, now = read_json(self.config_file, "no atlas here", CONFIG, ADVICE), json.loads(json_text(origin))
+    def require(self, record: Mapping) -> None:
+        """Raise RunError where the folder was started with another record than `record`, as `start` takes it."""
+        then, now = read_json(self.config_file, "no atlas here", CONFIG, ADVICE), json.loads(json_text(record))
         options = then["options"]
         changed = [f"{key} {options.get(key)}" for key, value in now["options"].items() if options.get(key) != value]
-        changed += [told for key, told in HELD.items() if then.get(key) != now[key]]
+        changed += [name for key, name in FIXED.items() if then.get(key) != now[key]]
         if changed:
             raise RunError(
-                f"{self.folder}: was begun with other {', '.join(changed)}; bring them back, or start again with "
+                f"{self.folder}: was started with other {', '.join(changed)}; restore them, or start from scratch with "
                 "--overwrite"
             )
 
-    def begin(self, origin: Mapping) -> None:
+    def start(self, record: Mapping) -> None:
         """Write atlas.json into an empty folder, or in place of a former atlas, whose files are removed."""
-        if self.begun:
+        if self.started:
             for pattern in ("units/*.json", "units/*.png", "units/*.jpg", self.patches_file.name, self.page.name):
                 for file in self.folder.glob(pattern):
                     file.unlink()
-        write_json(self.config_file, origin)
+        write_json(self.config_file, record)
 
     def sweep(self) -> None:
         """Remove the temporary files of writes that were killed."""
@@ -117,11 +109,11 @@ class Atlas:
     # -- patches --
 
     def write_patches(self, count: int, units: Sequence[Mapping]) -> None:
-        """What one pass over `count` images found, as `_patches.units_entry` has it."""
+        """Keep what one pass over `count` images found, as `unit_patches.units_entry` gives it."""
         write_json(self.patches_file, {"images": count, "units": units})
 
-    def patches(self) -> tuple[int, dict[int, dict]]:
-        """(images, unit: its patches); (0, nothing) where there was no pass."""
+    def patches(self) -> tuple[int, dict[int, dict[str, Any]]]:
+        """(number of images, {unit: its patches}); (0, {}) where no images were searched."""
         if not os.path.isfile(self.patches_file):
             return 0, {}
         document = read_json(self.patches_file, "", PATCHES, ADVICE)
@@ -133,35 +125,36 @@ class Atlas:
     # -- units --
 
     def unit_file(self, unit: int, ending: str = ".json") -> Path:
+        """A file of a unit in units/."""
         return self.units_folder / f"{unit:0{self.digits}d}{ending}"
 
     def missing(self, units: Sequence[int]) -> list[int]:
-        """Those that are not done."""
+        """Those of the units that are not finished."""
         return [unit for unit in units if not os.path.isfile(self.unit_file(unit))]
 
-    def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], made: Mapping) -> None:
-        """Write the images of a row and then its JSON, which says that all of them are there."""
+    def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], optimized: Mapping) -> None:
+        """Write the images of a row and then its JSON, which marks the unit as finished."""
         images = []
         for image in drawn:
             file = self.unit_file(unit, f"-{image.name}")
             image_io.write(image.image, file, quality=90)
             width, height = image.image.size
             images.append({"file": f"units/{file.name}", "caption": image.caption, "ratio": round(width / height, 4)})
-        write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "images": images, "optimized": made})
+        write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "images": images, "optimized": optimized})
 
-    def write_page(self, title: str, note: str, origin: Mapping) -> None:
-        """The page of the units that are done."""
+    def write_page(self, title: str, note: str, record: Mapping) -> None:
+        """Write the page of the finished units."""
         rows = []
         for unit in self.units:
             if os.path.isfile(self.unit_file(unit)):
-                entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume makes it again")
+                entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume computes it again")
                 rows.append(Row(unit, entry["heading"], [GalleryImage(**image) for image in entry["images"]]))
         so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
-        facts = {**origin["options"], **{key: value for key, value in origin.items() if key != "options"}}
+        facts = {**record["options"], **{key: value for key, value in record.items() if key != "options"}}
         gallery.write(self.page, title, rows, facts, note + so_far)
 
     @property
     def outdated(self) -> bool:
-        """Whether the page lacks a unit that is done."""
-        done = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if os.path.isfile(file)]
-        return not os.path.isfile(self.page) or self.page.stat().st_mtime_ns < max(done, default=0)
+        """Whether the page lacks a finished unit."""
+        finished = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if os.path.isfile(file)]
+        return not os.path.isfile(self.page) or self.page.stat().st_mtime_ns < max(finished, default=0)

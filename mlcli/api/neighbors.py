@@ -1,0 +1,251 @@
+"""`mlcli.neighbors`: the images nearest to others in feature space."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.api import common, inputs
+from mlcli.api.call import Call, function
+from mlcli.api.events import Progress, say
+from mlcli.api.image_result import ImageResult, image_output, require_writable
+from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlcli.io.memory_images import MemoryImage
+    from mlcli.methods.visualization.feature_index import Index, Vectors
+
+    Image = Path | MemoryImage
+
+METRICS = ("cosine", "euclidean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly):
+    queries: common.Images = argument(
+        "Images to find neighbors of: files, folders (walked recursively), or - for paths on stdin.",
+        metavar="QUERY",
+        cli_type=list[str],
+    )
+    among: common.Paths = required(
+        "Images to search: files, folders, or - for paths on stdin; all words up to the next option.",
+        "--among",
+        metavar="IMAGES...",
+        cli_type=list[str],
+        panel=DATA,
+    )
+    output: Path | None = image_output()
+    k: int = option(5, "Number of neighbors to show.", "-k", minimum=1, panel=METHOD)
+    metric: str = option("cosine", "Metric of the distance between feature vectors.", choices=METRICS, panel=METHOD)
+    layer: str | None = option(
+        None,
+        "Address or alias of the layer whose values are compared (see `mlcli layers`).",
+        shown_default="the last hidden layer",
+        panel=NETWORK,
+    )
+    index: Path | None = option(
+        None,
+        "File that keeps the feature vectors.",
+        path="file",
+        shown_default="one in the folder of --among, or in ~/.cache/mlcli",
+        panel=OUTPUT,
+    )
+    refresh: bool = option(False, "Compute all feature vectors again.", panel=COMPUTING)
+    size: int = option(96, "Side of each tile in pixels.", minimum=16, maximum=1024, panel=OUTPUT)
+    batch_size: int = common.batch_size(32)
+    overwrite: bool = common.overwrite()
+
+
+@dataclass(frozen=True)
+class Query:
+    """The neighbors of one image: (image, distance) of each, nearest first. error: why there are none."""
+
+    image: str
+    neighbors: tuple[tuple[Path, float], ...] = ()
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"query": self.image, "error": self.error}
+        neighbors = [{"image": str(path), "distance": distance} for path, distance in self.neighbors]
+        return {"query": self.image, "neighbors": neighbors}
+
+
+@dataclass(frozen=True)
+class Neighbors(ImageResult):
+    """The neighbors of each query, in order, and the image that shows them.
+
+    index: the file of the feature vectors.  failures: number of images and folders that could not be read.
+    """
+
+    queries: tuple[Query, ...]
+    index: Path
+    failures: int
+
+    def as_json(self) -> list[dict[str, Any]]:  # type: ignore[override]  # the record has more than is printed
+        """What `mlcli neighbors --format json` prints."""
+        return [query.as_json() for query in self.queries]
+
+
+@function(NeighborsConfig)
+def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
+    """Find the images nearest to others in the feature space of a layer (Krizhevsky et al. 2012, section 6.1).
+
+    Distances are Euclidean, or cosine distances from 0 to 2. A map is averaged over its positions. A query that is
+    itself among the images is not its own neighbor; a copy of it under another name is. The feature vectors of `among`
+    are kept in an index file: a later call computes only those of new and changed files.
+
+        >>> import mlcli
+        >>> result = mlcli.neighbors("cat.jpg", among="photos")  # doctest: +SKIP
+        >>> result.queries[0].neighbors[0]  # doctest: +SKIP
+        (PosixPath('photos/lynx.jpg'), 0.21)
+
+    `result.image` has a row for each query. The queries may be in memory, the images searched are files. Queries that
+    cannot be read have an `error` in place of their neighbors. Raises UsageError where the output exists and for
+    unknown layers, DataError where none of the queries or of the images can be read, BusyError where another process
+    updates the index.
+    """
+    from mlcli.api.outputs import determining, record
+    from mlcli.io import image_io
+    from mlcli.methods.visualization import feature_index
+    from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
+    from mlcli.models import features, registry
+    from mlcli.reporting import canvas
+    from mlcli.runtime.device import Runtime
+
+    config = call.config
+    require_writable(config.output, overwrite=config.overwrite)
+    given, among = inputs.listed(config.queries), inputs.file_names(config.among)
+    if "-" in among and any(isinstance(query, str) and query == "-" for query in given):
+        raise UsageError("-: the paths on stdin are either the queries or the images to search, not both")
+    (asked, unlisted), (searched, unseen) = inputs.named(given), inputs.named(among)
+    images = [image for image in searched if isinstance(image, Path)]
+    if config.output is not None:
+        size = canvas.rows_size(len(asked), 1 + min(config.k, len(images)), config.size)
+        image_io.require_room(config.output, *size)
+    runtime = Runtime.choose(config.device, config.precision)
+    model = registry.load(config.model, config.weights).to(runtime)
+    layer = features.hidden(model) if config.layer is None else features.resolve(model, config.layer)
+    compute = partial(
+        feature_vectors, model, layer, runtime=runtime, batch_size=config.batch_size, workers=config.workers
+    )
+
+    vectors, errors = _query_vectors(asked, compute)
+    file, source = (
+        (config.index, None)
+        if config.index
+        else feature_index.default_file(among, images, model, layer, runtime, config.weights)
+    )
+    index = feature_index.Index(file, feature_index.made_with(model, layer, runtime), source)
+    index.require_width(vectors.shape[1])
+    failures = _update(index, images, compute, config.refresh) + unlisted + unseen + len(errors)
+    readable = [query for query in asked if query not in errors]
+    search = partial(nearest, vectors, k=config.k, metric=config.metric, device=runtime.device)
+    found = _search(readable, images, index, search)
+    queries = tuple(
+        Query(str(query), error=errors[query]) if query in errors else Query(str(query), found[query])
+        for query in asked
+    )
+    options = determining(config, queries=given, among=among, precision=runtime.precision)
+    results = [query.as_json() for query in queries]
+    return Neighbors.written(
+        canvas.rows_of_files(_rows(found, among, config.size), config.size),
+        record("neighbors", options, model, address=layer.address, index=index.file, results=results),
+        config.output,
+        queries=queries,
+        index=index.file,
+        failures=failures,
+    )
+
+
+def _query_vectors(queries: "Sequence[Image]", compute: Callable) -> "tuple[Tensor, dict[Image, str]]":
+    """((Q, D) of the queries that can be read, {query: error} of the others). Raises DataError where none can."""
+    import torch
+
+    vectors: list[Tensor] = []
+    errors: dict[Image, str] = {}
+    with Progress(len(queries), "queries") as bar:
+        for done, (query, vector) in enumerate(compute(queries), 1):
+            if isinstance(vector, ImageError):
+                bar.complain(vector)
+                errors[query] = str(vector)
+            else:
+                vectors.append(vector)
+            bar.to(done)
+    if not vectors:
+        raise DataError("none of the queries can be read")
+    return torch.stack(vectors), errors
+
+
+def _update(index: "Index", images: Sequence[Path], compute: "Vectors", refresh: bool) -> int:
+    """Update the index; the number of images that have no vector. Raises DataError where none has one."""
+    failures = 0
+
+    def watched(paths: Sequence[Path]) -> "Iterator[tuple[Path, Tensor | ImageError]]":
+        nonlocal failures
+        with Progress(len(paths), "index") as bar:
+            for done, (path, vector) in enumerate(compute(paths), 1):
+                if isinstance(vector, ImageError):
+                    failures += 1
+                    bar.complain(vector)
+                bar.to(done)
+                yield path, vector
+
+    if index.outdated:
+        say(f"{index.file}: made with another model, layer or precision; all vectors are computed again")
+    try:
+        computed, gone = index.update(images, watched, recompute=refresh)
+    except (KeyboardInterrupt, SystemExit):
+        say(f"{index.file}: keeps {len(index)} vectors; the same command resumes from there")
+        raise
+    if failures == len(images):
+        raise DataError("none of the images to search can be read")
+    say(f"{index.file}: {len(index)} vectors, {computed} of them computed now; {gone} files are gone")
+    return failures
+
+
+def _search(
+    queries: "Sequence[Image]", images: Sequence[Path], index: "Index", search: Callable
+) -> "dict[Image, tuple[tuple[Path, float], ...]]":
+    """{query: (neighbor, distance) of the nearest images that are not the query itself, nearest first}.
+
+    search: `nearest` for the vectors of the queries.
+    """
+    import torch
+
+    from mlcli.data.folders import positions
+
+    files = [number for number, query in enumerate(queries) if isinstance(query, Path)]
+    own = torch.full((len(queries),), -1)
+    own[files] = positions([str(queries[number]) for number in files], images)
+    indices, distances = search(partial(index.blocks, index.positions(images)), exclude=own)
+    return {
+        query: tuple((images[number], far) for number, far in zip(row, fars, strict=True) if number >= 0)
+        for query, row, fars in zip(queries, indices.tolist(), distances.tolist(), strict=True)
+    }
+
+
+def _rows(
+    found: "Mapping[Image, Sequence[tuple[Path, float]]]", among: Sequence[str], size: int
+) -> "list[list[tuple[Image, str]]]":
+    """A row for each query and its neighbors: images with labels of name, relative to a folder given, and distance."""
+    from mlcli.reporting.canvas import shortened
+    from mlcli.reporting.printable import printable
+
+    folders = [Path(given) for given in among]
+
+    def label(image: "Image", below: str) -> str:
+        name = str(image)
+        if isinstance(image, Path):
+            root = next((f for f in folders if f != image and image.is_relative_to(f)), image.parent)
+            name = str(image.relative_to(root).with_suffix(""))
+        return shortened(printable(name), size) + f"\n{below}"
+
+    return [
+        [(query, label(query, "query")), *((image, label(image, f"{distance:.3f}")) for image, distance in neighbors)]
+        for query, neighbors in found.items()
+    ]

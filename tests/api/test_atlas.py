@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+import mlcli
+from mlcli.errors import RunError, UsageError
+from mlcli.methods.visualization import unit_atlas
+from tests import cli
+from tests.tiny import class_folders
+
+
+@pytest.fixture
+def options(colors, tmp_path):
+    photos = class_folders(tmp_path / "photos", per_class=2)
+    return {
+        "model": str(colors),
+        "layer": "conv1",
+        "units": "0,5",
+        "images": [str(photos)],
+        "top": 2,
+        "steps": 2,
+        "batch_size": 4,  # one unit at a time
+        "precision": "fp32",
+    }
+
+
+def words(options):
+    named = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    return [word for name, value in named.items() for word in (name, *(value if isinstance(value, list) else [value]))]
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_interrupted_and_resumed_it_is_that_of_the_command(options, tmp_path, monkeypatch):
+    optimize, steps = unit_atlas.optimize, []
+
+    def broken(model, layer, units, *arguments, **more):
+        if units == [5]:
+            raise KeyboardInterrupt
+        return optimize(model, layer, units, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit_atlas, "optimize", broken)
+        with pytest.raises(KeyboardInterrupt):
+            mlcli.atlas(output=tmp_path / "python", on_progress=steps.append, **options)
+    assert steps[0].title == "patches" and steps[-1].title == "atlas of conv1" and steps[-1].total == 8
+    assert not (tmp_path / "python" / "units" / "5.json").exists()
+
+    result = mlcli.atlas(output=tmp_path / "python", resume=True, **options)
+    assert result.units == (0, 5) and result.failures == 0 and result.page.is_file()
+    assert json.loads((tmp_path / "python" / "atlas.json").read_text())["options"]["steps"] == 2
+    cli.mlcli("atlas", *words(options), "-o", tmp_path / "command")
+    assert content(tmp_path / "python") == content(tmp_path / "command")
+
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "python").rglob("*")}
+    assert mlcli.atlas(output=tmp_path / "python", resume=True, **options).as_json() == result.as_json()
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "python").rglob("*")} == times
+    with pytest.raises(RunError, match="other seed 0;"):
+        mlcli.atlas(output=tmp_path / "python", resume=True, seed=1, **options)
+    with pytest.raises(UsageError, match="holds an atlas already"):
+        mlcli.atlas(output=tmp_path / "python", **options)
