@@ -10,7 +10,7 @@ from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
 from mlcli.errors import Interrupted
-from mlcli.methods.visualization import configs
+from mlcli.methods.visualization.configs import SMALL, SMALL_IMAGES, Maximization, maximization
 from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, option, same
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from mlcli.api.atlas_folder import AtlasFolder, Drawn
     from mlcli.api.unit_patches import Tiles
-    from mlcli.methods.visualization.configs import Maximization
     from mlcli.methods.visualization.top_patches import Patch
     from mlcli.methods.visualization.unit_atlas import Optimized
     from mlcli.models.graph import Layer
@@ -53,14 +52,13 @@ class AtlasConfig(common.UsesClasses, common.ReadsImages, common.Computes):
         shown_default="that of the images of the model",
         panel=METHOD,
     )
-    steps: int | None = option(
-        None,
-        "Number of optimization steps.",
-        minimum=1,
-        shown_default=f"{configs.Maximization.steps}, or {configs.SMALL_IMAGES.steps} for a network of small images",
-        panel=METHOD,
+    steps: int | None = same(
+        Maximization,
+        "steps",
+        default=None,
+        shown_default=f"{Maximization.steps}; {SMALL_IMAGES.steps} for networks of images up to {SMALL} pixels",
     )
-    seed: int = common.seed(configs.Maximization.seed)
+    seed: int = common.seed(Maximization.seed)
     batch_size: int | None = option(
         None,
         "Number of images per batch.",
@@ -135,7 +133,7 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
     model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
     name, layer, units = unit_patches.named_units(model, config.layer, config.units)
     side = config.size or model.preprocessing.crop
-    hyperparameters = configs.maximization(model.preprocessing.crop, field=layer.receptive_field)
+    hyperparameters = maximization(model.preprocessing.crop, field=layer.receptive_field)
     hyperparameters = replace(hyperparameters, steps=config.steps or hyperparameters.steps, seed=config.seed)
     unit_atlas.check(model, layer, hyperparameters, runtime, side)
     given = [] if config.images is None else inputs.file_names(config.images)
