@@ -15,6 +15,7 @@ from mlcli.io.memory_images import MemoryImage
 from mlcli.io.supervision import Job, Workers, budget
 
 T = TypeVar("T")
+Source = TypeVar("Source", bound=str | Path | MemoryImage)
 UNREAD = "image{s} that cannot be read"  # the reason in the tally
 
 
@@ -87,21 +88,21 @@ def _leave_out(item: object) -> None:
 
 
 def map_images(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     prepare: Callable[[Tensor], Tensor],
     compute: Callable[[Tensor], Tensor],
     *,
     batch_size: int,
     workers: int | None = None,
-) -> Iterator[tuple[Path, Tensor | ImageError]]:
+) -> Iterator[tuple[Source, Tensor | ImageError]]:
     """(path, its row of what `compute` gives for a batch) for each image in order; an ImageError for a bad one.
 
     prepare: an image as read -> (C, H, W), of one shape for all.  compute: (N, C, H, W) -> (N, ...).
     Images are decoded in threads while the batches are computed; memory does not grow with their number.
     """
-    waiting: list[tuple[Path, Tensor | ImageError]] = []
+    waiting: list[tuple[Source, Tensor | ImageError]] = []
 
-    def flush() -> Iterator[tuple[Path, Tensor | ImageError]]:
+    def flush() -> Iterator[tuple[Source, Tensor | ImageError]]:
         good = [image for _, image in waiting if not isinstance(image, ImageError)]
         rows = iter(compute(image_io.stack(good))) if good else iter(())
         for path, image in waiting:

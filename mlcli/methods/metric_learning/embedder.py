@@ -16,6 +16,7 @@ from mlcli.errors import ImageError, UsageError
 from mlcli.io.decoding import map_images
 from mlcli.io.files import file_hash
 from mlcli.io.image_io import to_unit
+from mlcli.io.memory_images import MemoryImage
 from mlcli.io.schema import boolean, choice, integer, items, mapping, number, optional, record, text
 from mlcli.methods.metric_learning.losses import Space, Sphere, WeightedL1, Whitened
 from mlcli.methods.metric_learning.roc import Logistic, Roc, platt
@@ -130,8 +131,8 @@ class Siamese:
         return lambda images: regional(activations(images)[self.layer])
 
     def of_files(
-        self, paths: Sequence[Path], *, batch_size: int = 100, workers: int | None = None
-    ) -> Iterator[tuple[Path, Tensor | ImageError]]:
+        self, paths: Sequence[Path | MemoryImage], *, batch_size: int = 100, workers: int | None = None
+    ) -> Iterator[tuple[Path | MemoryImage, Tensor | ImageError]]:
         """(path, point (D,)) for each image in order; an ImageError instead of the point for an unreadable image."""
         prepare = preparation(self.model, self.content)
         return map_images(paths, prepare, self.points, batch_size=batch_size, workers=workers)

@@ -1,0 +1,369 @@
+"""`mlcli.siamese_verify`: whether two images show the same identity, and who of a gallery it is."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.api import common
+from mlcli.api.call import Call, function
+from mlcli.api.events import Progress, complain, say
+from mlcli.api.identity_folders import read_identities
+from mlcli.api.inputs import listed, named, one_image
+from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.options import DATA, METHOD, argument, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlcli.api.common import Images, OneImage
+    from mlcli.io.memory_images import MemoryImage
+    from mlcli.methods.metric_learning.embedder import Calibration, Siamese
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiameseVerifyConfig(common.ReadsImages, common.ComputesExactly):
+    run: Path = argument("Run folder of siamese-train.", path="input", metavar="RUN")
+    images: common.Images | None = argument(
+        "Images to compare: two; a .csv of pairs; or, with --gallery, any number.",
+        default=None,
+        metavar="A B",
+        cli_type=list[str] | None,
+    )
+    gallery: Path | None = option(
+        None,
+        "Folder of known identities, a folder or an image each, among which the nearest ones are named.",
+        path="input",
+        panel=DATA,
+    )
+    k: int = option(5, "Number of identities of the gallery to name.", "-k", minimum=1, panel=METHOD)
+    evaluate: Path | None = option(
+        None,
+        "Folder of identities, in place of images, on which the error rates are measured.",
+        path="input",
+        panel=DATA,
+    )
+    way: int = option(20, "Number of identities in a trial of --evaluate.", minimum=2, panel=METHOD)
+    shot: int = option(1, "Number of known images of each identity in a trial of --evaluate.", minimum=1, panel=METHOD)
+    trials: int = option(
+        400, "Number of trials of --evaluate, each of which classifies one image.", minimum=1, panel=METHOD
+    )
+    threshold: float | None = option(
+        None,
+        "Largest distance at which two images count as the same identity.",
+        minimum=0,
+        shown_default="the calibrated threshold of RUN",
+        panel=METHOD,
+    )
+    seed: int = common.seed()
+    batch_size: int = common.batch_size(100)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two images show the same identity: whether their distance is at most the threshold.
+
+    probability: that they do, if half of all pairs did.
+    """
+
+    same: bool
+    distance: float
+    threshold: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images and the verdict, or the error that explains why there is none."""
+
+    a: str
+    b: str
+    verdict: Verdict | None = None
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"error": self.error} if self.verdict is None else asdict(self.verdict)
+        return {"a": self.a, "b": self.b, **found}
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """An identity of a gallery, its distance from an image, and the probability that it is the one in the image."""
+
+    identity: str
+    distance: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who of a gallery an image shows: identity, None for nobody, or the error that explains why it is not known.
+
+    nearest: identities of the gallery, nearest first.
+    """
+
+    image: str
+    identity: str | None = None
+    threshold: float = 0.0
+    nearest: tuple[Nearest, ...] = ()
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        if self.error:
+            return {"image": self.image, "error": self.error}
+        nearest = [asdict(one) for one in self.nearest]
+        return {"image": self.image, "identity": self.identity, "threshold": self.threshold, "nearest": nearest}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a Siamese network says of images.
+
+    pairs: of two images or of a list.  identifications: with a gallery.  evaluation: the error rates on a folder of
+    identities, of `verification.evaluate`, with those of one-shot classification.  failures: number of images and
+    folders that could not be read.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    identifications: tuple[Identification, ...] | None = None
+    evaluation: Mapping[str, Any] | None = None
+    of_list: bool = False
+    failures: int = 0
+
+    def as_json(self) -> Any:
+        """What `mlcli siamese-verify --format json` prints."""
+        if self.evaluation is not None:
+            return dict(self.evaluation)
+        if self.identifications is not None:
+            return [identification.as_json() for identification in self.identifications]
+        pairs = [pair.as_json() for pair in self.pairs]
+        return pairs if self.of_list else pairs[0]
+
+
+@function(SiameseVerifyConfig)
+def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
+    """Tell whether two images show the same identity, or who of a gallery it is.
+
+    run is the folder of a run of `mlcli.siamese_train`. Two images, as paths, images of Pillow, arrays or tensors, are
+    compared by the distance of their embeddings, which is at least 0; they count as the same up to the calibrated
+    threshold. A .csv in place of two images is a list of pairs, two files a line or the columns a and b, their names
+    relative to its own folder. With `gallery` the nearest known identities of each image are named. With `evaluate`,
+    error rates are measured on all pairs of other identities, with 95 % intervals, and the accuracy of one-shot
+    classification (Lake et al. 2015).
+
+        >>> import mlcli
+        >>> pair = mlcli.siamese_verify("runs/faces", ["one.jpg", "other.jpg"]).pairs[0]  # doctest: +SKIP
+        >>> pair.verdict.same, pair.verdict.distance  # doctest: +SKIP
+        (True, 0.31)
+
+    Images that cannot be read have an `error`. Raises UsageError for options that do not go together, DataError for a
+    list, a gallery or a folder without what is needed, WeightsError where run is no Siamese network.
+    """
+    from mlcli.methods.metric_learning import embedder
+    from mlcli.runtime.device import Runtime
+
+    config = call.config
+    images: list[OneImage] = [] if config.images is None else listed(config.images)
+    of_list = len(images) == 1 and config.gallery is None and _is_list(images[0])
+    if config.evaluate is not None and (images or config.gallery):
+        raise UsageError("--evaluate takes its folder alone; leave out the images and --gallery")
+    if config.evaluate is None and not (of_list or (images if config.gallery else len(images) == 2)):
+        raise UsageError("give two images, a .csv of pairs, images and --gallery FOLDER, or --evaluate FOLDER")
+    siamese = embedder.load(config.run, Runtime.choose(config.device, config.precision))
+    reader = _Reader(siamese, config)
+    if config.evaluate is not None:
+        return Verification(evaluation=_evaluated(reader, config.evaluate, config), failures=reader.failures)
+    if config.gallery is not None:
+        found = _identified(reader, images, config.gallery, config.k)
+        return Verification(identifications=found, failures=reader.failures)
+    pairs = _listed_pairs(Path(images[0])) if of_list else [(images[0], images[1])]
+    return Verification(_compared(reader, pairs), of_list=of_list, failures=reader.failures)
+
+
+def _is_list(image: "OneImage") -> bool:
+    return isinstance(image, (str, os.PathLike)) and os.fspath(image).lower().endswith(".csv")
+
+
+class _Reader:
+    """Embeds images; those that cannot be read are said and counted (failures)."""
+
+    def __init__(self, siamese: "Siamese", config: SiameseVerifyConfig):
+        assert siamese.calibration is not None  # of a file it has been read
+        self.siamese, self.calibration = siamese, siamese.calibration
+        if config.threshold is not None:
+            self.calibration = siamese.calibration = replace(self.calibration, threshold=config.threshold)
+        self.batch_size, self.workers = config.batch_size, config.workers
+        self.failures = 0
+
+    def points(self, images: "Sequence[Path | MemoryImage]", title: str) -> tuple[dict[int, "Tensor"], dict[int, str]]:
+        """({index of an image: its point (D,)}, {index of an unreadable image: the error})."""
+        good, bad = {}, {}
+        rows = self.siamese.of_files(images, batch_size=self.batch_size, workers=self.workers)
+        with Progress(len(images), title) as bar:
+            for index, (_, point) in enumerate(rows):
+                if isinstance(point, ImageError):
+                    self.failures += 1
+                    bar.complain(point)
+                    bad[index] = str(point)
+                else:
+                    good[index] = point
+                bar.to(index + 1)
+        return good, bad
+
+
+def _listed_pairs(file: Path) -> list[tuple[str, str]]:
+    """The pairs of a CSV, their names relative to its folder. Raises UsageError where a line has not two.
+
+    They are its columns a and b or, where the first line does not name these, its first two.
+    """
+    from mlcli.data import path_lists
+
+    try:
+        text = path_lists.decoded(file.read_bytes(), str(file))
+        lines = enumerate(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), 1)
+        rows = [(number, row) for number, row in lines if any(row)]
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read as a list of pairs ({error})") from None
+    first, second = 0, 1
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    if "a" in header and "b" in header:
+        first, second, rows = header.index("a"), header.index("b"), rows[1:]
+    if not rows:
+        raise DataError(f"{file}: holds no pairs; two files a line")
+    for number, row in rows:
+        if len(row) <= max(first, second) or not (row[first] and row[second]):
+            raise UsageError(f"{file}: line {number} names no two files")
+    return [(str(file.parent / row[first]), str(file.parent / row[second])) for _, row in rows]
+
+
+def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> tuple[Pair, ...]:
+    """The verdict of each pair. Each image is read once."""
+    from mlcli.data.folders import as_on_disk
+    from mlcli.data.walking import special_problem
+
+    # What was given, by identity in memory or by path
+    read = [tuple(one_image(image, number) for number, image in enumerate(pair)) for pair in pairs]
+    images = list(dict.fromkeys(image for pair in read for image in pair))
+    special = {}
+    for image in images:
+        if isinstance(image, Path) and (problem := special_problem(image)):
+            special[image] = str(problem)
+            reader.failures += 1
+            complain(problem)
+    readable = [image for image in images if image not in special]
+    files = [as_on_disk(image) if isinstance(image, Path) else image for image in readable]
+    points, errors = reader.points(files, "images")
+    of = {image: points[index] for index, image in enumerate(readable) if index in points}
+    wrong = special | {image: errors[index] for index, image in enumerate(readable) if index in errors}
+    compared = []
+    for given, pair in zip(pairs, read, strict=True):
+        a, b = (
+            os.fspath(one) if isinstance(one, (str, os.PathLike)) else str(image)
+            for one, image in zip(given, pair, strict=True)
+        )
+        if problems := [wrong[image] for image in pair if image in wrong]:
+            compared.append(Pair(a, b, error=problems[0]))
+        else:
+            distance = reader.siamese.between(of[pair[0]][None], of[pair[1]][None])
+            compared.append(Pair(a, b, _verdict(reader.calibration, distance)))
+    return tuple(compared)
+
+
+def _verdict(calibration: "Calibration", distance: "Tensor") -> Verdict:
+    """Of one distance (1,)."""
+    return Verdict(
+        same=distance.item() <= calibration.threshold,
+        distance=distance.item(),
+        threshold=calibration.threshold,
+        probability=calibration.probability(distance).item(),
+    )
+
+
+def _identified(reader: _Reader, images: "Images", gallery: Path, k: int) -> tuple[Identification, ...]:
+    """Who of the gallery each image shows; one that is in the gallery itself is compared with the others there."""
+    import torch
+
+    from mlcli.data.duplicates import without_duplicates
+    from mlcli.data.folders import positions
+    from mlcli.data.identities import open_identities
+    from mlcli.methods.metric_learning.verification import nearest_identities
+
+    known, problems = open_identities(gallery, loose=True)
+    known, copies, _ = without_duplicates(known)
+    for problem in (*problems, *copies):
+        complain(problem)
+    reader.failures += len(problems)
+    if not known.paths:
+        raise DataError(f"{gallery}: each of its images is of several identities; there is nothing to compare with")
+    queries, unlisted = named(images)
+    reader.failures += unlisted
+    of_known, _ = reader.points(known.paths, "gallery")
+    if not of_known:
+        raise DataError(f"{gallery}: none of its images can be read")
+    points, identities = torch.stack(list(of_known.values())), [known.labels[index] for index in of_known]
+    if (count := len(set(identities))) < k:
+        say(f"{gallery}: {count} identities, fewer than -k {k}; all of them are named")
+    files = {index: query for index, query in enumerate(queries) if isinstance(query, Path)}
+    among = positions(list(files.values()), [known.paths[index] for index in of_known]).tolist()
+    own = {index: position for index, position in zip(files, among, strict=True) if position >= 0}
+    of_queries, errors = reader.points(queries, "queries")
+    threshold = reader.calibration.threshold
+    found = []
+    for index, query in enumerate(queries):
+        if index in errors:
+            found.append(Identification(str(query), error=errors[index]))
+            continue
+        distances = reader.siamese.distances(of_queries[index][None], points)[0]
+        if index in own:
+            distances[own[index]] = float("inf")
+        ranked, identity = nearest_identities(distances, identities, k, threshold)
+        probabilities = reader.calibration.probability(torch.tensor([distance for _, distance in ranked])).tolist()
+        nearest = tuple(
+            Nearest(known.classes[label], distance, probability)
+            for (label, distance), probability in zip(ranked, probabilities, strict=True)
+        )
+        name = None if identity is None else known.classes[identity]
+        found.append(Identification(str(query), name, threshold, nearest))
+    return tuple(found)
+
+
+def _evaluated(reader: _Reader, data: Path, config: SiameseVerifyConfig) -> dict[str, Any]:
+    """Error rates on the pairs of other identities, and the accuracy of one-shot classification."""
+    import torch
+
+    from mlcli.data.identities import group
+    from mlcli.methods.metric_learning.verification import evaluate, one_shot, require_pairs
+
+    siamese = reader.siamese
+    folder, _ = read_identities(data, learns=False)
+    good, _ = reader.points(folder.paths, "evaluate")
+    identities = torch.tensor([folder.labels[index] for index in good])
+    require_pairs(identities, data)
+    points = torch.stack(list(good.values()))
+    report = {
+        "run": siamese.model.name,
+        "model_hash": siamese.hash,
+        "images": len(points),
+        "identities": len(identities.unique()),
+        **evaluate(siamese, points, identities, config.seed),
+    }
+    way, shot = config.way, config.shot
+    trials = {"way": way, "shot": shot, "trials": config.trials, "seed": config.seed}
+    groups = [group(name) for name in folder.classes]
+    report["one_shot"] = one_shot(siamese, points, identities, groups, **trials)
+    if report["one_shot"] is None:
+        say(f"{data}: too few images of an identity for {shot}-shot classification; left out")
+    elif (most := report["one_shot"]["way"]) < way:
+        say(f"{data}: {most} identities in a trial, not {way}; there are no more")
+    if report["one_shot"] and (left_out := report["identities"] - report["one_shot"]["identities"]):
+        say(
+            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few images, or too "
+            "few others in their group"
+        )
+    if len(set(groups)) > 1 and report["one_shot"]:
+        report["one_shot"]["within"] = "groups"
+        report["one_shot_across"] = one_shot(siamese, points, identities, [""] * len(groups), **trials)
+    return report
