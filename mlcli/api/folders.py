@@ -1,21 +1,30 @@
 """Work over folders of images, file by file: what is out of date is made, and the rest is left alone."""
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlcli.api.call import Call
 from mlcli.api.events import Progress, Task, complain, say
 from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
-from mlcli.io import locks
+from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
+from mlcli.io import files, locks, tally
 from mlcli.io.output_paths import names_image
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def up_to_date(made: Iterable[Path], inputs: Iterable[Path], since: float = float("-inf")) -> bool:
+    """Whether all of these files are there, and newer than all of the inputs and than the time `since`."""
+    made = list(made)
+    if not all(os.path.isfile(file) for file in made):
+        return False
+    return min(file.stat().st_mtime for file in made) >= max([since, *(modified(file) for file in inputs)])
 
 
 def each_outdated(
@@ -24,7 +33,7 @@ def each_outdated(
     done: str,
     given: Sequence[str],
     output: Path,
-    options: dict,
+    options: Mapping[str, Any],
     *,
     weights: Path,
     name: Callable[[Path], Path],
@@ -36,106 +45,135 @@ def each_outdated(
     workers: int | None,
     overwrite: bool,
 ) -> tuple[dict[Path, Path], int]:
-    """Make of each image a result in the folder `output`; ({current result: its image}, how many failed).
+    """Make a result of each image in the folder `output`; ({current result: its image}, how many failed).
 
-    A result of the same `weights` that is newer than its image is left alone. COMMAND.json tells of `options`,
-    with others than these the folder is refused. The folder's lock is held until the command ends.
-    name: what a result is called, given its image's place.
-    Of one image `output` can be the result itself, which may end as one of `endings`; its record lies beside it.
-    make: images (N, C, H, W) of one size and depth -> N results.  save: (a result, its image, its file,
-    where to).
+    A result of the same `weights` that is newer than its image is left alone. COMMAND.json in the folder keeps the
+    `options`, and a folder of results with other options is refused. The folder's lock is held until the call ends.
+    For one image `output` can be the result itself, whose name may end as one of `endings`; its record is beside it.
+
+    done: what was done to an image, as a participle for the message.  name: the file name of a result, given that of
+    its image.  make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image,
+    the file of the image and the file to write.
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
     """
-    import torch
-
-    from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
-    from mlcli.io import files, tally
     from mlcli.io.decoding import decode
     from mlcli.runtime import signals
 
-    alone = names_image(output)
-    begun = output.with_name(f"{output.name}.json") if alone else output / f"{command}.json"
-    if alone:
+    single = names_image(output)
+    begun = output.with_name(f"{output.name}.json") if single else output / f"{command}.json"
+    if single:
         call.hold(locks.file_locked(output))
         refuse_existing(output, overwrite)
     else:
         claim_results(call, output, begun, options, overwrite)
-    places, problems = results(given, output, name)
-    if not places and not problems:
+    images, problems = results(given, output, name)
+    if not images and not problems:
         raise DataError(f"{' '.join(given)}: no images there")
-    if alone and places:
-        places = {output: _only(places, given, output, endings)}
-    told = {"run": str(weights), "sha256": files.file_hash(weights)}
-    there = os.path.isfile(begun) and not (alone or overwrite)
-    same = there and read_record(begun).get("sha256") == told["sha256"]
-    # The record is written when a model first works here: what is older is of another
-    jobs, since = [], modified(begun) if same else float("inf")
-    for place, image in places.items():
-        if os.path.exists(place) and os.path.exists(image) and os.path.samefile(place, image):
+    if single and images:
+        images = {output: _only(images, given, output, endings)}
+    made_by = {"run": str(weights), "sha256": files.file_hash(weights)}
+    recorded = os.path.isfile(begun) and not (single or overwrite)
+    same = recorded and read_record(begun).get("sha256") == made_by["sha256"]
+    # The record is written when a model first works here: what is older was made by another model
+    since = modified(begun) if same else float("inf")
+    jobs = []
+    for result, image in images.items():
+        if os.path.exists(result) and os.path.exists(image) and os.path.samefile(result, image):
             problems.append(UsageError(f"{image}: its result would replace it; name another folder"))
-        elif alone or not os.path.isfile(place) or place.stat().st_mtime < max(modified(image), since):
-            jobs.append((image, place))
+        elif single or not up_to_date([result], [image], since):
+            jobs.append(Job(image, result))
     for problem in problems:
         complain(problem)
-    if jobs and not same and not alone:
-        files.write_json(begun, record(command, options, **told))
-
-    finished, failures, failed = 0, len(problems), set()
-    waiting: list[tuple[Path, torch.Tensor]] = []
-
-    def flush(bar: Task) -> None:
-        """Make and write the results of the images that wait, which are of one size and depth."""
-        nonlocal finished, failures
-        if not waiting:
-            return
-        made = make(torch.stack([image for _, image in waiting]))
-        saved = [
-            pool.submit(copy_context().run, save, result, image, places[place], place)
-            for (place, image), result in zip(waiting, made, strict=True)
-        ]
-        for (place, _), writing in zip(waiting, saved, strict=True):
-            try:
-                writing.result()
-                finished += 1
-            except MlcliError as problem:
-                failures += 1
-                failed.add(place)
-                tally.current().leave_out(places[place], "image{s} whose result cannot be written")
-                bar.complain(problem)
-        waiting.clear()
+    if jobs and not same and not single:
+        files.write_json(begun, record(command, options, **made_by))
 
     # Each file waits for the disk, and waits alongside the others of its batch
     with signals.noted() as caught, Progress(len(jobs), str(output)) as bar, ThreadPoolExecutor(8) as pool:
-        images = [image for image, _ in jobs]
-        for number, image in decode(images, read=read, workers=workers, window=2 * batch_size):
-            if isinstance(image, ImageError):
-                failures += 1
-                failed.add(jobs[number][1])
-                bar.complain(image)
+        batches = Batches(make, save, batch_size, pool, bar)
+        for number, pixels in decode([job.image for job in jobs], read=read, workers=workers, window=2 * batch_size):
+            if isinstance(pixels, ImageError):
+                batches.fail(jobs[number], pixels)
             else:
-                alike = waiting and (waiting[0][1].shape, waiting[0][1].dtype) == (image.shape, image.dtype)
-                if waiting and (not alike or len(waiting) == batch_size):
-                    flush(bar)
-                waiting.append((jobs[number][1], image))
+                batches.add(jobs[number], pixels)
             bar.to(number + 1)
             if caught:
-                flush(bar)
+                batches.flush()
                 raise Interrupted(
                     f"interrupted after {number + 1} of {len(jobs)} images; the same command goes on", caught[0]
                 )
-        flush(bar)
-    if alone and finished:
-        files.write_json(begun, record(command, {"image": places[output], **options}, **told))
-    say(f"{output}: {finished} {done}, {len(places) - len(jobs)} up to date")
-    return {place: image for place, image in places.items() if place not in failed}, failures
+        batches.flush()
+    if single and batches.finished:
+        files.write_json(begun, record(command, {"image": images[output], **options}, **made_by))
+    say(f"{output}: {batches.finished} {done}, {len(images) - len(jobs)} up to date")
+    current = {result: image for result, image in images.items() if result not in batches.failed}
+    return current, len(problems) + len(batches.failed)
 
 
-def _only(places: dict[Path, Path], given: Sequence[str], output: Path, endings: Sequence[str]) -> Path:
+class Job(NamedTuple):
+    """An image file, and the file of the result that is to be made of it."""
+
+    image: Path
+    result: Path
+
+
+class Batches:
+    """Makes results batch by batch and writes them.  finished: how many are written.  failed: the other results.
+
+    A batch holds images of one size and depth.
+    """
+
+    def __init__(
+        self,
+        make: Callable[["Tensor"], "Sequence | Tensor"],
+        save: Callable[[Any, "Tensor", Path, Path], None],
+        batch_size: int,
+        pool: Executor,
+        bar: Task,
+    ) -> None:
+        self.make, self.save, self.batch_size, self.pool, self.bar = make, save, batch_size, pool, bar
+        self.waiting: list[tuple[Job, Tensor]] = []
+        self.finished = 0
+        self.failed: set[Path] = set()
+
+    def add(self, job: Job, image: "Tensor") -> None:
+        """Take an image (C, H, W) into a batch, after making the results of the one before if it does not fit."""
+        if self.waiting:
+            first = self.waiting[0][1]
+            fits = (first.shape, first.dtype) == (image.shape, image.dtype)
+            if not fits or len(self.waiting) == self.batch_size:
+                self.flush()
+        self.waiting.append((job, image))
+
+    def flush(self) -> None:
+        """Make and write the results of the images that wait."""
+        import torch
+
+        if not self.waiting:
+            return
+        made = self.make(torch.stack([image for _, image in self.waiting]))
+        saved = [
+            self.pool.submit(copy_context().run, self.save, result, image, *job)
+            for (job, image), result in zip(self.waiting, made, strict=True)
+        ]
+        for (job, _), writing in zip(self.waiting, saved, strict=True):
+            try:
+                writing.result()
+                self.finished += 1
+            except MlcliError as problem:
+                tally.current().leave_out(job.image, "image{s} whose result cannot be written")
+                self.fail(job, problem)
+        self.waiting.clear()
+
+    def fail(self, job: Job, problem: MlcliError) -> None:
+        """Name what stands in the way of a result."""
+        self.failed.add(job.result)
+        self.bar.complain(problem)
+
+
+def _only(images: Mapping[Path, Path], given: Sequence[str], output: Path, endings: Sequence[str]) -> Path:
     """The one image whose result `output` is to be. Raises UsageError where there are more, or for its ending."""
-    from mlcli.errors import UsageError
-
-    if len(places) > 1 or os.path.isdir(given[0]):
+    if len(images) > 1 or os.path.isdir(given[0]):
         raise UsageError(f"{output}: one image, where the results of a folder or of several go; {output}/ is a folder")
     if output.suffix.lower() not in endings:
         raise UsageError(f"{output}: take one of {', '.join(endings)}")
-    return next(iter(places.values()))
+    return next(iter(images.values()))

@@ -46,7 +46,7 @@ def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
     sweep(folder)
 
 
-def claim_results(call: Call, output: Path, begun: Path, options: dict, overwrite: bool) -> None:
+def claim_results(call: Call, output: Path, begun: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     """`claim_folder` for results that are made file by file: it may hold results made with the same options.
 
     begun: the record of the options, which is there once a result is.  Raises UsageError for a folder that holds other
@@ -99,7 +99,7 @@ def read_record(begun: Path) -> dict:
         raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all anew") from None
 
 
-def refuse_others(begun: Path, options: dict) -> None:
+def refuse_others(begun: Path, options: Mapping[str, Any]) -> None:
     """Raise UsageError where the results in a folder, of which the record `begun` tells, were made with others."""
     then = read_record(begun)["options"]
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}

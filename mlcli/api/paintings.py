@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from mlcli.api.events import Progress, say
-from mlcli.api.inputs import modified, results
+from mlcli.api.folders import up_to_date
+from mlcli.api.inputs import results
 from mlcli.api.outputs import record, refuse_existing, resume_command
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.io import files, image_io, schema
@@ -69,9 +70,7 @@ class Painting:
         if not described:
             report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
             return False
-        return self.target.stat().st_mtime < max(
-            modified(path) for path in (self.content, *inputs) if isinstance(path, Path)
-        )
+        return not up_to_date([self.target], [path for path in (self.content, *inputs) if isinstance(path, Path)])
 
     def paint(
         self,

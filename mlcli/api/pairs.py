@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
-from mlcli.api.inputs import file_names, height_and_width, modified, results
+from mlcli.api.folders import up_to_date
+from mlcli.api.inputs import file_names, height_and_width, results
 from mlcli.api.outputs import claim_results, record
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.methods.synthesis.configs import INVERSES
@@ -70,9 +71,7 @@ class Files(NamedTuple):
 
     def finished(self, begun: Path) -> bool:
         """Whether the pair is whole, and newer than its image and than the record of the options, `begun`."""
-        if not (os.path.isfile(self.a) and os.path.isfile(self.b)):
-            return False
-        return min(modified(self.a), modified(self.b)) >= max(modified(self.image), modified(begun))
+        return up_to_date([self.a, self.b], [self.image, begun])
 
 
 @function(PairsConfig)
