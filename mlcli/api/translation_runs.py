@@ -163,7 +163,7 @@ def summary(data: "PairSet | UnpairedSets", hashes: Mapping[str, str]) -> dict[s
     return {
         "count": len(data),
         "left_out": len(data.problems),
-        "kinds": [asdict(spec) for spec in data.specs],
+        "specs": [asdict(spec) for spec in data.specs],
         "size": list(data.resize_crop.size),
         **ranges,
         "hash": "-".join(hashes.values()),
