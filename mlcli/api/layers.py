@@ -44,7 +44,7 @@ def layers(call: Call[LayersConfig]) -> Layers:
         >>> import mlcli
         >>> first = mlcli.layers(model="cifarnet").layers[0]
         >>> first.address, first.shape
-        ('features.0', (24, 32, 32))
+        ('conv1.conv', (64, 32, 32))
 
     Raises UsageError for an unknown model, WeightsError for weights that cannot be read.
     """

@@ -1,0 +1,38 @@
+"""The lines of Python that the readme and the docstrings of the functions show."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from mlcli import api
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def beside_samples(tmp_path, monkeypatch):
+    """A working folder that has the samples and may be written to."""
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", sorted(api.names()))
+def test_the_lines_of_a_docstring_run(name, beside_samples):
+    module = importlib.import_module(f"mlcli.api.{name}")
+    (example,) = doctest.DocTestFinder(recurse=False).find(getattr(module, name), name)
+    assert any(f"mlcli.{name}(" in line.source for line in example.examples), "no call of the function is shown"
+    runner = doctest.DocTestRunner(verbose=False)
+    said = []
+    runner.run(example, out=said.append)
+    assert runner.failures == 0, "".join(said)
+
+
+def test_the_lines_of_the_readme_run(beside_samples, capsys):
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    assert "tiger cat" in capsys.readouterr().out
+    assert (beside_samples / "cat.png").exists() and (beside_samples / "runs/digits/model.safetensors").exists()
