@@ -94,6 +94,7 @@ def open_run(call: Call, output: Path, *, overwrite: bool, resume: bool) -> tupl
         except RunError as error:  # of the command line, as an output that exists is in every command
             raise UsageError(str(error)) from None
         return run, given
+    run.require_format()
     stored = run.load_config()
     if stored["command"] != command:
         raise UsageError(f"{output}: a run of `mlcli {stored['command']}`, not of `mlcli {command}`")

@@ -1,7 +1,7 @@
 """The run folder: what training writes, and what resume reads.
 
 RUN/
-  config.json        every option, seed, versions, data summaries
+  config.json        format version, every option, seed, versions, data summaries
   model.safetensors  the result, self-describing
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
@@ -35,12 +35,15 @@ from mlcli.io.descriptors import Descriptor
 from mlcli.io.files import atomic_write, cannot_be_written, check_writable, is_vacant, sweep, write_json
 
 KEPT_STATES = 2
+# Of config.json, metrics.jsonl, results.json and the states. 1 (without a number): options and metrics by other names.
+FORMAT = 2
 OF_THIS_TOOL = schema.record({"versions": schema.mapping()})
 CONFIG = schema.record(
     {"command": schema.text(200), "options": schema.mapping(), "versions": schema.mapping(schema.text(200))},
     {
         "data": schema.mapping(schema.record({}, {"count": schema.integer(0, 1 << 62), "hash": schema.text()})),
         "part": schema.boolean,
+        "format": schema.integer(1, 1 << 31),
     },
 )
 CONFIG_ADVICE = "bring back the file as it was, or start again with --overwrite"
@@ -105,7 +108,8 @@ class Run:
                 self._clear()
             except OSError as error:
                 raise cannot_be_written(error.filename or self.folder, error) from error
-        write_json(self.config_file, {**config, **({"part": True} if self.is_part else {}), "versions": versions()})
+        part = {"part": True} if self.is_part else {}
+        write_json(self.config_file, {"format": FORMAT, **config, **part, "versions": versions()})
 
     def part(self, *names: str) -> "Run":
         """A run inside this one that belongs to it: replacing this run removes it too."""
@@ -138,6 +142,16 @@ class Run:
                 for folder in (*file.parent.glob("*/"), file.parent):
                     with suppress(OSError):  # it is not empty: it holds files of others
                         folder.rmdir()
+
+    def require_format(self) -> None:
+        """Raise RunError where the run was begun by a version of mlcli that names options and metrics differently."""
+        config = self.load_config()
+        if (found := config.get("format", 1)) != FORMAT:
+            raise RunError(
+                f"{self.folder}: a run of format {found}, and this version of mlcli resumes format {FORMAT}; its model "
+                f"can be used as it is; resume it with mlcli {config['versions'].get('mlcli', 'of its time')}, or start "
+                "another run with --overwrite or another -o"
+            )
 
     def load_config(self) -> dict:
         """The content of config.json. Raises RunError where there is no run or its config cannot be read."""

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from mlcli.errors import MlcliError, RunError
 from mlcli.io import files
+from mlcli.training import run_folder
 from mlcli.training.run_folder import Run, save_tensors
 
 
@@ -176,3 +177,15 @@ def test_the_stages_of_a_former_run_go_with_it_and_other_folders_stay(tmp_path):
     (run.folder / "seed-0" / "notes").mkdir()
     run.create({"command": "adapt", "options": {}})
     assert not (run.folder / "seed-0" / "source").exists() and (run.folder / "seed-0" / "notes").exists()
+
+
+def test_a_run_of_an_earlier_format_is_opened_and_not_resumed(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({"command": "train", "options": {}, "data": {}})
+    run.require_format()
+    config = run.load_config()
+    assert config.pop("format") == run_folder.FORMAT
+    run.config_file.write_text(json.dumps(config))
+    assert run.exists() and run.load_config()["command"] == "train"
+    with pytest.raises(RunError, match="of format 1, .* resumes format 2; its model can be used.*--overwrite"):
+        run.require_format()
