@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
-from mlcli.io.image_io import to_pillow
+from mlcli.imaging.image_io import to_pillow
 from mlcli.runtime.random_streams import generator
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlcli.io import decoder
+from mlcli.imaging import decoder
 from tests import odd_images, tiff_files
 
 MEMORY = 2_000_000_000  # bytes that the process may hold at most
@@ -152,7 +152,7 @@ def held() -> int:
 def trial(name: str, data: bytes, folder: Path) -> dict:
     """Read one damaged file: its outcome ("tensor", "error", or what went wrong) and seconds."""
     from mlcli.errors import ImageError
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     path = folder / f"damaged{Path(name).suffix}"
     path.write_bytes(data)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.data.domains import Domain
-from mlcli.io.image_io import to_pillow
+from mlcli.imaging.image_io import to_pillow
 from mlcli.methods.adaptation.context import AdaptationContext
 from mlcli.methods.adaptation.registry import Adaptation
 from mlcli.runtime.device import Runtime

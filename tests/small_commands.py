@@ -61,7 +61,7 @@ SMALL = {
     "finetune": Small("{input} --model {model} --precision fp32 --copies 1 -o {out}", "classes", "run"),
     "pretext": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "photos", "run"),
     "siamese-train": Small(
-        "{input} --steps 2 --identities 3 --images 2 --dimension 4 --size 16 --precision fp32 -o {out}",
+        "{input} --steps 2 --identities 3 --images-per-identity 2 --dimension 4 --size 16 --precision fp32 -o {out}",
         "identities",
         "run",
     ),

@@ -10,7 +10,7 @@ import pytest
 import mlcli
 
 PACKAGE = Path(mlcli.__file__).parent
-ORDER = ["networks", "runtime", "io", "data", "training", "models", "reporting", "methods", "api", "commands", "cli"]
+ORDER = "networks runtime io imaging data training models reporting methods api commands cli".split()
 FILES = sorted(PACKAGE.rglob("*.py"))
 RAISING = {"exists", "is_file", "is_dir", "is_symlink", "is_fifo", "samefile"}
 OTHERS = {"os.path", "entry", "run", "folder", "self"}  # entries of os.scandir; a Run has an `exists` of its own

@@ -80,7 +80,7 @@ def analogy(call: Call[AnalogyConfig]) -> AnalogyResult:
     ImageError for an image that cannot be read.
     """
     from mlcli.api.outputs import record
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.painting import image_analogies
     from mlcli.runtime.device import Runtime
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mlcli.api.unit_patches import Tiles
     from mlcli.methods.visualization.top_patches import Patch
     from mlcli.methods.visualization.unit_atlas import Optimized
-    from mlcli.models.graph import Layer
     from mlcli.models.model import Model
+    from mlcli.models.structure.graph import Layer
     from mlcli.runtime.device import Runtime
 
     Tile = tuple[Patch, Tensor | None]
@@ -253,7 +253,7 @@ def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Seque
     """The images of a row in the order of the original, and the spectrum."""
     from mlcli.api.atlas_folder import Drawn
     from mlcli.api.unit_patches import value_range
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.visualization.unit_atlas import spectrum
     from mlcli.reporting import canvas
 

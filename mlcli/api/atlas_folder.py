@@ -19,7 +19,8 @@ from PIL.Image import Image
 from mlcli.api.outputs import refuse_existing_folder
 from mlcli.api.unit_patches import UNITS
 from mlcli.errors import RunError, UsageError
-from mlcli.io import files, image_io, schema
+from mlcli.imaging import image_io
+from mlcli.io import files, schema
 from mlcli.io.files import json_text, write_json
 from mlcli.reporting import gallery
 from mlcli.reporting.gallery import GalleryImage, Row

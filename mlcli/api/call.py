@@ -23,7 +23,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from mlcli.api import events
 from mlcli.errors import UsageError
-from mlcli.io import output_paths, reading, tally
+from mlcli.imaging import reading
+from mlcli.io import output_paths, tally
 from mlcli.options import of, options
 
 C = TypeVar("C", bound="Config")

@@ -118,7 +118,7 @@ def equivariance(call: Call[EquivarianceConfig]) -> Equivariance:
     import torch
 
     from mlcli.api.outputs import claim_folder, refuse_existing_folder
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.visualization import motion
     from mlcli.methods.visualization.equivariance import Measure, is_map, named_layers
     from mlcli.models import registry
@@ -173,7 +173,7 @@ def _written(
 ) -> Equivariance:
     """Write the curves, the example (the name of an image, and itself) and the record; the result."""
     from mlcli.api.outputs import determining, record
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.io.files import write_json
     from mlcli.methods.visualization import motion
 

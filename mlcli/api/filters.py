@@ -50,8 +50,9 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     """
     from mlcli.api.outputs import record
     from mlcli.methods.visualization import filter_images
-    from mlcli.models import features, registry
-    from mlcli.models.units import split_unit
+    from mlcli.models import registry
+    from mlcli.models.structure import features
+    from mlcli.models.structure.units import split_unit
     from mlcli.reporting import canvas
 
     config = call.config

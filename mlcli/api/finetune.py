@@ -253,7 +253,7 @@ def _draw_misclassified(
 ) -> int:
     """Draw the misclassified images, the most confident errors first, with a JSON beside it; their number."""
     from mlcli.api.outputs import write_beside
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.evaluation.classification import errors
     from mlcli.reporting import canvas
 

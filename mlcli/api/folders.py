@@ -56,7 +56,7 @@ def each_outdated(
     the file of the image and the file to write.
     Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
     """
-    from mlcli.io.decoding import decode
+    from mlcli.imaging.decoding import decode
     from mlcli.runtime import signals
 
     single = names_image(output)

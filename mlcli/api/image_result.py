@@ -22,7 +22,7 @@ def image_output() -> Any:
 
 def require_writable(output: Path | None, *, overwrite: bool) -> None:
     """Raise UsageError, before any work, where the image cannot be written to this path; None is no path."""
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     if output is not None:
         refuse_existing(output, overwrite)
@@ -45,7 +45,7 @@ class ImageResult:
         """
         from torch import Tensor
 
-        from mlcli.io import image_io
+        from mlcli.imaging import image_io
         from mlcli.io.files import write_json
 
         if output is not None:

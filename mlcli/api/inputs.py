@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlcli.api.common import Images
     from mlcli.data.class_names import ClassNames
     from mlcli.data.folders import ClassFolder, DividedError
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
 
 
 def listed(given: Any) -> list[Any]:
@@ -29,7 +29,7 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
     """
     from mlcli.data.folders import find_images
     from mlcli.errors import DataError
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
 
     given = listed(images)
     if all(isinstance(image, (str, os.PathLike)) for image in given):
@@ -53,7 +53,7 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
 
 def one_image(image: Any, number: int = 0) -> "Path | MemoryImage":
     """One image as it was given: the path of a file, or an image in memory, the `number`-th of those given."""
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
 
     return Path(image) if isinstance(image, (str, os.PathLike)) else MemoryImage.of(image, number)
 
@@ -167,7 +167,7 @@ def height_and_width(text: str, option: str = "--size") -> tuple[int, int]:
     option: whose value it is, for the message.
     """
     from mlcli.errors import UsageError
-    from mlcli.io.image_io import MAX_PIXELS
+    from mlcli.imaging.image_io import MAX_PIXELS
 
     try:
         sides = [int(side) for side in text.lower().split("x")]
@@ -201,7 +201,7 @@ class Readable:
 
     def __iter__(self) -> Iterator[tuple]:
         from mlcli.errors import ImageError
-        from mlcli.io.decoding import decode
+        from mlcli.imaging.decoding import decode
 
         for number, image in decode(self.paths, self.transform, workers=self.workers, window=self.window):
             if isinstance(image, ImageError):

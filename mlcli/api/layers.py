@@ -8,8 +8,8 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 
 if TYPE_CHECKING:
-    from mlcli.models.graph import Layer
     from mlcli.models.model import Model
+    from mlcli.models.structure.graph import Layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ def layers(call: Call[LayersConfig]) -> Layers:
 
     Raises UsageError for an unknown model, WeightsError for weights that cannot be read.
     """
-    from mlcli.models import features, registry
+    from mlcli.models import registry
+    from mlcli.models.structure import features
 
     model = registry.load(call.config.model, call.config.weights, untrained=True)
     return Layers(model, tuple(features.layers(model)))

@@ -163,7 +163,7 @@ class Layout:
 
     def require_room(self, output: Path | None, count: int, size: tuple[int, int]) -> None:
         """Raise UsageError where the drawing of `count` images would be too large for the file or for memory."""
-        from mlcli.io import image_io
+        from mlcli.imaging import image_io
         from mlcli.reporting import canvas
 
         if self.zoom is not None:
@@ -261,7 +261,7 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
 def _initial_image(config: MaximizeConfig) -> "Tensor | None":
     """The image (3, H, W) to start from, its short side `size` or at most 512 pixels; None for noise."""
     from mlcli.data import preprocessing
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     if _from_noise(config):
         return None
@@ -327,7 +327,7 @@ def _images(
     objectives: "Sequence[Objective]", made: "Maximized", model: "Model", runtime: "Runtime"
 ) -> tuple[OptimizedImage, ...]:
     """Each image with its objective, and how the model classifies it."""
-    from mlcli.io.image_io import to_pillow
+    from mlcli.imaging.image_io import to_pillow
     from mlcli.methods.visualization.activation_maximization import predicted_classes
 
     predicted = predicted_classes(model, made.images, runtime)

@@ -16,7 +16,7 @@ from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, op
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.visualization.feature_index import Index, Vectors
 
     Image = Path | MemoryImage
@@ -110,10 +110,11 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     updates the index.
     """
     from mlcli.api.outputs import determining, record
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.visualization import feature_index
     from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
-    from mlcli.models import features, registry
+    from mlcli.models import registry
+    from mlcli.models.structure import features
     from mlcli.reporting import canvas
     from mlcli.runtime.device import Runtime
 

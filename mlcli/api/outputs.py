@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
 from mlcli.errors import UsageError
-from mlcli.io import locks, reading, schema
+from mlcli.imaging import reading
+from mlcli.io import locks, schema
 from mlcli.io.descriptors import descriptor_behind
 from mlcli.io.files import check_writable, is_vacant, sweep, write_json
 

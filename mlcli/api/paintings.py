@@ -14,9 +14,10 @@ from mlcli.api.folders import up_to_date
 from mlcli.api.inputs import results
 from mlcli.api.outputs import record, refuse_existing, resume_command
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
-from mlcli.io import files, image_io, schema
+from mlcli.imaging import image_io
+from mlcli.imaging.memory_images import MemoryImage
+from mlcli.io import files, schema
 from mlcli.io.checkpoints import read_state
-from mlcli.io.memory_images import MemoryImage
 from mlcli.io.output_paths import FolderPath, names_image
 from mlcli.methods.painting.style_transfer import Progress as StyleProgress
 from mlcli.methods.painting.style_transfer import Stylization

@@ -89,7 +89,7 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
     for a strength out of range and for a folder of pairs made with other options, DataError where there is no image,
     Interrupted after a signal, when the pairs that were begun are written.
     """
-    from mlcli.io.decoding import decode
+    from mlcli.imaging.decoding import decode
     from mlcli.io.files import write_json
     from mlcli.runtime import device, signals
 
@@ -135,8 +135,9 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
 
 def make_pair(files: Files, make: str, strength: float | None, window: tuple[int, int] | None) -> MlcliError | None:
     """Write the pair of one image; returns what stands in the way of it, for the others may be well."""
-    from mlcli.io import image_io, tally
-    from mlcli.io.decoding import UNREAD
+    from mlcli.imaging import image_io
+    from mlcli.imaging.decoding import UNREAD
+    from mlcli.io import tally
     from mlcli.methods.synthesis import paired_degradations
 
     try:

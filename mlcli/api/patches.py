@@ -144,7 +144,7 @@ def _draw(
 ) -> list[str]:
     """Write the images of a layer, and return their names."""
     from mlcli.api.unit_patches import value_range
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.visualization.top_patches import GROUPS
     from mlcli.reporting import canvas
 

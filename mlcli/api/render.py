@@ -74,8 +74,8 @@ def render(call: Call[RenderConfig]) -> Rendering:
     from itertools import takewhile
 
     from mlcli.api.outputs import claim_folder, record, refuse_existing_folder
-    from mlcli.io import image_io
-    from mlcli.io.decoding import decode
+    from mlcli.imaging import image_io
+    from mlcli.imaging.decoding import decode
     from mlcli.io.files import write_json
     from mlcli.runtime import signals
 
@@ -123,7 +123,7 @@ def _digits(config: RenderConfig, size: int) -> _Drawing:
 
 
 def _organs(config: RenderConfig, size: int) -> _Drawing:
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.synthesis import phantoms
     from mlcli.reporting.palette import class_colors
 

@@ -18,7 +18,8 @@ from mlcli.api.stored_options import checked
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
-from mlcli.io import locks, reading
+from mlcli.imaging import reading
+from mlcli.io import locks
 from mlcli.io.files import write_json
 from mlcli.io.schema import Invalid
 from mlcli.reporting import report

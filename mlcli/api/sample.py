@@ -136,7 +136,7 @@ def sample(call: Call[SampleConfig]) -> Samples:
 
 def _write_each(sampler: "Sampler", drawn: "GridInputs", folder: Path) -> tuple[Path, ...]:
     """Write the images to FOLDER/NNNNN.png, those of classes to FOLDER/CLASS/NNNNN.png; returns the files."""
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     digits = len(str(len(drawn.labels) - 1))
     folders = _class_folders(sampler.classes)

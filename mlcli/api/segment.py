@@ -109,7 +109,7 @@ def _written(
     """({mask file: its image}, number of failures)."""
     from mlcli.api.folders import each_outdated
     from mlcli.data.pairs import ImageSpec
-    from mlcli.io.image_io import with_palette, write
+    from mlcli.imaging.image_io import with_palette, write
     from mlcli.methods.evaluation import segmentation
     from mlcli.reporting.palette import class_colors
 
@@ -143,7 +143,7 @@ def _written(
 
 def _in_memory(config: SegmentConfig, model: "Model", runtime: "Runtime") -> Segmentation:
     """The masks themselves, which are not written."""
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
     from mlcli.methods.evaluation import segmentation
 
     def prepare(image: "Tensor") -> "Tensor":

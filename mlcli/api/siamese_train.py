@@ -298,8 +298,8 @@ def _size(training: "ClassFolder", model: str) -> int:
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
     """1 or 3, by the option; where it is left open, 1 if all images are gray, or a sample of many."""
     from mlcli.data.folders import spread
-    from mlcli.io import image_io
-    from mlcli.io.decoding import decode
+    from mlcli.imaging import image_io
+    from mlcli.imaging.decoding import decode
 
     if gray is not None:
         return 1 if gray else 3

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.api.common import Images, OneImage
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.metric_learning.embedder import Calibration, Siamese
 
 

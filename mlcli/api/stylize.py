@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.api.paintings import Painting
-    from mlcli.io.memory_images import MemoryImage
+    from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.painting.style_transfer import FeatureExtractor, Stylization
     from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
@@ -217,7 +217,7 @@ class Studio:
 
     @cached_property
     def style_images(self) -> list[Any]:
-        from mlcli.io import image_io
+        from mlcli.imaging import image_io
         from mlcli.methods.painting.style_losses import Style
 
         return [
@@ -242,7 +242,7 @@ class Studio:
         }
 
     def read(self, image: "Path | MemoryImage") -> "Tensor":
-        from mlcli.io import image_io
+        from mlcli.imaging import image_io
 
         return image_io.to_unit(image_io.read(image)).to(self.runtime.device)
 
@@ -318,7 +318,8 @@ def _painted(
     alone: bool,
 ) -> Iterator[PaintedFile | None]:
     """Each painting when it is finished; None for one that failed and is named. An only one raises its error."""
-    from mlcli.io import image_io, locks, tally
+    from mlcli.imaging import image_io
+    from mlcli.io import locks, tally
 
     for painting in wanted:
         lock = ExitStack()

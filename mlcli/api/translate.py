@@ -117,7 +117,7 @@ def _into_files(
 ) -> tuple[Mapping[Path, Path], int]:
     """({result: its image}, how many failed)."""
     from mlcli.api.folders import each_outdated
-    from mlcli.io.image_io import WRITERS
+    from mlcli.imaging.image_io import WRITERS
     from mlcli.methods.generation import tiled_inference
     from mlcli.models import artifacts, translators
 
@@ -147,7 +147,7 @@ def _save(result: "Tensor", image: "Tensor", source: Path, path: Path) -> None:
     """Write a translated image as its source is: bit depth, transparency and metadata stay where the format can."""
     import torch
 
-    from mlcli.io.image_io import write
+    from mlcli.imaging.image_io import write
 
     deep = image.is_floating_point() and len(result) == 1 and path.suffix.lower() in DEEP
     label_map = result.dtype == torch.uint8  # its numbers are classes
@@ -158,8 +158,8 @@ def _in_memory(
     config: TranslateConfig, images: Sequence[Any], translator: "Translator", runtime: "Runtime"
 ) -> "tuple[tuple[Image.Image | None, ...], int]":
     """(the results as images of Pillow, None for what cannot be read; how many failed)."""
-    from mlcli.io.decoding import decode
-    from mlcli.io.image_io import to_pillow
+    from mlcli.imaging.decoding import decode
+    from mlcli.imaging.image_io import to_pillow
     from mlcli.methods.generation.tiled_inference import translate
 
     paths, failures = inputs.named(images)

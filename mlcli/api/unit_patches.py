@@ -10,14 +10,14 @@ from torch import Tensor
 from mlcli.api import inputs
 from mlcli.api.events import Progress, Task
 from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.imaging.memory_images import MemoryImage
 from mlcli.io import schema
-from mlcli.io.memory_images import MemoryImage
 from mlcli.methods.visualization import top_patches as method
 from mlcli.methods.visualization.top_patches import GROUPS, Patch, Patches
-from mlcli.models import features
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
-from mlcli.models.units import parse_units, split_unit
+from mlcli.models.structure import features
+from mlcli.models.structure.graph import Layer
+from mlcli.models.structure.units import parse_units, split_unit
 from mlcli.runtime.device import Runtime
 
 Image = Path | MemoryImage

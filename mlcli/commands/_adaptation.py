@@ -124,7 +124,7 @@ def read(
 
 def _colorless(images: "Tensor", channels: int) -> "Tensor":
     """Gray images (N, C, S, S), with one channel or with three equal ones."""
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     return image_io.to_gray(images).expand(-1, channels, -1, -1).contiguous()
 
@@ -307,7 +307,7 @@ def save(folder: "Run", adapted: "AdaptationResult", method: str) -> None:
 
 
 def write_images(folder: "Run", images: Mapping[str, "Tensor"]) -> None:
-    from mlcli.io.image_io import write
+    from mlcli.imaging.image_io import write
 
     for name, image in images.items():
         write(image, folder.samples_folder / f"{name}.png")

@@ -121,7 +121,7 @@ def reads_images(run: Callable) -> Callable:
 
     @functools.wraps(run)
     def wrapper(*args, accept_truncated: bool = False, stretch: bool = False, **kwargs):
-        from mlcli.io import reading
+        from mlcli.imaging import reading
 
         with reading.using(reading.Reading(accept_truncated, stretch)):
             return run(*args, **kwargs)

@@ -15,7 +15,7 @@ from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.pairing import match, shortened
 from mlcli.data.pairs import CachedDataset, ImageSpec, unpaired
 from mlcli.errors import DataError, ImageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import rng
 
 

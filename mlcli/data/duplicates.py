@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mlcli.data.folders import ClassFolder
 from mlcli.errors import DataError, ImageError
-from mlcli.io import image_io, tally
+from mlcli.imaging import image_io
+from mlcli.io import tally
 
 
 def content(path: Path) -> bytes | None:

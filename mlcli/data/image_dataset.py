@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import DataError, ImageError
-from mlcli.io import image_io
-from mlcli.io.decoding import decode
+from mlcli.imaging import image_io
+from mlcli.imaging.decoding import decode
 
 
 class ImageDataset:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mlcli.data.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.io import image_io
-from mlcli.io.decoding import decode
+from mlcli.imaging import image_io
+from mlcli.imaging.decoding import decode
 
 MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none")
 SHOWN = 8  # values of a map in a message

@@ -4,7 +4,7 @@ import codecs
 import os
 
 from mlcli.errors import DataError
-from mlcli.io import formats
+from mlcli.imaging import formats
 
 # The mark of UTF-32 begins like that of UTF-16, so it comes first
 _MARKS = (

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mlcli.io import image_io, schema
+from mlcli.imaging import image_io
+from mlcli.io import schema
 
 LARGEST = 4096  # pixels a side of the input of a network; a file may not ask for more
 FIELDS = schema.record(

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlcli.errors import ImageError
-from mlcli.io import formats, tally
+from mlcli.imaging import formats
+from mlcli.io import tally
 
 # Thumbnails, waste, snapshots and lost files: of Synology and QNAP disks, macOS archives, Windows, Linux, NetApp
 SYSTEM_FOLDERS = frozenset(

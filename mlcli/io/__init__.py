@@ -1,1 +1,1 @@
-"""Files: images decoded and encoded, atomic writes, locks, schemas."""
+"""Files: atomic writes, locks, schemas, paths of outputs."""

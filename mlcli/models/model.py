@@ -35,7 +35,7 @@ class Model:
     weights_file: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)
     wnids: tuple[str, ...] = ()
-    traced: Any = field(default=None, init=False, repr=False, compare=False)  # the graph, kept by mlcli.models.graph
+    traced: Any = field(default=None, init=False, repr=False, compare=False)  # the graph, which structure.graph keeps
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W), uint8 or float in [0, 1] -> logits (N, classes). Raises UsageError without classes."""

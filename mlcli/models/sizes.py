@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlcli.errors import ImageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.models import catalog
 
 LEAST = 16  # pixels

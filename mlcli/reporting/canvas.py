@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mlcli.errors import UsageError
-from mlcli.io.decoding import decode
-from mlcli.io.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
-from mlcli.io.memory_images import MemoryImage
+from mlcli.imaging.decoding import decode
+from mlcli.imaging.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
+from mlcli.imaging.memory_images import MemoryImage
 
 PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
 FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels

@@ -10,7 +10,7 @@ import torch
 
 import mlcli
 from mlcli.errors import WeightsError
-from mlcli.io.decoding import available_processors
+from mlcli.imaging.decoding import available_processors
 from mlcli.models import registry
 from mlcli.models.model import Model
 from mlcli.models.sources.downloads import weights_folder

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import Interrupted, MlcliError
-from mlcli.io.image_io import write
+from mlcli.imaging.image_io import write
 from mlcli.runtime import signals
 from mlcli.runtime.device import trim_memory
 from mlcli.runtime.processes import Processes

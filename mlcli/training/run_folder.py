@@ -149,8 +149,8 @@ class Run:
         if (found := config.get("format", 1)) != FORMAT:
             raise RunError(
                 f"{self.folder}: a run of format {found}, and this version of mlcli resumes format {FORMAT}; its model "
-                f"can be used as it is; resume it with mlcli {config['versions'].get('mlcli', 'of its time')}, or start "
-                "another run with --overwrite or another -o"
+                "can be used as it is; resume it with the version that began it, or start another run with "
+                "--overwrite or another -o"
             )
 
     def load_config(self) -> dict:

@@ -6,7 +6,7 @@ import pytest
 
 from mlcli.api.render import RenderConfig, render
 from mlcli.errors import UsageError
-from mlcli.io.image_io import read_labels
+from mlcli.imaging.image_io import read_labels
 from mlcli.methods.synthesis import digits, phantoms
 from mlcli.options import of
 from tests.cli import mlcli

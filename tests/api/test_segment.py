@@ -8,7 +8,7 @@ from PIL import Image
 
 from mlcli.api.segment import segment
 from mlcli.errors import UsageError, WeightsError
-from mlcli.io.image_io import read_labels
+from mlcli.imaging.image_io import read_labels
 from mlcli.models import registry
 from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.training import run_folder

@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import ClassFolder, find_images
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import generator
 
 # row -> (name of the run, source, target, options, what is to be reached)

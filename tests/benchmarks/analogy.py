@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.painting import image_analogies
 from mlcli.methods.painting.configs import ANALOGIES
 from mlcli.runtime.random_streams import generator

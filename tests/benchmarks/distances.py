@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.data.folders import ClassFolder
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime

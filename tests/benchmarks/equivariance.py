@@ -11,7 +11,7 @@ import argparse
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.visualization import motion
 from mlcli.methods.visualization.equivariance import Measure, named_layers
 from mlcli.models import registry

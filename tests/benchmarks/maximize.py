@@ -37,16 +37,16 @@ import torch
 import torch.nn.functional as F
 
 from mlcli.data.folders import find_images
-from mlcli.io import image_io
-from mlcli.io.decoding import decode
+from mlcli.imaging import image_io
+from mlcli.imaging.decoding import decode
 from mlcli.methods.visualization import activation_maximization
 from mlcli.methods.visualization.configs import Maximization
 from mlcli.methods.visualization.configs import maximization as suited
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
 from mlcli.models import registry
-from mlcli.models.features import SIGNED, Activations
 from mlcli.models.model import Model
+from mlcli.models.structure.features import SIGNED, Activations
 from mlcli.runtime.device import Runtime
 
 TEN = ("castle", "daisy", "goldfish", "pirate", "sports car", "strawberry", "tiger", "violin", "volcano", "zebra")

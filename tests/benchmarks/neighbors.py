@@ -21,7 +21,8 @@ import torch
 from mlcli.data.folders import ClassFolder, find_images
 from mlcli.methods.visualization.feature_index import Index, made_with
 from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 METRICS = ("cosine", "euclidean")

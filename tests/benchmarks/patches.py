@@ -21,9 +21,10 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.io.decoding import decode
+from mlcli.imaging.decoding import decode
 from mlcli.methods.visualization import top_patches as method
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 CLOSE = 1e-4

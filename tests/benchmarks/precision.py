@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mlcli.data.folders import find_images
-from mlcli.io.decoding import decode
+from mlcli.imaging.decoding import decode
 from mlcli.methods.evaluation import classification
 from mlcli.methods.generation.fid_kid import Features, frechet
 from mlcli.methods.metric_learning.embedder import Siamese
@@ -33,8 +33,9 @@ from mlcli.methods.metric_learning.losses import Sphere
 from mlcli.methods.visualization.equivariance import Measure, named_layers
 from mlcli.methods.visualization.nearest_neighbors import nearest
 from mlcli.methods.visualization.top_patches import PreparedImage, search
-from mlcli.models import features, registry
+from mlcli.models import registry
 from mlcli.models.model import Model
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 TOP, NEIGHBORS, NAMED = 9, 5, 5

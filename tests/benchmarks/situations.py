@@ -198,7 +198,7 @@ def _():
 
 
 def read(file: str) -> np.ndarray:
-    from mlcli.io import image_io
+    from mlcli.imaging import image_io
 
     values = image_io.read(file)
     return (values.float() / 255 if not values.is_floating_point() else values).permute(1, 2, 0).numpy()

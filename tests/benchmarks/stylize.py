@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.painting import configs, style_transfer
 from mlcli.methods.painting.style_losses import Objective, Style
 from mlcli.models import registry

@@ -31,10 +31,10 @@ from mlcli.errors import MlcliError
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.visualization import activation_maximization, configs, objective_parser
 from mlcli.models import registry
-from mlcli.models.features import RECTIFIERS, Activations
-from mlcli.models.graph import WHOLE, Graph, Layer, graph_of, operation
 from mlcli.models.model import Model, logits
 from mlcli.models.sources.timm_models import TIMM
+from mlcli.models.structure.features import RECTIFIERS, Activations
+from mlcli.models.structure.graph import WHOLE, Graph, Layer, graph_of, operation
 from mlcli.runtime.device import Runtime
 
 GIANT = 400  # million parameters

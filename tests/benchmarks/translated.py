@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mlcli.data.folders import find_images
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 
 
 def sharpness(image: torch.Tensor) -> float:

@@ -12,7 +12,7 @@ import typer
 
 from mlcli import cli
 from mlcli.commands import COMMANDS, _report, _streams
-from mlcli.io import image_io, supervision
+from mlcli.imaging import image_io, supervision
 from mlcli.reporting import diagnosis
 from mlcli.training import run_folder
 from tests import small_commands

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mlcli.io import formats
+from mlcli.imaging import formats
 from mlcli.models import registry
 from tests.cli import mlcli
 from tests.tiny import class_folders

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mlcli.commands._many import repeated
-from mlcli.io import image_io
-from mlcli.io.image_io import read
+from mlcli.imaging import image_io
+from mlcli.imaging.image_io import read
 from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLORS, class_folders

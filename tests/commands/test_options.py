@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mlcli.commands import COMMANDS
-from mlcli.io import reading
+from mlcli.imaging import reading
 from tests.cli import mlcli
 from tests.written_bytes import png
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mlcli.data.pairing import find_pairs
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.synthesis.configs import INVERSES
 from tests.cli import mlcli
 

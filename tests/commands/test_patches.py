@@ -19,7 +19,7 @@ BLUE = sorted(COLORS).index("blue")  # the unit of conv1 that sees blue in the m
 
 @pytest.fixture
 def images(tmp_path):
-    """Black images of 32 x 48 with a square of 8 pixels, the rarer the bluer: the position of the maximum of the unit."""
+    """Black images of 32 x 48 with a square of 8 pixels, the rarer the bluer, where the unit is strongest."""
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(12):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlcli.api.render import RECORD
 from mlcli.data.folders import ClassFolder
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.synthesis import digits, phantoms
 from tests.cli import mlcli
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.evaluation import segmentation
 from tests import shapes
 from tests.cli import mlcli

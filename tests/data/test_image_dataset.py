@@ -10,7 +10,7 @@ from PIL import Image
 from mlcli.data.folders import find_images
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from tests.flat import flat
 
 

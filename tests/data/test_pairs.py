@@ -11,7 +11,7 @@ from mlcli.data.folders import find_images
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import generator
 from tests.flat import flat, save
 

@@ -7,7 +7,7 @@ import torchvision
 from PIL import Image
 
 from mlcli.data.preprocessing import Preprocessing, shorten
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.models.sources.timm_models import TIMM
 from mlcli.models.sources.torchvision_models import TORCHVISION
 

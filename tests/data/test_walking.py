@@ -13,7 +13,8 @@ from PIL import Image
 from mlcli.data.folders import find_images
 from mlcli.data.walking import SYSTEM_FOLDERS
 from mlcli.errors import ImageError
-from mlcli.io import decoder, formats, image_io, tally
+from mlcli.imaging import decoder, formats, image_io
+from mlcli.io import tally
 
 
 @pytest.fixture

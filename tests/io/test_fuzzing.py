@@ -43,7 +43,7 @@ def test_a_trial_tells_tracebacks_from_errors(tmp_path, monkeypatch):
     whole = CAT.read_bytes()
     assert fuzzing.trial("a.jpg", whole, tmp_path)["outcome"] == "tensor"
     assert fuzzing.trial("a.jpg", whole[:900], tmp_path)["outcome"] == "error"
-    monkeypatch.setattr("mlcli.io.image_io.read", lambda path: 1 / 0)
+    monkeypatch.setattr("mlcli.imaging.image_io.read", lambda path: 1 / 0)
     assert "traceback: ZeroDivisionError" in fuzzing.trial("a.jpg", whole, tmp_path)["outcome"]
 
 

@@ -3,7 +3,8 @@
 import pytest
 from torch import nn
 
-from mlcli.models import features, last_layer, registry
+from mlcli.models import last_layer, registry
+from mlcli.models.structure import features
 
 
 @pytest.mark.parametrize("name, size", [("cifarnet", 16), ("lenet", 28), ("squeezenet1_1", 64), ("timm/test_vit", 32)])

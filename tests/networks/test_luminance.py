@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.networks.luminance import KeepLuminance
 
 

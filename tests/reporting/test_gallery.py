@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.reporting import gallery
 from mlcli.reporting.gallery import GalleryImage, Row
 from tests import browser

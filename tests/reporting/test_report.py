@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.reporting import report
 from mlcli.training.run_folder import Run
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlcli.data.domains import Domain
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.adaptation.encoder import last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adaptation, CycleGanOptions, Optimized

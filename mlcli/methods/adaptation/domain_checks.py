@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mlcli.io.image_io import to_gray
+from mlcli.imaging.image_io import to_gray
 
 CHECKED = 1000  # images of each domain
 RANGE, POLARITY, COLOR = 0.6, 0.05, 0.02  # thresholds, as fractions of the span of values

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import ImageError
-from mlcli.io.decoding import map_images
+from mlcli.imaging.decoding import map_images
 from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import ImageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.evaluation import significance
 from mlcli.methods.evaluation.classification import predict
 from mlcli.models import artifacts, model_files

@@ -11,8 +11,8 @@ import operator
 import torch
 from torch import Tensor
 
-from mlcli.models.features import Activations, hidden, vectors
 from mlcli.models.model import Model
+from mlcli.models.structure.features import Activations, hidden, vectors
 from mlcli.runtime.device import Runtime
 
 ROWS = 1000  # rows of the kernel matrix in memory at a time

@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.generation import configs, fid_kid
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.methods.generation.sampling import Sampler, noise

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlcli.data.class_names import normalized
 from mlcli.errors import UsageError, WeightsError, did_you_mean
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.io.files import file_hash
 from mlcli.io.schema import Invalid, choice, integer, record
 from mlcli.models import artifacts

@@ -21,10 +21,11 @@ from mlcli.methods.learning import configs
 from mlcli.methods.learning import linear_head as logistic
 from mlcli.methods.learning.linear_head import LinearClassifier
 from mlcli.methods.learning.supervised import Supervised, augment
-from mlcli.models import artifacts, catalog, last_layer, stages
-from mlcli.models.features import HeadInputs
-from mlcli.models.graph import Layer
+from mlcli.models import artifacts, catalog, last_layer
 from mlcli.models.model import Model
+from mlcli.models.structure import stages
+from mlcli.models.structure.features import HeadInputs
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng, seed_global

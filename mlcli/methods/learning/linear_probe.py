@@ -15,9 +15,9 @@ from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.evaluation.classification import Evaluation, evaluate
 from mlcli.methods.learning import linear_head as logistic
-from mlcli.models.features import Activations, hidden, layers, vectors
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
+from mlcli.models.structure.features import Activations, hidden, layers, vectors
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
 

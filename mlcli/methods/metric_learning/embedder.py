@@ -13,18 +13,18 @@ from torch import Tensor
 from mlcli.data.content import cut_to_content
 from mlcli.data.distortions import Distortion
 from mlcli.errors import ImageError, UsageError
-from mlcli.io.decoding import map_images
+from mlcli.imaging.decoding import map_images
+from mlcli.imaging.image_io import to_unit
+from mlcli.imaging.memory_images import MemoryImage
 from mlcli.io.files import file_hash
-from mlcli.io.image_io import to_unit
-from mlcli.io.memory_images import MemoryImage
 from mlcli.io.schema import boolean, choice, integer, items, mapping, number, optional, record, text
 from mlcli.methods.metric_learning.losses import Space, Sphere, WeightedL1, Whitened
 from mlcli.methods.metric_learning.roc import Logistic, Roc, platt
 from mlcli.models import artifacts, building, model_files, pretrained, registry
 from mlcli.models.artifacts import MODEL_DESCRIPTION, ArtifactKind
-from mlcli.models.features import Activations, resolve
 from mlcli.models.model import Model
 from mlcli.models.sources.builtin import SMALLNET
+from mlcli.models.structure.features import Activations, resolve
 from mlcli.runtime.device import Runtime
 
 SPACES: dict[str, type[Space]] = {"sphere": Sphere, "weighted-l1": WeightedL1, "whitened": Whitened}

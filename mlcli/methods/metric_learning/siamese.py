@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mlcli.data.distortions import Distortion
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.io.image_io import to_unit
+from mlcli.imaging.image_io import to_unit
 from mlcli.methods.metric_learning import configs, embedder
 from mlcli.methods.metric_learning.calibration import Calibrated, labels_of
 from mlcli.methods.metric_learning.losses import LOSSES, Space

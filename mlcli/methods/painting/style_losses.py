@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.errors import UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.painting.tiles import Tile, tiles
-from mlcli.models.features import Activations
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
+from mlcli.models.structure.features import Activations
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime, trim_memory
 
 Name = TypeVar("Name", str, int)

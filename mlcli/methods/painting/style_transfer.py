@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.errors import TrainingError, UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.painting.configs import Stylize
 from mlcli.methods.painting.style_losses import Losses, Objective, Perception, Style
-from mlcli.models import features
 from mlcli.models.model import Model
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
 

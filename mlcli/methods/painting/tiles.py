@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mlcli.errors import UsageError
-from mlcli.models.graph import WHOLE, Layer
+from mlcli.models.structure.graph import WHOLE, Layer
 
 
 @dataclass(frozen=True)

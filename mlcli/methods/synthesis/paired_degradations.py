@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.synthesis.configs import INVERSES
 from mlcli.runtime.random_streams import rng
 

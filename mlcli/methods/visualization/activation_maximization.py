@@ -36,15 +36,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.errors import UsageError, out_of_memory, reason
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.visualization import color_decorrelation
 from mlcli.methods.visualization.configs import Maximization
 from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend, windows
-from mlcli.models.features import Activations
-from mlcli.models.folding import fold_norms
 from mlcli.models.model import Model
+from mlcli.models.structure.features import Activations
+from mlcli.models.structure.folding import fold_norms
 from mlcli.runtime.device import Runtime
 
 OCTAVE = 1.4  # growth of the image's sides from octave to octave

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mlcli.errors import UsageError, out_of_memory
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, motion, transform_values
-from mlcli.models import features
-from mlcli.models.features import SIGNED, Activations
-from mlcli.models.graph import WHOLE, Layer
 from mlcli.models.model import Model
+from mlcli.models.structure import features
+from mlcli.models.structure.features import SIGNED, Activations
+from mlcli.models.structure.graph import WHOLE, Layer
 from mlcli.runtime.device import Runtime
 
 LOGITS = "logits"  # the last layer of a classifier

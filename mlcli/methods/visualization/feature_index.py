@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import ImageError, MlcliError, UsageError
-from mlcli.io import reading, schema
+from mlcli.imaging import reading
+from mlcli.io import schema
 from mlcli.io.files import atomic_write, check_writable, sweep
 from mlcli.io.locks import file_locked
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 KIND = "index of feature vectors"

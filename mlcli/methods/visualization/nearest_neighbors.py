@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io.decoding import map_images
-from mlcli.models.features import Activations, vectors
-from mlcli.models.graph import Layer
+from mlcli.imaging.decoding import map_images
 from mlcli.models.model import Model
+from mlcli.models.structure.features import Activations, vectors
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 Block = tuple[Tensor, Tensor]  # indices (C,) int64 and vectors (C, D)

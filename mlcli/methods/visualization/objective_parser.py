@@ -27,10 +27,10 @@ from dataclasses import dataclass, replace
 
 from mlcli.errors import UsageError, did_you_mean
 from mlcli.methods.visualization.objectives import PENALTIES, Objective, Term
-from mlcli.models import features
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
-from mlcli.models.units import parse_numbers
+from mlcli.models.structure import features
+from mlcli.models.structure.graph import Layer
+from mlcli.models.structure.units import parse_numbers
 
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NAME = re.compile(r"[A-Za-z_][\w.]*(-\d[\w.]*)*")

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlcli.errors import UsageError
-from mlcli.models.features import SIGNED
-from mlcli.models.graph import Layer, steps
+from mlcli.models.structure.features import SIGNED
+from mlcli.models.structure.graph import Layer, steps
 
 WARM_UP = 16  # first steps, in which the gradient passes the ReLU of a unit that is zero everywhere (as in Lucid)
 

@@ -26,13 +26,13 @@ from torch import Tensor
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError
-from mlcli.io import image_io, srgb
-from mlcli.io.decoding import decode
-from mlcli.io.memory_images import MemoryImage
-from mlcli.models import features
-from mlcli.models.features import SIGNED, Activations
-from mlcli.models.graph import Layer
+from mlcli.imaging import image_io, srgb
+from mlcli.imaging.decoding import decode
+from mlcli.imaging.memory_images import MemoryImage
 from mlcli.models.model import Model
+from mlcli.models.structure import features
+from mlcli.models.structure.features import SIGNED, Activations
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 GROUPS = ("strongly_positive", "slightly_positive", "slightly_negative", "strongly_negative")

@@ -23,10 +23,10 @@ from mlcli.methods.visualization.activation_maximization import maximize
 from mlcli.methods.visualization.configs import Maximization
 from mlcli.methods.visualization.objectives import Objective, Term
 from mlcli.methods.visualization.top_patches import GROUPS
-from mlcli.models import features
-from mlcli.models.features import SIGNED, Activations
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
+from mlcli.models.structure import features
+from mlcli.models.structure.features import SIGNED, Activations
+from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from PIL import Image
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import decoding, image_io
+from mlcli.imaging import decoding, image_io
 from mlcli.methods.evaluation import classification
 from mlcli.methods.evaluation.classification import balanced_interval, errors, evaluate, predict, probabilities, wilson
 from mlcli.models import registry

@@ -6,7 +6,7 @@ import torch
 
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel
 from mlcli.models import registry
-from mlcli.models.features import Activations
+from mlcli.models.structure.features import Activations
 from mlcli.runtime.device import Runtime
 
 PLAIN = Runtime(torch.device("cpu"), "fp32")

@@ -7,7 +7,8 @@ from mlcli.errors import UsageError
 from mlcli.methods.painting import style_losses
 from mlcli.methods.painting.style_losses import Moments, Objective, Perception, Style, gaussian_loss, gram_loss, moments
 from mlcli.methods.painting.tiles import tiles
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32")

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from mlcli.errors import TrainingError, UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.painting import configs, style_transfer
 from mlcli.methods.painting.style_losses import Style
 from mlcli.methods.painting.style_transfer import EMA, Stylization

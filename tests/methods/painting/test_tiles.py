@@ -3,7 +3,8 @@ import torch
 
 from mlcli.errors import UsageError
 from mlcli.methods.painting.tiles import tiles
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 
 
 def open_model(name, addresses):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.synthesis import paired_degradations
 from mlcli.methods.synthesis.configs import INVERSES
 from mlcli.methods.synthesis.paired_degradations import (

@@ -9,7 +9,7 @@ from mlcli.methods.visualization.configs import SMALL_IMAGES, Maximization
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import Batch, interpolation
 from mlcli.models import registry
-from mlcli.models.features import Activations
+from mlcli.models.structure.features import Activations
 from mlcli.runtime.device import Runtime
 
 RUNTIME = Runtime(torch.device("cpu"), "fp32")

@@ -7,11 +7,12 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.visualization.equivariance import Measure, circular, named_layers
 from mlcli.methods.visualization.motion import CIRCULAR, MIRROR
-from mlcli.models import features, registry
+from mlcli.models import registry
 from mlcli.models.model import Model
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32")

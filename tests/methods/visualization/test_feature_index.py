@@ -10,7 +10,8 @@ from safetensors import safe_open
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.methods.visualization import feature_index
 from mlcli.methods.visualization.feature_index import Index, default_file, made_with
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 
 MADE = {"model_hash": "1", "layer": "features", "sizes": (1, 2)}

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.visualization import nearest_neighbors
 from mlcli.methods.visualization.nearest_neighbors import distance, feature_vectors, nearest
-from mlcli.models import features, registry
+from mlcli.models import registry
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 from tests.tiny import class_folders
 

@@ -8,8 +8,8 @@ from mlcli.methods.visualization import objectives
 from mlcli.methods.visualization.objective_parser import parse
 from mlcli.methods.visualization.objectives import PENALTIES, WARM_UP, Batch, Objective, Term, interpolation
 from mlcli.models import registry
-from mlcli.models.features import Activations
-from mlcli.models.graph import Layer, ReceptiveField
+from mlcli.models.structure.features import Activations
+from mlcli.models.structure.graph import Layer, ReceptiveField
 
 CPU = torch.device("cpu")
 

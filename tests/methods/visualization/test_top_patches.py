@@ -8,7 +8,7 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import ImageError, WeightsError
-from mlcli.io import image_io, srgb
+from mlcli.imaging import image_io, srgb
 from mlcli.methods.visualization import top_patches
 from mlcli.methods.visualization.top_patches import GROUPS, Patch, PreparedImage
 from mlcli.models.model import Model

@@ -7,8 +7,9 @@ from mlcli.errors import UsageError
 from mlcli.methods.visualization import unit_atlas
 from mlcli.methods.visualization.configs import SMALL_IMAGES
 from mlcli.methods.visualization.objectives import diversity
-from mlcli.models import features, registry
-from mlcli.models.features import SIGNED, Activations
+from mlcli.models import registry
+from mlcli.models.structure import features
+from mlcli.models.structure.features import SIGNED, Activations
 from mlcli.runtime.device import Runtime
 
 RUNTIME = Runtime(torch.device("cpu"), "fp32")

@@ -4,9 +4,10 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
-from mlcli.models import features, registry
-from mlcli.models.features import Activations
+from mlcli.models import registry
 from mlcli.models.model import Model
+from mlcli.models.structure import features
+from mlcli.models.structure.features import Activations
 from tests.untrained import untrained
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlcli.errors import ImageError
-from mlcli.io.decoding import available_processors, decode, map_images
+from mlcli.imaging.decoding import available_processors, decode, map_images
 from tests.flat import flat
 
 

@@ -18,7 +18,8 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io import formats, reading, repairs, supervision, tally, tiff
+from mlcli.imaging import formats, reading, repairs, supervision, tiff
+from mlcli.io import tally
 
 # Pillow hands these to another program, or can read the header alone.
 NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})

@@ -7,8 +7,8 @@ from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.models import registry
-from mlcli.models.graph import WHOLE, graph_of
 from mlcli.models.model import Model
+from mlcli.models.structure.graph import WHOLE, graph_of
 from tests.benchmarks.timm_architectures import compare_fields
 
 SIDE = 24

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from mlcli.io import image_io, metadata
+from mlcli.imaging import image_io, metadata
 from tests import odd_images
 from tests.odd_images import ALPHA, GRAY, RGB
 from tests.written_bytes import profile

@@ -14,10 +14,10 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError
-from mlcli.models.graph import Layer, graph_of, on_shapes, operation
 from mlcli.models.model import Model, logits
-from mlcli.models.receptive_fields import ALL, steps
-from mlcli.models.tracing import out_of_place
+from mlcli.models.structure.graph import Layer, graph_of, on_shapes, operation
+from mlcli.models.structure.receptive_fields import ALL, steps
+from mlcli.models.structure.tracing import out_of_place
 
 SIGNED = "@signed"
 # What ends a layer and forgets the sign, or nearly so: modules (by class) and operations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.io import image_io, srgb
+from mlcli.imaging import image_io, srgb
 
 
 @pytest.mark.parametrize("mode", "1 L P LA La PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I F I;16 I;16B I;16L".split())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from mlcli.io import decoder, supervision
+from mlcli.imaging import decoder, supervision
 
 EXIF_BYTES = 65_000  # that a JPEG holds
 MAKER_NOTE, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, EXIF_IFD, GPS_IFD = 37500, 40962, 40963, 34665, 34853

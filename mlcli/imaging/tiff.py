@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io import srgb
+from mlcli.imaging import srgb
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
 ROWS_PER_STRIP, PLANAR, EXTRA_SAMPLES, FORMAT = 278, 284, 338, 339

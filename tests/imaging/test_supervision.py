@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from mlcli.errors import ImageError, Interrupted
-from mlcli.io import image_io, supervision
-from mlcli.io.decoding import decode
+from mlcli.imaging import image_io, supervision
+from mlcli.imaging.decoding import decode
 from mlcli.runtime import signals
 from tests.cli import ENVIRONMENT
 
@@ -85,12 +85,12 @@ def test_a_signal_does_not_disturb_what_goes_on(monkeypatch):
 
 @pytest.mark.parametrize(
     "number, call",
-    [(signal.SIGINT, "list(decode([path] * 3, workers=2))"), (signal.SIGTERM, "images.read(path)")],
+    [(signal.SIGINT, "list(decode([path] * 3, workers=2))"), (signal.SIGTERM, "image_io.read(path)")],
 )
 def test_a_signal_ends_a_process_whose_decoder_is_stuck(pipe, number, call):
     code = (
         "import sys; from mlcli.cli import main; import mlcli.cli as cli\n"
-        "from mlcli.io import image_io; from mlcli.io.decoding import decode\n"
+        "from mlcli.imaging import image_io; from mlcli.imaging.decoding import decode\n"
         f"path = {str(pipe)!r}\n"
         "def stuck(*_, **__):\n"
         f"    print('begun', flush=True); {call}\n"

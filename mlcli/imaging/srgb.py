@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from mlcli.io import reading, tally
+from mlcli.imaging import reading
+from mlcli.io import tally
 
 TINY = float(np.finfo(np.float32).tiny)  # a range that is not divided by
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262

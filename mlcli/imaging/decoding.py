@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.io import image_io, tally
-from mlcli.io.memory_images import MemoryImage
-from mlcli.io.supervision import Job, Workers, budget
+from mlcli.imaging import image_io
+from mlcli.imaging.memory_images import MemoryImage
+from mlcli.imaging.supervision import Job, Workers, budget
+from mlcli.io import tally
 
 T = TypeVar("T")
 Source = TypeVar("Source", bound=str | Path | MemoryImage)

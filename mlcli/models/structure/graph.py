@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from mlcli.errors import UsageError, did_you_mean, reason
 from mlcli.models.model import Model
-from mlcli.models.receptive_fields import PIXEL, WHOLE, ReceptiveField, Step, mirrors, seen, steps, union
-from mlcli.models.tracing import Trace
+from mlcli.models.structure.receptive_fields import PIXEL, WHOLE, ReceptiveField, Step, mirrors, seen, steps, union
+from mlcli.models.structure.tracing import Trace
 from mlcli.networks.translated import Translated
 
 __all__ = ["WHOLE"]  # as others here name it

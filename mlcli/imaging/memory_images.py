@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.errors import UsageError
-from mlcli.io import srgb
+from mlcli.imaging import srgb
 
 
 @dataclass(frozen=True, eq=False)

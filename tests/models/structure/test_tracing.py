@@ -9,10 +9,11 @@ from torchvision.models.feature_extraction import get_graph_node_names
 
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
-from mlcli.models import features, registry
-from mlcli.models.features import Activations
+from mlcli.models import registry
 from mlcli.models.model import Model
-from mlcli.models.tracing import Trace
+from mlcli.models.structure import features
+from mlcli.models.structure.features import Activations
+from mlcli.models.structure.tracing import Trace
 from tests.untrained import untrained
 
 

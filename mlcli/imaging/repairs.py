@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from mlcli.io import reading, srgb, tally
+from mlcli.imaging import reading, srgb
+from mlcli.io import tally
 
 # Of these an alpha of 0 everywhere means that their writer did not use it.
 ALPHA_OFTEN_UNUSED = frozenset({"BMP", "DIB", "TGA", "ICO", "CUR", "DDS"})

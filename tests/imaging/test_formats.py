@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image, features
 
-from mlcli.io import decoder, formats
-from mlcli.io.formats import format_of_bytes, format_of_ending, is_other
+from mlcli.imaging import decoder, formats
+from mlcli.imaging.formats import format_of_bytes, format_of_ending, is_other
 
 
 @pytest.mark.parametrize(

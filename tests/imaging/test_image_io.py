@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mlcli.errors import ImageError, MlcliError, UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from tests import odd_images
 from tests.powerless import permissions_hold
 
@@ -125,7 +125,7 @@ def test_bombs_are_refused_before_decoding(tmp_path, monkeypatch):
 def test_nothing_reaches_stderr(odd):
     code = (
         "import sys; from pathlib import Path\n"
-        "from mlcli.io import image_io; from mlcli.errors import ImageError\n"
+        "from mlcli.imaging import image_io; from mlcli.errors import ImageError\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    try: image_io.read(path)\n"
         "    except ImageError: pass\n"

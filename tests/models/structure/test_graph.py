@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
-from mlcli.models import features, registry
-from mlcli.models.features import Activations
-from mlcli.models.graph import WHOLE
+from mlcli.models import registry
 from mlcli.models.model import Model
+from mlcli.models.structure import features
+from mlcli.models.structure.features import Activations
+from mlcli.models.structure.graph import WHOLE
 from tests.untrained import translated, untrained
 
 # What conv1, conv2, ... mean. Expensive networks have the same structure as the small ones of their family here.

@@ -10,7 +10,8 @@ import tifffile
 from PIL import Image
 
 from mlcli.errors import ImageError
-from mlcli.io import image_io, reading, tally, tiff
+from mlcli.imaging import image_io, reading, tiff
+from mlcli.io import tally
 from tests import tiff_files
 from tests.odd_images import encoded
 from tests.written_bytes import profile

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.errors import ImageError, MlcliError, UsageError
-from mlcli.io import decoder, files, metadata, srgb, supervision, tally
-from mlcli.io.memory_images import MemoryImage
+from mlcli.imaging import decoder, metadata, srgb, supervision
+from mlcli.imaging.memory_images import MemoryImage
+from mlcli.io import files, tally
 
 MAX_PIXELS = 200_000_000  # holds what cameras and scanners make; 0.6 GB when decoded
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageFile
 
 from mlcli.errors import ImageError
-from mlcli.io import decoder, image_io, reading, tally
+from mlcli.imaging import decoder, image_io, reading
+from mlcli.io import tally
 from tests import odd_images
 from tests.odd_images import ALPHA, GRAY, RGB, over_white
 from tests.written_bytes import png, png_chunks, profile
@@ -312,7 +313,7 @@ def test_what_is_cut_off_is_taken_where_allowed(tmp_path):
 
 
 def test_what_is_allowed_reaches_the_decoding_threads(tmp_path):
-    from mlcli.io.decoding import decode
+    from mlcli.imaging.decoding import decode
 
     Image.fromarray(RGB).save(tmp_path / "a.jpg", **odd_images.SHARP)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])
@@ -422,7 +423,7 @@ def test_scans_are_counted_across_blocks():
 def test_a_large_image_is_converted_in_bands(tmp_path, monkeypatch):
     good, _ = odd_images.make(tmp_path / "odd")
     whole = {name: image_io.read(tmp_path / "odd" / name) for name in good}
-    monkeypatch.setattr("mlcli.io.srgb.BAND_PIXELS", 50)
+    monkeypatch.setattr("mlcli.imaging.srgb.BAND_PIXELS", 50)
     for name in good:
         assert torch.equal(image_io.read(tmp_path / "odd" / name), whole[name]), name
 

@@ -3,8 +3,9 @@
 import pytest
 
 from mlcli.errors import UsageError
-from mlcli.models import features, registry
-from mlcli.models.units import parse_units, split_unit
+from mlcli.models import registry
+from mlcli.models.structure import features
+from mlcli.models.structure.units import parse_units, split_unit
 from tests.untrained import untrained
 
 

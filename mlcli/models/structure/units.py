@@ -3,7 +3,7 @@
 import re
 
 from mlcli.errors import UsageError
-from mlcli.models.graph import Layer
+from mlcli.models.structure.graph import Layer
 
 
 def split_unit(address: str) -> tuple[str, int | None]:

@@ -4,7 +4,7 @@ import pytest
 
 from mlcli.errors import UsageError
 from mlcli.models import registry
-from mlcli.models.stages import stages, up_to
+from mlcli.models.structure.stages import stages, up_to
 
 
 def test_the_stages_of_the_embedded_architecture():

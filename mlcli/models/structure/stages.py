@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 
-from mlcli.models.features import layers, resolve
-from mlcli.models.graph import Layer
 from mlcli.models.model import Model
+from mlcli.models.structure.features import layers, resolve
+from mlcli.models.structure.graph import Layer
 
 
 def stages(model: Model) -> dict[str, int]:

@@ -3,7 +3,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import fx, nn
 
-from mlcli.models.folding import fold_norms
+from mlcli.models.structure.folding import fold_norms
 
 
 class Network(nn.Module):

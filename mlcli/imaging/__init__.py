@@ -1,0 +1,1 @@
+"""Images: decoded from files with their colors managed, and encoded."""

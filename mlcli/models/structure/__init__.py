@@ -1,0 +1,1 @@
+"""The structure of a network: its graph, layers, units, stages and receptive fields."""
