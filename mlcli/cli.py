@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -97,7 +97,7 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
     """
 
     @functools.wraps(run)
-    def wrapper(*args, **kwargs):
+    def wrapper(*args: Any, **kwargs: Any) -> None:
         rank = int(os.environ.get("RANK", "0"))
         speaks = rank == 0  # of several processes, one
         counted = tally.begin()

@@ -86,6 +86,12 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def class_labels(self) -> Tensor:
+        """The labels (N,) of a data set that has them."""
+        assert self.labels is not None
+        return self.labels
+
     def digest(self) -> str:
         """SHA-256 over the pixels, to notice other images under the same names; empty if they are not in memory."""
         return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy().data).hexdigest()

@@ -211,7 +211,7 @@ class CachedDataset:
         """The tensors of the items at the indices. Raises DataError, naming the file, if one can no longer be read."""
         if self.held is not None:
             return [self.held[index] for index in indices]
-        result = []
+        result: list[tuple[Tensor, ...]] = []
         for _, images in decode([self.items[index] for index in indices], read=self.read, workers=self.workers):
             if isinstance(images, ImageError):
                 raise DataError(f"{images} (it was whole when this began)")

@@ -90,6 +90,7 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
     stream.seek(0)
     head = stream.read(4)
     stream.seek(0)
+    image: Image.Image
     try:
         image = Image.open(stream)
     except UnidentifiedImageError:

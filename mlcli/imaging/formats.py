@@ -29,7 +29,7 @@ def _heif_installed() -> bool:
 def _avif_installed() -> bool:
     from PIL import features  # a Pillow may be built without
 
-    return features.check("avif")
+    return bool(features.check("avif"))
 
 
 # Formats that Pillow reads. It opens more (icons of old programs, PDF streams), and `image_io.read` takes them when
@@ -134,7 +134,7 @@ def is_other(name: str) -> bool:
     known = _TYPES.types_map[True].get(last)
     if last.endswith(".gz"):
         return True
-    return bool(known) and not known.startswith("image/") and known != "application/octet-stream"
+    return known is not None and not known.startswith("image/") and known != "application/octet-stream"
 
 
 # -------------------------------------------------------------------------------------------- the first bytes
@@ -182,6 +182,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (  # (position, bytes there, format
     (0, b"\xd7\xcd\xc6\x9a", "WMF"),
     (40, b" EMF", "WMF"),
 )
+_BMP_HEADERS = {length.to_bytes(4, "little") for length in (12, 16, 40, 52, 56, 64, 108, 124)}
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _RULES: tuple[tuple[Callable[[bytes], object], str], ...] = (
     (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", "WebP"),
     # The bytes 6 to 9 of a BMP are reserved, and its second header has one of a few lengths
@@ -192,8 +194,6 @@ _RULES: tuple[tuple[Callable[[bytes], object], str], ...] = (
     (lambda head: head[4:8] == b"ftyp" and _brands(head) & _HEIF, "HEIC"),
     (lambda head: re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg|<svg)", head), "SVG"),
 )
-_BMP_HEADERS = {length.to_bytes(4, "little") for length in (12, 16, 40, 52, 56, 64, 108, 124)}
-_HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
 def _brands(head: bytes) -> set[bytes]:

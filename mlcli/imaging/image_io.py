@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,13 +172,14 @@ def write(
         image, more = _made_like(image, like, kind, bits)
     elif kind == "JPEG" and image.mode not in ("L", "RGB"):
         image = to_pillow(to_bytes(srgb.from_pillow(image)))
-    options = {
+    by_format: dict[str, dict[str, Any]] = {
         "PNG": {},
         # Full color resolution at high quality: thin colored lines and single pixels survive.
         "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
         "WEBP": {"quality": quality},
         "TIFF": {"compression": "tiff_deflate"},
-    }[kind]
+    }
+    options = by_format[kind]
     if kind == "TIFF" and "exif" in more:
         options = {}  # libtiff, which compresses, cannot write directories of EXIF
     buffer = io.BytesIO()  # encoders hide a full disk behind errors of their own; a buffer has no such errors

@@ -2,10 +2,10 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +14,15 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from mlcli.imaging import decoder, supervision
+from mlcli.imaging.srgb import between_profiles
 
 EXIF_BYTES = 65_000  # that a JPEG holds
 MAKER_NOTE, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, EXIF_IFD, GPS_IFD = 37500, 40962, 40963, 34665, 34853
 # Tags of the first directory that describe what was photographed, when, how and by whom. In a TIFF the others there say
 # how its pixels are stored, which is not so in the result.
 DESCRIPTIVE = frozenset({270, 271, 272, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095})
+
+T = TypeVar("T")
 
 
 def alpha_of(path: str | Path, max_pixels: int) -> Tensor | None:
@@ -59,11 +62,11 @@ def carried(path: str | Path, image: Image.Image, kind: str) -> tuple[Image.Imag
     orientation is 1, as the pixels are upright. What is damaged, or does not fit the format `kind`, is left out.
     """
     options: dict[str, Any] = {}
-    info: Mapping[str, Any] = _header(path, lambda opened: dict(opened.info), {})
-    dpi = info.get("dpi")
-    with suppress(TypeError, ValueError):
-        if len(dpi) == 2 and all(math.isfinite(each) and 1 <= float(each) <= 1e5 for each in dpi):  # type: ignore
-            options["dpi"] = tuple(float(each) for each in dpi)  # type: ignore[union-attr]
+    info: dict[str | tuple[int, int], Any] = _header(path, lambda opened: dict(opened.info), {})
+    with suppress(KeyError, TypeError, ValueError):
+        dpi = info["dpi"]
+        if len(dpi) == 2 and all(math.isfinite(each) and 1 <= float(each) <= 1e5 for each in dpi):
+            options["dpi"] = tuple(float(each) for each in dpi)
     if exif := _header(path, lambda opened: _exif(opened, image.size, kind), b""):
         options["exif"] = exif
     if data := info.get("icc_profile"):
@@ -72,7 +75,7 @@ def carried(path: str | Path, image: Image.Image, kind: str) -> tuple[Image.Imag
     return image, options
 
 
-def _header(path: str | Path, ask, default):
+def _header(path: str | Path, ask: Callable[[Image.Image], T], default: T) -> T:
     """What `ask` says of an image that is opened, not decoded; `default` where it cannot be opened."""
     decoder.prepare()
     try:
@@ -116,7 +119,7 @@ def _in_profile(image: Image.Image, data: bytes) -> tuple[Image.Image, bytes | N
         if profile.profile.xcolor_space.strip() == ("RGB" if color else "GRAY") and image.mode != "I;16":
             flags = ImageCms.Flags.NOOPTIMIZE
             plain, mode = image.convert("RGB"), "RGB" if color else "L"
-            converted = ImageCms.profileToProfile(plain, srgb, profile, outputMode=mode, flags=flags)
+            converted = between_profiles(plain, srgb, profile, mode, flags)
             if image.mode in ("RGBA", "LA"):
                 converted.putalpha(image.getchannel("A"))
             return converted, data

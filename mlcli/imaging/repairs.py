@@ -81,10 +81,7 @@ def stretched_color(image: Image.Image, stream: BinaryIO, path: str | Path) -> I
     stream.seek(0)
     with Image.open(stream) as lower:
         # Read as if the lower byte of each number came last, which Pillow then takes for the upper one
-        tiles = lower.tile  # type: ignore[attr-defined]
-        lower.tile = [  # type: ignore[attr-defined]
-            tile._replace(args=tile.args.replace(";16B", ";16L")) for tile in tiles
-        ]
+        lower.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in lower.tile]
         values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
     values[..., :3] = srgb.stretched(values[..., :3], path)
     levels = (values >> 8).astype(np.uint8)

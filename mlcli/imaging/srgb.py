@@ -105,16 +105,16 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         # Pillow takes every CMYK JPEG for one of Adobe's, which are inverted, and inverts it back.
         image = Image.eval(image, lambda value: 255 - value)
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(
-            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        return between_profiles(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "RGB")
     image = _simple_mode(image)
     profile = _foreign_profile(image)
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    converted = profile and _through_profile(image.convert(image.mode.removesuffix("A")), profile)
+    converted = None
+    if profile is not None:
+        converted = _through_profile(image.convert(image.mode.removesuffix("A")), profile)
     if converted is None:
         return image.convert("RGB") if image.mode == "CMYK" else image
-    if alpha:
+    if alpha is not None:
         converted.putalpha(alpha)
     return converted
 
@@ -158,14 +158,27 @@ def _foreign_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
-def _through_profile(image: Image.Image, profile) -> Image.Image | None:
+def between_profiles(
+    image: Image.Image,
+    source: ImageCms.core.CmsProfile | ImageCms.ImageCmsProfile,
+    target: ImageCms.core.CmsProfile | ImageCms.ImageCmsProfile,
+    mode: str,
+    flags: ImageCms.Flags = ImageCms.Flags.NONE,
+) -> Image.Image:
+    """A copy of `image` in this mode, converted from one ICC profile to another. Raises ImageCms.PyCMSError."""
+    converted = ImageCms.profileToProfile(image, source, target, outputMode=mode, flags=flags)
+    assert converted is not None  # only a conversion in place returns None
+    return converted
+
+
+def _through_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
     """`image` converted from `profile` to sRGB (L stays L), or None: a profile of another kind of pixels."""
     source = Image.frombytes("L", (256, 1), bytes(range(256))) if image.mode == "L" else image
     # Without this, LittleCMS samples the curve of gray at so few points that dark tones are 10 levels off.
     flags = ImageCms.Flags.NOOPTIMIZE if image.mode in ("L", "I;16", "I;16B") else ImageCms.Flags.NONE
     srgb = ImageCms.createProfile("sRGB")
     try:
-        converted = ImageCms.profileToProfile(source, profile, srgb, outputMode="RGB", flags=flags)
+        converted = between_profiles(source, profile, srgb, "RGB", flags)
     except Exception:
         return None
     return image.point(converted.getchannel("R").tobytes()) if image.mode == "L" else converted

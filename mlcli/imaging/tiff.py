@@ -123,7 +123,7 @@ def read(stream: BinaryIO, path: object, admit: Callable[[int, int, int], None])
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
-        page = file.pages[0]
+        page = file.pages.first
         stored = page.samplesperpixel * max(1, page.bitspersample // 8)
         admit(page.imagewidth, page.imagelength, stored + (24 if page.bitspersample > 16 else 8))
         check({tag.code: tag.value for tag in page.tags}, stream.seek(0, 2), path)
@@ -184,8 +184,8 @@ def _pixels(
             opacity /= np.float32(np.iinfo(values.dtype).max)
         opacity = np.clip(opacity, 0, 1)
         unit = np.clip((unit if alpha == ASSOCIATED else unit * opacity) + 1 - opacity, 0, 1)
-    unit = torch.from_numpy(np.ascontiguousarray(unit, np.float32)).permute(2, 0, 1)
-    return unit.expand(3, -1, -1).contiguous()
+    pixels = torch.from_numpy(np.ascontiguousarray(unit, np.float32)).permute(2, 0, 1)
+    return pixels.expand(3, -1, -1).contiguous()
 
 
 def _unit(values: np.ndarray, bits: int, path: object) -> np.ndarray:

@@ -4,6 +4,10 @@ import io
 import os
 import select
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 LINKS = 40  # followed one after the other, as Linux does
 
@@ -14,10 +18,10 @@ class Descriptor(io.FileIO):
     `write` writes all that it is given, and waits for a descriptor that does not wait by itself (O_NONBLOCK).
     """
 
-    def __init__(self, number: int, *, closefd: bool = False):
+    def __init__(self, number: int, *, closefd: bool = False) -> None:
         super().__init__(number, "wb", closefd=closefd)
 
-    def write(self, data) -> int:
+    def write(self, data: "Buffer") -> int:
         rest = memoryview(data).cast("B")
         size = len(rest)
         while rest:

@@ -156,12 +156,12 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
-def write_json(path: str | Path, value) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Atomically write `value` as `json_text` gives it."""
     write_text(path, json_text(value))
 
 
-def json_text(value) -> str:
+def json_text(value: object) -> str:
     """`value` as an indented JSON document with a final newline, always valid UTF-8.
 
     Numbers that are not finite become null, since JSON has none of them; paths become strings. A file name that is not
@@ -240,7 +240,8 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _plain(value):
+def _plain(value: object) -> object:
+    """`value` as JSON can hold it; see `json_text`."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

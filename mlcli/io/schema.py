@@ -32,7 +32,7 @@ class Invalid(ValueError):
 
 def told(value: object) -> str:
     """A value in a message, shortened."""
-    kinds = {dict: "an object", list: "a list", tuple: "a list"}
+    kinds: dict[type, str] = {dict: "an object", list: "a list", tuple: "a list"}
     if type(value) in kinds:
         return kinds[type(value)]
     shown = "null" if value is None else repr(value)

@@ -1,8 +1,11 @@
 """Initialization of generators and discriminators."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 INITIALIZATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "normal": lambda weight, gain: nn.init.normal_(weight, 0.0, gain),
@@ -12,7 +15,7 @@ INITIALIZATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def initialize(network: nn.Module, kind: str = "normal", gain: float = 0.02) -> nn.Module:
+def initialize(network: Network, kind: str = "normal", gain: float = 0.02) -> Network:
     """Draw all weights at random; returns the network.
 
     Kernels and matrices are drawn by `kind` (normal: N(0, gain^2), as in DCGAN, Radford et al. 2016), scales of batch

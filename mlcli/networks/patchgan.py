@@ -66,9 +66,10 @@ class MultiScale(nn.Module):
     def features(self, x: Tensor) -> list[list[Tensor]]:
         maps = []
         for number, discriminator in enumerate(self.scales):
+            assert isinstance(discriminator, Discriminator)
             if number:
                 x = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
-            maps.append(discriminator.features(x))  # type: ignore[operator]
+            maps.append(discriminator.features(x))
         return maps
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -6,13 +6,15 @@ several networks and optimizers, such as a GAN, then needs no special care.
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 from mlcli.errors import UsageError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Processes:
@@ -91,7 +93,7 @@ class Processes:
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare(self, network: Network) -> Network:
         """The network, changed so that N processes compute what one would.
 
         Its weights become those of the first process; dropout and batch norm work on the whole batch.

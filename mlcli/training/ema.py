@@ -5,19 +5,22 @@ The weights of the two networks circle around the solution of their game; their 
 """
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class EMA:
+
+class EMA(Generic[Network]):
     """A copy of a network whose weights are the moving average of the network's weights during training.
 
     network: the copy, in evaluation mode and without gradients; a method puts it into its `state`, so that it is saved
     and resumed. The running statistics of batch norms are averaged like weights; integer buffers are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
 

@@ -14,7 +14,7 @@ class Method(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """name -> object with state_dict and load_state_dict: networks, optimizers, image pools."""
+        """Objects with state_dict and load_state_dict, by name: networks, optimizers, image pools."""
 
     def load(self, indices: Tensor, step: int) -> Any:
         """The data of this process's shard of a batch. Called in a thread, ahead of the step."""

@@ -45,6 +45,7 @@ from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.models import artifacts
 from mlcli.models.model import Model
+from mlcli.runtime.processes import Network
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
@@ -63,7 +64,7 @@ def adversarial_stage(context: AdaptationContext[Any], name: str, f: Model, doma
     run = context.stage(name)
     method, config = ADDA(context, f, domain, run), context.config
     context.fit(run, method, context.plan(len(context.target), config.steps, config.batch_size))
-    context.choose(run, method)
+    context.choose(run, method, method.candidates)
     return frozen(method.model), method.candidates
 
 
@@ -96,7 +97,7 @@ class ADDA:
         }
         self.steps_done = 0
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: Network) -> Network:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network)
 

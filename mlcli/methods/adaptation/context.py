@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +34,6 @@ REMEDY = "fewer --steps or a lower --lr"
 REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
 
 Config = TypeVar("Config", bound=Adaptation)
-
-
-class Selectable(Protocol):
-    """A trained method of which several checkpoints were kept."""
-
-    candidates: Candidates
-
-    def save_model(self, run: Run) -> None: ...
 
 
 @dataclass
@@ -140,9 +132,9 @@ class AdaptationContext(Generic[Config]):
         assert isinstance(self.config, Optimized)
         return Candidates(run.folder / "candidates", network, self.config.select, self.processes)
 
-    def choose(self, run: Run, method: Selectable) -> None:
+    def choose(self, run: Run, method: Method, candidates: Candidates) -> None:
         """Give a trained method the weights of its chosen checkpoint, and write that model to its run folder."""
-        method.candidates.restore(method.candidates.chosen)
+        candidates.restore(candidates.chosen)
         if self.processes.main:
             method.save_model(run)
         self.processes.wait()

@@ -52,7 +52,7 @@ def adapt(context: AdaptationContext[Seuda]) -> AdaptationResult:
     context.fit(run, method, context.plan(len(method.data), context.config.steps, context.config.batch_size))
     for network in method.generators.values():
         network.eval().requires_grad_(False)
-    context.choose(run, method)
+    context.choose(run, method, method.candidates)
     inner = Model(f.name, method.translated.network, f.classes, f.preprocessing, f.architecture)
     to_source = method.translators["BtoA"]
     return AdaptationResult(
@@ -96,7 +96,9 @@ class SeUDA(CycleGAN):
         self.monitor = GanMonitor(REMEDY)
         self.translators["BtoA"].network = self.generators["BtoA"]
         self.model = behind(self.translators["BtoA"], f)
-        self.translated: Translated = self.model.network.to(self.runtime.device)
+        translated = self.model.network.to(self.runtime.device)
+        assert isinstance(translated, Translated)
+        self.translated = translated
         layers = config.layers if context.segments else 0
         self.mask_discriminator = self._prepared(PatchGAN(len(f.classes), config.discriminator_filters, layers, "none"))
         weights = list(self.mask_discriminator.parameters())

@@ -37,6 +37,7 @@ from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.networks.patchgan import PatchGAN
+from mlcli.runtime.processes import Network
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
@@ -126,7 +127,7 @@ class SimGAN:
         begin, count = max(self.steps // 2, self.steps_alone), self.config.checkpoints
         return {begin - (begin - self.steps) * number // count for number in range(1, count + 1)}
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: Network) -> Network:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network)
 

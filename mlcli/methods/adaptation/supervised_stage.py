@@ -139,5 +139,5 @@ def train_and_select(context: AdaptationContext[Any], name: str, domain: Domain)
     candidates = context.candidates(run, model.network)
     method = SupervisedStage(context, model, domain, candidates)
     context.fit(run, method, plan(context, domain))
-    context.choose(run, method)
+    context.choose(run, method, candidates)
     return frozen(model), candidates

@@ -117,7 +117,7 @@ def evaluate(classes: Sequence[str], predictions: Iterable[tuple[int, Tensor]]) 
 def accuracy(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> float:
     """Top-1 accuracy on labeled images of the model's size. Puts the network in evaluation mode."""
     predicted = predictions(model, images, runtime, batch_size).argmax(1)
-    return (predicted == images.labels).double().mean().item()
+    return (predicted == images.class_labels).double().mean().item()
 
 
 def predictions(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> Tensor:

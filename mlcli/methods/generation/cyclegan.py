@@ -31,7 +31,7 @@ from mlcli.models import translators
 from mlcli.models.model import Model
 from mlcli.models.translators import DIRECTIONS
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.processes import Processes
+from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
@@ -91,7 +91,7 @@ class CycleGAN:
             if config.ema:
                 self.state[f"average {name}"] = self.emas[name].network
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: Network) -> Network:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network)
 

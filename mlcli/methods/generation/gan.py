@@ -25,7 +25,7 @@ from mlcli.methods.generation.translation import GanMonitor, discriminator_accur
 from mlcli.models import artifacts
 from mlcli.networks.dcgan import Discriminator, Generator
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.processes import Processes
+from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
@@ -61,8 +61,7 @@ class Gan:
         processes: Processes,
         features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        assert images.labels is not None
-        self.images, self.labels, self.config = images, images.labels, config
+        self.images, self.labels, self.config = images, images.class_labels, config
         self.runtime, self.processes, self.features = runtime, processes, features
         self.loss, self.monitor = LOSSES[config.loss], GanMonitor()
         size, channels, count = images.size, images.channels, len(classes)
@@ -81,7 +80,7 @@ class Gan:
         self.state |= {f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()}
         self._real_features: Tensor | None = None
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: Network) -> Network:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network).train()
 

@@ -24,7 +24,7 @@ from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.models import translators
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.processes import Processes
+from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
@@ -71,7 +71,7 @@ class Pix2Pix:
         if self.ema:
             self.state["average"] = self.ema.network
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: Network) -> Network:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network)
 

@@ -47,7 +47,7 @@ def generator(config: Translation, source: ImageSpec, target: ImageSpec, **more:
     return translator
 
 
-def discriminator(config: Translation, channels: int) -> nn.Module:
+def discriminator(config: Translation, channels: int) -> Discriminator | MultiScale:
     """A new discriminator of images with so many channels, at one scale or several, initialized as the config says."""
     # The gradient penalty is defined for each image by itself, which batch norm does not allow.
     norm_name = "instance" if config.loss == "wasserstein" and norm(config) == "batch" else norm(config)
@@ -55,7 +55,8 @@ def discriminator(config: Translation, channels: int) -> nn.Module:
     scales: list[Discriminator] = [
         PatchGAN(channels, config.discriminator_filters, layers, norm_name) for _ in range(config.scales)
     ]
-    return initialize(scales[0] if len(scales) == 1 else MultiScale(scales), config.init, config.init_gain)
+    network: Discriminator | MultiScale = scales[0] if len(scales) == 1 else MultiScale(scales)
+    return initialize(network, config.init, config.init_gain)
 
 
 def adam(networks: Iterable[nn.Module], config: Translation) -> FusedAdam:

@@ -206,7 +206,7 @@ class Transfer:
         x: (N, V, D), features of the training images and their copies. tested: (M, D), features of the validation
         images. folds: number of folds.
         """
-        labels = self.training.labels
+        labels = self.training.class_labels
         evaluations: dict[str, Evaluation] = {}
         problem = logistic.Problem(x, labels, len(self.classes), self.config.balanced)
         fold = logistic.folds(labels, folds, self.config.seed)
@@ -273,5 +273,5 @@ class Transfer:
 
     def evaluation(self, probabilities: Tensor) -> Evaluation:
         """Evaluation of probabilities (N, classes) of the tested images, without those that were never held out."""
-        rows = zip((self.validation or self.training).labels.tolist(), probabilities, strict=True)
+        rows = zip((self.validation or self.training).class_labels.tolist(), probabilities, strict=True)
         return evaluate(self.classes, ((label, row) for label, row in rows if row.isfinite().all()))

@@ -91,7 +91,7 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
             value.backward()
             return value
 
-        optimizer.step(loss)  # type: ignore[arg-type]  # LBFGS takes a tensor
+        optimizer.step(loss)
         solution = theta.detach().clone()
         weight = solution[:, :-1] * scale
         found.append(LinearClassifier(weight, solution[:, -1] - weight @ mean, l2))

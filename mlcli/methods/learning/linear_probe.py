@@ -104,14 +104,14 @@ def probe(
     runtime = replace(runtime, precision="fp32")
     chosen = probed(model)
     x, test = (read(model, images, chosen, runtime) for images in (learned, tested))
-    fold = logistic.folds(learned.labels, FOLDS, seed)
+    fold = logistic.folds(learned.class_labels, FOLDS, seed)
     fold[fold >= HELD_OUT] = -1
     result = {}
     for name in chosen:
-        problem = logistic.Problem(x[name][:, None], learned.labels, len(classes))
+        problem = logistic.Problem(x[name][:, None], learned.class_labels, len(classes))
         losses = logistic.held_out_losses(problem, fold)
         (layer,) = logistic.solve(problem, [logistic.L2[int(losses.argmin())]])
-        rows = zip(tested.labels.tolist(), layer.probabilities(test[name]), strict=True)
+        rows = zip(tested.class_labels.tolist(), layer.probabilities(test[name]), strict=True)
         result[name] = Probe(evaluate(classes, rows), losses.min().item())
         report(name)
     return result

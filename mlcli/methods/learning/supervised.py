@@ -153,13 +153,13 @@ class Supervised:
         self.runtime, self.processes, self._evaluate = runtime, processes, evaluate
         if config.optimizer == "muon":
             self.whiten()
-        network = model.network.to(runtime.device, memory_format=runtime.memory_format)
+        network = model.network.to(runtime.device).to(memory_format=runtime.memory_format)
         self.network = model.network = processes.prepare(network)
         self.optimizers = self.make_optimizers()
         self.learning_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         numbered = {f"optimizer{number}": optimizer for number, optimizer in enumerate(self.optimizers)}
-        self.state: Mapping[str, Any] = {"network": self.network, **numbered}
-        self.class_weights = class_weights(images.labels, len(model.classes)) if config.balanced else None
+        self.state: dict[str, Any] = {"network": self.network, **numbered}
+        self.class_weights = class_weights(images.class_labels, len(model.classes)) if config.balanced else None
         # Flips alternate from epoch to epoch instead of being random (airbench, Jordan 2024): of two consecutive
         # epochs, one has the image as it is and the other its flip.
         self.first_flip = torch.rand(len(images), generator=rng(config.seed, "supervised/augmentation")) < 0.5
@@ -179,13 +179,13 @@ class Supervised:
         images = self.model.preprocessing.normalize(self.images.batch(chosen))
         matrix = whitening(images, kernel.kernel_size[0])
         parametrize.register_parametrization(kernel, "weight", Whitening(matrix), unsafe=True)
-        nn.init.normal_(kernel.parametrizations.weight.original, std=len(matrix) ** -0.5)
+        nn.init.normal_(kernel.get_parameter("parametrizations.weight.original"), std=len(matrix) ** -0.5)
 
     def load(self, indices: Tensor, step: int) -> Batch:
         """The augmented batch of a step, of the images of these indices."""
         config, shard = self.config, self.processes.shard
         images = self.view(indices, step, rng(config.seed, "supervised/augmentation", step))
-        labels = self.images.labels[indices]
+        labels = self.images.class_labels[indices]
         if not config.cutmix:
             return Batch(images, labels, labels, torch.ones(len(indices)))
         # Drawn for the whole batch and then sharded, so that several processes see the same images as one.
@@ -193,7 +193,7 @@ class Supervised:
         others = shard(torch.randint(0, len(self.images), (total,), generator=random))
         boxes = shard(draw_boxes(total, self.images.size, config.cutmix, random), dim=1)
         images, left = mix(images, self.view(others, step, random), boxes)
-        return Batch(images, labels, self.images.labels[others], left)
+        return Batch(images, labels, self.images.class_labels[others], left)
 
     def view(self, indices: Tensor, step: int, random: torch.Generator) -> Tensor:
         """The images of these indices with the augmentation of this step, (B, C, S, S) uint8."""

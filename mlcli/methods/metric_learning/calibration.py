@@ -37,14 +37,14 @@ class Calibrated:
     @property
     def different(self) -> int:
         """The number of pairs of different identities on which the threshold is calibrated."""
-        return different_pairs(labels_of(self.validation))
+        return different_pairs(self.validation.class_labels)
 
     def compared(self) -> Pairs:
         """The distances of all pairs of the validation set, by the result."""
         result = self.result
         rows = torch.arange(len(self.validation)).split(BATCH)
         points = torch.cat([result.points(self.validation.batch(row)) for row in rows])
-        return all_pairs(result, points, labels_of(self.validation), self.seed)
+        return all_pairs(result, points, self.validation.class_labels, self.seed)
 
     def evaluate(self) -> dict[str, float]:
         found = Calibration.of(self.compared().roc, self.asked)
@@ -76,9 +76,3 @@ class Calibrated:
         result = self.result
         result.calibration = Calibration.of(self.compared().roc, self.asked)
         artifacts.save(run.model_file, result.state(), result.describe() | {"config": self.hyperparameters})
-
-
-def labels_of(images: ImageDataset) -> Tensor:
-    """The identities (N,) of images that have them."""
-    assert images.labels is not None
-    return images.labels

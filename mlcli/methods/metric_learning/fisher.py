@@ -27,7 +27,7 @@ from mlcli.data.identities import folds
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.metric_learning import configs, embedder
-from mlcli.methods.metric_learning.calibration import Calibrated, labels_of
+from mlcli.methods.metric_learning.calibration import Calibrated
 from mlcli.methods.metric_learning.losses import Whitened
 from mlcli.methods.metric_learning.verification import Pairs, all_pairs, different_pairs
 from mlcli.models.model import Model
@@ -104,7 +104,7 @@ class Fisher(Calibrated):
         processes: Processes,
     ) -> None:
         self.images, self.config, self.asked, self.processes = images, config, asked, processes
-        self.seed, self.hyperparameters, self.identities = config.seed, asdict(config), labels_of(images)
+        self.seed, self.hyperparameters, self.identities = config.seed, asdict(config), images.class_labels
         self.validates = validation is not None
         self.validation = images if validation is None else validation
         fp32 = Runtime(runtime.device, "fp32")

@@ -20,7 +20,7 @@ from mlcli.data.distortions import Distortion
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.imaging.image_io import to_unit
 from mlcli.methods.metric_learning import configs, embedder
-from mlcli.methods.metric_learning.calibration import Calibrated, labels_of
+from mlcli.methods.metric_learning.calibration import Calibrated
 from mlcli.methods.metric_learning.losses import LOSSES, Space
 from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
@@ -69,7 +69,7 @@ class Siamese(Calibrated):
         self.model, self.images, self.validation, self.config = model, images, validation, config
         self.asked, self.runtime, self.processes = asked, runtime, processes
         self.seed, self.hyperparameters = config.seed, asdict(config)
-        self.members = members(labels_of(images))
+        self.members = members(images.class_labels)
         self.items = len(self.members) * config.orientations
         space, loss = LOSSES[config.loss]
         margin = configs.MARGINS[config.loss] if config.margin is None else config.margin
