@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
+from pathlib import Path
 
 KINDS = ("ours", "fp32", "plain")
 
@@ -20,16 +20,14 @@ KINDS = ("ours", "fp32", "plain")
 def images(count: int):
     import torch
 
-    class Images(SimpleNamespace):
-        def __len__(self):
-            return count
-
-        def batch(self, indices):
-            return self.pixels[indices]
+    from mlcli.data.image_dataset import ImageDataset
 
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    return Images(pixels=pixels, labels=torch.arange(count) % 10, paths=[""] * count, size=32)
+    labels, paths = torch.arange(count) % 10, [Path(f"{number}.png") for number in range(count)]
+    return ImageDataset(
+        paths, labels, [], size=32, channels=3, workers=None, pixels=pixels, prepare=lambda image: image
+    )
 
 
 def measure(kind: str, batch_size: int, steps: int) -> float:

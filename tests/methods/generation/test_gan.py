@@ -1,39 +1,27 @@
 """The game: whose weights a step moves and by which loss, that it learns, and that it follows from seed and step."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.generation import configs
 from mlcli.methods.generation.gan import GRID, Gan
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import generator
+from tests.in_memory import dataset
 
 CPU = torch.device("cpu")
 PLAIN = Runtime(CPU, "fp32")
 TINY = configs.Gan(batch_size=8, latent=4, filters=2, spectral_norm=True)
 
 
-class Images(SimpleNamespace):
-    """Images in memory, as ImageDataset gives them."""
-
-    channels = property(lambda self: self.pixels.shape[1])
-    size = property(lambda self: self.pixels.shape[2])
-
-    def __len__(self):
-        return len(self.pixels)
-
-    def batch(self, indices):
-        return self.pixels[indices]
-
-
-def noisy(count=24, size=8, channels=1) -> Images:
+def noisy(count=24, size=8, channels=1) -> ImageDataset:
     pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator(0), dtype=torch.uint8)
-    return Images(pixels=pixels, labels=torch.arange(count) % 3, paths=[f"{i}.png" for i in range(count)])
+    return dataset(pixels, torch.arange(count) % 3)
 
 
 def game(images=None, classes=("a", "b", "c"), features=None, **config) -> Gan:
@@ -168,7 +156,7 @@ def test_the_grid_shows_the_same_noise_each_time(classes):
     assert labels.tolist() == ([0] * GRID + [1] * GRID + [2] * GRID if classes else sorted(list(range(GRID)) * GRID))
 
 
-def colored_squares(count: int = 240, size: int = 8) -> Images:
+def colored_squares(count: int = 240, size: int = 8) -> ImageDataset:
     """A bright square in a dark image: red on the left, of class 0, or blue on the right, of class 1."""
     random = generator(0)
     labels = torch.arange(count) % 2
@@ -178,7 +166,7 @@ def colored_squares(count: int = 240, size: int = 8) -> Images:
         left = 0 if label == 0 else size // 2
         image[0 if label == 0 else 2, row : row + size // 2, left : left + size // 2] = 1
     pixels = pixels * 200 + 20 * torch.rand(pixels.shape, generator=random)
-    return Images(pixels=pixels.to(torch.uint8), labels=labels, paths=[])
+    return dataset(pixels.to(torch.uint8), labels)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.methods.learning import configs
@@ -12,7 +13,7 @@ from mlcli.models import last_layer, registry
 from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
-from tests.methods.learning.test_supervised import Images
+from tests.in_memory import dataset
 from tests.untrained import translated
 
 CPU = torch.device("cpu")
@@ -20,12 +21,12 @@ FP32 = Runtime(CPU, "fp32")
 CONFIG = configs.Finetune(batch_size=8, epochs=2)
 
 
-def images(count: int = 24) -> Images:
+def images(count: int = 24) -> ImageDataset:
     """Dark and bright noise."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 2
     pixels = torch.randint(0, 128, (count, 3, 16, 16), generator=random) + 127 * labels[:, None, None, None]
-    return Images(pixels=pixels.to(torch.uint8), labels=labels, paths=[f"{i}.png" for i in range(count)], size=16)
+    return dataset(pixels.to(torch.uint8), labels)
 
 
 @pytest.fixture(scope="module")

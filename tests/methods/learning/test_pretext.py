@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.pretext import GRID, Jigsaw, Pretext, Rotation, permutations, task
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import generator
-from tests.methods.learning.test_supervised import Images
+from tests.in_memory import dataset
 
 CPU = torch.device("cpu")
 
@@ -71,12 +72,11 @@ def test_tiles_begin_anywhere_in_their_cells_and_stay_inside():
     assert Jigsaw(2, 0).sides(225) == (75, 11)
 
 
-def gradients(count: int = 80) -> Images:
+def gradients(count: int = 80) -> ImageDataset:
     """Light above, dark below: which side is up can be seen."""
     light = torch.linspace(220, 30, 16)[None, None, :, None].expand(count, 3, 16, 16)
     pixels = light + 10 * torch.randn(count, 3, 16, 16, generator=generator(0))
-    pixels, paths = pixels.clamp(0, 255).to(torch.uint8), [f"{i}.png" for i in range(count)]
-    return Images(pixels=pixels, labels=torch.zeros(count, dtype=torch.int64), paths=paths, size=16)
+    return dataset(pixels.clamp(0, 255).to(torch.uint8), torch.zeros(count, dtype=torch.int64))
 
 
 def method(chosen, steps: int, **settings) -> Pretext:

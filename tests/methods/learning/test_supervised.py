@@ -1,11 +1,10 @@
 """Supervised training: the augmentation by hand, the whitening, the optimizers' shares."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
+from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.supervised import Supervised, augment, draw, draw_boxes, mix, optimizers, reflect, whitening
 from mlcli.models import artifacts, registry
@@ -13,6 +12,7 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import generator
 from mlcli.training.run_folder import Run
+from tests.in_memory import dataset
 
 CPU = torch.device("cpu")
 
@@ -125,17 +125,7 @@ def test_each_parameter_has_one_optimizer():
     assert sum(len(group["params"]) for group in alone.param_groups) == len(list(network.parameters()))
 
 
-class Images(SimpleNamespace):
-    """Images in memory, as ImageDataset gives them."""
-
-    def __len__(self):
-        return len(self.pixels)
-
-    def batch(self, indices):
-        return self.pixels[indices]
-
-
-def oriented_gratings(count: int = 120) -> Images:
+def oriented_gratings(count: int = 120) -> ImageDataset:
     """Horizontal and vertical gratings of random phase: told apart by learned edges alone."""
     random = generator(0)
     place = torch.arange(32) * 0.9
@@ -146,7 +136,7 @@ def oriented_gratings(count: int = 120) -> Images:
     images = torch.where(labels[:, None, None] == 0, rows, rows.transpose(1, 2))
     noise = 0.5 * torch.randn(count, 32, 32, generator=random)
     pixels = ((images + noise) * 50 + 128).clamp(0, 255).to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
-    return Images(pixels=pixels, labels=labels, paths=[f"{i}.png" for i in range(count)], size=32)
+    return dataset(pixels, labels)
 
 
 @pytest.mark.parametrize("optimizer, lr", [("muon", 0.1), ("sgd", 0.05)])
