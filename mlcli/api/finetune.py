@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from mlcli.data.image_dataset import ImageDataset
     from mlcli.io.schema import Check
     from mlcli.methods.learning.finetuning import Learned
+    from mlcli.methods.learning.supervised import Supervised
     from mlcli.models.model import Model
     from mlcli.runtime.processes import Processes
-    from mlcli.training.method import Method
     from mlcli.training.plan import Plan
     from mlcli.training.run_folder import Run
 
@@ -141,7 +141,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
             arguments = images, config, folder.state_folder, name, processes
             return features.of(*arguments, copies=copies, report=bar.to)
 
-    def fit(run: "Run", method: "Method", plan: "Plan") -> None:
+    def fit(run: "Run", method: "Supervised", plan: "Plan") -> None:
         if run is not folder and processes.main:  # the baseline
             runs.start(run, "train", asdict(method.config), {"training": data["training"]}, resume=resumed)
         processes.wait()
@@ -209,8 +209,9 @@ def _read(
 
     training, validation, images = runs.read_training(training, validation, read, processes)
     held_out = read(validation) if validation else None
+    assert images.labels is not None
     counts = images.labels.bincount()
-    if held_out is not None and not separate:
+    if held_out is not None and held_out.labels is not None and not separate:
         counts += held_out.labels.bincount(minlength=len(counts))
     single = [name for name, count in zip(training.classes, counts.tolist(), strict=True) if count == 1]
     words = "to learn from" if separate else "which is learned and cannot be tested"
@@ -258,6 +259,7 @@ def _draw_misclassified(
     from mlcli.reporting import canvas
 
     images, probabilities = learned.tested, learned.probabilities
+    assert probabilities is not None and images.labels is not None  # of the process that draws
     wrong, predicted = errors(probabilities, images.labels)
     if not len(wrong):
         return 0

@@ -122,7 +122,7 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
 
     processes, runtime, folder, options = runs.begin(call)
 
-    training = ClassFolder.of_one(inputs.named(options["images"])[0])
+    training = ClassFolder.of_one(inputs.files_named(options["images"]))
     labeled = _labeled(options)
     start = known(options["model"]) if options.get("pretrained") else None
     if start:

@@ -133,6 +133,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     """
     from mlcli.api import runs
     from mlcli.methods.metric_learning import embedder
+    from mlcli.methods.metric_learning.calibration import labels_of
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
     from mlcli.runtime.random_streams import seed_global
@@ -160,7 +161,8 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
             sets[name] = runs.read_images(part, size, channels, call.config.workers, processes, prepare)
-            require_pairs(sets[name].labels, part.root if name == "training" else f"{part.root} (validation)")
+            where = part.root if name == "training" else f"{part.root} (validation)"
+            require_pairs(labels_of(sets[name]), where)
             data[name] = runs.summary(part, sets[name])
     if solves:  # otherwise the network is part of the state
         data["model"] = {"count": 1, "hash": encoder.hash}
@@ -297,6 +299,8 @@ def _size(training: "ClassFolder", model: str) -> int:
 
 def _channels(gray: bool | None, training: "ClassFolder") -> int:
     """1 or 3, by the option; where it is left open, 1 if all images are gray, or a sample of many."""
+    import torch
+
     from mlcli.data.folders import spread
     from mlcli.imaging import image_io
     from mlcli.imaging.decoding import decode
@@ -304,8 +308,8 @@ def _channels(gray: bool | None, training: "ClassFolder") -> int:
     if gray is not None:
         return 1 if gray else 3
     shown = [training.paths[index] for index in spread(LOOKED_AT, len(training.paths))]
-    images = (image for _, image in decode(shown) if not isinstance(image, Exception))
-    return 1 if all(bool((image == image_io.to_gray(image)).all()) for image in images) else 3
+    images = (image for _, image in decode(shown) if isinstance(image, torch.Tensor))
+    return 1 if all(torch.equal(image, image_io.to_gray(image).expand_as(image)) for image in images) else 3
 
 
 def hyperparameters(options: Mapping[str, Any], encoder: "Model") -> Siamese:

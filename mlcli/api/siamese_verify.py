@@ -167,10 +167,13 @@ def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
 
     config = call.config
     images: list[OneImage] = [] if config.images is None else listed(config.images)
-    of_list = len(images) == 1 and config.gallery is None and _is_list(images[0])
+    file = images[0] if len(images) == 1 and config.gallery is None else None
+    pairs_file = (
+        Path(file) if isinstance(file, (str, os.PathLike)) and os.fspath(file).lower().endswith(".csv") else None
+    )
     if config.evaluate is not None and (images or config.gallery):
         raise UsageError("--evaluate takes its folder alone; leave out the images and --gallery")
-    if config.evaluate is None and not (of_list or (images if config.gallery else len(images) == 2)):
+    if config.evaluate is None and not (pairs_file or (images if config.gallery else len(images) == 2)):
         raise UsageError("give two images, a .csv of pairs, images and --gallery FOLDER, or --evaluate FOLDER")
     siamese = embedder.load(config.run, Runtime.choose(config.device, config.precision))
     reader = _Reader(siamese, config)
@@ -179,12 +182,15 @@ def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
     if config.gallery is not None:
         found = _identified(reader, images, config.gallery, config.k)
         return Verification(identifications=found, failures=reader.failures)
-    pairs = _listed_pairs(Path(images[0])) if of_list else [(images[0], images[1])]
-    return Verification(_compared(reader, pairs), of_list=of_list, failures=reader.failures)
+    pairs: Sequence[tuple[OneImage, OneImage]]
+    pairs = _listed_pairs(pairs_file) if pairs_file else [(images[0], images[1])]
+    return Verification(_compared(reader, pairs), of_list=pairs_file is not None, failures=reader.failures)
 
 
-def _is_list(image: "OneImage") -> bool:
-    return isinstance(image, (str, os.PathLike)) and os.fspath(image).lower().endswith(".csv")
+def _pairs_file(images: "Sequence[OneImage]") -> Path | None:
+    """The .csv that is given in place of two images, if it is."""
+    file = images[0] if len(images) == 1 else None
+    return Path(file) if isinstance(file, (str, os.PathLike)) and os.fspath(file).lower().endswith(".csv") else None
 
 
 class _Reader:

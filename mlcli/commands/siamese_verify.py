@@ -49,8 +49,8 @@ def run(
 
 def _pairs_text(pairs: Sequence[Pair], format: str) -> str:
     if format == "csv":
-        header = ("a", "b", "same", "distance", "threshold", "probability", "error")
-        return csv_text(header, [[pair.as_json().get(name, "") for name in header] for pair in pairs])
+        columns = ("a", "b", "same", "distance", "threshold", "probability", "error")
+        return csv_text(columns, [[pair.as_json().get(name, "") for name in columns] for pair in pairs])
     rows = [
         (
             pair.a,
@@ -84,7 +84,7 @@ def _identifications_text(found: Sequence[Identification], format: str) -> str:
         rows += [(one.image, *[""] * 6, one.error) for one in found if one.error]
         header = ("image", "is", "rank", "identity", "distance", "probability", "threshold", "error")
         return csv_text(header, rows)
-    rows = [
+    shown = [
         (
             one.image if rank == 1 else "",
             (one.identity or NOBODY) if rank == 1 else "",
@@ -92,7 +92,7 @@ def _identifications_text(found: Sequence[Identification], format: str) -> str:
         )
         for one, rank, near in named
     ]
-    return table(("image", "is", "nearest", "distance", "probability"), rows, right=(3, 4)) if rows else ""
+    return table(("image", "is", "nearest", "distance", "probability"), shown, right=(3, 4)) if shown else ""
 
 
 def _evaluation_text(report: Mapping[str, Any], format: str) -> str:

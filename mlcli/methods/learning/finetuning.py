@@ -30,7 +30,6 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training import blocks
-from mlcli.training.method import Method
 from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 
@@ -198,7 +197,7 @@ class Transfer:
     validation: ImageDataset | None
     config: configs.Finetune
     processes: Processes
-    fit: Callable[[Run, Method, Plan], None]
+    fit: Callable[[Run, Supervised, Plan], None]
 
     def learn(self, x: Tensor, tested: Tensor | None, folds: int, run: Run, baseline: Run | None) -> Learned:
         """Write the model into `run`; and into `baseline`, if given, the same network trained from scratch.
