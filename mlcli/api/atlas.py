@@ -35,7 +35,7 @@ SEARCH_BATCH_SIZE = 64  # images per batch in the search for patches
 class AtlasConfig(common.UsesClasses, common.ReadsImages, common.Computes):
     output: Path = common.output_folder()
     layer: str = option("conv4", "Address or alias of a layer (see `mlcli layers`).", panel=NETWORK)
-    units: str = common.units()
+    units: str | int = common.units()
     images: common.Paths | None = option(
         None,
         "Images to find patches in: files, folders, or - for paths on stdin; all words up to the next option.",
@@ -131,7 +131,7 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
     )
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
-    name, layer, units = unit_patches.named_units(model, config.layer, config.units)
+    name, layer, units = unit_patches.named_units(model, config.layer, str(config.units))
     side = config.size or model.preprocessing.crop
     hyperparameters = maximization(model.preprocessing.crop, field=layer.receptive_field)
     hyperparameters = replace(hyperparameters, steps=config.steps or hyperparameters.steps, seed=config.seed)

@@ -33,7 +33,7 @@ class PatchesConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly
         panel=NETWORK,
         cli_type=list[str],
     )
-    units: str = common.units()
+    units: str | int = common.units()
     top: int = common.top_patches(9)
     size: int = option(56, "Side of each tile in pixels.", minimum=16, maximum=512, panel=OUTPUT)
     batch_size: int = common.batch_size(64)
@@ -93,7 +93,7 @@ def patches(call: Call[PatchesConfig]) -> UnitPatches:
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights).to(runtime)
     layers = inputs.listed(config.layer)
-    wanted = _wanted(model, layers, config.units)
+    wanted = _wanted(model, layers, str(config.units))
     images, failures = inputs.named(config.images)
     found, count, unreadable = unit_patches.search(
         model, wanted, images, runtime, top=config.top, batch_size=config.batch_size, workers=config.workers
