@@ -27,7 +27,7 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
 
     Raises DataError where there is no image.
     """
-    from mlcli.data.folders import find_images
+    from mlcli.data.sources import find_images
     from mlcli.errors import DataError
     from mlcli.imaging.memory_images import MemoryImage
 
@@ -124,7 +124,7 @@ def results(
     end of the path to what the result is called. Where `output` is inside a given folder, the images in it, results
     of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
     """
-    from mlcli.data.folders import find_images
+    from mlcli.data.sources import find_images
     from mlcli.errors import UsageError
     from mlcli.io import tally
 

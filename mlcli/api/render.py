@@ -138,7 +138,7 @@ def _organs(config: RenderConfig, size: int) -> _Drawing:
 
 def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
     """Raise UsageError where the folder holds an image that would not be replaced."""
-    from mlcli.data.folders import find_images
+    from mlcli.data.sources import find_images
     from mlcli.methods.synthesis.digits import DIGITS as CLASSES
 
     output = config.output

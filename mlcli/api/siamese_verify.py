@@ -247,7 +247,7 @@ def _listed_pairs(file: Path) -> list[tuple[str, str]]:
 
 def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> tuple[Pair, ...]:
     """The verdict of each pair. Each image is read once."""
-    from mlcli.data.folders import as_on_disk
+    from mlcli.data.sources import as_on_disk
     from mlcli.data.walking import special_problem
 
     # What was given, by identity in memory or by path

@@ -3,90 +3,18 @@
 import difflib
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from mlcli.data import path_lists
 from mlcli.data.class_names import ClassNames, normalized
-from mlcli.data.walking import SYSTEM_FOLDERS, Walker, special_problem
-from mlcli.errors import DataError, ImageError, MlcliError, UsageError
+from mlcli.data.walking import SYSTEM_FOLDERS, Walker
+from mlcli.errors import DataError, MlcliError
 from mlcli.io import tally
-
-
-@dataclass
-class Found:
-    """The images that `find_images` found, in order.
-
-    problems: folders that could not be listed, special files, and formats that cannot be read.
-    """
-
-    paths: list[Path] = field(default_factory=list)
-    problems: list[ImageError] = field(default_factory=list)
-
-
-def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Found:
-    """The images that `inputs` name, in the order given, without duplicates.
-
-    A file is included whatever its ending, even if it does not exist; reading it reports that later. Pipes, sockets
-    and devices are left out, since a reader might wait for them forever, except `/dev/stdin` and a shell's
-    `<(command)`. A folder is walked recursively (see `walking`), linked folders included; its images are sorted by
-    their path in it. `-` stands for the paths on `stdin` (default: that of the process), one a line or NUL-separated.
-    """
-    found = Found()
-    for given in inputs:
-        if not str(given):
-            # an unset variable of a script, which Path takes for the current folder
-            raise UsageError("an empty name among the images; name files or folders, or . for this folder")
-        for path in _from_stdin(stdin) if str(given) == "-" else [Path(given)]:
-            _find(path, found)
-    first: dict[Path, Path] = {}
-    for path in found.paths:
-        first.setdefault(path.absolute(), path)
-    found.paths = list(first.values())
-    return found
-
-
-def _find(path: Path, found: Found) -> None:
-    """Add the images of one file or folder."""
-    path = as_on_disk(path)
-    if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
-        walker = Walker(path)
-        found.paths += walker.images()
-        found.problems += walker.problems
-    elif problem := special_problem(path):
-        found.problems.append(problem)
-    else:
-        found.paths.append(path)
-
-
-def as_on_disk(path: str | Path) -> Path:
-    """The path of the file whose name differs from `path` only in Unicode normalization; else `path` itself.
-
-    macOS writes é as two characters, and lists and archives carry that to file systems that distinguish the two forms.
-    """
-    path = Path(path)
-    if str(path).isascii() or os.path.lexists(path):
-        return path
-    found = Path(path.anchor)
-    for part in path.parts[len(found.parts) :]:
-        if os.path.lexists(found / part):
-            found /= part
-            continue
-        try:
-            same = [name for name in os.listdir(found) if normalized(name) == normalized(part)]
-        except (OSError, ValueError):
-            return path
-        if len(same) != 1:
-            return path
-        found /= same[0]
-    return found
 
 
 def positions(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
@@ -104,14 +32,6 @@ def positions(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tenso
     return torch.tensor(
         [known.get(plain(path), known.get(os.path.realpath(path), -1)) for path in paths], dtype=torch.int64
     )
-
-
-def _from_stdin(stdin: BinaryIO | None) -> list[Path]:
-    try:
-        data = (stdin or sys.stdin.buffer).read()
-    except OSError as error:  # open for writing alone, or a terminal that is gone
-        raise MlcliError(f"-: standard input cannot be read: {error.strerror or error}") from None
-    return [Path(name) for name in path_lists.paths(data)]
 
 
 # Names of the parts of a divided data set

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mlcli.data.class_names import normalized
-from mlcli.data.folders import ClassFolder, beside_folders, find_images, refuse_divided
+from mlcli.data.folders import ClassFolder, beside_folders, refuse_divided
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError
 from mlcli.runtime.random_streams import rng
 

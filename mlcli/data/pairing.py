@@ -9,7 +9,7 @@ import torch
 
 from mlcli.data import folders
 from mlcli.data.class_names import normalized
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError, ImageError
 from mlcli.io import tally
 

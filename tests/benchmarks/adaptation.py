@@ -32,7 +32,8 @@ from pathlib import Path
 
 import torch
 
-from mlcli.data.folders import ClassFolder, find_images
+from mlcli.data.folders import ClassFolder
+from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import generator
 

@@ -7,7 +7,7 @@ import argparse
 
 import torch
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.methods.evaluation.classification import probabilities
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 from mlcli.methods.painting import image_analogies
 from mlcli.methods.painting.configs import ANALOGIES

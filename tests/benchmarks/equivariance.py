@@ -10,7 +10,7 @@ import argparse
 
 import torch
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 from mlcli.methods.visualization import motion
 from mlcli.methods.visualization.equivariance import Measure, named_layers

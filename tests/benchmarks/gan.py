@@ -13,8 +13,8 @@ import argparse
 
 import torch
 
-from mlcli.data.folders import find_images
 from mlcli.data.image_dataset import ImageDataset
+from mlcli.data.sources import find_images
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.generation import sampling
 from mlcli.methods.generation.fid_kid import Features, frechet, kernel

@@ -36,7 +36,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 from mlcli.imaging.decoding import decode
 from mlcli.methods.visualization import activation_maximization

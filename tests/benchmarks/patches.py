@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging.decoding import decode
 from mlcli.methods.visualization import top_patches as method
 from mlcli.models import registry

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging.decoding import decode
 from mlcli.methods.evaluation import classification
 from mlcli.methods.generation.fid_kid import Features, frechet

@@ -21,7 +21,7 @@ import torch
 import torchvision
 from torchvision.io import ImageReadMode, decode_image
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.methods.evaluation.classification import probabilities
 from mlcli.models import registry
 from mlcli.models.sources.torchvision_models import weights_path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 
 

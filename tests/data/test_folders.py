@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlcli.data.folders import ClassFolder, DividedError, as_on_disk, find_images, positions, spread
+from mlcli.data.folders import ClassFolder, DividedError, positions, spread
+from mlcli.data.sources import as_on_disk, find_images
 from mlcli.errors import DataError, MlcliError, UsageError
 
 

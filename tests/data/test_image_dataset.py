@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.data.folders import find_images
 from mlcli.data.image_dataset import ImageDataset
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError
 from mlcli.imaging import image_io
 from tests.flat import flat

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.data.folders import find_images
 from mlcli.data.pairing import find_pairs
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import generator

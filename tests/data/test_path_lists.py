@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mlcli.data import path_lists
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError
 
 LISTED = "photos/a.png\r\n./Füße 猫.png\r\n/b c.png\r\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.data.walking import SYSTEM_FOLDERS
 from mlcli.errors import ImageError
 from mlcli.imaging import decoder, formats, image_io
