@@ -1,7 +1,7 @@
 """`mlcli.pairs`: aligned pairs of images for pix2pix, made by a known degradation."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlcli.api.inputs import file_names, height_and_width, results
 from mlcli.api.outputs import claim_results, record
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.methods.synthesis.configs import INVERSES
-from mlcli.options import METHOD, OUTPUT, argument, option, required
+from mlcli.options import METHOD, OUTPUT, option, required
 
 STRENGTHS = ", ".join(f"{name} ({inverse.means})" for name, inverse in INVERSES.items() if inverse.means)
 LOSSLESS = (".png", ".tif", ".tiff")  # formats in which results are written; that of any other image is a PNG
@@ -24,9 +24,7 @@ RECORD = "pairs.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig(common.ReadsImages):
-    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = argument(
-        "Image files, folders (walked recursively), or - for paths on stdin.", metavar="IMAGES", cli_type=list[str]
-    )
+    images: common.Paths = common.image_files()
     make: str = required("Degradation that makes A of the images B.", choices=tuple(INVERSES), panel=METHOD)
     output: Path = required("Folder to write, with A/ and B/ in it.", "-o", "--output", path="folder", panel=OUTPUT)
     strength: float | None = option(

@@ -35,7 +35,7 @@ def test_the_run_is_that_of_the_command_interrupted_or_not(data, tmp_path):
     command_line("cyclegan", data / "A", data / "B", "-o", tmp_path / "other", *words)
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "other/model.safetensors").read_bytes()
     assert result.folder == run and result.metrics.keys() >= {"loss_cycle_A", "val_cycle_A", "val_cycle_B"}
-    a, b = (mlcli.translate(run, data / "A/00.png", direction=way).images[0] for way in ("AtoB", "BtoA"))
+    a, b = (mlcli.translate(run, data / "A/00.png", direction=each).images[0] for each in ("AtoB", "BtoA"))
     assert a.size == b.size == (16, 16) and a.tobytes() != b.tobytes()
 
 

@@ -30,8 +30,8 @@ def test_the_run_folder_is_whole(data, tmp_path):
     assert [line["step"] for line in metrics(run)] == [6, 12] and "val_cycle_A" in metrics(run)[-1]
     names = sorted(file.name[-12:-4] for file in (run / "samples").iterdir())
     assert names == ["00000004", "00000008", "00000012"]
-    for way in ("AtoB", "BtoA"):
-        assert translators.load(run, way)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape == (1, 3, 16, 16)
+    for direction in ("AtoB", "BtoA"):
+        assert translators.load(run, direction)(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape == (1, 3, 16, 16)
     config = json.loads((run / "config.json").read_text())
     assert config["options"]["pool"] == 50 and config["data"]["training"]["count"] == 6
 

@@ -17,16 +17,16 @@ from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
-def write_run(folder, *ways, source=None, target=None):
+def write_run(folder, *directions, source=None, target=None):
     torch.manual_seed(0)
     made = {
-        way: translators.create(
+        direction: translators.create(
             "unet", source or ImageSpec(), target or ImageSpec(), (16, 16), filters=4, norm="instance"
         )
-        for way in ways
+        for direction in directions
     }
     run = run_folder.Run(folder)
-    translators.save(run, made, {way: each.network for way, each in made.items()})
+    translators.save(run, made, {direction: each.network for direction, each in made.items()})
     return folder
 
 
@@ -89,10 +89,20 @@ def test_the_direction_is_asked_for_and_chooses_the_generator(photos, tmp_path):
     run = write_run(tmp_path / "run", "AtoB", "BtoA")
     assert "--direction AtoB or BtoA" in mlcli("translate", run, photos, "-o", tmp_path / "out", status=2).stderr
     made = []
-    for way in ("AtoB", "BtoA"):
-        mlcli("translate", run, photos / "odd.png", "-o", tmp_path / way, "--direction", way, "--precision", "fp32")
-        made.append(np.asarray(Image.open(tmp_path / way / "odd.png")).astype(float))
-        translator = translators.load(run, way)
+    for direction in ("AtoB", "BtoA"):
+        mlcli(
+            "translate",
+            run,
+            photos / "odd.png",
+            "-o",
+            tmp_path / direction,
+            "--direction",
+            direction,
+            "--precision",
+            "fp32",
+        )
+        made.append(np.asarray(Image.open(tmp_path / direction / "odd.png")).astype(float))
+        translator = translators.load(run, direction)
         image = torch.from_numpy(np.array(Image.open(photos / "odd.png"))).permute(2, 0, 1)[None]
         from mlcli.methods.generation.tiled_inference import translate
         from mlcli.runtime.device import Runtime
