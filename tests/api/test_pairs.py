@@ -24,6 +24,7 @@ def test_the_pairs_are_those_of_the_command(photos, tmp_path):
     names = [f"{side}/{color}/00.png" for side in "AB" for color in ("blue", "green", "red")]
     for name in names:
         assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+        assert Image.open(tmp_path / "ours" / name).size == (12, 12)
     ours, theirs = (json.loads((tmp_path / who / "pairs.json").read_text()) for who in ("ours", "theirs"))
     assert ours == theirs and ours["options"] == {"make": "blur", "strength": None, "size": "12"}
     assert result.as_json() == {"folder": str(tmp_path / "ours"), "made": 3, "up_to_date": 0, "failures": 0}
