@@ -33,7 +33,7 @@ class TranslateConfig(common.ReadsImages, common.Computes):
     )
     direction: str | None = option(
         None,
-        "Direction of the translation, for a run that translates both ways.",
+        "Direction of the translation, for a run that translates in both directions.",
         choices=DIRECTIONS,
         shown_default="the only one of the run",
         panel=NETWORK,

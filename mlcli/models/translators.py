@@ -1,7 +1,7 @@
-"""Generators that turn images of one kind into images of another, and the file that holds them.
+"""Generators that translate images of one spec to images of another, and the files that hold them.
 
 A file of translators names its directions ("AtoB", and "BtoA" where there is one), and for each all that is needed to
-open it again: architecture, options, and the kinds of images that go in and come out.
+open it again: architecture, options, and the specs of the input and output images.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ GENERATORS = {
     "refiner": ("refiner", {}),
 }
 
-# What a file says of a generator
-KIND = record({"channels": choice(1, 3), "labels": integer(0, 256)}, closed=True)
+# The description of a generator in a file
+SPEC = record({"channels": choice(1, 3), "labels": integer(0, 256)}, closed=True)
 GENERATOR = record(
     {
         "architecture": choice(*ARCHITECTURES),
@@ -56,8 +56,8 @@ GENERATOR = record(
             },
             closed=True,
         ),
-        "source": KIND,
-        "target": KIND,
+        "source": SPEC,
+        "target": SPEC,
         "size": items(integer(1, 1 << 16), 2, 2),
     },
 )
@@ -73,7 +73,7 @@ TRANSLATOR = ArtifactKind(
 class Translator:
     """A generator with everything that belongs to it.
 
-    source, target: the kinds of images that go in and come out.  size: (height, width) that it was trained at.
+    source, target: the specs of the input and output images.  size: (height, width) that it was trained at.
     """
 
     network: nn.Module
@@ -85,24 +85,24 @@ class Translator:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
-        return self.target.to_images(self.signal(images))
+        return self.target.to_images(self.network_output(images))
 
-    def signal(self, images: Tensor) -> Tensor:
-        """The same, as the network has it: (N, channels, H, W) in [-1, 1], float32."""
-        signal = self.source.normalized_input(images)
+    def network_output(self, images: Tensor) -> Tensor:
+        """The output of the network for the same images: (N, channels, H, W) in [-1, 1], float32."""
+        inputs = self.source.normalized_input(images)
         weights = next(p for p in self.network.parameters() if p.ndim == 4)
         if weights.is_contiguous(memory_format=torch.channels_last):
-            signal = signal.contiguous(memory_format=torch.channels_last)
-        return self.network(signal).float()
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return self.network(inputs).float()
 
     @property
     def multiple(self) -> int:
-        """What both sides of an image must be multiples of."""
+        """The number of which both sides of an image must be multiples."""
         return 2**self.network.depth
 
     @property
     def smallest(self) -> int:
-        """The smallest side that passes through: norms need more than one number, mirrored borders what to mirror."""
+        """The smallest side of an image: norms need several values, and reflection padding pixels to reflect."""
         return self.multiple if self.architecture == "unet" else 4 * self.multiple
 
     def to(self, runtime: Runtime) -> "Translator":
@@ -121,7 +121,7 @@ class Translator:
 
 
 def multiple(name: str, size: tuple[int, int]) -> int:
-    """What the sides of all images must be multiples of for a generator by name, made for (height, width)."""
+    """The number of which the sides of images must be multiples, for a generator by name of size (height, width)."""
     if GENERATORS[name][0] == "unet":
         return 2 ** fitting_depth(*size)
     return 2 ** GENERATORS[name][1].get("downs", 2) if GENERATORS[name][0] == "resnet" else 1
@@ -150,9 +150,9 @@ def _words(size: tuple[int, int]) -> str:
 
 
 def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
-    """Write model.safetensors of a run: translators by direction, with the weights of `networks` (such as averages).
+    """Write model.safetensors of a run: translators by direction, with the weights of `networks` (such as their EMA).
 
-    more: what else the file should say of itself, as JSON values.
+    more: further metadata of the file, as JSON values.
     """
     save_file(run.model_file, translators, networks, **more)
 
@@ -176,7 +176,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     artifact = artifacts.read_run(name, TRANSLATOR)
     generators = artifact.description["generators"]
     if direction is None and len(generators) > 1:
-        raise UsageError(f"{name}: translates both ways; choose with --direction {' or '.join(generators)}")
+        raise UsageError(f"{name}: translates in both directions; choose with --direction {' or '.join(generators)}")
     direction = direction or next(iter(generators), None)
     if direction not in generators:
         raise UsageError(f"{name}: translates {' and '.join(generators)}, not {direction}")

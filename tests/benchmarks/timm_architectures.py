@@ -135,7 +135,7 @@ def run(name: str, giant: bool) -> dict:
 
 def finite(graph: Graph) -> list[Layer]:
     """The maps whose units see a part of the image."""
-    return [layer for layer in graph.layers if layer.is_map and WHOLE not in layer.reach]
+    return [layer for layer in graph.layers if layer.is_map and WHOLE not in layer.field]
 
 
 def linear(activations: Activations) -> None:

@@ -42,7 +42,7 @@ def _padded(translator: Translator, images: Tensor, runtime: Runtime) -> Tensor:
     )
     whole = images[:, :, rows][:, :, :, columns]
     with runtime.autocast():
-        output = translator.signal(whole.to(runtime.device))
+        output = translator.network_output(whole.to(runtime.device))
     top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
     return output[:, :, top : top + height, left : left + width].float().cpu()
 

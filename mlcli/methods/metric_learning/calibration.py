@@ -1,4 +1,4 @@
-"""Calibration of a Siamese network by pairs of identities that it was not trained on, for both ways to train it."""
+"""Calibration of a Siamese network by pairs of identities that it was not trained on, for both ways of training it."""
 
 from typing import Any
 

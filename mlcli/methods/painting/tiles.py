@@ -61,13 +61,13 @@ def tiles(height: int, width: int, layers: Sequence[Layer], side: int) -> list[T
     if max(height, width) <= side:
         return [Tile(Span(0, height, 0, height, True), Span(0, width, 0, width, True))]
     for layer in layers:
-        if WHOLE in layer.reach or layer.stride != round(layer.stride):
+        if WHOLE in layer.field or layer.stride != round(layer.stride):
             raise UsageError(
                 f"{layer.address}: its units see the whole image, so one of {width} x {height} cannot be cut into "
                 f"tiles of {side}; take earlier layers, a smaller --size or a larger --tile"
             )
     step = math.lcm(*(round(layer.stride) for layer in layers))
-    fields = [layer.reach for layer in layers]
+    fields = [layer.field for layer in layers]
     vertical = _spans(height, side, step, [(field.top, field.height, field.stride) for field in fields])
     horizontal = _spans(width, side, step, [(field.left, field.width, field.stride) for field in fields])
     return [Tile(rows, columns) for rows in vertical for columns in horizontal]

@@ -60,7 +60,7 @@ def named_layers(model: Model, names: Sequence[str]) -> dict[str, Layer]:
 
 def is_map(layer: Layer, border: str) -> bool:
     """Whether equivariance is measured: the layer is a map, and with MIRROR no unit sees the whole image."""
-    return layer.is_map and (border == CIRCULAR or WHOLE not in layer.reach)
+    return layer.is_map and (border == CIRCULAR or WHOLE not in layer.field)
 
 
 class GridAlignment(NamedTuple):
@@ -75,7 +75,7 @@ class GridAlignment(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer, side: int) -> "GridAlignment":
-        field, (rows, columns) = layer.reach, layer.shape[1:]
+        field, (rows, columns) = layer.field, layer.shape[1:]
         if WHOLE in (field.height, field.width):  # the exact positions are unknown, so the grid is centered
             spare = [(side - 1 - field.stride * (n - 1)) / 2 for n in (rows, columns)]
             return cls((spare[0], spare[1]), 0)

@@ -264,5 +264,5 @@ def _times(factor: float, value: Value) -> Value:
 
 def _unit_count(layer: Layer) -> int:
     """Number of units of a layer: the channels of a map, in whichever dimension, or the entries of a vector."""
-    channels_first = len(layer.shape) == 1 or (len(layer.shape) == 3 and layer.reach.planes)
+    channels_first = len(layer.shape) == 1 or (len(layer.shape) == 3 and layer.field.planes)
     return layer.shape[0] if channels_first else layer.shape[-1]

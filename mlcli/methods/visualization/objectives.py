@@ -215,4 +215,4 @@ def _maps(value: Tensor, layer: Layer, position: tuple[int, ...] | None = None) 
 
 def _channels_first(value: Tensor, layer: Layer) -> Tensor:
     """The activations with the units in the second dimension; tokens and some transformers' maps have them last."""
-    return value.movedim(-1, 1) if value.ndim == 3 or not layer.reach.planes else value
+    return value.movedim(-1, 1) if value.ndim == 3 or not layer.field.planes else value

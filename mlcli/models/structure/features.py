@@ -17,7 +17,7 @@ from mlcli.errors import UsageError
 from mlcli.models.model import Model, logits
 from mlcli.models.structure.graph import Layer, graph_of, on_shapes, operation
 from mlcli.models.structure.receptive_fields import ALL, steps
-from mlcli.models.structure.tracing import out_of_place
+from mlcli.models.structure.tracing import keep_values
 
 SIGNED = "@signed"
 # What ends a layer and forgets the sign, or nearly so: modules (by class) and operations
@@ -169,7 +169,7 @@ class Activations:
         plain = {address: node_of[address.removesuffix(SIGNED)] for address in self.nodes.values()}
         self.extractor = graph.trace.module(plain)
         _without_rectifiers(self.extractor)
-        out_of_place(self.extractor)
+        keep_values(self.extractor)
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """(N, C, H, W), uint8 or float in [0, 1] -> address: activations (N, ...)."""

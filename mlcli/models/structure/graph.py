@@ -1,7 +1,7 @@
-"""The graph of a network: its nodes as layers, their shapes, what they see of the image, and the stages they make."""
+"""The graph of a network: its nodes as layers, their shapes, receptive fields and stages."""
 
+import dataclasses
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
@@ -9,62 +9,72 @@ from torch.func import functional_call
 
 from mlcli.errors import UsageError, did_you_mean, reason
 from mlcli.models.model import Model
-from mlcli.models.structure.receptive_fields import PIXEL, WHOLE, ReceptiveField, Step, mirrors, seen, steps, union
+from mlcli.models.structure.receptive_fields import (
+    PIXEL,
+    WHOLE,
+    ReceptiveField,
+    Step,
+    pads_with_content,
+    receptive_field,
+    steps,
+    union,
+)
 from mlcli.models.structure.tracing import Trace
 from mlcli.networks.translated import Translated
 
 __all__ = ["WHOLE"]  # as others here name it
 
 
-@dataclass
+@dataclasses.dataclass
 class Layer:
     """One node of the graph, at the model's input size.
 
-    shape: without the batch; (C, H, W) where `is_map`. channels_last: the channels are the last dimension, and whatever
-    is between them and the batch are positions. weights: names of the parameters that are used here first.
+    shape: without the batch; (C, H, W) where `is_map`. field: of the units. channels_last: whether the channels are the
+    last dimension, and all dimensions between the batch and them are positions. weights: names of the parameters that
+    are first used here.
     """
 
     address: str
     kind: str
     shape: tuple[int, ...]
-    reach: ReceptiveField
+    field: ReceptiveField
     parameters: int
     is_map: bool
     alias: str = ""
     channels_last: bool = False
-    module: nn.Module | None = field(default=None, repr=False)
-    weights: tuple[str, ...] = field(default=(), repr=False)
+    module: nn.Module | None = dataclasses.field(default=None, repr=False)
+    weights: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def receptive_field(self) -> float:
-        """Its larger side in input pixels; `WHOLE` where a unit sees everything."""
-        return max(self.reach.height, self.reach.width)
+        """The larger side of a receptive field in input pixels; `WHOLE` where a unit sees the whole image."""
+        return max(self.field.height, self.field.width)
 
     @property
     def stride(self) -> float:
-        """In input pixels; `WHOLE` where a unit sees everything."""
-        return self.reach.stride
+        """Distance of neighboring units in input pixels; `WHOLE` where a unit sees the whole image."""
+        return self.field.stride
 
     @property
     def units(self) -> int:
-        """Its units, the channels of a map or the entries of a vector; 0 where its values are neither (tokens)."""
+        """Number of units: the channels of a map or the entries of a vector; 0 for other layers (tokens)."""
         vector = len(self.shape) > 0 and math.prod(self.shape) == self.shape[0]
         return self.shape[0] if self.is_map or vector else 0
 
     def box(self, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of the pixels that the unit at this position sees of an image (height, width)."""
-        reach = self.reach
-        if WHOLE in reach:
+        field = self.field
+        if WHOLE in field:
             return 0, 0, width, height
-        top, left = reach.top + row * reach.stride, reach.left + column * reach.stride
-        bottom, right = math.ceil(top + reach.height), math.ceil(left + reach.width)
-        # A unit that sees the padding alone is said to see the nearest pixel
+        top, left = field.top + row * field.stride, field.left + column * field.stride
+        bottom, right = math.ceil(top + field.height), math.ceil(left + field.width)
+        # For a unit that sees the padding alone, the nearest pixel counts
         top, left = min(max(0, math.floor(top)), height - 1), min(max(0, math.floor(left)), width - 1)
         return left, top, max(left + 1, min(width, right)), max(top + 1, min(height, bottom))
 
 
 class Graph:
-    """The nodes of a model's graph as layers. No value is computed: tensors on the meta device have shapes alone.
+    """The nodes of a model's graph as layers. No values are computed: tensors on the meta device have shapes alone.
 
     Raises UsageError where the network cannot be traced.
     """
@@ -73,33 +83,33 @@ class Graph:
         self.name, self.crop = model.name, model.preprocessing.crop
         self.trace = trace = Trace(model.network, model.name)
         self.values = self._values(model)
-        self.reaches: dict[fx.Node, ReceptiveField] = {}
+        self.fields: dict[fx.Node, ReceptiveField] = {}
         self.layers: list[Layer] = []
         self.nodes: list[fx.Node] = []
         known = {id(parameter): name for name, parameter in model.network.named_parameters()}
         for node, address in trace.addresses.items():
             module = trace.parts[node.target] if node.op == "call_module" else None
             if node.op == "placeholder":
-                self.reaches[node] = PIXEL
+                self.fields[node] = PIXEL
             step = self._step(node, module)
             if step is None:
                 continue
-            self.reaches[node] = reach = seen(step)
+            self.fields[node] = field = receptive_field(step)
             value = self.values[node]
             if not isinstance(value, Tensor):
                 continue
-            if mirrors(step):
-                reach = reach.everywhere()
+            if pads_with_content(step):
+                field = field.everywhere()
             new = [known.pop(id(p)) for p in self._parameters(node, module) if id(p) in known]
             self.layers.append(
                 Layer(
                     address,
                     step.kind,
                     tuple(value.shape[1:]),
-                    reach,
+                    field,
                     sum(model.network.get_parameter(name).numel() for name in new),
-                    value.ndim == 4 and reach.planes and reach.stride != WHOLE,
-                    channels_last=not reach.planes,
+                    value.ndim == 4 and field.planes and field.stride != WHOLE,
+                    channels_last=not field.planes,
                     module=module,
                     weights=tuple(new),
                 )
@@ -110,17 +120,17 @@ class Graph:
             layer.alias = f"conv{number}"
 
     def _values(self, model: Model) -> dict[fx.Node, object]:
-        """Of every node the value for one image of the model's size, tensors without their numbers."""
+        """The value of every node for one image of the model's size, as tensors on the meta device."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
         module = self.trace.module(nodes)
-        for node in module.graph.nodes:  # tensors that the code makes are to have no numbers either
+        for node in module.graph.nodes:  # tensors that the code creates are put on the meta device too
             node.args, node.kwargs = (fx.node.map_aggregate(given, _on_meta) for given in (node.args, node.kwargs))
         module.recompile()
         values = on_shapes(module, model)
         return {node: values[number] for number, node in nodes.items()}
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
-        """What a node has learned: the parameters of its module, or those that go into the operation."""
+        """The parameters of a node's module, or those that enter its operation."""
         if module is not None:
             return list(module.parameters())
         found: list[nn.Parameter] = []
@@ -128,7 +138,7 @@ class Graph:
         ahead = list(node.all_input_nodes)
         while ahead:
             source = ahead.pop()
-            if source in visited or source in self.reaches:
+            if source in visited or source in self.fields:
                 continue
             visited.add(source)
             if source.op == "get_attr":
@@ -166,15 +176,15 @@ class Graph:
         raise UsageError(f"{self.name}: has no hidden layer before its last linear one; name one with --layer")
 
     def alone(self, layer: Layer) -> bool:
-        """Whether the values of a layer are all that the classes are computed from, as they are not of two heads."""
-        nodes = list(self.reaches)
+        """Whether the classes depend on the values of this layer alone, which is not so in a network with two heads."""
+        nodes = list(self.fields)
         start = nodes.index(next(node for node, other in self.layer_of.items() if other is layer))
         past = set(nodes[:start])
         return not any(source in past for node in nodes[start + 1 :] for source in node.all_input_nodes)
 
     def _step(self, node: fx.Node, module: nn.Module | None) -> Step | None:
-        """What a node computes and from what; None where its values do not depend on the image."""
-        inputs = [source for source in node.all_input_nodes if source in self.reaches]
+        """A node and its inputs; None where its values do not depend on the image."""
+        inputs = [source for source in node.all_input_nodes if source in self.fields]
         value = _first_tensor(self.values[node])
         if not inputs or value is None:
             return None
@@ -187,7 +197,7 @@ class Graph:
             node,
             module,
             type(module).__name__ if module is not None else operation(node),
-            union([self.reaches[source] for source in inputs]),
+            union([self.fields[source] for source in inputs]),
             [_first_tensor(self.values[source]) for source in inputs],
             value,
             argument,
@@ -197,11 +207,11 @@ class Graph:
     def _stages(self, network: nn.Module) -> list[Layer]:
         """The last layer of each convolutional stage.
 
-        A network may name the blocks that are its stages, in `stages`. Else a stage is the convolutions at one
-        stride; a network of at most five (AlexNet) has one for each. It ends with the last layer before the map is
-        reduced again through which all must pass: the last ReLU of VGG's blocks, the sum that ends a ResNet's layer,
-        and never a branch beside a shortcut. Heads that are convolutions themselves (SqueezeNet) do not count, nor
-        does the generator before a network.
+        A network may name the blocks that are its stages, in `stages`. Otherwise a stage holds the convolutions of one
+        stride; a network with at most five convolutions (AlexNet) has a stage for each. A stage ends with the last
+        layer before the next reduction of the map that all paths pass through: the last ReLU of a VGG block, the sum
+        that ends a ResNet layer, and never a branch beside a shortcut. Convolutions of the head (SqueezeNet) and of a
+        generator before the network do not count.
         """
         before = ""
         if isinstance(network, Translated):
@@ -225,8 +235,8 @@ class Graph:
         return [self.layers[i] for i in ends]
 
     def _passages(self) -> set[int]:
-        """The layers (by index) that nothing goes past: all that is computed before them reaches the end by them."""
-        order = {node: index for index, node in enumerate(self.reaches)}
+        """The indices of the layers that no connection bypasses: all paths to the end pass through them."""
+        order = {node: index for index, node in enumerate(self.fields)}
         found, open_until = set(), -1
         layer_of = {node: i for i, node in enumerate(self.nodes)}
         for node, index in order.items():
@@ -240,11 +250,11 @@ def graph_of(model: Model) -> Graph:
     """The graph of a model: traced once, and again only where its network or its input size has changed."""
     network, preprocessing = model.network, model.preprocessing
     parts = [*network.modules(), *network.parameters(), *network.buffers()]
-    # Tensors that the code makes are made on the device that the network was traced on
+    # The code creates tensors on the device on which the network was traced
     device = next((parameter.device for parameter in network.parameters()), None)
     state = [preprocessing.crop, preprocessing.channels, device, *map(id, parts)]
     if model.traced is None or model.traced[0] != state:
-        model.traced = None  # before there are two
+        model.traced = None  # frees the former graph before a second one is made
         model.traced = state, Graph(model)
     return model.traced[1]
 
@@ -254,21 +264,21 @@ def _on_meta(argument):
 
 
 def on_shapes(module: nn.Module, model: Model):
-    """What a module gives for one image of the model's size, of tensors their shapes alone where that will do.
+    """The result of a module for one image of the model's size, on the meta device where the module allows that.
 
-    Raises UsageError where it takes no such image.
+    Raises UsageError where the module does not accept such an image.
     """
     module = _Called(module)
     weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-    kinds = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
-    (dtype, device), size = next(iter(kinds)), model.preprocessing.crop
+    types = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
+    (dtype, device), size = next(iter(types)), model.preprocessing.crop
     image = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
             try:
                 return functional_call(module, weights, image.to("meta"))
             except (RuntimeError, NotImplementedError):
-                return module(image)  # some part of it asks for values
+                return module(image)  # some part of it needs values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise UsageError(
             f"--model {model.name}: its layers cannot be told apart ({reason(error)}); take another"
@@ -276,7 +286,7 @@ def on_shapes(module: nn.Module, model: Model):
 
 
 class _Called(nn.Module):
-    """Calls the `forward` of a module, for one of torch.fx prints what goes wrong when it is called itself."""
+    """Calls the `forward` of a module of torch.fx, which prints errors when the module itself is called."""
 
     def __init__(self, module: nn.Module):
         super().__init__()

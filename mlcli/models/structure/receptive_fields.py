@@ -1,7 +1,7 @@
-"""What the values of each node of a graph see of the image (Araujo et al. 2019).
+"""The receptive field of the values of each node of a graph (Araujo et al. 2019).
 
-Only an operation that is known to look at one position alone, or through a window, keeps a receptive field that is
-smaller than the image; what is not known may look anywhere.
+A receptive field smaller than the image is only kept by operations that are known to work on each position alone or on
+a window. An unknown operation may depend on the whole image.
 """
 
 import math
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from torch import Tensor, fx, nn
 
-WHOLE = math.inf  # the receptive field of what sees the whole image
+WHOLE = math.inf  # the side of a receptive field that is the whole image
 
 
 class ReceptiveField(NamedTuple):
-    """Of the input, what the units of a map see, in pixels.
+    """The receptive fields of the units of a map, in pixels of the input.
 
-    height, width: of one unit's receptive field. top, left: where that of unit (0, 0) begins, negative in the padding.
-    stride: to the next unit's. planes: whether height and width are the last two dimensions (else the last is the
-    channels).
+    height, width: of one unit's field. top, left: where the field of unit (0, 0) begins; negative in the padding.
+    stride: distance to the next unit's field. planes: whether height and width are the last two dimensions of the map;
+    otherwise the channels are the last one.
     """
 
     height: float
@@ -30,7 +30,7 @@ class ReceptiveField(NamedTuple):
     planes: bool = True
 
     def everywhere(self) -> "ReceptiveField":
-        """Positions as before, each of which sees everything."""
+        """The same positions, each with the whole image as its field."""
         return self._replace(height=WHOLE, width=WHOLE)
 
 
@@ -48,18 +48,18 @@ POINTWISE = frozenset(
     "contiguous clone detach to type type_as float half bfloat16 cat concat chunk split unbind getitem "
     "stack unsqueeze squeeze expand expand_as repeat_interleave mean sum amax amin max min var std".split()
 )
-# Operations along one dimension, which have to be told apart by it
+# Operations along one dimension, which decides what a value depends on
 ALONG = frozenset("softmax log_softmax normalize cumsum sort argsort topk norm".split())
 MIXES = frozenset("matmul bmm baddbmm einsum roll flip scaled_dot_product_attention MultiheadAttention".split())
 
 
 @dataclass
 class Step:
-    """A node with what it is computed from.
+    """A node and what it is computed from.
 
-    kind: the class of its module or the name of its operation. source, value: the first input that depends on the
-    image, and the result. before: what its inputs see. argument(position, name, default): an argument of the operation,
-    numbers in place of nodes.
+    kind: the class of its module or the name of its operation. sources: the inputs that depend on the image. value: the
+    result. before: the receptive field of the inputs. argument(position, name, default): an argument of the operation,
+    with values instead of nodes.
     """
 
     node: fx.Node
@@ -73,23 +73,24 @@ class Step:
 
     @property
     def source(self) -> Tensor:
+        """The first input that depends on the image."""
         return self.sources[0]
 
 
-def seen(step: Step) -> ReceptiveField:
-    """What the values of a node see."""
+def receptive_field(step: Step) -> ReceptiveField:
+    """The receptive field of a node's values."""
     if step.kind in MIXES or "attention" in step.kind:
         return ALL._replace(planes=step.before.planes)
     ran = steps(step.module)
     if len(ran) > 1 and all(isinstance(m, SLIDING) or type(m).__name__ in POINTWISE for _, m in ran):
-        reach = step.before  # a block of torchvision's: convolution, norm, activation
+        field = step.before  # one of torchvision's blocks: convolution, norm, activation
         for _, module in ran:
             if isinstance(module, SLIDING):
-                reach = _window(module, reach, None, None)
-        return _placed(reach, step) if isinstance(ran[0][1], nn.Conv2d) else reach
+                field = _window(module, field, None, None)
+        return _placed(field, step) if isinstance(ran[0][1], nn.Conv2d) else field
     if isinstance(step.module, SLIDING):
-        reach = _window(step.module, step.before, step.source, step.value)
-        return _placed(reach, step) if isinstance(step.module, nn.Conv2d) else reach
+        field = _window(step.module, step.before, step.source, step.value)
+        return _placed(field, step) if isinstance(step.module, nn.Conv2d) else field
     if (rule := RULES.get(step.kind.rstrip("_"))) is not None:
         return rule(step)
     if step.kind.rstrip("_") in POINTWISE and _keeps_sides(step):
@@ -97,17 +98,17 @@ def seen(step: Step) -> ReceptiveField:
     return _unknown(step)
 
 
-def mirrors(step: Step) -> bool:
-    """Whether the border that a node adds shows what is elsewhere in the image; a window that holds it is none."""
+def pads_with_content(step: Step) -> bool:
+    """Whether a node pads with content of the image, which lies elsewhere: no window around a position holds it."""
     mode = step.argument(2, "mode", "constant")
     return step.kind in ("ReflectionPad2d", "ReplicationPad2d") or (step.kind == "pad" and mode != "constant")
 
 
 def union(before: Sequence[ReceptiveField]) -> ReceptiveField:
-    """A sum or concatenation sees what any of its terms sees.
+    """The receptive field of a sum or concatenation: the box around the fields of its terms.
 
-    One that has no positions (the weights of a squeeze-and-excitation, which scale whole maps) leaves the stride of the
-    others.
+    A term without positions (the weights of a squeeze-and-excitation block, which scale whole maps) does not change the
+    stride.
     """
     top, left = min(b.top for b in before), min(b.left for b in before)
     return ReceptiveField(
@@ -121,8 +122,10 @@ def union(before: Sequence[ReceptiveField]) -> ReceptiveField:
 
 
 def steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module]]:
-    """(name inside, module) of what a node runs one after the other: torchvision's blocks of convolution, norm and
-    activation are one node."""
+    """(name inside the node, module) of the modules that a node runs in sequence.
+
+    A block of convolution, norm and activation of torchvision's is one node.
+    """
     if not isinstance(module, nn.Sequential):
         return [] if module is None else [(name, module)]
     return [s for key, m in module.named_children() for s in steps(m, f"{name}.{key}" if name else key)]
@@ -133,29 +136,29 @@ def steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
-def slide(reach: ReceptiveField, kernel, step, padding, dilation=1) -> ReceptiveField:
-    """A window moved over a map: the first begins p j earlier; r += (k - 1) d j; j *= s."""
+def slide(field: ReceptiveField, kernel, step, padding, dilation=1) -> ReceptiveField:
+    """Slide a window over a map: the first field begins p j earlier; r += (k - 1) d j; j *= s (j: the stride)."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(_pair, (kernel, step, padding, dilation))
-    if reach.stride == WHOLE:
-        return reach
+    if field.stride == WHOLE:
+        return field
     return ReceptiveField(
-        reach.height + (kh - 1) * dh * reach.stride,
-        reach.width + (kw - 1) * dw * reach.stride,
-        reach.top - ph * reach.stride,
-        reach.left - pw * reach.stride,
-        reach.stride * max(sh, sw),
+        field.height + (kh - 1) * dh * field.stride,
+        field.width + (kw - 1) * dw * field.stride,
+        field.top - ph * field.stride,
+        field.left - pw * field.stride,
+        field.stride * max(sh, sw),
     )
 
 
-def _window(module: nn.Module, reach: ReceptiveField, source: Tensor | None, value: Tensor | None) -> ReceptiveField:
+def _window(module: nn.Module, field: ReceptiveField, source: Tensor | None, value: Tensor | None) -> ReceptiveField:
     kernel, stride, dilation = module.kernel_size, module.stride, getattr(module, "dilation", 1)
     own = type(module) in SLIDING
     padding = _padding(module.padding, kernel, stride, dilation, source, value, own)
-    return slide(reach, kernel, stride, padding, dilation)
+    return slide(field, kernel, stride, padding, dilation)
 
 
 def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tuple[int, int]:
-    """(top, left). Layers that pad as TensorFlow does have no fixed padding: it is read from what they did."""
+    """(top, left). Layers that pad like TensorFlow have no fixed padding: it follows from the size of their result."""
     k, s, d = map(_pair, (kernel, stride, dilation))
     if padding == "valid":
         return 0, 0
@@ -172,11 +175,11 @@ def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tup
     return tuple(found)
 
 
-def _placed(reach: ReceptiveField, step: Step) -> ReceptiveField:
-    """Of a convolution: after windows or tokens its values have positions again, but for a single one."""
-    if reach.stride == WHOLE and step.value.ndim == 4 and step.value.shape[-1] > 1:
+def _placed(field: ReceptiveField, step: Step) -> ReceptiveField:
+    """The field of a convolution's values, which have positions again after windows or tokens, unless there is one."""
+    if field.stride == WHOLE and step.value.ndim == 4 and step.value.shape[-1] > 1:
         return ALL._replace(stride=step.crop / step.value.shape[-1])
-    return reach
+    return field
 
 
 def _convolution(step: Step) -> ReceptiveField:
@@ -186,22 +189,22 @@ def _convolution(step: Step) -> ReceptiveField:
     padding, stride = step.argument(4, "padding", 0), step.argument(3, "stride", 1)
     dilation, kernel = step.argument(5, "dilation", 1), tuple(weight.shape[2:])
     padding = _padding(padding, kernel, stride, dilation, step.source, step.value, True)
-    reach = slide(step.before, kernel, stride, padding, dilation)
+    field = slide(step.before, kernel, stride, padding, dilation)
     if len(step.sources) > 1:
-        reach = reach.everywhere()  # its kernels are made of the image
-    return _placed(reach, step)
+        field = field.everywhere()  # its kernels depend on the image
+    return _placed(field, step)
 
 
 def _pool(step: Step) -> ReceptiveField:
     kernel = step.argument(1, "kernel_size", 1)
     stride, padding = step.argument(2, "stride", None) or kernel, step.argument(3, "padding", 0)
     dilation = step.argument(4, "dilation", 1) if "max" in step.kind or step.kind == "boolean_dispatch" else 1
-    reach = slide(step.before, kernel, stride, padding, dilation)
+    field = slide(step.before, kernel, stride, padding, dilation)
     k, s, p, d = (_pair(value)[1] for value in (kernel, stride, padding, dilation))
     steps_right = (step.source.shape[-1] + 2 * p - (k - 1) * d - 1) / s
-    # Adaptive pooling goes under the same name
+    # Adaptive pooling has the same name
     known = step.value.shape[-1] - 1 in (math.floor(steps_right), math.ceil(steps_right))
-    return reach if known and step.before.planes else _unknown(step)
+    return field if known and step.before.planes else _unknown(step)
 
 
 def _unshuffle(step: Step) -> ReceptiveField:
@@ -211,17 +214,17 @@ def _unshuffle(step: Step) -> ReceptiveField:
 
 
 def _upsample(step: Step) -> ReceptiveField:
-    """Nearest neighbor by whole factors: within a block the units see the same; the box of each holds it."""
+    """Nearest neighbor by integer factors: the units of a block have one field; the box of each unit holds it."""
     if step.value.shape == step.source.shape:
         return step.before
     mode = getattr(step.module, "mode", None) or step.argument(3, "mode", "nearest")
     factors = [after / before for after, before in zip(step.value.shape[-2:], step.source.shape[-2:], strict=True)]
-    reach, factor = step.before, factors[0]
-    if mode != "nearest" or factors[0] != factors[1] or factor % 1 or not reach.planes or reach.stride == WHOLE:
+    field, factor = step.before, factors[0]
+    if mode != "nearest" or factors[0] != factors[1] or factor % 1 or not field.planes or field.stride == WHOLE:
         return _unknown(step)
-    more = (factor - 1) * reach.stride / factor
+    more = (factor - 1) * field.stride / factor
     return ReceptiveField(
-        reach.height + more, reach.width + more, reach.top - more, reach.left - more, reach.stride / factor, True
+        field.height + more, field.width + more, field.top - more, field.left - more, field.stride / factor, True
     )
 
 
@@ -240,32 +243,32 @@ def _pad(step: Step) -> ReceptiveField:
 
 def _getitem(step: Step) -> ReceptiveField:
     """A part of several values, or a slice of one."""
-    reach, index = step.before, step.argument(1, "", None)
+    field, index = step.before, step.argument(1, "", None)
     if _keeps_sides(step):
-        return reach
-    if reach.stride == WHOLE or not isinstance(index, tuple) or step.value.ndim != step.source.ndim:
+        return field
+    if field.stride == WHOLE or not isinstance(index, tuple) or step.value.ndim != step.source.ndim:
         return _unknown(step)
     if ... in index:
         gap = step.source.ndim - len(index) + 1
-        place = index.index(...)
-        index = index[:place] + (slice(None),) * gap + index[place + 1 :]
+        position = index.index(...)
+        index = index[:position] + (slice(None),) * gap + index[position + 1 :]
     index = index + (slice(None),) * (step.source.ndim - len(index))
-    rows, columns = index[-2:] if reach.planes else index[-3:-1]
+    rows, columns = index[-2:] if field.planes else index[-3:-1]
     if not all(isinstance(i, slice) and (i.start or 0) >= 0 and (i.step or 1) > 0 for i in (rows, columns)):
         return _unknown(step)
     if (rows.step or 1) != (columns.step or 1):
         return _unknown(step)
-    moved = _shifted(reach, top=rows.start or 0, left=columns.start or 0)
-    return moved._replace(stride=reach.stride * (rows.step or 1))
+    shifted = _shifted(field, top=rows.start or 0, left=columns.start or 0)
+    return shifted._replace(stride=field.stride * (rows.step or 1))
 
 
-def _shifted(reach: ReceptiveField, top: int, left: int) -> ReceptiveField:
+def _shifted(field: ReceptiveField, top: int, left: int) -> ReceptiveField:
     """Unit (0, 0) is the one that was at (top, left)."""
-    return reach._replace(top=reach.top + top * reach.stride, left=reach.left + left * reach.stride)
+    return field._replace(top=field.top + top * field.stride, left=field.left + left * field.stride)
 
 
 def _permute(step: Step) -> ReceptiveField:
-    """Where height and width are behind it."""
+    """The field where height and width stay neighbors; their new position decides `planes`."""
     count = step.source.ndim
     if step.kind == "transpose":
         order = list(range(count))
@@ -274,7 +277,7 @@ def _permute(step: Step) -> ReceptiveField:
     else:
         order = getattr(step.module, "dims", None) or step.argument(1, "dims", ())
         if isinstance(order, int):
-            order = [step.argument(1 + place, "", 0) for place in range(count)]
+            order = [step.argument(1 + position, "", 0) for position in range(count)]
     order = [dimension % count for dimension in order]
     sides = [count - 2, count - 1] if step.before.planes else [count - 3, count - 2]
     if len(order) != count or count < 3:
@@ -287,7 +290,7 @@ def _permute(step: Step) -> ReceptiveField:
 
 
 def _reshape(step: Step) -> ReceptiveField:
-    """Positions stay where the dimensions from height on do, for what is before them does not move them."""
+    """Positions stay the same where all dimensions from the height on do; those before them do not matter."""
     kept = 2 if step.before.planes else 3
     same = step.value.ndim > kept and step.value.shape[-kept:] == step.source.shape[-kept:]
     return step.before if same else _unknown(step)
@@ -302,14 +305,14 @@ def _along(step: Step) -> ReceptiveField:
 
 
 def _channels_last(step: Step) -> ReceptiveField:
-    """What works on the last dimension."""
+    """An operation on the last dimension."""
     shape = getattr(step.module, "normalized_shape", None) or step.argument(1, "normalized_shape", (0,))
     one = step.kind.lower() == "linear" or isinstance(shape, int) or len(shape) == 1
     return step.before if one and not step.before.planes and _keeps_sides(step) else _unknown(step)
 
 
 def _unknown(step: Step) -> ReceptiveField:
-    """It may look anywhere; where height and width stay, it has positions all the same."""
+    """An unknown operation may depend on the whole image; it keeps its positions where height and width stay."""
     before, after = _sides(step.source, step.before.planes), _sides(step.value, step.before.planes)
     if step.before.stride != WHOLE and before and before == after and step.kind not in RULES:
         return step.before.everywhere()
@@ -340,7 +343,7 @@ def _keeps_sides(step: Step) -> bool:
 
 
 def _sides(value: Tensor, planes: bool) -> tuple[int, ...] | None:
-    """Height and width; None for what has neither."""
+    """Height and width; None for a tensor that has neither."""
     if value.ndim < (3 if planes else 4):
         return None
     return tuple(value.shape[-2:] if planes else value.shape[-3:-1])

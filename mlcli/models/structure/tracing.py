@@ -172,8 +172,8 @@ class _Tracer(fx.Tracer):
             self._taken.remove(self.addresses.pop(node))
 
 
-def out_of_place(extractor: fx.GraphModule) -> None:
-    """Have no operation overwrite a value that may be asked for as well."""
+def keep_values(extractor: fx.GraphModule) -> None:
+    """Let no operation overwrite its input, which may be read as well."""
     for module in extractor.modules():
         if getattr(module, "inplace", False):
             module.inplace = False

@@ -66,7 +66,7 @@ def test_what_looks_through_a_window(name):
     rows, columns = layer.shape[:2] if layer.channels_last else layer.shape[1:]
     for row, column in ((0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)):
         assert layer.box(row, column, SIDE, SIDE) == seen(network, row, column, layer.channels_last)
-    assert WHOLE not in layer.reach and layer.is_map != layer.channels_last
+    assert WHOLE not in layer.field and layer.is_map != layer.channels_last
 
 
 EVERYWHERE = {
@@ -107,7 +107,7 @@ def test_an_enlarged_map_sees_what_its_smaller_one_does():
 def test_padding_as_tensorflow_does_depends_on_the_size(side, top):
     model = registry.create("timm/tf_efficientnet_lite0", ("a", "b"), side)
     stem = next(layer for layer in graph_of(model).layers if layer.address == "conv_stem")
-    assert stem.kind == "Conv2dSame" and (stem.reach.top, stem.reach.left, stem.stride) == (top, top, 2)
+    assert stem.kind == "Conv2dSame" and (stem.field.top, stem.field.left, stem.stride) == (top, top, 2)
 
 
 @pytest.mark.parametrize(
