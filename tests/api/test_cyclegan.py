@@ -1,5 +1,6 @@
 """`mlcli.cyclegan` as a notebook uses it."""
 
+import json
 import signal
 
 import pytest
@@ -34,6 +35,8 @@ def test_the_run_is_that_of_the_command_interrupted_or_not(data, tmp_path):
     words += ["--epochs", 1, "--val-a", data / "A", "--val-b", data / "B", "--pool", 2]
     command_line("cyclegan", data / "A", data / "B", "-o", tmp_path / "other", *words)
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "other/model.safetensors").read_bytes()
+    told_of = json.loads((run / "config.json").read_text())["data"]
+    assert told_of["validation"]["hash"] == told_of["training"]["hash"]  # of the same two folders
     assert result.folder == run and result.metrics.keys() >= {"loss_cycle_A", "val_cycle_A", "val_cycle_B"}
     a, b = (mlcli.translate(run, data / "A/00.png", direction=each).images[0] for each in ("AtoB", "BtoA"))
     assert a.size == b.size == (16, 16) and a.tobytes() != b.tobytes()

@@ -60,10 +60,12 @@ def test_images_in_memory_are_translated_as_their_files(run, photos, tmp_path):
     assert not list(run.glob("*.png"))
 
 
-def test_what_cannot_be_read_has_no_result(run, photos):
+def test_what_cannot_be_read_has_no_result(run, photos, tmp_path):
     (photos / "blue" / "00.png").write_bytes(b"no image")
     result = mlcli.translate(run, [photos / "blue", photos / "nowhere.png"])
     assert [image is None for image in result.images] == [True, False, True] and result.failures == 2
+    written = mlcli.translate(run, photos / "blue", output=tmp_path / "made")
+    assert list(written.files) == [tmp_path / "made" / "01.png"] and written.failures == 1
 
 
 def test_a_generator_is_exported(run, tmp_path):
