@@ -131,8 +131,8 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
                 raise
             elif rank < 2:  # one of which is alive
                 complain(
-                    "another process of the group has ended, so this one cannot go on; what was saved is kept, and the "
-                    "same command with --resume goes on"
+                    "another process of the group has ended, so this one cannot continue; what was saved is kept, and "
+                    "the same command with --resume resumes it"
                 )
             raise typer.Exit(1) from None
         finally:

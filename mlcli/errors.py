@@ -18,7 +18,7 @@ class UsageError(MlcliError):
 
 
 class ImageError(MlcliError):
-    """A file that is no image, or a broken one. The rest of a batch goes on."""
+    """A file that is no image, or a damaged one. The others of a batch are processed."""
 
 
 class DataError(MlcliError):
@@ -38,7 +38,7 @@ class BusyError(MlcliError):
 
 
 class TrainingError(MlcliError):
-    """Training that cannot go on, such as a loss that is no longer a number."""
+    """Training that cannot continue, as after a loss that is no longer a number."""
 
 
 class Interrupted(MlcliError):

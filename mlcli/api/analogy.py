@@ -67,7 +67,7 @@ class AnalogyResult(ImageResult):
 def analogy(call: Call[AnalogyConfig]) -> AnalogyResult:
     """Paint B' such that A is to A' as B is to B' (Hertzmann et al. 2001).
 
-    Learns a filter from one example of it: A, and A' = A filtered. Or lays out the texture A' anew: like the image B
+    Learns a filter from one example of it: A, and A' = A filtered. Or synthesizes the texture A': like the image B
     (texture-transfer), from nothing (texture-synthesis), or by a map B of colors that the map A of A' explains
     (texture-by-numbers). A and A' must be of one size, B may be of any.
 

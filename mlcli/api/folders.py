@@ -99,7 +99,7 @@ def each_outdated(
             if caught:
                 batches.flush()
                 raise Interrupted(
-                    f"interrupted after {number + 1} of {len(jobs)} images; the same command goes on", caught[0]
+                    f"interrupted after {number + 1} of {len(jobs)} images; the same command resumes", caught[0]
                 )
         batches.flush()
     if single and batches.finished:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def listed(given: Any) -> list[Any]:
-    """Several things of a kind as they were given, or a single one, as a list."""
+    """Several values as they were given, or a single one, as a list."""
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
@@ -118,17 +118,17 @@ def right_command(error: "DividedError", learns: bool, val: bool) -> str:
 def results(
     given: Sequence[str], output: Path, name: Callable[[Path], Path]
 ) -> tuple[dict[Path, Path], list[Exception]]:
-    """({result: its image}, the problems met): for each image of `given` a place in the folder `output`.
+    """({result: its image}, the problems met): for each image of `given` a path in the folder `output`.
 
     The result of a file has its name there, that of an image in a given folder its path in that. `name` changes the
     end of the path to what the result is called. Where `output` is inside a given folder, the images in it, results
-    of an earlier call, are passed over. Problems: folders that cannot be listed, results that would take one place.
+    of an earlier call, are skipped. Problems: folders that cannot be listed, results that would have the same path.
     """
     from mlcli.data.sources import find_images
     from mlcli.errors import UsageError
     from mlcli.io import tally
 
-    places: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     problems: list[Exception] = []
     own = Path(os.path.realpath(output))
     for each in given:
@@ -139,13 +139,13 @@ def results(
         for path in found.paths:
             if holds_results and own in Path(os.path.realpath(path)).parents:
                 continue
-            place = name(output / (path.relative_to(each) if inside else path.name))
-            if place not in places:
-                places[place] = path
-            elif places[place].absolute() != path.absolute():
-                problems.append(UsageError(f"{path}: its result would be {place}, as that of {places[place]}"))
+            result = name(output / (path.relative_to(each) if inside else path.name))
+            if result not in images:
+                images[result] = path
+            elif images[result].absolute() != path.absolute():
+                problems.append(UsageError(f"{path}: its result would be {result}, as that of {images[result]}"))
                 tally.current().leave_out(path, "image{s} whose result would be that of another")
-    return places, problems
+    return images, problems
 
 
 def modified(path: Path) -> float:

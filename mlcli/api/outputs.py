@@ -51,7 +51,7 @@ def claim_results(call: Call, output: Path, begun: Path, options: Mapping[str, A
     """`claim_folder` for results that are made file by file: it may hold results made with the same options.
 
     begun: the record of the options, which is there once a result is.  Raises UsageError for a folder that holds other
-    things, or results of other options.
+    files, or results of other options.
     """
 
     def check() -> None:
@@ -97,18 +97,18 @@ def read_record(begun: Path) -> dict:
         return schema.read_json(begun, RECORD)
     except (OSError, schema.Invalid) as error:
         told = getattr(error, "strerror", None) or error
-        raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all anew") from None
+        raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all from scratch") from None
 
 
 def refuse_others(begun: Path, options: Mapping[str, Any]) -> None:
-    """Raise UsageError where the results in a folder, of which the record `begun` tells, were made with others."""
+    """Raise UsageError where the results in a folder, whose record is `begun`, were made with other options."""
     then = read_record(begun)["options"]
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
     for name, value in now.items():
         if then.get(name) != value:
             raise UsageError(
                 f"{begun.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
-                "folder, or --overwrite makes them anew"
+                "folder, or --overwrite makes them from scratch"
             )
 
 

@@ -59,7 +59,7 @@ class Painting:
             return True
         if self.alone:
             if begun:
-                raise UsageError(f"{self.target}: begun and not finished; --resume goes on, --overwrite starts again")
+                raise UsageError(f"{self.target}: not finished; --resume resumes it, --overwrite starts from scratch")
             if exists and described and resume:
                 say(f"{self.target}: done already")
                 return False

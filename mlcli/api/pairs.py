@@ -127,7 +127,7 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
                 made += 1
             bar.to(done)
     if done < len(jobs):
-        raise Interrupted(f"interrupted after {done} of {len(jobs)} images; the same command goes on", caught[0])
+        raise Interrupted(f"interrupted after {done} of {len(jobs)} images; the same command resumes", caught[0])
     return Pairs(output, made, len(every) - len(jobs), failures)
 
 

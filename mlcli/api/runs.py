@@ -34,10 +34,10 @@ from mlcli.training.tensorboard import Curves
 # Options that change no number of the result; the data sets are told apart by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
-# What may be said anew of a run of a command that goes on, and is then written into its config: seeds, of which more
+# What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
 LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
-# How long a run is, which may be said anew where the learning rate is the same at all steps
+# Options of the length of a run, which may change where the learning rate is the same at all steps
 LENGTHS = ("epochs", "steps")
 FURTHER = {
     "train": "mlcli finetune DATA --model {} --freeze none -o NEW",
@@ -60,14 +60,14 @@ def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
     )
     processes = Processes(choose_device(device))
 
-    def look() -> tuple[Run, dict]:
+    def inspect() -> tuple[Run, dict]:
         return open_run(call, output, overwrite=overwrite, resume=resume)
 
     problem = None
     if processes.main:
         try:
             if not locks.is_locked(output):
-                look()  # a folder that is no run is refused untouched
+                inspect()  # a folder that is no run is refused untouched
             call.hold(locks.folder_locked(output, run=True))
             if overwrite:
                 Run(output).check_writable()
@@ -75,8 +75,8 @@ def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
             problem = error
     if processes.any(problem is not None):
         raise problem or RunError(f"{output}: cannot be worked in; the first process says why")
-    run, options = look()
-    processes.wait()  # all have looked at the folder before one writes to it
+    run, options = inspect()
+    processes.wait()  # all have inspected the folder before one writes to it
     runtime = Runtime.choose(device, options["precision"]).for_training()
     return processes, replace(runtime, device=processes.device), run, options
 
@@ -260,7 +260,7 @@ def fit(
 
 @contextmanager
 def interruptible(run: Run) -> Iterator[None]:
-    """Says how to go on where work that is no training is broken off; what is finished has been written."""
+    """Says how to resume work other than training after an interruption; what is finished has been written."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):

@@ -19,9 +19,9 @@ def repeated(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """`--among a b` as `--among a --among b`, which every parser takes. A single - is a value; -- ends it all."""
     result: list[str] = []
     current, first = None, False
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if word == "--":
-            return [*result, *words[place:]]
+            return [*result, *words[index:]]
         if word.startswith("-") and word != "-":
             current, first = (word if word in options else None), True
             result.append(word)

@@ -11,7 +11,7 @@ from mlcli.commands._derived import command
 def run(call: Call[AnalogyConfig], quiet: option.Quiet = False) -> None:
     """Paint B_PRIME such that A is to A_PRIME as B is to it.
 
-    Learns a filter from one example of it: A, and A' = A filtered. Or lays out the texture A' anew: like the image B
+    Learns a filter from one example of it: A, and A' = A filtered. Or synthesizes the texture A': like the image B
     (texture-transfer), from nothing (texture-synthesis), or by a map B of colors that the map A of A' explains
     (texture-by-numbers). A and A' must be of one size, B may be of any.
     """

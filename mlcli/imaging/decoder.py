@@ -266,7 +266,7 @@ def _note_more(stream: BinaryIO, path: str | Path) -> None:
 
 
 def _ends_whole(stream: BinaryIO) -> bool:
-    """Whether a JPEG 2000 file goes on to its end. Its decoder does not ask, and blurs what is missing."""
+    """Whether a JPEG 2000 file is complete. Its decoder does not check that, and blurs what is missing."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if stream.read(2) != b"\xff\x4f":  # no bare codestream, but a chain of boxes, each led by its length

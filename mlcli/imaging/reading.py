@@ -48,5 +48,5 @@ def using(reading: Reading) -> Iterator[Reading]:
 
 
 def settle(*, accept_truncated: bool, stretch: bool) -> None:
-    """Let these hold for the rest of a `using` block, as where a run that goes on has its own."""
+    """Let these hold for the rest of a `using` block, as where a resumed run has its own."""
     _current.set(replace(_current.get(), accept_truncated=accept_truncated, stretch=stretch))

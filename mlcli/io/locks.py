@@ -92,7 +92,7 @@ def _held(lock_file: Path, what: Path, told: dict) -> Iterator[None]:
     finally:
         if lock is not None:
             with suppress(OSError):
-                lock_file.unlink()  # while it is held: who has opened it meanwhile finds it gone, and opens it anew
+                lock_file.unlink()  # while it is held: who has opened it meanwhile finds it gone, and opens it again
             lock.release()
         for folder in made:
             with suppress(OSError):  # it is not empty

@@ -84,7 +84,7 @@ def current() -> Tally:
 
 
 def begin() -> Tally:
-    """Start counting anew."""
+    """Start counting from zero."""
     global _current
     _current = Tally()
     return _current

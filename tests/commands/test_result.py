@@ -60,5 +60,5 @@ def test_a_record_of_results_that_is_none_is_said(text, told, tmp_path):
     mlcli(*words)
     (tmp_path / "pairs" / "pairs.json").write_text(text)
     said = mlcli(*words, status=2).stderr
-    assert "pairs.json: cannot be read (" in said and told in said and "--overwrite makes all anew" in said
+    assert "pairs.json: cannot be read (" in said and told in said and "--overwrite makes all from scratch" in said
     mlcli(*words, "--overwrite")

@@ -98,7 +98,7 @@ def test_nothing_is_done_twice_and_what_was_broken_off_goes_on(folder, tmp_path)
     assert record["run"] == str(folder / "run" / "model.safetensors") and len(record["sha256"]) == 64
 
 
-def test_masks_of_another_model_are_made_anew_and_those_of_broken_images_not_evaluated(folder, tmp_path):
+def test_masks_of_another_model_are_made_from_scratch_and_those_of_broken_images_not_evaluated(folder, tmp_path):
     images, out, told = tmp_path / "images", tmp_path / "out", ["--evaluate", folder / "test/masks"]
     shutil.copytree(folder / "test/images", images)
     segment(folder / "run", images, "-o", out)
@@ -106,7 +106,7 @@ def test_masks_of_another_model_are_made_anew_and_those_of_broken_images_not_eva
     assert said["dice"] == answer(folder / "run/seed-0/source", images, "-o", tmp_path / "alone", *told)["dice"]
     assert "0 segmented, 12 up to date" in segment(folder / "run/seed-0/source", images, "-o", out).stderr
     (out / "segment.json").write_text("{")
-    assert "--overwrite makes all anew" in segment(folder / "run", images, "-o", out, status=2).stderr
+    assert "--overwrite makes all from scratch" in segment(folder / "run", images, "-o", out, status=2).stderr
     assert "12 segmented" in segment(folder / "run/seed-0/source", images, "-o", out, "--overwrite").stderr
     (images / "00.png").write_bytes(b"")
     said = answer(folder / "run/seed-0/source", images, "-o", out, *told, status=1)

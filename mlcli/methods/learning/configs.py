@@ -67,7 +67,7 @@ def supervised(
 def gentler(config: Config, lr: float | None, batch_norm: bool, images: int) -> Config:
     """The hyperparameters for a network that starts from known weights: SGD at a tenth of the learning rate.
 
-    Muon would whiten the first kernels anew. lr: the learning rate that was asked for, if any.
+    Muon would whiten the first kernels again. lr: the learning rate that was asked for, if any.
     """
     sgd = (0.1 if batch_norm else 0.01) * min(config.batch_size, images) / 256
     return replace(config, optimizer="sgd", lr=0.1 * sgd if lr is None else lr)
