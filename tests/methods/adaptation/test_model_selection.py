@@ -58,3 +58,13 @@ def test_candidates(select, chosen, tmp_path):
     (tmp_path / "step-00000010.safetensors").unlink()
     with pytest.raises(RunError, match="--overwrite"):
         again.restore(10)
+
+
+def test_of_equal_candidates_the_latest_is_chosen(tmp_path):
+    candidates = model_selection.Candidates(tmp_path, nn.Linear(1, 1), "im", Processes(CPU))
+    for step, p in ((10, torch.eye(4)), (20, torch.eye(4)), (30, torch.full((4, 4), 0.25))):
+        candidates.add(step, p)
+    assert candidates.scores[10] == candidates.scores[20] > candidates.scores[30]
+    assert candidates.chosen == 20
+    candidates.load_state_dict({"scores": {step: candidates.scores[step] for step in (20, 30, 10)}})  # in any order
+    assert candidates.chosen == 20

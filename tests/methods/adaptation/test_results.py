@@ -1,5 +1,6 @@
 """What a translation flips, by domains whose classes can be seen and models that see them without fail."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,10 @@ def dark_and_bright(labels):
     labels = torch.tensor(labels)
     images = (40 + 170 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
     return Domain(images, [Path(f"{i}.png") for i in range(len(labels))], labels)
+
+
+def without_labels(domain):
+    return replace(domain, labels=None)
 
 
 def by_brightness(sign=1):
@@ -66,6 +71,32 @@ def test_a_translation_to_the_source_is_judged_by_what_the_target_was():
     # the source model sees the translations, the other one the images
     told = flips(adapted(by_brightness(-1), to_source=inverting(2)), by_brightness(), source, target)
     assert told["rate"] == pytest.approx(3 / 5)
+
+
+def test_labels_of_the_source_are_what_its_translations_are_compared_with():
+    """A model of the target that is always wrong finds all but the inverted images changed."""
+    source = dark_and_bright([0, 1] * 6)
+    told = flips(adapted(by_brightness(), to_target=inverting(3)), by_brightness(-1), source, without_labels(source))
+    assert told == {"classifier": "target_supervised", "direction": "to target", "rate": pytest.approx(9 / 12)}
+
+
+@pytest.mark.parametrize("direction, rate", [("to target", 3 / 12), ("to source", 3 / 5)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_label_flips_need_no_labels(direction, rate, sign):
+    """Without a model of the target the source model, whether correct or not, tells what changed, by itself alone."""
+    source, target = without_labels(dark_and_bright([0, 1] * 6)), without_labels(dark_and_bright([0, 1, 1, 1, 0]))
+    translation = {direction.replace(" ", "_"): inverting(3)}
+    told = flips(adapted(by_brightness(sign), **translation), None, source, target)
+    assert told == {"classifier": "source_only", "direction": direction, "rate": pytest.approx(rate)}
+
+
+def test_labels_of_the_target_are_not_read():
+    """The target has labels in a folder of classes; those that are all wrong change nothing."""
+    target = dark_and_bright([0, 1, 1, 1, 0])
+    for labels in (None, target.labels, 1 - target.labels):
+        given = replace(target, labels=labels)
+        told = flips(adapted(by_brightness(), to_source=inverting(2)), by_brightness(), dark_and_bright([0, 1]), given)
+        assert told["rate"] == pytest.approx(2 / 5)
 
 
 def test_no_translation_no_label_flips():

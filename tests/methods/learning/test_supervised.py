@@ -139,6 +139,28 @@ def oriented_gratings(count: int = 120) -> ImageDataset:
     return dataset(pixels, labels)
 
 
+def test_flips_alternate_from_epoch_to_epoch():
+    """Over two epochs each image is shown once as it is and once flipped; which comes first differs by image."""
+    images = oriented_gratings(40)
+    model = registry.create("cifarnet", ("rows", "columns"), 32)
+    config = configs.Supervised(batch_size=20, shift=0, cutout=0)
+    method = Supervised(model, images, config, 8, Runtime(CPU, "fp32"), Processes(CPU))
+
+    def flipped(step: int) -> list[bool]:
+        """Whether each image of the batch of a step, which is a half of all images, is flipped."""
+        indices = torch.arange(20) + 20 * (step % 2)
+        shown, plain = method.load(indices, step).images, images.batch(indices)
+        assert all(
+            torch.equal(one, other) or torch.equal(one, other.flip(2)) for one, other in zip(shown, plain, strict=True)
+        )
+        return [not torch.equal(one, other) for one, other in zip(shown, plain, strict=True)]
+
+    epochs = [flipped(2 * epoch) + flipped(2 * epoch + 1) for epoch in range(4)]
+    assert 10 < sum(epochs[0]) < 30
+    assert epochs[1] == [not flip for flip in epochs[0]]
+    assert epochs[2] == epochs[0] and epochs[3] == epochs[1]
+
+
 @pytest.mark.parametrize("optimizer, lr", [("muon", 0.1), ("sgd", 0.05)])
 def test_learns_gratings(optimizer, lr):
     torch.manual_seed(0)

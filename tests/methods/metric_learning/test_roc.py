@@ -87,6 +87,13 @@ def test_calibration_of_pairs_without_an_error_is_finite():
     assert found(torch.tensor([0.65])).item() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("n, m", [(3, 8), (1, 1), (2, 100)])
+def test_calibration_aims_at_the_targets_of_platt(n, m):
+    """With one distance for each kind of pair the curve passes through both targets, however many pairs there are."""
+    found = platt(Roc(torch.full((n,), 0.2), torch.full((m,), 1.0)))
+    assert found(torch.tensor([0.2, 1.0])).tolist() == pytest.approx([(n + 1) / (n + 2), 1 / (m + 2)], abs=1e-6)
+
+
 def test_no_pairs_of_a_kind_are_said():
     with pytest.raises(DataError, match="of the same identity"):
         Roc(torch.zeros(0), torch.ones(1))

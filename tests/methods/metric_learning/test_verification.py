@@ -11,6 +11,7 @@ from mlcli.methods.metric_learning.embedder import Siamese
 from mlcli.methods.metric_learning.losses import Sphere
 from mlcli.methods.metric_learning.roc import Roc
 from mlcli.methods.metric_learning.verification import (
+    Pairs,
     accuracy_interval,
     all_pairs,
     different_pairs,
@@ -81,6 +82,22 @@ def test_intervals_cover_what_other_draws_give(siamese):
     others = [figure(seed)[1:] for seed in range(1, 11)]
     inside = sum(found["eer"][0] <= other[0] <= found["eer"][1] for other in others)
     assert inside >= 5 and 0.01 < found["eer"][1] - found["eer"][0] < 0.2
+
+
+@pytest.mark.parametrize("identity", [0, 7])
+def test_pairs_of_an_identity_that_is_not_drawn_do_not_count_on_either_side(identity):
+    """The 4 x 7 pairs of one identity with the others are all that is falsely accepted, of 4 x 28.
+
+    Of the resamples a third lack this identity, whether it is the first or the second of its pairs. In about 1 of 15 it
+    was drawn at least three times of eight, for at least 3 x 5 of at most 28 pairs of identities.
+    """
+    identities = torch.arange(8).repeat_interleave(2)
+    first, second = torch.tensor(list(itertools.combinations(range(16), 2))).T
+    same = identities[first] == identities[second]
+    confused = (identities[first] == identity) | (identities[second] == identity)
+    pairs = Pairs(first, second, torch.where(same, 0.5, torch.where(confused, 0.0, 1.0)), same)
+    low, high = intervals(pairs, identities, 0.25, 0)["false_accept_rate"]
+    assert low == 0 and 15 / 28 <= high < 0.75
 
 
 def test_figures_of_points_that_are_apart_and_of_noise(siamese):

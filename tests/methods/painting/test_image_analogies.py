@@ -299,6 +299,20 @@ def test_more_weight_on_coherence_copies_larger_pieces():
     assert pieces[0] < min(pieces[1:]) - 0.1
 
 
+def test_the_weight_of_coherence_is_halved_from_level_to_level(monkeypatch):
+    """1 + kappa 2^(l - L) at level l, where L is the finest level (Hertzmann et al. 2001, section 3.1)."""
+    found = []
+
+    def revise(matcher, source, a_prime, b_prime, coherence):
+        found.append((source.numel(), coherence))
+        return 0.0
+
+    monkeypatch.setattr(image_analogies.Matcher, "revise", revise)
+    a = sample_image(64, 64)
+    image_analogies.create(a, edges(a), a, replace(FILTER, kappa=8.0, levels=3, passes=1))
+    assert found == [(16 * 16, 3.0), (32 * 32, 5.0), (64 * 64, 9.0)]
+
+
 def test_a_search_in_cells_comes_near_the_exact_one():
     a, b = sample_image(64, 64, 1), sample_image(64, 64, 2)
     found, exact = (image_analogies.create(a, edges(a), b, FILTER, cells=cells).distance for cells in (None, 1))
