@@ -133,7 +133,6 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     """
     from mlcli.api import runs
     from mlcli.methods.metric_learning import embedder
-    from mlcli.methods.metric_learning.calibration import labels_of
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
     from mlcli.runtime.random_streams import seed_global
@@ -162,7 +161,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
         if part is not None:
             sets[name] = runs.read_images(part, size, channels, call.config.workers, processes, prepare)
             where = part.root if name == "training" else f"{part.root} (validation)"
-            require_pairs(labels_of(sets[name]), where)
+            require_pairs(sets[name].class_labels, where)
             data[name] = runs.summary(part, sets[name])
     if solves:  # otherwise the network is part of the state
         data["model"] = {"count": 1, "hash": encoder.hash}
