@@ -3,7 +3,8 @@
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,47 @@ def modified(path: Path) -> float:
     except OSError:
         return float("inf")
     return status.st_mtime if status.st_mtime <= time.time() else min(status.st_mtime, status.st_ctime)
+
+
+def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
+    """SHA-256 over names, sizes and times of all files and folders that options name, but for those in `output`.
+
+    It tells in little time whether something may have changed. None where that cannot be told: paths on stdin.
+    """
+    total = sha256()
+    for name, value in sorted(options.items()):
+        for each in value if isinstance(value, list) else [value]:
+            if each == "-":
+                return None
+            if name != "output" and isinstance(each, str) and os.path.exists(each):
+                for line in _described(each, os.path.realpath(output)):
+                    total.update(f"{name} {line}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _described(root: str, output: str) -> Iterator[str]:
+    """A line for each file at or below a path: its name there, its size and its times."""
+    seen = set()
+    if os.path.isfile(root):
+        yield _line(root, "")
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or real == output:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for file in sorted(files):
+            path = os.path.join(folder, file)
+            yield _line(path, os.path.relpath(path, root))
+
+
+def _line(path: str, name: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nowhere
+        return name
+    return f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def height_and_width(text: str, option: str = "--size") -> tuple[int, int]:

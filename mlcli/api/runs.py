@@ -1,7 +1,7 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -12,7 +12,7 @@ import torch
 
 from mlcli.api.call import Call
 from mlcli.api.events import Progress, complain, say
-from mlcli.api.inputs import class_folder
+from mlcli.api.inputs import class_folder, files_digest
 from mlcli.api.outputs import resume_command
 from mlcli.api.stored_options import checked
 from mlcli.data.folders import ClassFolder
@@ -154,9 +154,43 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
         said = {name: options[name] for name in (*LATER.get(command, ()), *LENGTHS) if name in options}
         grown = {**config, "options": config["options"] | said, "data": {**stored, **data}}
         if grown != config:
+            grown.pop("finished", None)
             write_json(run.config_file, grown)
         return
     run.create({"command": command, "options": dict(options), "data": dict(data)})
+
+
+def finished(
+    call: Call, run: Run, options: Mapping[str, Any], processes: Processes, files: Sequence[Path] = ()
+) -> dict[str, float] | None:
+    """The last metrics of a resumed run that is finished, in which case the processes are closed; None for other runs.
+
+    files: what the run writes besides its model and its report. Nothing is decoded: a run is finished if `finish` was
+    called for the same options and for files that have the same names, sizes and times. Where only the times differ,
+    the caller does its work as if the run were not finished, which compares the contents.
+    """
+    if not (call.config.resume and run.exists()):
+        return None
+    config = run.load_config()
+    whole = all(os.path.exists(file) for file in (run.model_file, run.report_file, *files))
+    same = all(config["options"].get(name, value) == value for name, value in options.items() if name not in FREE)
+    if not (whole and same and "finished" in config):
+        return None
+    if config["finished"]["inputs"] != files_digest(options, run.folder):
+        return None
+    processes.close()
+    return config["finished"]["metrics"]
+
+
+def finish(
+    run: Run, options: Mapping[str, Any], processes: Processes, metrics: Mapping[str, float] | None = None
+) -> None:
+    """Note in the config of a run that all is done, which `finished` reads, and close the processes."""
+    inputs = files_digest(options, run.folder) if processes.main else None
+    if inputs is not None:
+        done = {"inputs": inputs, "metrics": dict(metrics or {})}
+        write_json(run.config_file, run.load_config() | {"finished": done})
+    processes.close()
 
 
 def read_images(

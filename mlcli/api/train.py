@@ -79,7 +79,8 @@ def train(call: Call[TrainConfig]) -> Training:
     from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = runs.begin(call)
-
+    if (metrics := runs.finished(call, folder, options, processes)) is not None:
+        return Training(folder.folder, metrics)
     training = class_folder(options["data"], val=True)
     training.require_classes(2)
     training, validation = runs.with_validation(training, options["val"], options["seed"])
@@ -117,5 +118,5 @@ def train(call: Call[TrainConfig]) -> Training:
         runs.start(folder, "train", options | asdict(config), data, resume=call.config.resume)
     processes.wait()
     metrics = runs.fit(folder, method, plan, processes)
-    processes.close()
+    runs.finish(folder, options, processes, metrics)
     return Training(folder.folder, metrics)

@@ -1,6 +1,7 @@
 """The only place that prints: results on stdout, progress and messages on stderr."""
 
 import csv
+import os
 import re
 import sys
 import time
@@ -50,8 +51,11 @@ def _cell(value: object) -> object:
 def out(text: str) -> None:
     """A finished document on stdout, as UTF-8 whatever the locale; undecodable file names come out as they were.
 
-    Raises MlcliError where it cannot be written; a reader that has read enough (`mlcli … | head`) is no error.
+    Of several processes the first prints it. Raises MlcliError where it cannot be written; a reader that has read
+    enough (`mlcli … | head`) is no error.
     """
+    if os.environ.get("RANK", "0") != "0":
+        return
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     sys.stdout.flush()

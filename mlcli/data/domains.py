@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from mlcli.data.folders import HELD_OUT, TRAINING
 from mlcli.data.image_dataset import ImageDataset
-from mlcli.data.pairing import match, shortened
+from mlcli.data.pairing import Pairing, match, shortened
 from mlcli.data.pairs import CachedDataset, ImageSpec, unpaired
 from mlcli.errors import DataError, ImageError
 from mlcli.imaging import image_io
 from mlcli.runtime.random_streams import rng
+
+MASK = ImageSpec(1, 256)  # the number of a class at each pixel
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ class Domain:
         return Domain(images, [path for part in parts for path in part.paths], labels)
 
 
-def read_masked(root: str | Path, size: int, **loading: Any) -> tuple[CachedDataset, list[Exception]]:
-    """(images (3, S, S) of root/images with masks (1, S, S) of root/masks of equal names; what was left out and why).
+def masks_beside(root: str | Path) -> Pairing:
+    """The images of root/images paired with the masks of root/masks of equal names.
 
-    loading: options of `CachedDataset`. Raises DataError where there are no such folders, or no pair in them.
+    Raises DataError where there are no such folders, or no pair in them.
     """
     folders = [Path(root) / "images", Path(root) / "masks"]
     for folder in folders:
@@ -114,47 +116,47 @@ def read_masked(root: str | Path, size: int, **loading: Any) -> tuple[CachedData
             inside = [part for part in (*TRAINING, *HELD_OUT) if os.path.isdir(Path(root) / part / "images")]
             hint = f", as in {Path(root) / inside[0]}" if inside else ""
             raise DataError(f"{root}: no {folder.name}/ in it; segmentation data are images/ and masks/{hint}")
-    pairing = match(Path(root), "images/ and masks/", *folders)
-    specs = ImageSpec(3), ImageSpec(1, 256)
+    return match(Path(root), "images/ and masks/", *folders)
+
+
+def read_masked(pairing: Pairing, size: int, **loading: Any) -> CachedDataset:
+    """Images (3, S, S) with their masks (1, S, S). loading: options of `CachedDataset`."""
+    specs = ImageSpec(3), MASK
 
     def read(pair: tuple[Path, Path]) -> tuple[Tensor, Tensor]:
-        whole = [spec.read(path) for spec, path in zip(specs, pair, strict=True)]
-        sizes = [f"{each.shape[2]} x {each.shape[1]}" for each in whole]
-        if sizes[0] != sizes[1]:
-            raise ImageError(f"{pair[1]}: is {sizes[1]} pixels, its image {sizes[0]}; left out")
-        image, mask = (spec.resize(each, (size, size)) for spec, each in zip(specs, whole, strict=True))
-        return image, mask
+        whole, mask = (spec.read(path) for spec, path in zip(specs, pair, strict=True))
+        _require_size(pair[1], mask, whole.shape[1:])
+        return specs[0].resize(whole, (size, size)), MASK.resize(mask, (size, size))
 
-    dataset = CachedDataset(pairing.paths, read, **loading)
-    return dataset, [*pairing.problems, *dataset.problems]
+    return CachedDataset(pairing.paths, read, **loading)
 
 
-def read_unmasked(paths: Sequence[Path], size: int, **loading: Any) -> tuple[CachedDataset, list[ImageError]]:
-    """(images (3, S, S) without masks; an error for each that cannot be read). loading: options of `CachedDataset`."""
+def read_unmasked(paths: Sequence[Path], size: int, **loading: Any) -> CachedDataset:
+    """Images (3, S, S), each with the height and width of its file (2,). loading: options of `CachedDataset`."""
+    spec = ImageSpec(3)
 
-    def read(item: tuple[Path]) -> tuple[Tensor]:
-        return (ImageSpec(3).resize(ImageSpec(3).read(item[0]), (size, size)),)
+    def read(path: Path) -> tuple[Tensor, Tensor]:
+        whole = spec.read(path)
+        return spec.resize(whole, (size, size)), torch.tensor(whole.shape[1:])
 
-    dataset = CachedDataset([(path,) for path in paths], read, **loading)
-    return dataset, dataset.problems
+    return CachedDataset(paths, read, **loading)
 
 
-def segmented(
-    root: str | Path, dataset: CachedDataset, classes: Sequence[str] | None
-) -> tuple[Domain, Sequence[str] | None]:
-    """(the domain of what was read, its classes: `classes`, or if None as many as the masks hold).
+def _require_size(path: Path, mask: Tensor, size: Sequence[int]) -> None:
+    """Raise ImageError where a mask (1, H, W) has not the height and width of its image."""
+    if list(mask.shape[1:]) != list(size):
+        raise ImageError(
+            f"{path}: is {mask.shape[2]} x {mask.shape[1]} pixels, its image {size[1]} x {size[0]}; left out"
+        )
+
+
+def segmented(root: str | Path, dataset: CachedDataset, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str]]:
+    """(the domain of what `read_masked` has read, its classes: `classes`, or if None as many as the masks hold).
 
     Raises DataError where nothing was read, or where the masks hold a class that is not among `classes`.
     """
-    if not dataset.items:
-        raise DataError(f"{root}: no readable image in it")
-    read = (dataset.get([index])[0] for index in range(len(dataset)))
-    originals, *masks = zip(*read, strict=True)
-    images = torch.stack([image_io.to_bytes(image) for image in originals])
-    paths = [item[0] for item in dataset.items]
-    if not masks:
-        return Domain(images, paths), classes
-    labels = torch.cat(masks[0]).long()
+    images, masks = _read(root, dataset)
+    labels = torch.cat(masks).long()
     if classes is None:
         numbers = labels.unique().tolist()
         if 2 * len(numbers) <= numbers[-1]:  # such as 0 and 255
@@ -163,9 +165,52 @@ def segmented(
                 "so on, 0 for the background"
             )
         classes = ("background", *(f"class {number}" for number in range(1, int(labels.max()) + 1)))
+    _require_classes(root, labels, classes)
+    return Domain(images, [image for image, _ in dataset.items], labels), classes
+
+
+def unsegmented(root: str | Path, dataset: CachedDataset) -> tuple[Domain, dict[Path, Sequence[int]]]:
+    """(the domain of what `read_unmasked` has read, the height and width of each file). Raises DataError for none."""
+    images, sizes = _read(root, dataset)
+    return Domain(images, dataset.items), dict(zip(dataset.items, (size.tolist() for size in sizes), strict=True))
+
+
+def with_masks(
+    domain: Domain, pairing: Pairing, sizes: Mapping[Path, Sequence[int]], classes: Sequence[str], **loading: Any
+) -> tuple[Domain, list[ImageError]]:
+    """(those images of a domain that have a mask, with their masks as labels; an error for each mask left out).
+
+    pairing: the images with their masks.  sizes: the height and width of the file of each image of the domain.
+    loading: options of `CachedDataset`. Raises DataError where there is no mask, or one holds an unknown class.
+    """
+    indices = {path: index for index, path in enumerate(domain.paths)}
+
+    def read(pair: tuple[Path, Path]) -> tuple[Tensor]:
+        mask = MASK.read(pair[1])
+        _require_size(pair[1], mask, sizes[pair[0]])
+        return (MASK.resize(mask, (domain.size, domain.size)),)
+
+    dataset = CachedDataset([pair for pair in pairing.paths if pair[0] in indices], read, **loading)
+    if not dataset.items:
+        raise DataError(f"{pairing.root}: no readable image in it")
+    labels = torch.cat([dataset.get([index])[0][0] for index in range(len(dataset))]).long()
+    _require_classes(pairing.root, labels, classes)
+    chosen = domain.part(torch.tensor([indices[image] for image, _ in dataset.items]))
+    return replace(chosen, labels=labels), dataset.problems
+
+
+def _read(root: str | Path, dataset: CachedDataset) -> tuple[Tensor, list[Tensor]]:
+    """(images (N, C, S, S) uint8, what was read with each)."""
+    if not dataset.items:
+        raise DataError(f"{root}: no readable image in it")
+    images, others = zip(*(dataset.get([index])[0] for index in range(len(dataset))), strict=True)
+    return torch.stack([image_io.to_bytes(image) for image in images]), list(others)
+
+
+def _require_classes(root: str | Path, labels: Tensor, classes: Sequence[str]) -> None:
+    """Raise DataError where masks hold a class that is not among these."""
     if labels.max() >= len(classes):
         raise DataError(f"{root}: its masks hold class {int(labels.max())}, the source knows 0 to {len(classes) - 1}")
-    return Domain(images, paths, labels), classes
 
 
 class Unpaired:

@@ -38,16 +38,17 @@ KEPT_STATES = 2
 # Of config.json, metrics.jsonl, results.json and the states. 1 (without a number): options and metrics by other names.
 FORMAT = 2
 OF_THIS_TOOL = schema.record({"versions": schema.mapping()})
+FIGURES = schema.mapping(schema.optional(schema.number()))
 CONFIG = schema.record(
     {"command": schema.text(200), "options": schema.mapping(), "versions": schema.mapping(schema.text(200))},
     {
         "data": schema.mapping(schema.record({}, {"count": schema.integer(0, 1 << 62), "hash": schema.text()})),
         "part": schema.boolean,
         "format": schema.integer(1, 1 << 31),
+        "finished": schema.record({"inputs": schema.text(64), "metrics": FIGURES}),
     },
 )
 CONFIG_ADVICE = "bring back the file as it was, or start again with --overwrite"
-FIGURES = schema.mapping(schema.optional(schema.number()))
 LINE = schema.record({"step": schema.integer(0, 1 << 62)})  # a line of metrics.jsonl, which holds figures too
 
 

@@ -355,12 +355,15 @@ def test_a_refiner_is_a_translator(data, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--history", 5], "--history: of --method simgan, not of adda"),
+        (["--history", 5], "--history: an option of --method simgan, not of adda"),
         (["--task", "segment"], "--method adda does classify"),
         (["--model", "lenett"], "did you mean lenet"),
         (["--model", "squeezenet1_1", "--size", 64], "SqueezeNet has no linear layer"),
         (["--method", "seuda", "--size", 30], "resnet-6 takes sides that are multiples of 4"),
-        (["--method", "cycada", "--stage", "feature", "--generator", "unet"], "--generator: is of the pixel stage"),
+        (
+            ["--method", "cycada", "--stage", "feature", "--generator", "unet"],
+            "--generator: an option of the pixel stage",
+        ),
     ],
 )
 def test_mistakes_are_said(options, message, data, tmp_path):

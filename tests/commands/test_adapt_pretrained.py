@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mlcli.commands import _adaptation
+from mlcli.api.adaptation_data import _size
+from mlcli.api.adaptation_options import hyperparameters
+from mlcli.data.folders import find_images
 from mlcli.methods.adaptation.registry import METHODS
 from mlcli.models import artifacts, registry
 from mlcli.training import run_folder
@@ -110,13 +112,14 @@ def test_photographs_are_taken_at_their_own_size_within_what_the_model_knows(sid
         file.parent.mkdir(parents=True)
         Image.new("RGB", (side, side + 9)).save(file)
     options = {"source": tmp_path / "source", "target": tmp_path / "source", "task": "classify", "method": "adda"}
-    config = _adaptation.config(options | {"model": NAME, "weights": weights})
-    assert _adaptation._size(options, config, registry.load(NAME, weights)) == size
+    config = hyperparameters(options | {"model": NAME, "weights": weights})
+    paths = find_images([str(tmp_path / "source")]).paths
+    assert _size(paths, paths, config, registry.load(NAME, weights)) == size
 
 
 def test_the_defaults_are_those_of_photographs():
     def chosen(**options):
-        found = _adaptation.config({"task": "classify", "method": "adda"} | options)
+        found = hyperparameters({"task": "classify", "method": "adda"} | options)
         return {field.name: getattr(found, field.name) for field in fields(found)}
 
     scratch, begun = chosen(), chosen(pretrained=True)

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from mlcli.api import adapt as function
+from mlcli.api import stored_options
 from mlcli.commands import adapt as command
 from mlcli.methods.adaptation import registry
 from tests import shapes
@@ -14,17 +16,24 @@ from tests.cli import mlcli
 QUICK = ["--method", "adabn", "--model", "digits", "--source-steps", 60, "--precision", "fp32"]
 
 
+def reload():
+    """Build the function and its command again, whose options are those of the methods."""
+    importlib.reload(function)
+    stored_options._of_command.cache_clear()
+    importlib.reload(command)
+
+
 @pytest.fixture
 def registered(monkeypatch):
-    """The entry, by which the command is built again; `command` imports the methods' names once."""
+    """The entry, by which function and command are built again; they read the methods once."""
     entry = registry.AdaptationMethod(
         "tests.adaptive_batch_norm", AdaptiveBatchNorm, "batch norm statistics of the target", ("classify",)
     )
     with monkeypatch.context() as patch:
         patch.setitem(registry.METHODS, "adabn", entry)
-        importlib.reload(command)
+        reload()
         yield
-    importlib.reload(command)
+    reload()
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +79,9 @@ def test_its_own_option_is_on_the_command_line_and_options_of_training_are_not_i
     assert json.loads((tmp_path / "none/config.json").read_text())["options"]["weight"] == 0
     mlcli(*words, "-o", tmp_path / "none", "--weight", 2, status=2)
     said = mlcli(*words, "-o", tmp_path / "steps", "--steps", 5, status=2).stderr
-    assert "--steps: of --method adda and cycada and simgan and seuda, not of adabn" in said
+    assert "--steps: an option of --method adda and cycada and simgan and seuda, not of adabn" in said
     said = mlcli(*words, "-o", tmp_path / "other", "--method", "adda", "--weight", 1, status=2).stderr
-    assert "--weight: of --method adabn, not of adda" in said
+    assert "--weight: an option of --method adabn, not of adda" in said
     assert "has no batch norm" in mlcli(*words, "-o", tmp_path / "lenet", "--model", "lenet", status=2).stderr
 
 

@@ -1,5 +1,6 @@
 """Domains in memory: read with masks, an order that names do not change, subsets by the seed, pairs of two of them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from mlcli.data.domains import Domain, Unpaired, read_masked, read_unmasked, segmented
+from mlcli.data.domains import (
+    Domain,
+    Unpaired,
+    masks_beside,
+    read_masked,
+    read_unmasked,
+    segmented,
+    unsegmented,
+    with_masks,
+)
 from mlcli.errors import DataError
 from mlcli.runtime.random_streams import generator
 from tests.flat import save
@@ -71,18 +81,39 @@ def test_images_with_masks_and_without(tmp_path):
         save(tmp_path / f"images/{number}.png", np.full((8, 8, 3), 50 * number))
         save(tmp_path / f"masks/{number}.png", np.full((8, 8), number))
     (tmp_path / "images/broken.png").write_bytes(b"")
-    store, problems = read_masked(tmp_path, 4)
-    masked, classes = segmented(tmp_path, store, None)
-    assert classes == ("background", "class 1", "class 2") and len(problems) == 1
+    pairing = masks_beside(tmp_path)
+    assert len(pairing.paths) == 3 and "broken.png" in str(pairing.problems)
+    masked, classes = segmented(tmp_path, read_masked(pairing, 4), None)
+    assert classes == ("background", "class 1", "class 2")
     assert masked.labels[:, 0, 0].tolist() == [0, 1, 2] and masked.labels.shape == (3, 4, 4)
     assert masked.images[:, 0, 0, 0].tolist() == [0, 50, 100] and masked.images.dtype == torch.uint8
-    store, problems = read_unmasked(sorted((tmp_path / "images").iterdir()), 4)
-    bare, same = segmented(tmp_path, store, classes)
+    dataset = read_unmasked(sorted((tmp_path / "images").iterdir()), 4)
+    bare, sizes = unsegmented(tmp_path, dataset)
     assert torch.equal(bare.images, masked.images) and list(bare.paths) == list(masked.paths)
-    assert bare.labels is None and same == classes and "broken.png" in str(problems[0])
+    assert bare.labels is None and "broken.png" in str(dataset.problems) and sizes[bare.paths[0]] == [8, 8]
     with pytest.raises(DataError, match="hold class 2, the source knows 0 to 1"):
-        segmented(tmp_path, read_masked(tmp_path, 4)[0], classes[:2])
+        segmented(tmp_path, read_masked(pairing, 4), classes[:2])
     with pytest.raises(DataError, match="no images/ in it"):
-        read_masked(tmp_path / "masks", 4)
+        masks_beside(tmp_path / "masks")
     with pytest.raises(DataError, match="no readable image"):
-        segmented(tmp_path, read_unmasked([tmp_path / "images/broken.png"], 4)[0], classes)
+        unsegmented(tmp_path, read_unmasked([tmp_path / "images/broken.png"], 4))
+
+
+def test_masks_are_added_to_images_that_are_read_already(tmp_path):
+    """As if images and masks had been read together; an image without a mask that fits is left out."""
+    for number in range(4):
+        save(tmp_path / f"images/{number}.png", np.full((8, 6, 3), 50 * number))
+        save(tmp_path / f"masks/{number}.png", np.full((8, 6), number % 2))
+    save(tmp_path / "masks/1.png", np.full((6, 8), 1))
+    (tmp_path / "masks/2.png").unlink()
+    pairing = masks_beside(tmp_path)
+    together, _ = segmented(tmp_path, read_masked(pairing, 4), None)
+    bare, sizes = unsegmented(tmp_path, read_unmasked(sorted((tmp_path / "images").iterdir(), reverse=True), 4))
+    shutil.rmtree(tmp_path / "images")
+    known, problems = with_masks(bare, pairing, sizes, ("background", "thing"))
+    assert [path.name for path in known.paths] == ["0.png", "3.png"] and list(known.paths) == list(together.paths)
+    assert torch.equal(known.images, together.images) and torch.equal(known.labels, together.labels)
+    (problem,) = problems
+    assert "1.png: is 8 x 6 pixels, its image 6 x 8; left out" in str(problem)
+    with pytest.raises(DataError, match="hold class 1, the source knows 0 to 0"):
+        with_masks(bare, pairing, sizes, ("background",))

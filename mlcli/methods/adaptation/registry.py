@@ -9,7 +9,7 @@ import importlib
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlcli.options import option, options, same
+from mlcli.options import METHOD, TRAINING, option, options, same
 
 if TYPE_CHECKING:
     from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
@@ -31,11 +31,18 @@ class Adaptation:
     pretrained: bool = False
     weights: str | None = None
     backbone: float = 0.1
-    source_steps: int = option(2000, "Number of optimization steps of each supervised training.", minimum=1)
-    source_batch_size: int = option(128, "Images in a batch of each supervised training.", minimum=1)
-    source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", minimum=0)
+    source_steps: int = option(
+        2000, "Number of optimization steps of each supervised training.", minimum=1, panel=TRAINING
+    )
+    source_batch_size: int = option(
+        128, "Number of images in a batch of each supervised training.", minimum=1, panel=TRAINING
+    )
+    source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", minimum=0, panel=TRAINING)
     shift: int = option(
-        2, "Largest random shift of training images, in pixels; ADDA shifts target images as well.", minimum=0
+        2,
+        "Largest random shift of training images, in pixels; ADDA shifts target images as well.",
+        minimum=0,
+        panel=TRAINING,
     )
 
     @property
@@ -51,18 +58,21 @@ class Optimized(Adaptation):
     candidates: checkpoints among which the criterion `select`, which sees no label, chooses the result.
     """
 
-    steps: int = option(2000, "Number of optimization steps of the adaptation.", minimum=1)
-    batch_size: int = option(128, "Images of each domain in a batch of the adaptation.", minimum=1)
-    lr: float = option(2e-4, "Learning rate of the adaptation.", minimum=0)
+    steps: int = option(2000, "Number of optimization steps of the adaptation.", minimum=1, panel=TRAINING)
+    batch_size: int = option(
+        128, "Number of images per domain in a batch of the adaptation.", minimum=1, panel=TRAINING
+    )
+    lr: float = option(2e-4, "Learning rate of the adaptation.", minimum=0, panel=TRAINING)
     beta1: float = 0.5
     beta2: float = 0.999
     select: str = option(
         "im",
         "Criterion that chooses the checkpoint without labels: im (mutual information), snd (soft neighborhood "
-        "density), entropy or last; for masks the default is last.",
+        "density), entropy or last.",
         choices=CRITERIA,
+        panel=TRAINING,
     )
-    candidates: int = option(10, "Number of checkpoints to choose the result from.", minimum=1)
+    candidates: int = option(10, "Number of checkpoints to choose the result from.", minimum=1, panel=TRAINING)
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,14 @@ class CycleGanOptions(Optimized):
 
     generator: str | None = option(
         None,
-        "Architecture of both generators; default unet, or resnet-6 where --size is no multiple of 8.",
+        "Architecture of both generators.",
         choices=GENERATORS,
+        shown_default="unet, or resnet-6 where --size is no multiple of 8",
+        panel=METHOD,
     )
-    filters: int = option(16, "Channels of the first layer of the generator.", minimum=1)
-    cycle: float = option(10.0, "Weight of the cycle-consistency loss.", minimum=0)
-    semantic: float = option(1.0, "Weight of the semantic-consistency loss.", minimum=0)
+    filters: int = option(16, "Number of channels of the generator's first layer.", minimum=1, panel=METHOD)
+    cycle: float = option(10.0, "Weight of the cycle-consistency loss.", minimum=0, panel=METHOD)
+    semantic: float = option(1.0, "Weight of the semantic-consistency loss.", minimum=0, panel=METHOD)
     pool: int = 50
 
     @property
@@ -90,7 +102,7 @@ class Adda(Optimized):
 
     steps: int = same(Optimized, "steps", default=5000)
     discriminator_input: str = option(
-        "features", "Input of the discriminator: features or logits.", choices=("features", "logits")
+        "features", "Input of the discriminator: features or logits.", choices=("features", "logits"), panel=METHOD
     )
     hidden: int = 500
     accuracy_threshold: float = option(
@@ -98,6 +110,7 @@ class Adda(Optimized):
         "Accuracy of the discriminator in a batch below which the encoder is not updated; 0 updates it always.",
         minimum=0,
         maximum=1,
+        panel=METHOD,
     )
 
 
@@ -114,9 +127,14 @@ class SimGan(Optimized):
     batch_size: int = same(Optimized, "batch_size", default=64)
     lr: float = same(Optimized, "lr", default=1e-3)
     regularization: float = option(
-        0.2, "Weight of the self-regularization loss, by which a refined image stays near its original.", minimum=0
+        0.2,
+        "Weight of the self-regularization loss, by which a refined image stays near its original.",
+        minimum=0,
+        panel=METHOD,
     )
-    history: int = option(1000, "Number of earlier refined images in the buffer; 0 uses no buffer.", minimum=0)
+    history: int = option(
+        1000, "Number of earlier refined images in the buffer; 0 uses no buffer.", minimum=0, panel=METHOD
+    )
     refiner_first: int = 100
     discriminator_first: int = 50
     refiner_steps: int = 2
@@ -133,10 +151,13 @@ class Cycada(Adda, CycleGanOptions):
     lr: float = same(Optimized, "lr", default=1e-4)
     accuracy_threshold: float = same(Adda, "accuracy_threshold", default=0.6)
     stage: str = option(
-        "both", "Stages to run: pixel, feature, or both one after the other.", choices=("pixel", "feature", "both")
+        "both",
+        "Stages to run: pixel, feature, or both one after the other.",
+        choices=("pixel", "feature", "both"),
+        panel=METHOD,
     )
-    pixel_steps: int = option(1500, "Number of optimization steps of the pixel stage.", minimum=1)
-    pixel_lr: float = option(1e-3, "Learning rate of the pixel stage.", minimum=0)
+    pixel_steps: int = option(1500, "Number of optimization steps of the pixel stage.", minimum=1, panel=METHOD)
+    pixel_lr: float = option(1e-3, "Learning rate of the pixel stage.", minimum=0, panel=METHOD)
     pixel_batch: int = 16
 
     @property
@@ -166,6 +187,8 @@ PRETRAINED: dict[str, Any] = {
     "shift": 4,
 }
 PRETRAINED_FEATURES: dict[str, Any] = {"steps": 300, "batch_size": 32}  # where an encoder learns from a discriminator
+# Defaults where the labels are masks: an image has thousands of labels, and its classes need not be equally frequent.
+MASKS: dict[str, Any] = {"model": "unet", "source_batch_size": 16, "select": "last"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,276 @@
+"""`mlcli.adapt`: a model carried from a labeled domain to one without labels."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlcli.api import common
+from mlcli.api.adaptation_options import hyperparameters, with_method_options
+from mlcli.api.call import Call, function
+from mlcli.api.events import complain
+from mlcli.methods.adaptation.registry import MASKS, METHODS, PRETRAINED, Adaptation
+from mlcli.options import DATA, METHOD, NETWORK, TRAINING, argument, option, required
+
+if TYPE_CHECKING:
+    from mlcli.api.adaptation_data import Data
+    from mlcli.data.domains import Domain
+    from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
+    from mlcli.models.model import Model
+    from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
+    from mlcli.training.method import Method
+    from mlcli.training.plan import Plan
+    from mlcli.training.run_folder import Run
+
+STAGE = "adapt (a stage of the run in ../..)"  # the command of the run folder of a stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig(common.Trains):
+    """The options of all methods; `with_method_options` adds those of each."""
+
+    source: Path = argument(
+        "Labeled images of the source: class folders, or images/ and masks/.", metavar="SOURCE", path="input"
+    )
+    target: Path = argument("Images of the target domain; labels are not read.", metavar="TARGET", path="input")
+    method: str = required(
+        f"Method of adaptation: {'; '.join(f'{name}: {method.summary}' for name, method in METHODS.items())}.",
+        choices=tuple(METHODS),
+        panel=METHOD,
+    )
+    test: Path | None = option(
+        None, "Labeled images of the target, read for the final table alone.", path="input", panel=DATA
+    )
+    task: str = option(
+        "classify",
+        "Kind of the labels: classes of images (classify) or masks (segment).",
+        choices=("classify", "segment"),
+        panel=DATA,
+    )
+    target_labels: bool = option(
+        False, "Train on the labels of TARGET as well, as an upper bound to compare with.", panel=DATA
+    )
+    size: int | None = option(
+        None,
+        "Side of the images in pixels.",
+        minimum=16,
+        shown_default="that of the larger domain's images, at most 64, or 224 for networks of torchvision and timm; "
+        "with --pretrained from 64 to what the model was trained on",
+        panel=DATA,
+    )
+    gray: bool = option(False, "Convert color images to one gray channel.", panel=DATA)
+    max_source: int | None = option(
+        None, "Number of source images to use, drawn by the seed.", minimum=2, shown_default="all", panel=DATA
+    )
+    max_target: int | None = option(
+        None, "Number of target images to use, drawn by the seed.", minimum=2, shown_default="all", panel=DATA
+    )
+    hold_out: float | None = option(
+        None,
+        "Fraction of SOURCE kept out of training, on which the table has the source model.",
+        minimum=0,
+        maximum=1,
+        shown_default="none",
+        panel=DATA,
+    )
+    model: str | None = option(
+        None,
+        "Network: lenet, digits, cifarnet, or an architecture of torchvision or timm, from scratch; with --pretrained "
+        "a model or the folder of a run.",
+        shown_default=f"{Adaptation.model}; with --pretrained {PRETRAINED['model']}; with --task segment "
+        f"{MASKS['model']}",
+        panel=NETWORK,
+    )
+    pretrained: bool = option(False, "Start from the weights of --model, with a new last layer.", panel=NETWORK)
+    weights: Path | None = option(
+        None, "File of weights of --model to start from; implies --pretrained.", path="input", panel=NETWORK
+    )
+    seeds: int = option(1, "Number of runs, each with the next seed.", minimum=1, panel=TRAINING)
+
+
+@dataclass(frozen=True)
+class AdaptationRun:
+    """A finished run.
+
+    folder: the run folder, which every function takes as `model`.  results: the table, as results.json has it: for
+    "source_only", "adapted" and others the mean, standard deviation, 95 % interval and value of each seed; the test of
+    the difference, figures per class, the choice among checkpoints, and the "guards", which are warnings.
+    """
+
+    folder: Path
+    results: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `mlcli adapt --format json` prints."""
+        return dict(self.results)
+
+
+AllOptions = with_method_options(AdaptConfig)
+
+
+@function(AllOptions)
+def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
+    """Carry a model from a labeled domain to one without labels (unsupervised domain adaptation).
+
+    source holds one folder of images per class, or images/ and masks/; target any folder of images. Labels of the
+    target are never used, neither to train nor to choose; those of `test` are read for the final table alone. Methods
+    are ADDA (Tzeng et al. 2017), CyCADA (Hoffman et al. 2018), SimGAN (Shrivastava et al. 2017) and SeUDA (Chen et al.
+    2018). The run folder holds the adapted model of the first seed, a generator where the method has one, and each
+    stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers, and a
+    finished one is left as it is.
+
+        >>> import mlcli
+        >>> result = mlcli.adapt(  # doctest: +SKIP
+        ...     "mnist/train", "usps/train", method="adda", test="usps/test", output="runs/usps"
+        ... )
+        >>> result.results["adapted"]["mean"] - result.results["source_only"]["mean"]  # doctest: +SKIP
+        0.12
+
+    Raises UsageError for options of another method and where the output folder holds something else, DataError for
+    data that do not fit together, TrainingError where a loss becomes infinite.
+    """
+    from mlcli.api import adaptation_data, runs
+    from mlcli.methods.adaptation import domain_checks
+    from mlcli.models import pretrained
+
+    processes, runtime, folder, options = runs.begin(call)
+    if call.config.resume and folder.exists():  # seeds that are there already stay in the table
+        options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
+    if runs.finished(call, folder, options, processes, files=[folder.results_file]) is not None:
+        results = folder.results()
+        for words in results["guards"]:
+            complain(words)
+        return _reported(folder, results, processes)
+    config = hyperparameters(options, call.given)
+    model = pretrained.known(config.model, config.weights) if config.pretrained else None
+    if model:
+        runtime = runtime.for_training_of(model.network, options["precision"])
+    data = adaptation_data.read(options, config, model, call.config.workers, processes)
+    run = _Run(folder, options, config, data, runtime, processes, call.config.save_every)
+    run.context(0).require_networks()
+    if processes.main:
+        began = {"model": {"count": 1, "hash": model.hash}} if model else {}
+        runs.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=call.config.resume)
+    processes.wait()
+    disagreements = domain_checks.disagreements(*data.native)
+    for words in disagreements:
+        complain(words)
+    with runs.interruptible(folder):
+        results = run.results(disagreements)
+    for words in results["guards"][len(disagreements) :]:
+        complain(words)
+    result = _reported(folder, results, processes)
+    runs.finish(folder, options, processes)
+    return result
+
+
+def _reported(folder: "Run", results: Mapping[str, Any], processes: "Processes") -> AdaptationRun:
+    """The result, and its report, also of a run that was killed before that was written."""
+    from mlcli.api.adaptation_tables import report_tables
+    from mlcli.reporting import report
+
+    if processes.main:
+        report.write(folder, report_tables(results))
+    return AdaptationRun(folder.folder, results)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The seeds of a run, whose stages are run folders RUN/seed-N/STAGE."""
+
+    folder: "Run"
+    options: Mapping[str, Any]
+    config: Adaptation
+    data: "Data"
+    runtime: "Runtime"
+    processes: "Processes"
+    save_every: float
+
+    def results(self, disagreements: list[str]) -> dict[str, Any]:
+        """What is in the table. It is measured, unless it is there for this test set and as many seeds."""
+        from mlcli.methods.adaptation import results
+
+        result = self.folder.results()
+        measured_on = {"seeds": self.options["seeds"], "test": self.data.summary().get("test", {}).get("hash")}
+        if result.get("measured_on") == measured_on:
+            return result
+        seeds = []
+        for number in range(self.options["seeds"]):
+            context = self.context(number)
+            adapted = METHODS[self.options["method"]].adapt(context)
+            seeds.append(results.measure(context, adapted, self.data.test, self._supervised(context, number)))
+            if number == 0 and self.processes.main:
+                self._save(adapted)
+        result = {"method": self.options["method"], "task": self.options["task"]}
+        result |= results.result(seeds, self.options["task"], self.data.classes, self.data.test)
+        result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
+        if self.processes.main:
+            self._write_images(seeds[0].images)
+            self.folder.save_results(result)  # last: it says that everything else is there
+        return result
+
+    def context(self, number: int) -> "AdaptationContext[Adaptation]":
+        """What the method is given for the seed of this number."""
+        from mlcli.api import runs
+        from mlcli.methods.adaptation.context import AdaptationContext
+
+        seed = self.options["seed"] + number
+
+        def stage(name: str) -> "Run":
+            return self.folder.part(f"seed-{seed}", name)
+
+        def fit(run: "Run", method: "Method", plan: "Plan") -> None:
+            if self.processes.main:
+                written = {"method": self.options["method"], "stage": run.folder.name, "seed": seed}
+                written |= {name: getattr(self.config, name) for name in ("model", "pretrained", "weights")}
+                runs.start(run, STAGE, written, {}, resume=True)
+            self.processes.wait()
+            runs.fit(run, method, replace(plan, save_every=self.save_every), self.processes)
+
+        source, held_out = self.data.source.subset(self.options["max_source"], seed), None
+        if (fraction := self.options.get("hold_out")) is not None:
+            source, held_out = source.split(fraction, seed)
+        target = self._drawn(self.data.target, number)
+        return AdaptationContext(
+            source,
+            target,
+            self.data.classes,
+            self.config,
+            seed,
+            self.runtime,
+            self.processes,
+            stage,
+            fit,
+            held_out,
+        )
+
+    def _drawn(self, target: "Domain", number: int) -> "Domain":
+        """The part of the target that the seed of this number takes."""
+        return target.subset(self.options["max_target"], self.options["seed"] + number)
+
+    def _supervised(self, context: "AdaptationContext[Adaptation]", number: int) -> "Model | None":
+        """The model that is trained on the labels of the target, where these are to be used."""
+        from mlcli.methods.adaptation import supervised_stage
+
+        if self.data.labeled_target is None:
+            return None
+        return supervised_stage.train(context, "target", self._drawn(self.data.labeled_target, number))
+
+    def _save(self, adapted: "AdaptationResult") -> None:
+        """Write the model, and a translator where there is one."""
+        from mlcli.models import artifacts, translators
+
+        method = self.options["method"]
+        description = adapted.model.describe() | {"method": method}
+        artifacts.save(self.folder.model_file, adapted.model.network.state_dict(), description)
+        if made := adapted.translator:
+            file = self.folder.folder / "translator.safetensors"
+            translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)
+
+    def _write_images(self, images: Mapping[str, Any]) -> None:
+        """Write the samples, (3, H, W) each."""
+        from mlcli.io.image_io import write
+
+        for name, image in images.items():
+            write(image, self.folder.samples_folder / f"{name}.png")

@@ -1,0 +1,85 @@
+"""The options of `mlcli adapt` that are hyperparameters of its methods, each declared by the method's configuration."""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import Field, fields, make_dataclass
+from typing import Any, TypeVar
+
+from mlcli.api.call import Config
+from mlcli.errors import UsageError
+from mlcli.methods.adaptation.registry import (
+    MASKS,
+    METHODS,
+    PRETRAINED,
+    PRETRAINED_FEATURES,
+    Adaptation,
+    Adda,
+    command_line_options,
+)
+from mlcli.options import of, same
+
+C = TypeVar("C", bound=Config)
+
+
+def with_method_options(base: type[C]) -> type[C]:
+    """The configuration `base` with a field for every option of a method; None stands for the method's default."""
+    added = []
+    for name, uses in command_line_options().items():
+        configuration = METHODS[uses[0][0]].config
+        hint = typing.get_type_hints(configuration)[name]
+        changes = {"help": _help(uses), "shown_default": _shown_default(name, uses)}
+        added.append((name, hint | None, same(configuration, name, default=None, **changes)))
+    return make_dataclass(base.__name__, added, bases=(base,), frozen=True, kw_only=True)
+
+
+def _help(uses: list[tuple[str, Field]]) -> str:
+    """The help text, with the methods that have the option unless all have it."""
+    text = of(uses[0][1]).help
+    return text if len(uses) == len(METHODS) else f"{text.rstrip('.')} ({', '.join(method for method, _ in uses)})."
+
+
+def _shown_default(name: str, uses: list[tuple[str, Field]]) -> str:
+    """The default as the help shows it, by method where these differ."""
+    values = {each.default for _, each in uses}
+    if None in values:
+        return of(uses[0][1]).shown_default or ""
+    text = str(uses[0][1].default) if len(values) == 1 else ", ".join(f"{m} {each.default}" for m, each in uses)
+    if name in PRETRAINED:
+        text += f"; with --pretrained {PRETRAINED[name]}"
+    features = [method for method, _ in uses if issubclass(METHODS[method].config, Adda)]
+    if name in PRETRAINED_FEATURES and features:
+        text += f"; {' and '.join(features)} with --pretrained {PRETRAINED_FEATURES[name]}"
+    if name in MASKS:
+        text += f"; with --task segment {MASKS[name]}"
+    return text
+
+
+def hyperparameters(options: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Adaptation:
+    """The configuration of the method that the options name.
+
+    given: names of the options that the caller has named. Raises UsageError for an option of another method or stage,
+    and for labels that the method does not learn.
+    """
+    method = METHODS[options["method"]]
+    own = {field.name for field in fields(method.config)}
+    for name in sorted(command_line_options().keys() - own):
+        if options.get(name) is not None:
+            others = [other for other, _ in command_line_options()[name]]
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: an option of --method {' and '.join(others)}, not of {options['method']}")
+    if options["task"] not in method.tasks:
+        raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(method.tasks)}")
+    for name in ("generator", "pixel_steps", "pixel_lr") if options.get("stage") == "feature" else ():
+        if name in given:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: an option of the pixel stage; leave it or --stage feature out")
+    values = {name: options[name] for name in own if options.get(name) is not None}
+    values["pretrained"] = bool(options.get("pretrained") or options.get("weights"))
+    defaults: dict[str, Any] = {}
+    if options["task"] == "segment":
+        if values["pretrained"]:
+            raise UsageError(f"--pretrained: --task segment takes {MASKS['model']}, which comes without weights")
+        defaults = MASKS
+    if values["pretrained"]:
+        defaults = PRETRAINED | (PRETRAINED_FEATURES if issubclass(method.config, Adda) else {})
+    return method.config(**{name: value for name, value in defaults.items() if name in own} | values)

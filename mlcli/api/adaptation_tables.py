@@ -1,0 +1,75 @@
+"""The result of `mlcli adapt` as tables of text, for the terminal and for report.html."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # header, rows
+
+TITLES = {
+    "source_only": "source only",
+    "adapted": "adapted",
+    "last": "  its last step",
+    "best_possible": "  best step, chosen with the test labels",
+    "target_supervised": "trained on target labels",
+    "held_out": "source only, held-out source images",
+}
+
+
+def figures(result: Mapping[str, Any]) -> Table:
+    """The table of a result: a row for each model that was measured."""
+    lines: list[tuple[str, ...]] = []
+    for name, entry in result.items():
+        if isinstance(entry, Mapping) and "interval" in entry:
+            low, high = entry["interval"]
+            spread = "" if entry["sd"] is None else f"{entry['sd']:.2%}"
+            title = TITLES.get(name, name.replace("_", " "))
+            lines.append((title, f"{entry['mean']:.2%}", spread, f"{low:.2%} to {high:.2%}", str(len(entry["runs"]))))
+    return ("", result["metric"], "sd", "95 % interval", "runs"), lines
+
+
+def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Details of a result, as (name, value): tests of significance, label flips, and how checkpoints were chosen."""
+    found = []
+    if (fraction := result.get("gap_closed")) is not None:
+        found.append(("gap to the target's labels closed", f"{fraction:.0%}"))
+    for name, words in (("mcnemar", "McNemar's test"), ("sign_test", "sign test")):
+        for seed, test in zip(result["seeds"], result.get(name, ()), strict=False):
+            only = f"{test['first_alone']} better before, {test['second_alone']} better after"
+            found.append((f"{words}, seed {seed}", f"{only}, p = {test['p']:.2g}"))
+    if flips := result.get("label_flip_rate"):
+        # without a model of the target, only changes of the source model's predictions can be counted
+        known = flips["classifier"] == "target_supervised"
+        words = "labels flipped" if known else "predictions of the source model changed"
+        found.append((f"{words} by the translation {flips['direction']}", f"{flips['mean']:.2%}"))
+    for seed, chosen in zip(result["seeds"], result.get("selection", ()), strict=False):
+        score = next(each["score"] for each in chosen["candidates"] if each["step"] == chosen["chosen"])
+        by = "the last" if chosen["criterion"] == "last" else f"by {chosen['criterion']}, {score:.4f}"
+        found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, {by}"))
+    for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
+        same = "unchanged" if value["before"] == value["after"] else "CHANGED"
+        found.append((f"source model, seed {seed}", f"{same}, sha256 {value['after'][:16]}"))
+    return found
+
+
+def per_class(result: Mapping[str, Any]) -> Table:
+    """The accuracy, or Dice coefficient, of each class by the models that were measured."""
+    checkpoints = ("last", "best_possible")
+    kept = {name: values for name, values in result.get("per_class", {}).items() if name not in checkpoints}
+    names = list(dict.fromkeys(name for values in kept.values() for name in values))
+    header = ("class", *(TITLES.get(name, name.replace("_", " ")) for name in kept))
+    return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
+
+
+def report_tables(result: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """The tables of report.html: (title, header, rows)."""
+    guards = [(words,) for words in result["guards"]] or [("no warnings",)]
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
+        ("Guards", ("",), guards),
+        ("Details", ("", ""), facts(result)),
+    ]
+    header, lines = figures(result)
+    if lines:
+        tables.insert(0, ("Result", header, lines))
+    if "per_class" in result:
+        tables.append(("Classes", *per_class(result)))
+    return tables
