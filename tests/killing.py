@@ -9,6 +9,7 @@ after each kill. A fork of a process that has imported all costs no start.
 
 import contextlib
 import importlib
+import json
 import os
 import random
 import signal
@@ -35,6 +36,13 @@ def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *com
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
+
+
+def killed_at_its_end(run: Path) -> None:
+    """Make of a finished run one that was killed just before its config said so."""
+    config = json.loads((run / "config.json").read_text())
+    assert config.pop("finished")
+    (run / "config.json").write_text(json.dumps(config))
 
 
 def newest_state(run: Path) -> int:

@@ -131,17 +131,19 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     data that do not fit together, TrainingError where a loss becomes infinite.
     """
     from mlcli.api import adaptation_data, runs
+    from mlcli.api.adaptation_tables import report_tables
     from mlcli.methods.adaptation import domain_checks
     from mlcli.models import pretrained
+    from mlcli.reporting import report
 
     processes, runtime, folder, options = runs.begin(call)
     if call.config.resume and folder.exists():  # seeds that are there already stay in the table
         options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
-    if runs.finished(call, folder, options, processes, files=[folder.results_file]) is not None:
+    if runs.finished(call, folder, options, processes, [folder.results_file]) is not None:
         results = folder.results()
         for words in results["guards"]:
             complain(words)
-        return _reported(folder, results, processes)
+        return AdaptationRun(folder.folder, results)
     config = hyperparameters(options, call.given)
     model = pretrained.known(config.model, config.weights) if config.pretrained else None
     if model:
@@ -160,18 +162,9 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
         results = run.results(disagreements)
     for words in results["guards"][len(disagreements) :]:
         complain(words)
-    result = _reported(folder, results, processes)
-    runs.finish(folder, options, processes)
-    return result
-
-
-def _reported(folder: "Run", results: Mapping[str, Any], processes: "Processes") -> AdaptationRun:
-    """The result, and its report, also of a run that was killed before that was written."""
-    from mlcli.api.adaptation_tables import report_tables
-    from mlcli.reporting import report
-
     if processes.main:
-        report.write(folder, report_tables(results))
+        report.write(folder, report_tables(results))  # also of a run that was killed between the two
+    runs.finish(folder, options, processes)
     return AdaptationRun(folder.folder, results)
 
 

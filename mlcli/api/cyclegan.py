@@ -67,6 +67,8 @@ def cyclegan(call: Call[CycleGANConfig]) -> Training:
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, run, options = runs.begin(call)
+    if (metrics := runs.finished(call, run, options, processes)) is not None:
+        return Training(run.folder, metrics)
     config = translation_runs.hyperparameters(CycleGAN, options)
     specs, resize_crop = translation_runs.image_specs(options), translation_runs.resize_crop(config)
     classifiers = _classifiers(options, runtime)

@@ -116,6 +116,8 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = runs.begin(call)
+    if runs.finished(call, folder, options, processes, [folder.results_file]) is not None:
+        return FinetuneResult(folder.folder, folder.results(_check_of_results()))
     given = registry.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # raises where there is no such layer
@@ -166,7 +168,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
         results = folder.results(_check_of_results())
     if processes.main:
         report.write(folder)  # a run that was killed after its results has none yet
-    processes.close()
+    runs.finish(folder, options, processes)
     return FinetuneResult(folder.folder, results)
 
 

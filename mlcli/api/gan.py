@@ -91,6 +91,8 @@ def gan(call: Call[GanConfig]) -> Training:
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, run, options = runs.begin(call)
+    if (metrics := runs.finished(call, run, options, processes)) is not None:
+        return Training(run.folder, metrics)
     training = _training_images(options["images"], options["conditional"])
     size = options["size"] or sizes.default_size(EMBEDDED, training.paths)
     channels = 1 if options["gray"] else 3
@@ -118,7 +120,7 @@ def gan(call: Call[GanConfig]) -> Training:
         runs.start(run, "gan", options | asdict(config) | {"size": size}, data, resume=call.config.resume)
     processes.wait()
     metrics = runs.fit(run, trained, plan, processes)
-    processes.close()
+    runs.finish(run, options, processes, metrics)
     return Training(run.folder, metrics)
 
 

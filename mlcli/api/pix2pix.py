@@ -58,6 +58,8 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, run, options = runs.begin(call)
+    if (metrics := runs.finished(call, run, options, processes)) is not None:
+        return Training(run.folder, metrics)
     config = translation_runs.hyperparameters(Pix2Pix, options)
     specs, resize_crop = translation_runs.image_specs(options), translation_runs.resize_crop(config)
     training, held_out = pairings(options)

@@ -121,7 +121,9 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
     from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = runs.begin(call)
-
+    files = [folder.results_file] if options["probe"] else []
+    if (finished := runs.finished(call, folder, options, processes, files)) is not None:
+        return PretextResult(folder.folder, finished, folder.results(_check_of_results()) if files else None)
     training = ClassFolder.of_one(inputs.files_named(options["images"]))
     labeled = _labeled(options)
     start = known(options["model"]) if options.get("pretrained") else None
@@ -171,7 +173,7 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
         hashes = {name: data[name]["hash"] for name in labeled}
         probes = _probed(folder, labeled["probe"].classes, sets, hashes, runtime, config.seed)
     processes.wait()
-    processes.close()
+    runs.finish(folder, options, processes, metrics)
     return PretextResult(folder.folder, metrics, probes)
 
 

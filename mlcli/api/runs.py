@@ -188,8 +188,9 @@ def finish(
     """Note in the config of a run that all is done, which `finished` reads, and close the processes."""
     inputs = files_digest(options, run.folder) if processes.main else None
     if inputs is not None:
-        done = {"inputs": inputs, "metrics": dict(metrics or {})}
-        write_json(run.config_file, run.load_config() | {"finished": done})
+        config, done = run.load_config(), {"inputs": inputs, "metrics": dict(metrics or {})}
+        if config.get("finished") != done:
+            write_json(run.config_file, config | {"finished": done})
     processes.close()
 
 

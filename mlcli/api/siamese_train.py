@@ -138,6 +138,8 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = runs.begin(call)
+    if (metrics := runs.finished(call, folder, options, processes)) is not None:
+        return Training(folder.folder, metrics)
     solves = options["loss"] == FISHER
     options["model"] = options["model"] or (CIFARNET if solves else SMALLNET)
     _check(options, call.given, solves)
@@ -174,7 +176,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
         runs.start(folder, "siamese-train", effective, data, resume=call.config.resume)
     processes.wait()
     metrics = runs.fit(folder, method, plan, processes)
-    processes.close()
+    runs.finish(folder, options, processes, metrics)
     return Training(folder.folder, metrics)
 
 

@@ -240,5 +240,5 @@ def train(
     metrics = runs.fit(run, method, plan, processes, curves=curves)
     if curves:
         curves.close()
-    processes.close()
+    runs.finish(run, options, processes, metrics)
     return Training(run.folder, metrics)

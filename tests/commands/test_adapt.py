@@ -19,7 +19,7 @@ from mlcli.methods.adaptation.supervised_stage import SupervisedStage
 from mlcli.models import registry, translators
 from tests import shapes
 from tests.cli import mlcli
-from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
+from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_killed_and_resumed
 
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
 SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
@@ -88,6 +88,7 @@ def test_a_run_that_is_done_is_neither_measured_nor_written_again(data, tmp_path
         assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
         for report in (None, "of the epochs"):  # killed after the results
             (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
+            killed_at_its_end(run)
             assert "adapted" in adapt(data, run, "--resume").stdout
             assert (run / "report.html").read_bytes() == page
     (run / "results.json").unlink()  # killed before them
@@ -164,8 +165,8 @@ def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
     assert json.loads((tmp_path / "wrong/results.json").read_text())["held_out"]["mean"] < 0.2
     assert files(tmp_path / "wrong") == files(run)
     assert "was begun with hold_out 0.25" in mlcli(*words, "--hold-out", 0.5, "-o", run, "--resume", status=2).stderr
-    for share in (0, 0.001):
-        assert "another share" in mlcli(*words, "--hold-out", share, "-o", tmp_path / "none", status=1).stderr
+    for fraction in (0, 0.001):
+        assert "another fraction" in mlcli(*words, "--hold-out", fraction, "-o", tmp_path / "none", status=1).stderr
 
 
 def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mlcli.methods.learning.finetuning import Features, FineTuning
 from mlcli.models import registry
 from tests.cli import ENVIRONMENT, mlcli
-from tests.killing import killed_and_resumed
+from tests.killing import killed_and_resumed, killed_at_its_end
 from tests.tiny import class_folders
 
 QUICK = ("--precision", "fp32", "--copies", 1, "--shift", 2)
@@ -91,10 +91,12 @@ def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, data, 
     run = tmp_path / "finished"
     shutil.copytree(finished, run)
     (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
-    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.suffix != ".html"}
+    killed_at_its_end(run)
+    of_the_end = (run / "report.html", run / "config.json")
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file not in of_the_end}
     mlcli("finetune", data / "train", "--model", colors, "-o", run, *QUICK, "--resume")
     assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
-    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.suffix != ".html"} == before
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file not in of_the_end} == before
 
 
 def test_no_image_goes_through_the_network_twice(data, colors, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mlcli.methods.learning.supervised import Supervised
 from mlcli.models import registry
 from tests.cli import mlcli
-from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
+from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
 SHORT = ("--epochs", 4, "--batch-size", 12, "--precision", "fp32", "--shift", 1)
@@ -73,6 +73,7 @@ def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, photos
     run = tmp_path / finished.name
     shutil.copytree(finished, run)
     (run / "report.html").unlink() if report is None else (run / "report.html").write_text(report)
+    killed_at_its_end(run)
     monkeypatch.setattr("mlcli.methods.learning.linear_probe.probe", None)  # nothing is probed again
     mlcli("pretext", photos, "-o", run, "--resume")
     assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
