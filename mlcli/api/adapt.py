@@ -263,7 +263,7 @@ class _Run:
 
     def _write_images(self, images: Mapping[str, Any]) -> None:
         """Write the samples, (3, H, W) each."""
-        from mlcli.io.image_io import write
+        from mlcli.imaging.image_io import write
 
         for name, image in images.items():
             write(image, self.folder.samples_folder / f"{name}.png")

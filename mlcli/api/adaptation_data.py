@@ -13,10 +13,11 @@ from mlcli.api import inputs, runs
 from mlcli.api.events import Progress, complain
 from mlcli.data import domains
 from mlcli.data.domains import Domain
-from mlcli.data.folders import ClassFolder, find_images
+from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
+from mlcli.data.sources import find_images
 from mlcli.errors import DataError, UsageError
-from mlcli.io import image_io
+from mlcli.imaging import image_io
 from mlcli.methods.adaptation.registry import Adaptation
 from mlcli.models import pretrained, registry, sizes
 from mlcli.models.model import Model
@@ -61,7 +62,7 @@ def read(
     """Read the domains that the options name. model: the pretrained model, if any. Raises UsageError, DataError."""
     segment = options["task"] == "segment"
     folders = {name: _images_folder(options[name], segment) for name in ("source", "target")}
-    paths = [path for path in inputs.named([folders["target"]])[0] if isinstance(path, Path)]
+    paths = inputs.files_named([folders["target"]])
     size = options["size"] or _size(find_images([str(folders["source"])]).paths, paths, config, model)
     reader: _Reader = _Masks(size, workers) if segment else _Classes(size, workers, processes)
     source, classes = reader.labeled(options["source"], None)

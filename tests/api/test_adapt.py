@@ -10,7 +10,7 @@ from mlcli.api.adapt import adapt
 from mlcli.api.adaptation_data import read
 from mlcli.api.adaptation_options import hyperparameters
 from mlcli.errors import Interrupted, UsageError
-from mlcli.io import decoder
+from mlcli.imaging import decoder
 from mlcli.runtime.processes import Processes
 from tests import shapes
 from tests.cli import mlcli

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlcli.api.adaptation_data import _size
 from mlcli.api.adaptation_options import hyperparameters
-from mlcli.data.folders import find_images
+from mlcli.data.sources import find_images
 from mlcli.methods.adaptation.registry import METHODS
 from mlcli.models import artifacts, registry
 from mlcli.training import run_folder
