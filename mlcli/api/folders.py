@@ -71,7 +71,7 @@ def each_outdated(
         raise DataError(f"{' '.join(given)}: no images there")
     if single and images:
         images = {output: _only(images, given, output, endings)}
-    made_by = {"run": str(weights), "sha256": files.file_hash(weights)}
+    made_by: dict[str, Any] = {"run": str(weights), "sha256": files.file_hash(weights)}
     recorded = os.path.isfile(begun) and not (single or overwrite)
     same = recorded and read_record(begun).get("sha256") == made_by["sha256"]
     # The record is written when a model first works here: what is older was made by another model
@@ -152,7 +152,7 @@ class Batches:
             return
         made = self.make(torch.stack([image for _, image in self.waiting]))
         saved = [
-            self.pool.submit(copy_context().run, self.save, result, image, *job)
+            self.pool.submit(copy_context().run, self.save, result, image, job.image, job.result)
             for (job, image), result in zip(self.waiting, made, strict=True)
         ]
         for (job, _), writing in zip(self.waiting, saved, strict=True):

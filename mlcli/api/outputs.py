@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
@@ -14,8 +14,13 @@ from mlcli.io import locks, schema
 from mlcli.io.descriptors import descriptor_behind
 from mlcli.io.files import check_writable, is_vacant, sweep, write_json
 
-if TYPE_CHECKING:
-    from mlcli.models.model import Model
+
+class Hashed(Protocol):
+    """A model that was read from a file."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the file."""
 
 
 def refuse_existing(output: Path | None, overwrite: bool) -> None:
@@ -112,7 +117,7 @@ def refuse_others(begun: Path, options: Mapping[str, Any]) -> None:
             )
 
 
-def write_beside(output: Path, command: str, options: Mapping, model: "Model | None" = None, **more: Any) -> None:
+def write_beside(output: Path, command: str, options: Mapping, model: Hashed | None = None, **more: Any) -> None:
     """OUTPUT.json beside an image: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
 
@@ -130,7 +135,7 @@ def determining(config: Config, **effective: Any) -> dict[str, Any]:
     return options | {name: plain(value) for name, value in effective.items()}
 
 
-def record(command: str, options: Mapping, model: "Model | None" = None, **more: Any) -> dict[str, Any]:
+def record(command: str, options: Mapping, model: Hashed | None = None, **more: Any) -> dict[str, Any]:
     """What reproduces a result, and `more` that is to be said of it."""
     from mlcli.training.run_folder import versions
 
