@@ -151,7 +151,7 @@ def class_folders() -> Any:
 
 def val() -> Any:
     help = "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1."
-    return option(None, help, cli_type=str, panel=DATA)
+    return option(None, help, cli_type=str, shown_default="no validation", panel=DATA)
 
 
 def size() -> Any:

@@ -9,7 +9,8 @@ from mlcli.options import COMPUTING, METHOD, NETWORK, OUTPUT, TRAINING, option
 class Analogy:
     """`mlcli analogy`; the defaults learn a filter, ANALOGIES has those of every mode.
 
-    inputs: the images that the mode takes. texture: whether A' is a texture that is synthesized, not an image to be matched.
+    inputs: the images that the mode takes. texture: whether A' is a texture that is synthesized, not an image to be
+    matched.
     """
 
     inputs: tuple[str, ...] = ("A", "A_PRIME", "B")
