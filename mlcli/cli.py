@@ -90,7 +90,7 @@ def named(arguments: Sequence[str]) -> str | None:
     return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 
-def guarded(run: Callable, name: str = "mlcli") -> Callable:
+def guarded(run: Callable[..., Any], name: str = "mlcli") -> Callable[..., Any]:
     """The command with its MlcliErrors printed on stderr and turned into exit statuses.
 
     In the end a line on stderr says how many images were read, and what was left out and why.
@@ -144,7 +144,7 @@ def guarded(run: Callable, name: str = "mlcli") -> Callable:
     return wrapper
 
 
-def tildes(values: Iterable) -> list[str]:
+def tildes(values: Iterable[Any]) -> list[str]:
     """Those of the values of options and arguments that begin with a tilde, as paths that no shell has expanded do."""
     texts = [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
     return [text for text in texts if text == "~" or re.match(r"=?~[\w.-]*/", text)]

@@ -67,12 +67,12 @@ def same(configuration: type, name: str, **changes: Any) -> Any:
     return field(default=default, kw_only=True, metadata={"option": replace(of(like), **changes)})
 
 
-def of(each: Field) -> Option:
+def of(each: Field[Any]) -> Option:
     """The option that a field is. Raises KeyError for a field that is none."""
     return each.metadata["option"]
 
 
-def options(configuration: type) -> Sequence[Field]:
+def options(configuration: type) -> Sequence[Field[Any]]:
     """The fields of a configuration that are options: arguments, then by panels."""
     found = [each for each in fields(configuration) if "option" in each.metadata]
     return sorted(found, key=lambda each: -1 if of(each).argument else PANELS.index(of(each).panel))

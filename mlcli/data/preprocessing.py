@@ -51,7 +51,7 @@ class Preprocessing:
     resampling: str = "torch"
 
     @classmethod
-    def of(cls, description: Mapping) -> "Preprocessing":
+    def of(cls, description: Mapping[str, Any]) -> "Preprocessing":
         """From what `dataclasses.asdict` gave, read from a file. Raises schema.Invalid."""
         FIELDS(description)
         values: dict[str, Any] = {

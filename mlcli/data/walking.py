@@ -159,7 +159,7 @@ class Walker:
                 self._leave_out(entry, name, kind)
         return found
 
-    def _format(self, entry: os.DirEntry) -> formats.Format | None:
+    def _format(self, entry: os.DirEntry[str]) -> formats.Format | None:
         """The format of a regular file, by its ending or its first bytes; None if it is no image, which is counted."""
         if kind := formats.format_of_ending(entry.name):
             return kind
@@ -176,11 +176,11 @@ class Walker:
         tally.current().leave_out(entry.path, tally.OTHER, formats.ending(entry.name) or "without an ending")
         return None
 
-    def _leave_out(self, entry: os.DirEntry, name: str, kind: formats.Format) -> None:
+    def _leave_out(self, entry: os.DirEntry[str], name: str, kind: formats.Format) -> None:
         self._unread[kind].append(name)
         tally.current().leave_out(entry.path, "image{s} in formats that are not read", kind.name)
 
-    def _no_file(self, entry: os.DirEntry, name: str, found: Listing) -> None:
+    def _no_file(self, entry: os.DirEntry[str], name: str, found: Listing) -> None:
         """Count an entry that is neither a folder nor a regular file: a broken link, a pipe, a socket or a device."""
         named = formats.format_of_ending(entry.name)
         if entry.is_symlink() and not os.path.exists(entry.path):

@@ -213,7 +213,7 @@ def format_of_bytes(head: bytes) -> Format | None:
     return next((_formats()[name] for rule, name in _RULES if rule(head)), None)
 
 
-def sniff(path: str | os.PathLike) -> Format | None:
+def sniff(path: str | os.PathLike[str]) -> Format | None:
     """The format by the first bytes of a regular file; None for other files. Raises OSError where it may not be read.
 
     Other kinds of files, such as pipes, on which a reader might wait for ever, are for the caller to keep away.

@@ -166,7 +166,7 @@ def write(
     not finite or the file cannot be written; what stood at `path` is then still there.
     """
     kind = output_format(path)
-    more: dict = {}
+    more: dict[str, Any] = {}
     if isinstance(image, Tensor):
         _check_depth(image, kind, bits, path)
         image, more = _made_like(image, like, kind, bits)
@@ -191,7 +191,7 @@ def write(
     files.write_bytes(path, buffer.getvalue(), flush=flush)
 
 
-def _made_like(image: Tensor, like: str | Path | None, kind: str, bits: int) -> tuple[Image.Image, dict]:
+def _made_like(image: Tensor, like: str | Path | None, kind: str, bits: int) -> tuple[Image.Image, dict[str, Any]]:
     """(the Pillow image to write, its options of metadata); see `write`."""
     alpha = None
     if like is not None and kind != "JPEG":

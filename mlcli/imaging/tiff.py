@@ -205,7 +205,7 @@ def _bytes(values: np.ndarray, bits: int) -> np.ndarray:
     return (values.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)
 
 
-def _many(values: Any) -> tuple:
+def _many(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (tuple, list)) else () if values is None else (values,)
 
 

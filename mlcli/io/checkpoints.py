@@ -39,12 +39,12 @@ CONFIGURATIONS = (
 )
 
 
-def _plain_dict(factory: object = None) -> dict:
+def _plain_dict(factory: object = None) -> dict[str, Any]:
     """In place of a defaultdict, which torch's reader does not fill."""
     return {}
 
 
-def _admitted() -> list:
+def _admitted() -> list[Any]:
     """What may stand in a file beside tensors: classes, or pairs of a stand-in and the name that it answers to."""
     core = getattr(numpy, "_core", None) or numpy.core
     numbers = [kind for kind in vars(numpy.dtypes).values() if isinstance(kind, type)]

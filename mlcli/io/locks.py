@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlcli.errors import BusyError
 from mlcli.io.files import LOCK, cannot_be_written, check_writable
@@ -81,7 +81,7 @@ def held(lock: Path) -> bool:
 
 
 @contextmanager
-def _held(lock_file: Path, what: Path, told: dict) -> Iterator[None]:
+def _held(lock_file: Path, what: Path, told: dict[str, Any]) -> Iterator[None]:
     check_writable(lock_file, what)
     made = _absent_folders(lock_file.parent)
     lock = _acquired(lock_file, what)
@@ -120,7 +120,7 @@ def _acquired(lock_file: Path, what: Path) -> "BaseFileLock | None":
     return lock
 
 
-def _tell(lock_file: Path, told: dict) -> None:
+def _tell(lock_file: Path, told: dict[str, Any]) -> None:
     """Write into the lock who holds it. A disk that is full takes nothing from the lock."""
     holder = {
         "pid": os.getpid(),
@@ -133,7 +133,7 @@ def _tell(lock_file: Path, told: dict) -> None:
         lock_file.write_text(json.dumps(holder) + "\n", "ascii")
 
 
-def _holder(lock_file: Path) -> dict:
+def _holder(lock_file: Path) -> dict[str, Any]:
     """What the holder has written; empty where it has not yet."""
     try:
         holder = json.loads(lock_file.read_text("ascii"))

@@ -23,11 +23,11 @@ class Tally:
         self._noted: dict[str, set[int]] = defaultdict(set)
         self._example: dict[str, str] = {}
 
-    def add_read(self, path: str | os.PathLike) -> None:
+    def add_read(self, path: str | os.PathLike[str]) -> None:
         """An image was decoded."""
         self._read.add(_key(path))
 
-    def leave_out(self, path: str | os.PathLike, reason: str, kind: str = "") -> None:
+    def leave_out(self, path: str | os.PathLike[str], reason: str, kind: str = "") -> None:
         """A file, or a folder, was left out.
 
         reason: what follows the number of files, with {s} for a plural. kind: which kind of it.
@@ -35,7 +35,7 @@ class Tally:
         with self._lock:
             self._left_out[reason].setdefault(_key(path), kind)
 
-    def note(self, path: str | os.PathLike, what: str) -> None:
+    def note(self, path: str | os.PathLike[str], what: str) -> None:
         """Something to be said of an image that was read. what: what follows the number of such images."""
         with self._lock:
             self._noted[what].add(_key(path))
@@ -64,7 +64,7 @@ class Tally:
         return text
 
 
-def _key(path: str | os.PathLike) -> int:
+def _key(path: str | os.PathLike[str]) -> int:
     return hash(os.path.abspath(path))
 
 

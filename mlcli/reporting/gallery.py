@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from mlcli.io.files import write_text
@@ -67,7 +68,7 @@ class Row:
     images: Sequence[GalleryImage]
 
 
-def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping, note: str = "") -> None:
+def write(page: Path, title: str, entries: Sequence[Row], facts: Mapping[str, Any], note: str = "") -> None:
     """Write the page. note: what the images show. facts: how they were made, shown folded.
 
     A click on an image opens its file. Without scripts all rows are shown.

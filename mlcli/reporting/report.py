@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mlcli.io.files import write_text
 from mlcli.training.run_folder import Run
@@ -22,7 +23,7 @@ figcaption{font-size:13px;color:#555}img{max-width:100%;image-rendering:pixelate
 SHOWN_SAMPLES = 12
 
 
-def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()) -> None:
+def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = ()) -> None:
     """Write the report of a run, finished or not, from its files; a report that is up to date is left alone.
 
     tables: (heading, header, rows) of each table of final results, at the top of the page.
@@ -79,7 +80,7 @@ def shown_samples(run: Run) -> list[Path]:
     return [file for step in reversed(chosen) for file in by_step[step]]
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence]) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     """A table with a heading for each column."""
     head = "<tr>" + "".join(f"<th>{text(name)}" for name in header)
     return f"<table>{head}" + "".join("<tr>" + "".join(f"<td>{text(c)}" for c in line) for line in lines) + "</table>"

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class Runtime:
         depthwise = any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in network.modules())
         return replace(self, precision="fp32") if asked == "auto" and self.device.type == "cpu" and depthwise else self
 
-    def autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """A context of mixed precision for the forward pass; it does nothing in fp32."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
@@ -97,7 +98,7 @@ def trim_memory() -> None:
         malloc_trim(0)
 
 
-def c_library(name: str) -> Callable | None:
+def c_library(name: str) -> Callable[..., Any] | None:
     """A function of the C library; None where it has no function of this name (musl, macOS, Windows)."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
@@ -158,7 +159,7 @@ def native_bf16(device: torch.device) -> bool:
     return False
 
 
-def cpu_capabilities() -> dict:
+def cpu_capabilities() -> dict[str, Any]:
     """The instruction sets of this processor, as torch reports them; empty where this version cannot."""
     query = getattr(torch.cpu, "get_capabilities", None)
     return dict(query()) if query else {}

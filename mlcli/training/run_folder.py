@@ -102,7 +102,7 @@ class Run:
             sweep(folder)
         self._drop_stale_states()
 
-    def create(self, config: Mapping) -> None:
+    def create(self, config: Mapping[str, Any]) -> None:
         """Begin a run here. The files of a former run are removed; `check_free` has been called before."""
         if self.exists():
             try:
@@ -154,13 +154,13 @@ class Run:
                 "--overwrite or another -o"
             )
 
-    def load_config(self) -> dict:
+    def load_config(self) -> dict[str, Any]:
         """The content of config.json. Raises RunError where there is no run or its config cannot be read."""
         return read_json(self.config_file, "no run here (config.json is missing)", CONFIG, CONFIG_ADVICE)
 
     # -- state -------------------------------------------------------------------------------------------
 
-    def save_state(self, step: int, state: Mapping) -> None:
+    def save_state(self, step: int, state: Mapping[str, Any]) -> None:
         """Write everything that a resume needs after `step` steps; remove all but the last two states."""
         buffer = io.BytesIO()
         torch.save(dict(state, step=step), buffer)
@@ -175,7 +175,7 @@ class Run:
         for stale in self._states()[KEPT_STATES:]:
             stale.unlink(missing_ok=True)
 
-    def load_state(self) -> dict | None:
+    def load_state(self) -> dict[str, Any] | None:
         """The newest whole state, on the CPU; None where training has not saved one yet.
 
         Raises RunError where there are states and none is whole.
@@ -197,7 +197,7 @@ class Run:
 
     # -- metrics -----------------------------------------------------------------------------------------
 
-    def log(self, step: int, values: Mapping) -> None:
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Append the figures of a step to metrics.jsonl: the whole line, or MlcliError where it cannot be written."""
         text = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n"
         try:
@@ -213,7 +213,7 @@ class Run:
         except OSError as error:
             raise cannot_be_written(self.metrics_file, error) from error
 
-    def metrics(self) -> list[dict]:
+    def metrics(self) -> list[dict[str, Any]]:
         """All logged lines, {"step": …, figure: number or None}. Incomplete and invalid lines are left out."""
         if not os.path.exists(self.metrics_file):
             return []
@@ -242,18 +242,18 @@ class Run:
 
     # -- results -----------------------------------------------------------------------------------------
 
-    def save_results(self, results: Mapping) -> None:
+    def save_results(self, results: Mapping[str, Any]) -> None:
         """Write the final measurements."""
         write_json(self.results_file, dict(results))
 
-    def results(self, check: schema.Check = schema.OBJECT) -> dict:
+    def results(self, check: schema.Check = schema.OBJECT) -> dict[str, Any]:
         """The final measurements; empty where they are still missing. check: what the command requires of them."""
         if not os.path.exists(self.results_file):
             return {}
         return read_json(self.results_file, "", check, "remove the file, and the same command with --resume measures")
 
 
-def _line(text: str) -> dict | None:
+def _line(text: str) -> dict[str, Any] | None:
     """A line of the metrics; None if it is invalid."""
     try:
         return LINE(schema.loads(text, FIGURES))
@@ -261,7 +261,7 @@ def _line(text: str) -> dict | None:
         return None
 
 
-def _state(content: bytes, file: Path) -> dict:
+def _state(content: bytes, file: Path) -> dict[str, Any]:
     """The state in a file. Raises RunError where its content is no state of a run."""
     state = read_state(io.BytesIO(content), file)
     try:
@@ -270,7 +270,7 @@ def _state(content: bytes, file: Path) -> dict:
         raise RunError(f"{file}: is no state of a run ({error}); remove it, or start again with --overwrite") from None
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write tensors as safetensors with a description (JSON values) in the metadata, atomically."""
     from safetensors.torch import save
 
@@ -290,7 +290,7 @@ def _is_of_part(config_file: Path) -> bool:
     return isinstance(config, dict) and config.get("part") is True
 
 
-def read_json(path: Path, absent: str, check: schema.Check = schema.OBJECT, advice: str = "") -> dict:
+def read_json(path: Path, absent: str, check: schema.Check = schema.OBJECT, advice: str = "") -> dict[str, Any]:
     """The JSON object in a file, checked by `check`.
 
     Raises RunError: with the text `absent` where the file is missing, else with what is wrong and `advice`, which says

@@ -228,9 +228,9 @@ METHODS = {
 }
 
 
-def command_line_options() -> dict[str, list[tuple[str, Field]]]:
+def command_line_options() -> dict[str, list[tuple[str, Field[Any]]]]:
     """name: [(method, field)] of every option, for the methods that have it."""
-    found: dict[str, list[tuple[str, Field]]] = {}
+    found: dict[str, list[tuple[str, Field[Any]]]] = {}
     for name, method in METHODS.items():
         for each in options(method.config):
             found.setdefault(each.name, []).append((name, each))

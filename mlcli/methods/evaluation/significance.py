@@ -104,7 +104,7 @@ def sign(first: Tensor, second: Tensor) -> dict[str, int | float]:
     return mcnemar((first > second).double(), (first < second).double())
 
 
-def gap_closed(result: Mapping) -> float | None:
+def gap_closed(result: Mapping[str, Any]) -> float | None:
     """Fraction of the gap between source only and supervised on the target that the adaptation closes.
 
     None where there is no gap.
@@ -137,7 +137,7 @@ def collapse(before: Tensor, after: Tensor, source: Tensor) -> str:
     return ""
 
 
-def worse(result: Mapping, metric: str) -> str:
+def worse(result: Mapping[str, Any], metric: str) -> str:
     """A warning if the adapted model is worse than source only; otherwise an empty string."""
     before, after = result["source_only"]["mean"], result["adapted"]["mean"]
     if after < before:

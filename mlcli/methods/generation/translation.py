@@ -114,7 +114,7 @@ def accumulated(losses: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name].detach() for each in losses]).mean() for name in losses[0]}
 
 
-def feature_matching(real: Sequence, fake: Sequence) -> Tensor:
+def feature_matching(real: Sequence[Any], fake: Sequence[Any]) -> Tensor:
     """Sum over the stages of the mean |D_i(real) - D_i(fake)|, averaged over the scales (Wang et al. 2018, eq. 4).
 
     real, fake: `features` of a discriminator; the last maps, which are the logits, are left out.
@@ -131,7 +131,7 @@ def feature_matching(real: Sequence, fake: Sequence) -> Tensor:
     return functools.reduce(operator.add, scales) / len(scales)
 
 
-def logits(features: Sequence) -> Tensor | list[Tensor]:
+def logits(features: Sequence[Any]) -> Tensor | list[Tensor]:
     """The output of a discriminator's `forward`, taken from its `features`."""
     return features[-1] if isinstance(features[-1], Tensor) else [maps[-1] for maps in features]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcli.options import DATA, METHOD, TRAINING, option
 
@@ -48,7 +48,7 @@ Config = TypeVar("Config", bound=Supervised)
 
 
 def supervised(
-    options: Mapping, images: int, defaults: "TrainingDefaults", batch_norm: bool, kind: type[Config]
+    options: Mapping[str, Any], images: int, defaults: "TrainingDefaults", batch_norm: bool, kind: type[Config]
 ) -> Config:
     """The hyperparameters of these options; what they leave open (None) goes by the model and the number of images."""
     given = {field.name: options.get(field.name) for field in fields(kind)}

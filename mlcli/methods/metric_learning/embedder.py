@@ -53,7 +53,7 @@ DESCRIPTION = record(  # the metadata of a file, beyond that of its model
 )
 
 
-def _check_description(description: Mapping) -> None:
+def _check_description(description: Mapping[str, Any]) -> None:
     MODEL_DESCRIPTION(description)
     DESCRIPTION(description)
 

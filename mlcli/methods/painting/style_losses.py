@@ -322,7 +322,9 @@ class Objective:
         c, s, v = content.item(), style.item(), variation.item()
         return Losses(self.alpha * c + (1 - self.alpha) * s + self.tv * v, c, s, v)
 
-    def _weights(self, mask: Tensor, content: Tensor, sizes: Sequence[Mapping]) -> list[dict[str, Tensor]]:
+    def _weights(
+        self, mask: Tensor, content: Tensor, sizes: Sequence[Mapping[str, torch.Size]]
+    ) -> list[dict[str, Tensor]]:
         """A mask as weights (h, w) of the positions of each layer, for each tile (Gatys et al. 2017, section 4.1).
 
         The weight of a unit is the mean of the mask over one stride; its receptive field beyond that is ignored.

@@ -112,7 +112,9 @@ class CircularPadding(TorchFunctionMode):
     timm's Conv2dSame, among others, chooses its padding by the size of the map and calls `pad` itself.
     """
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is not F.pad:
             return func(*args, **(kwargs or {}))
         values, pad = _pad_arguments(*args, **(kwargs or {}))

@@ -223,13 +223,13 @@ def _check_tensor(name: str, part: Any, dtype: str, shape: tuple[int | None, ...
         raise ValueError(f"its {name} are {part.get_dtype()} of {found}")
 
 
-def _write_safetensors(file: Path, tensors: Mapping[str, tuple], description: Mapping) -> None:
+def _write_safetensors(file: Path, tensors: Mapping[str, tuple[Any, ...]], description: Mapping[str, Any]) -> None:
     """Write a safetensors file of tensors that come in parts. tensors: (dtype, shape, parts) by name.
 
     The safetensors library can write whole tensors only. The format is the length of the header in 64 bits, the header
     as JSON, and the values of the tensors in order; those of 8 bytes come first, so that all are aligned.
     """
-    header: dict = {"__metadata__": {"mlcli": json.dumps(description, sort_keys=True)}}
+    header: dict[str, Any] = {"__metadata__": {"mlcli": json.dumps(description, sort_keys=True)}}
     end = 0
     for name, (dtype, shape, _) in tensors.items():
         start, end = end, end + {"I64": 8, "F32": 4, "U8": 1}[dtype] * torch.Size(shape).numel()

@@ -6,6 +6,7 @@ Sources: Erhan et al. 2009 (a unit), Mordvintsev et al. 2015 (a whole layer), Ol
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,9 +113,9 @@ class Batch:
         self.device, self.groups = device, torch.tensor(groups, device=device)
         # Terms that differ in their units alone are computed together. The key counts the equal terms of an objective.
         # The value is one of the terms, whether the factors are negative, factors (N,) and units (N,).
-        slots: dict[tuple, tuple[Term, bool, list[float], list[int]]] = {}
+        slots: dict[tuple[Any, ...], tuple[Term, bool, list[float], list[int]]] = {}
         for index, objective in enumerate(objectives):
-            seen: dict[tuple, int] = {}
+            seen: dict[tuple[Any, ...], int] = {}
             for factor, term in objective.terms:
                 key = term.kind, term.layer and term.layer.address, term.position, factor < 0
                 seen[key] = seen.get(key, 0) + 1
