@@ -3,7 +3,7 @@
     python samples/facades.py FOLDER [--size 128] [--train 120] [--test 24] [--seed 0]
 
 A holds the map, an image with a palette whose index is the class (see CLASSES), B the front that is drawn of it.
-Form and place of every part are in the map; the color of the wall and what the windows mirror are not, so there is
+Form and place of every part are in the map; the color of the wall and what the windows reflect are not, so there is
 more than one good answer, as in the facades of Isola et al. 2017.
 """
 
@@ -79,9 +79,9 @@ class Front:
         self.fill([left, top, right, bottom], (236, 234, 228))
         frame = FINE * self.size // 128 or 1
         height = bottom - top - 2 * frame
-        mirrored = self.random.random()  # the height to which the opposite house is mirrored
+        reflected = self.random.random()  # the height to which the opposite house is reflected
         for y in range(height):
-            color = (44, 58, 78) if y / height > mirrored else (132, 164, 196)
+            color = (44, 58, 78) if y / height > reflected else (132, 164, 196)
             self.fill([left + frame, top + frame + y, right - frame, top + frame + y + 1], color)
         middle = (left + right) / 2
         self.fill([middle - frame / 2, top, middle + frame / 2, bottom], (236, 234, 228))

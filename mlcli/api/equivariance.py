@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RECORD, CURVES, EXAMPLE = "equivariance.json", "curves.png", "example.png"
 SHOWN, TILE = 5, 64  # amounts in the image of examples, and the side of its tiles in pixels
 TRANSFORMS = ("shift", "rotate", "flip", "scale")
-PADDINGS = ("mirror", "circular")
+PADDINGS = ("symmetric", "circular")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,8 @@ class EquivarianceConfig(common.UsesModel, common.ReadsImages):
         panel=METHOD,
     )
     padding: str = option(
-        "mirror",
-        "Continuation of images beyond their border: by reflection, or periodic (for shift and flip).",
+        "symmetric",
+        "Extension of images beyond their border: symmetric (by reflection) or circular (for shift and flip).",
         choices=PADDINGS,
         panel=METHOD,
     )

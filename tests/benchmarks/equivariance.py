@@ -30,7 +30,7 @@ def main() -> None:
         model = registry.load(name).to(runtime)
         x = torch.stack([model.preprocessing.prepare(image_io.read(path)) for path in paths])
         layers = {name: layer for name, layer in named_layers(model, []).items() if layer.is_map}
-        for border in (motion.CIRCULAR, motion.MIRROR):
+        for border in (motion.CIRCULAR, motion.SYMMETRIC):
             stride = max(layer.stride for layer in layers.values())
             shifts = motion.amounts("shift", None, 17, model.preprocessing.crop, stride)
             errors = dict.fromkeys(layers, 0.0)

@@ -6,7 +6,7 @@
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the two stages before it
 (what follows `--` goes to mlcli finetune in place of `--freeze conv3`); `mlcli train` teaches a network of the same
 architecture the same images from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
---mirror` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
+--flip` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
 deviation. A draw that was broken off is gone on with.
 
 With --choose N they are tested on N other training images of each instead, and draws are of other seeds: to choose
@@ -58,7 +58,7 @@ def run(*words) -> str:
 
 
 def balanced_accuracy(model: Path, test: Path) -> float:
-    return json.loads(run("classify", test, "--model", model, "--evaluate", "--mirror", "--format", "json"))[
+    return json.loads(run("classify", test, "--model", model, "--evaluate", "--flip", "--format", "json"))[
         "balanced_accuracy"
     ]
 

@@ -4,8 +4,8 @@
 
 airbench94 (Jordan 2024, arXiv 2404.00498), its last form without the compiler, written anew from the paper, in bf16 by
 autocast: whitened 2 x 2 convolution, three blocks of 64, 256 and 256, partial identities at the start, Nesterov SGD
-with norm biases 64 times as fast, lookahead, shifts by up to 2 px, every image mirrored in every other epoch.
-Printed: accuracy of one view, of both mirror images, and of the six views by which the paper measures 94.0 %.
+with norm biases 64 times as fast, lookahead, shifts by up to 2 px, every image flipped in every other epoch.
+Printed: accuracy of one view, of it and its flipped copy, and of the six views by which the paper measures 94.0 %.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def train(images, labels, epochs, runtime):
                 value.copy_(slow[name].lerp_(value, 1 - decay))
 
     padded = F.pad(images, (SHIFT,) * 4, "reflect")
-    mirrored = torch.rand(len(images)) < 0.5
+    flipped = torch.rand(len(images)) < 0.5
     began = time.perf_counter()
     for step in range(steps):
         epoch, place = divmod(step, each)
@@ -100,7 +100,7 @@ def train(images, labels, epochs, runtime):
             order = torch.randperm(len(images))
         chosen = order[place * BATCH : (place + 1) * BATCH]
         x = crops(padded[chosen], *torch.randint(0, 2 * SHIFT + 1, (2, len(chosen))))
-        x = torch.where((mirrored[chosen] ^ (epoch % 2 == 1))[:, None, None, None], x.flip(3), x)
+        x = torch.where((flipped[chosen] ^ (epoch % 2 == 1))[:, None, None, None], x.flip(3), x)
         with runtime.autocast():
             scores = network(x.contiguous(memory_format=runtime.memory_format), epoch < 3)
         loss = F.cross_entropy(scores.float(), labels[chosen], label_smoothing=0.2, reduction="sum")
@@ -126,9 +126,9 @@ def measure(network, images, labels, runtime):
         return (scores(x) + scores(x.flip(3))) / 2
 
     padded = F.pad(images, (1,) * 4, "reflect")
-    moved = (both(padded[:, :, :32, :32]) + both(padded[:, :, 2:, 2:])) / 2
-    views = {"one view": scores(images), "both mirror images": both(images)}
-    views["six views"] = (views["both mirror images"] + moved) / 2
+    shifted = (both(padded[:, :, :32, :32]) + both(padded[:, :, 2:, 2:])) / 2
+    views = {"one view": scores(images), "both orientations": both(images)}
+    views["six views"] = (views["both orientations"] + shifted) / 2
     for name, found in views.items():
         print(f"{name}: {(found.argmax(1) == labels).float().mean():.2%}")
 

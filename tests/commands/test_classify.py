@@ -334,7 +334,7 @@ def test_with_its_flipped_copy_an_image_is_classified_as_its_flipped_copy_is(tmp
 
     one, other = probability("--flip")
     assert one == pytest.approx(other, abs=1e-5)
-    plain, of_mirror = probability()
-    assert max(abs(plain[label] - of_mirror[label]) for label in plain) > 1e-3
-    weights = {label: (plain[label] * of_mirror[label]) ** 0.5 for label in plain}  # the mean of the logits
+    plain, of_flip = probability()
+    assert max(abs(plain[label] - of_flip[label]) for label in plain) > 1e-3
+    weights = {label: (plain[label] * of_flip[label]) ** 0.5 for label in plain}  # the mean of the logits
     assert one == pytest.approx({label: w / sum(weights.values()) for label, w in weights.items()}, abs=1e-4)

@@ -105,7 +105,7 @@ def test_no_image_goes_through_the_network_twice(data, colors, tmp_path, monkeyp
     monkeypatch.setattr(Features, "__call__", lambda self, images: seen.append(len(images)) or counted(self, images))
     command = ["finetune", data / "train", "--model", colors, "--val", data / "val", "-o", tmp_path / "run", *QUICK]
     mlcli(*command)
-    assert sum(seen) == 24 * 2 + 24, "each image and its mirror image, and those to test on"
+    assert sum(seen) == 24 * 2 + 24, "each image and its flipped copy, and those to test on"
     (tmp_path / "run/results.json").unlink()  # as if it had been killed before its end
     mlcli(*command, "--resume")
     assert sum(seen) == 24 * 3

@@ -36,7 +36,7 @@ def test_rectangles_and_other_channels(upsampling, downs):
     assert made.shape == (2, 1, 32, 64) and made.abs().max() <= 1
 
 
-def test_the_border_is_mirrored_not_dark():
+def test_the_border_is_reflected_not_dark():
     """An image of one color stays one color up to its border, which zeros around it would disturb."""
     torch.manual_seed(0)
     network = ResNetGenerator(1, 1, blocks=2, filters=4, norm="none", upsampling="resize", downs=0)

@@ -10,10 +10,10 @@ Units are `stride` pixels apart, so t may need values between them. For a shift 
 symmetric grid or a quarter turn it does not, and the comparison is exact. Otherwise values are interpolated bilinearly,
 in images too, and the interpolation is a part of the error.
 
-Borders: A network pads its maps, and padding is not transformed with the image. With MIRROR, the image is reflected at
-its border, so far that no compared unit sees padding. With CIRCULAR, the image and the padding of every layer wrap
+Borders: A network pads its maps, and padding is not transformed with the image. With SYMMETRIC, the image is reflected
+at its border, so far that no compared unit sees padding. With CIRCULAR, the image and the padding of every layer wrap
 around; then images can be shifted and flipped, but not rotated or scaled. Units that see the whole image, such as
-logits, see the image itself, in MIRROR with the network's own padding.
+logits, see the image itself, in SYMMETRIC with the network's own padding.
 """
 
 import copy
@@ -30,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from mlcli.errors import UsageError, out_of_memory
 from mlcli.imaging import image_io
-from mlcli.methods.visualization.motion import CIRCULAR, MIRROR, Grid, Motion, motion, transform_values
+from mlcli.methods.visualization.motion import CIRCULAR, SYMMETRIC, Grid, Motion, motion, transform_values
 from mlcli.models.model import Model
 from mlcli.models.structure import features
 from mlcli.models.structure.features import SIGNED, Activations
@@ -59,7 +59,7 @@ def named_layers(model: Model, names: Sequence[str]) -> dict[str, Layer]:
 
 
 def is_map(layer: Layer, border: str) -> bool:
-    """Whether equivariance is measured: the layer is a map, and with MIRROR no unit sees the whole image."""
+    """Whether equivariance is measured: the layer is a map, and with SYMMETRIC no unit sees the whole image."""
     return layer.is_map and (border == CIRCULAR or WHOLE not in layer.field)
 
 
@@ -96,7 +96,7 @@ def circular(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             module.padding_mode = "circular"
         elif getattr(module, "ceil_mode", False):
-            raise UsageError(f"--padding circular: {name} pools beyond the border by itself; take --padding mirror")
+            raise UsageError(f"--padding circular: {name} pools beyond the border by itself; take --padding symmetric")
         elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)) and module.padding not in (0, (0, 0)):
             down, across = module.padding if isinstance(module.padding, tuple) else (module.padding,) * 2
             wrapped = nn.Sequential(nn.CircularPad2d((across, across, down, down)), module)
@@ -227,7 +227,7 @@ class Measure:
         transform: str,
         amounts: Sequence[float | str],
         runtime: Runtime,
-        border: str = MIRROR,
+        border: str = SYMMETRIC,
     ):
         self.runtime, self.border, self.side = runtime, border, model.preprocessing.crop
         if border == CIRCULAR:
@@ -252,7 +252,7 @@ class Measure:
 
     @property
     def batch_size(self) -> int:
-        """Number of images to `add` at a time, chosen so that memory does not grow with the margins of MIRROR."""
+        """Number of images to `add` at a time, chosen so that memory does not grow with the margins of SYMMETRIC."""
         return max(1, min(BATCH, BATCH * SIDE**2 // (self.side + 2 * self.wide_margin) ** 2))
 
     def add(self, images: Tensor) -> None:
@@ -321,7 +321,7 @@ class Measure:
                     if not margin or out_of_memory(error):
                         raise
                     raise UsageError(
-                        f"--padding mirror: needs larger images than {self.model.name} accepts "
+                        f"--padding symmetric: needs larger images than {self.model.name} accepts "
                         f"({str(error).splitlines()[0]}); take --padding circular or other layers"
                     ) from None
         return {f.name: self.model.finite(values[f.layer.address].float(), self.runtime) for f in self.findings}
@@ -364,11 +364,11 @@ def _check_circular(transform: str, layers: Mapping[str, Layer], side: int) -> N
     if transform in ("rotate", "scale"):
         raise UsageError(
             f"--transform {transform}: an image that wraps around can only be shifted and flipped; "
-            "take --padding mirror"
+            "take --padding symmetric"
         )
     for name, layer in layers.items():
         if layer.is_map and any(n * layer.stride != side for n in layer.shape[1:]):
             raise UsageError(
                 f"--layer {name}: its {layer.shape[1]} units, {layer.stride:g} pixels apart, do not wrap evenly around "
-                f"an image of {side} pixels; take --padding mirror or other layers"
+                f"an image of {side} pixels; take --padding symmetric or other layers"
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mlcli.errors import UsageError
 
-MIRROR, CIRCULAR = "mirror", "circular"  # continuation of the values beyond the border
+SYMMETRIC, CIRCULAR = "symmetric", "circular"  # extension of the values beyond the border
 EXACT = 1e-6  # distance to an integer, in steps of the grid, below which nothing is interpolated
 FLIPS = {"none": (1, 1), "left-right": (1, -1), "upside down": (-1, 1), "both": (-1, -1)}
 UNITS = {"shift": "pixels to the right", "rotate": "degrees to the left", "scale": "times as large", "flip": "flip"}
@@ -96,7 +96,7 @@ class Grid(NamedTuple):
 def sample(values: Tensor, rows: Tensor, columns: Tensor, border: str) -> tuple[Tensor, bool]:
     """Sample values (N, C, H, W) at positions (h, w), given in steps of their grid.
 
-    border: continuation of the values, MIRROR (which repeats the border value) or CIRCULAR.
+    border: extension of the values, SYMMETRIC (a reflection that repeats the border value) or CIRCULAR.
     Returns ((N, C, h, w), whether nothing was interpolated).
     """
     exact = all(bool((positions - positions.round()).abs().max() < EXACT) for positions in (rows, columns))

@@ -109,7 +109,7 @@ def test_the_average_follows_the_generator():
         torch.testing.assert_close(parameter, before[name])
 
 
-def test_mirrored_images_are_half_and_only_on_demand():
+def test_flipped_images_are_half_and_only_on_demand():
     images = noisy(count=200)
     (plain,), (flipped,) = (game(images, flip=flip).load(torch.arange(200), 0) for flip in (False, True))
     assert torch.equal(plain.images, images.pixels)

@@ -30,7 +30,7 @@ def blur() -> Translator:
     return Translator(Blur(), "resnet", ImageSpec(), ImageSpec(), (32, 32))
 
 
-def test_mirrored_by_hand():
+def test_reflected_by_hand():
     assert reflected(4, 8).tolist() == [2, 1, 0, 1, 2, 3, 2, 1]
     assert reflected(2, 7).tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert reflected(1, 3).tolist() == [0, 0, 0]

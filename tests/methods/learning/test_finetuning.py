@@ -48,7 +48,7 @@ def test_each_view_of_a_image_goes_through_the_network_once(model, tmp_path):
     assert torch.equal(features.of(*arguments, copies=2), first) and sum(seen) == 72, "kept in files"
     handle.remove()
     assert torch.allclose(first[:, 0], features(data.pixels), atol=1e-5)
-    assert torch.allclose(first[:, 1], features(data.pixels.flip(3)), atol=1e-5), "the first copy is the mirror image"
+    assert torch.allclose(first[:, 1], features(data.pixels.flip(3)), atol=1e-5), "the first copy is flipped"
     assert not torch.allclose(first[:, 2], first[:, 0], atol=1e-3)
 
 

@@ -29,7 +29,7 @@ def test_nothing_drawn_changes_nothing():
     assert torch.equal(augment(sample_image(), torch.tensor([False]), drawn()), sample_image())
 
 
-def test_a_flip_mirrors_left_and_right():
+def test_a_flip_exchanges_left_and_right():
     assert torch.equal(augment(sample_image(), torch.tensor([True]), drawn()), sample_image().flip(3))
 
 
@@ -39,7 +39,7 @@ def test_a_shift_is_a_crop_of_the_reflected_image(dy, dx, flip):
     image = sample_image()
     padded = nn.functional.pad(image.float(), (5, 5, 5, 5), mode="reflect")
     expected = padded[:, :, 5 + dy : 11 + dy, 5 + dx : 11 + dx]
-    # the shift is of the mirrored image, which here is the image itself
+    # the shift is of the flipped image, which here is the image itself
     result = augment(image.flip(3) if flip else image, torch.tensor([flip]), drawn(dy, dx))
     assert torch.equal(result.float(), expected)
 

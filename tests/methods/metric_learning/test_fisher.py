@@ -77,7 +77,7 @@ def test_every_image_is_seen_once_in_all_its_views(images):
     result = passed(images)
     assert result.items(7) == 21
     seen = result.encoder.encoded_views(images.batch(torch.arange(20)))
-    assert seen.shape[:2] == (10, 20)  # five views and their mirror images
+    assert seen.shape[:2] == (10, 20)  # five views and their flipped copies
     torch.testing.assert_close(result.scatter.means, seen.double().mean(0), rtol=1e-5, atol=1e-6)
     rows = seen.double().flatten(0, 1)
     torch.testing.assert_close(result.scatter.seconds.sum(0), rows.T @ rows, rtol=1e-4, atol=1e-4)

@@ -36,18 +36,18 @@ def method(images, config=CONFIG) -> Siamese:
 
 def test_orientations_are_all_different_and_undone_by_their_inverse():
     images = torch.rand(8, 2, 5, 5)
-    turned = oriented(images, torch.arange(8))
-    # a quarter is undone by three more, two by two, and whatever is mirrored by itself
-    assert torch.equal(oriented(turned, torch.tensor([0, 3, 2, 1, 4, 5, 6, 7])), images)
+    rotated = oriented(images, torch.arange(8))
+    # a quarter is undone by three more, two by two, and whatever is flipped by itself
+    assert torch.equal(oriented(rotated, torch.tensor([0, 3, 2, 1, 4, 5, 6, 7])), images)
     of_one = oriented(images[:1].expand(8, -1, -1, -1), torch.arange(8))
     assert len({tuple(one.flatten().tolist()) for one in of_one}) == 8
 
 
-def test_orientations_are_quarters_to_the_left_and_then_mirrored_ones():
+def test_orientations_are_quarters_to_the_left_and_then_flipped_ones():
     square = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]).expand(8, -1, -1, -1)
-    turned = [[0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0], [2, 0, 3, 1]]
-    mirrored = [[1, 0, 3, 2], [3, 1, 2, 0], [2, 3, 0, 1], [0, 2, 1, 3]]  # each of them, left and right exchanged
-    assert oriented(square, torch.arange(8)).flatten(1).tolist() == turned + mirrored
+    rotated = [[0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0], [2, 0, 3, 1]]
+    flipped = [[1, 0, 3, 2], [3, 1, 2, 0], [2, 3, 0, 1], [0, 2, 1, 3]]  # each of them, left and right exchanged
+    assert oriented(square, torch.arange(8)).flatten(1).tolist() == rotated + flipped
 
 
 def test_a_batch_holds_as_many_images_of_each_identity(images):
@@ -66,7 +66,7 @@ def test_a_batch_holds_as_many_images_of_each_identity(images):
     assert not torch.equal(siamese.load(torch.tensor([0, 7, 20]), 4).images, batch.images)
 
 
-def test_mirrored_images_stay_who_they_are(images):
+def test_flipped_images_stay_who_they_are(images):
     siamese = method(images, replace(PLAIN, flip=True))
     image = images.batch(torch.arange(3))
     assert torch.allclose(siamese.result.points(image), siamese.result.points(image.flip(-1)), atol=1e-6)

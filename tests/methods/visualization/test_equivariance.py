@@ -9,7 +9,7 @@ from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.imaging import image_io
 from mlcli.methods.visualization.equivariance import Measure, circular, named_layers
-from mlcli.methods.visualization.motion import CIRCULAR, MIRROR
+from mlcli.methods.visualization.motion import CIRCULAR, SYMMETRIC
 from mlcli.models import registry
 from mlcli.models.model import Model
 from mlcli.models.structure import features
@@ -38,7 +38,7 @@ def cifarnet():
     return registry.load("cifarnet")
 
 
-@pytest.mark.parametrize("border", [MIRROR, CIRCULAR])
+@pytest.mark.parametrize("border", [SYMMETRIC, CIRCULAR])
 def test_the_edge_detector_moves_with_the_image(border):
     sobel = registry.load("sobel")
     found = measured(sobel, "shift", [0, 1, 5, 13], border)
@@ -53,12 +53,12 @@ def test_the_length_of_the_gradient_turns_and_its_parts_do_not():
     flipped = measured(sobel, "flip", ["none", "left-right", "both"], CIRCULAR)
     assert max(flipped["conv2"].equivariance.mean()) < 1e-5
     assert flipped["conv1"].equivariance.mean()[2] == pytest.approx(2, abs=1e-4)  # both parts change their sign
-    turned = measured(sobel, "rotate", [90], MIRROR)
-    assert turned["conv2"].equivariance.mean()[0] < 1e-5 and turned["conv2"].exact == [True]
-    assert turned["conv1"].equivariance.mean()[0] > 0.5
+    rotated = measured(sobel, "rotate", [90], SYMMETRIC)
+    assert rotated["conv2"].equivariance.mean()[0] < 1e-5 and rotated["conv2"].exact == [True]
+    assert rotated["conv1"].equivariance.mean()[0] > 0.5
 
 
-@pytest.mark.parametrize("border", [MIRROR, CIRCULAR])
+@pytest.mark.parametrize("border", [SYMMETRIC, CIRCULAR])
 def test_each_stage_is_equivariant_at_multiples_of_its_stride(cifarnet, border):
     found = measured(cifarnet, "shift", [0, 3, 4, 8], border)
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
@@ -80,8 +80,8 @@ def test_the_padding_of_the_network_would_be_seen(cifarnet):
     assert (shifted - still.roll(1, 3)).norm() / still.norm() > 0.05
 
 
-def test_a_mirror_reaches_as_far_as_the_units_see(cifarnet):
-    """Pixels that mirror the image more than once away change nothing; those within the field of a unit do."""
+def test_the_symmetric_extension_reaches_as_far_as_the_units_see(cifarnet):
+    """Pixels of a second reflection change nothing; those within the field of a unit do."""
     layer = named_layers(cifarnet, ["conv4"])
     measure = Measure(cifarnet, layer, "shift", [8], CPU)
     field = layer["conv4"].receptive_field
@@ -173,6 +173,6 @@ def test_padding_that_a_layer_decides_by_itself_wraps_around():
     torch.manual_seed(0)
     network = nn.Sequential(timm.layers.Conv2dSame(3, 4, 5, stride=2), timm.layers.Conv2dSame(4, 4, 3, stride=2))
     model = Model("same", network.eval(), (), Preprocessing(crop=16), "same")
-    for border in (CIRCULAR, MIRROR):
+    for border in (CIRCULAR, SYMMETRIC):
         found = measured(model, "shift", [4, 8], border, ["1"], images(16))["1"]
         assert max(found.equivariance.mean()) < 1e-5 and found.exact == [True, True]

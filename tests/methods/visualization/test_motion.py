@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from mlcli.errors import UsageError
-from mlcli.methods.visualization.motion import CIRCULAR, FLIPS, MIRROR, Grid, amounts, motion, sample, transform_values
+from mlcli.methods.visualization.motion import (
+    CIRCULAR,
+    FLIPS,
+    SYMMETRIC,
+    Grid,
+    amounts,
+    motion,
+    sample,
+    transform_values,
+)
 
 IMAGE = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.arange(8, dtype=torch.float64)
@@ -28,11 +37,11 @@ def test_what_takes_pixels_to_pixels_is_exact(transform, amount, wanted):
     assert exact and torch.equal(found, wanted)
 
 
-def test_beyond_the_border_is_a_mirror():
-    found, exact = transform_values(IMAGE, motion("shift", 3), WHOLE, 8, MIRROR)
+def test_beyond_the_border_is_a_reflection():
+    found, exact = transform_values(IMAGE, motion("shift", 3), WHOLE, 8, SYMMETRIC)
     assert exact and torch.equal(found[..., 3:], IMAGE[..., :5])
     assert torch.equal(found[..., :3], IMAGE[..., :3].flip(3))
-    far, _ = sample(IMAGE, POSITIONS[:, None] * 0 - 17, POSITIONS[None] * 0 + 15, MIRROR)  # two mirrors away
+    far, _ = sample(IMAGE, POSITIONS[:, None] * 0 - 17, POSITIONS[None] * 0 + 15, SYMMETRIC)  # two reflections away
     assert torch.equal(far, IMAGE[..., :1, :1].expand_as(far))
 
 
@@ -41,7 +50,7 @@ def test_a_slope_stays_a_slope_between_pixels():
     for transform, amount in (("rotate", 30), ("scale", 1.5), ("scale", 0.5), ("shift", 0.25)):
         t = motion(transform, amount)
         rows, columns = t.source(POSITIONS[:, None], POSITIONS[None], 8)
-        found, exact = transform_values(slope, t, WHOLE, 8, MIRROR)
+        found, exact = transform_values(slope, t, WHOLE, 8, SYMMETRIC)
         known = (rows >= 1) & (rows <= 6) & (columns >= 1) & (columns <= 6)
         assert not exact and known.sum() >= 4
         torch.testing.assert_close(found[0, 0][known], (2 * rows + 3 * columns).float()[known])
@@ -49,7 +58,7 @@ def test_a_slope_stays_a_slope_between_pixels():
 
 def test_a_smaller_image_is_the_mean_of_what_it_shows():
     for times, inner in ((2, slice(2, 6)), (4, slice(3, 5))):
-        found, _ = transform_values(IMAGE, motion("scale", 1 / times), WHOLE, 8, MIRROR)
+        found, _ = transform_values(IMAGE, motion("scale", 1 / times), WHOLE, 8, SYMMETRIC)
         torch.testing.assert_close(found[..., inner, inner], torch.nn.functional.avg_pool2d(IMAGE, times))
 
 
@@ -58,7 +67,7 @@ def test_turning_left_lifts_what_is_at_the_right():
     image[0, 0, 4, 8] = 1
     positions = torch.arange(9, dtype=torch.float64)
     rotated, _ = transform_values(
-        image, motion("rotate", 90), Grid(positions[:, None], positions[None], 1.0, (0.0, 0.0)), 9, MIRROR
+        image, motion("rotate", 90), Grid(positions[:, None], positions[None], 1.0, (0.0, 0.0)), 9, SYMMETRIC
     )
     assert rotated[0, 0, 0, 4] == 1
 

@@ -82,7 +82,7 @@ EVERYWHERE = {
     "windows": lambda x: x.view(1, 3, 2, 6, 2, 6).permute(0, 2, 4, 1, 3, 5).reshape(4, 3, 6, 6),
     "unknown": lambda x: torch.fft.fft2(x).real,
     "adaptive": lambda x: F.adaptive_max_pool2d(x, 5),
-    "mirrored border": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+    "reflected border": lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
 }
 
 
@@ -91,7 +91,7 @@ def test_what_may_look_anywhere(name):
     layers = [layer for layer in graph_of(Model("own", Then(EVERYWHERE[name]).eval(), (),
                                                       Preprocessing(crop=SIDE), "own")).layers]  # fmt: skip
     assert layers[0].receptive_field == 3
-    layer = layers[-2] if name == "mirrored border" else layers[-1]
+    layer = layers[-2] if name == "reflected border" else layers[-1]
     assert layer.receptive_field == WHOLE
 
 
