@@ -1,6 +1,6 @@
 """Seconds of a step on a GPU: as the commands do it, and with algorithms that may differ from run to run.
 
-    python -m tests.benchmarks.cuda [NAME...] [--steps 30] [--rounds 3]
+    python -m tests.benchmarks.gpu_steps [NAME...] [--steps 30] [--rounds 3]
 
 `ours` is the step of the command under --precision auto; `fp32` the same under fp32; `free` is `ours` with what a plain
 program has (cuDNN tries algorithms and takes the fastest, none need be repeatable); `tf32` is `fp32` likewise, in TF32.
