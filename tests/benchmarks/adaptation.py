@@ -12,12 +12,12 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
 
 Rows: adda (2,000 MNIST and 1,800 USPS images, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and
-from digits that look like MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
-direction the command, source only and adapted, what is to be reached, and the seconds. A run that is there already is
-gone on with. What follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
+from digits that are similar to MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
+direction the command, source only and adapted, the target figure, and the seconds. A run that exists is resumed. What
+follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
 
 With --choose no test set is read: each run of the row is tried with the options of CHOICES, with seeds that are in no
-figure and a tenth of the source held out. It prints how often the source model is right on that tenth and the criterion
+figure and a tenth of the source held out. It prints the accuracy of the source model on that tenth and the criterion
 of the adapted model's answers for the unlabeled target, means over the seeds, and names the options with the best
 criterion among those whose source model is at most a hundredth worse than the best one.
 """
@@ -54,7 +54,7 @@ ROWS = {
     "simgan": [
         ("simgan", "rendered-b", "mnist", ["--target-labels"], "10 points, or half of the gap"),
         ("simgan-no-history", "rendered-b", "mnist", ["--history", "0"], "below the run with history"),
-        ("simgan-look-a", "rendered", "mnist", ["--target-labels"], "10 points, or half of the gap"),
+        ("simgan-style-a", "rendered", "mnist", ["--target-labels"], "10 points, or half of the gap"),
     ],
     "mnist-m": [
         ("seuda-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
@@ -83,8 +83,8 @@ def blend(mnist: Path, photos: Path, output: Path) -> None:
             paper = papers[int(torch.randint(len(papers), (1,), generator=random))]
             top, left = (int(torch.randint(side - 27, (1,), generator=random)) for side in paper.shape[1:])
             patch = image_io.to_bytes(paper[:, top : top + 28, left : left + 28]).short()
-            place = output / part / path.relative_to(mnist / part)
-            image_io.write((patch - digit).abs().to(torch.uint8), place, flush=False)
+            target = output / part / path.relative_to(mnist / part)
+            image_io.write((patch - digit).abs().to(torch.uint8), target, flush=False)
 
 
 def adapt(words: list) -> dict:
@@ -108,8 +108,8 @@ def choose(row: str, name: str, words: list, output: Path) -> None:
             f"what was held out {tried[title][0]:.2%}; {time.monotonic() - began:.0f} s",
             flush=True,
         )
-    least = max(right for right, _ in tried.values()) - WORSE
-    taken = max((criterion, title) for title, (right, criterion) in tried.items() if right >= least)
+    least = max(accuracy for accuracy, _ in tried.values()) - WORSE
+    taken = max((criterion, title) for title, (accuracy, criterion) in tried.items() if accuracy >= least)
     print(f"  to be taken: {taken[1]}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Situations from bug reports against tools of the same jobs, each tried anew on tiny inputs that are made here.
+"""Situations from bug reports against tools of the same jobs, each tried on tiny inputs that are made here.
 
 python -m tests.benchmarks.bug_reports [--only TEXT] [--keep FOLDER]
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/equivariance.py IMAGES... [--count 20] [--models sobel cifarnet efficientnet_lite0]
 
-For each layer and both ways with the border the greatest error over all shifts that need no interpolation, each image
+For each layer and both paddings the greatest error over all shifts that need no interpolation, each image
 by itself; it should be under 1e-5.
 """
 

@@ -4,13 +4,13 @@
 
 `runs/nine` is a cifarnet that has never seen a horse: the `mlcli train` config on the other nine classes. Each draw
 takes `count` horses and `count` others from cifar10/train and retrains the last layer and the two stages before it
-(what follows `--` goes to mlcli finetune in place of `--freeze conv3`); `mlcli train` teaches a network of the same
+(what follows `--` goes to mlcli finetune in place of `--freeze conv3`); `mlcli train` trains a network of the same
 architecture the same images from scratch (--no-baseline leaves it out). Both are tested by `mlcli classify --evaluate
 --flip` on all of cifar10/test, a thousand horses and nine thousand others. Prints each draw, then mean and standard
-deviation. A draw that was broken off is gone on with.
+deviation. A draw that was interrupted is resumed.
 
 With --choose N they are tested on N other training images of each instead, and draws are of other seeds: to choose
-what follows `--` without a look at the test images. (`runs/nine` has learned from the others, but from no horse.)
+what follows `--` without reading the test images. (`runs/nine` has learned from the others, but from no horse.)
 """
 
 import argparse

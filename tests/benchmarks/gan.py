@@ -61,13 +61,18 @@ def main() -> None:
     print(f"samples over USPS: {found['samples'] / found['USPS']:.4f}; target under 0.1")
 
     prepared = [model.preprocessing.prepare(image.expand(3, -1, -1)) for image in made]
-    called = torch.cat([predict(model, torch.stack(prepared[i : i + 500]), runtime) for i in range(0, len(made), 500)])
-    called = called.argmax(1)
-    shares = torch.bincount(called, minlength=len(model.classes)) / len(called)
-    print("shares: " + ", ".join(f"{c} {share:.2%}" for c, share in zip(model.classes, shares.tolist(), strict=True)))
-    print(f"least {shares.min():.2%}, most {shares.max():.2%}; target 5 % to 15 %")
+    predicted = torch.cat(
+        [predict(model, torch.stack(prepared[i : i + 500]), runtime) for i in range(0, len(made), 500)]
+    )
+    predicted = predicted.argmax(1)
+    fractions = torch.bincount(predicted, minlength=len(model.classes)) / len(predicted)
+    print(
+        "fractions: "
+        + ", ".join(f"{c} {fraction:.2%}" for c, fraction in zip(model.classes, fractions.tolist(), strict=True))
+    )
+    print(f"least {fractions.min():.2%}, most {fractions.max():.2%}; target 5 % to 15 %")
     if sampler.classes:
-        print(f"of the digit asked for: {(called == drawn.labels).float().mean():.2%}")
+        print(f"of the digit asked for: {(predicted == drawn.labels).float().mean():.2%}")
 
 
 if __name__ == "__main__":

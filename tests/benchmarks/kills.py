@@ -1,13 +1,13 @@
-"""SIGKILLs at random moments: whether what is gone on with equals what was never killed, to the last byte.
+"""SIGKILLs at random times: whether a resumed run equals one that was never killed, to the last byte.
 
     python -m tests.benchmarks.kills [COMMAND...] [--count 80] [--seed 0] [--folder FOLDER]
 
 Each round kills a command a few times, every time in an empty or half-finished folder of its own, then lets it end and
 compares all files with those of a run that was never killed. Half of the kills fall at a random time, the others right
-before a random one of the operations that change files, so that the first and the last moments are hit as often as the
+before a random one of the operations that change files, so that the first and the last instants are hit as often as the
 long ones between. Counts, beside kills: rounds; mismatches, files that differ; failures, rounds that did not end well;
 lost, kills after which less of the finished work was there than before; left, temporary files and locks in the end.
-Prints a line for each command after each round, so that it can be stopped at any time and gone on with by another seed.
+Prints a line for each command after each round, so that it can be stopped at any time and continued with another seed.
 """
 
 import argparse

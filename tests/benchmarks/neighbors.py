@@ -72,8 +72,8 @@ def agreement(root: str) -> None:
     runtime = Runtime.choose()
     model = registry.load("cifarnet").to(runtime)
     layer = features.hidden(model)
-    with tempfile.TemporaryDirectory() as place:
-        index = Index(Path(place) / "index", made_with(model, layer, runtime))
+    with tempfile.TemporaryDirectory() as scratch:
+        index = Index(Path(scratch) / "index", made_with(model, layer, runtime))
         index.update(folder.paths, partial(feature_vectors, model, layer, runtime=runtime))
         vectors = torch.empty(len(folder.paths), *layer.shape)
         for positions, block in index.blocks(index.positions(folder.paths)):
@@ -83,8 +83,8 @@ def agreement(root: str) -> None:
             found, _ = nearest(
                 vectors[asked], partial(index.blocks, index.positions(folder.paths)), 5, metric, exclude=asked
             )
-            share = (labels[found] == labels[asked][:, None]).float().mean().item()
-            print(f"{metric}: {share:.1%} of the 5 nearest of {len(asked)} images are of the same class")
+            fraction = (labels[found] == labels[asked][:, None]).float().mean().item()
+            print(f"{metric}: {fraction:.1%} of the 5 nearest of {len(asked)} images are of the same class")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ CLOSE = 1e-4
 
 
 def brute_force(model, paths, layers):
-    """{layer: ((units, images) maxima, their places, minima, their places, maxima after the ReLU)}, sizes."""
+    """{layer: ((units, images) maxima, their positions, minima, their positions, maxima after the ReLU)}, sizes."""
     signed = features.Activations(model, [layer.alias + "@signed" for layer in layers])
     whole = {}
     for layer in layers:
@@ -52,15 +52,15 @@ def brute_force(model, paths, layers):
     }, sizes
 
 
-def expected(values, places, sign, top):
-    """(strong, slight) of a unit: [(value, image, place)] from all its extremes (images,)."""
+def expected(values, positions, sign, top):
+    """(strong, slight) of a unit: [(value, image, position)] from all its extremes (images,)."""
     order = sorted(range(len(values)), key=lambda i: (-sign * values[i], i))
     every = 1
     while len(range(0, len(values), every)) > method.SAMPLE:
         every *= 2
     ranked = [i for i in order if i % every == 0 and sign * values[i] > 0]
     first = max(0, min(int(method.SLIGHT * len(ranked)) - top // 2, len(ranked) - top))
-    return [[(values[i], i, places[i]) for i in chosen] for chosen in (order[:top], ranked[first : first + top])]
+    return [[(values[i], i, positions[i]) for i in chosen] for chosen in (order[:top], ranked[first : first + top])]
 
 
 def compare(model, paths, top, batch_size) -> None:
@@ -86,8 +86,8 @@ def compare(model, paths, top, batch_size) -> None:
             answers = dict(zip(method.GROUPS, (strong_plus, slight_plus, slight_minus, strong_minus), strict=True))
             for group, answer in answers.items():
                 assert len(groups[group]) == len(answer)
-                for patch, (value, image, place) in zip(groups[group], answer, strict=True):
-                    row, column = divmod(place, layer.shape[2])
+                for patch, (value, image, position) in zip(groups[group], answer, strict=True):
+                    row, column = divmod(position, layer.shape[2])
                     box = model.preprocessing.source_box(layer.box(row, column, crop, crop), *sizes[image])
                     equal = (patch.image, patch.position, patch.box) == (image, (row, column), box)
                     close = abs(patch.value - value) < CLOSE

@@ -58,9 +58,9 @@ def of_timm(files: list[str], name: str) -> dict[str, list[tuple[str, float]]]:
 def report(title: str, answers: dict[str, list[tuple[str, float]]]) -> None:
     count = len(answers)
     for top in (1, 5):
-        right = sum(Path(file).name[:9] in [wnid for wnid, _ in best[:top]] for file, best in answers.items())
-        low, high = wilson(right, count)
-        print(f"{title}: top-{top} {right / count:.2%} ({low:.2%} to {high:.2%}), {right} of {count}", flush=True)
+        correct = sum(Path(file).name[:9] in [wnid for wnid, _ in best[:top]] for file, best in answers.items())
+        low, high = wilson(correct, count)
+        print(f"{title}: top-{top} {correct / count:.2%} ({low:.2%} to {high:.2%}), {correct} of {count}", flush=True)
 
 
 def main() -> None:

@@ -48,10 +48,10 @@ def divided(found: dict[str, list[Path]], count: int, seed: int, folder: Path) -
     for name, files in found.items():
         chosen = set(random.Random(seed).sample(files, count))
         for file in files:
-            place = folder / ("train" if file in chosen else "test") / name / file.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.is_symlink():
-                place.symlink_to(file.resolve())
+            link = folder / ("train" if file in chosen else "test") / name / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(file.resolve())
     return folder / "train", folder / "test"
 
 

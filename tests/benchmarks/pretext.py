@@ -4,7 +4,7 @@
 
 `mlcli pretext` on cifar10/train, of which the class folders are never read; then a linear classifier of each layer from
 so many labeled training images, tested on all of cifar10/test, beside the same on a network with random weights.
-Interrupted, the same command goes on.
+After an interruption the same command resumes.
 """
 
 import argparse

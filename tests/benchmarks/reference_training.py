@@ -2,7 +2,7 @@
 
     python tests/benchmarks/reference_training.py cifar10/train cifar10/test [--epochs 9.9] [--seed 0]
 
-airbench94 (Jordan 2024, arXiv 2404.00498), its last form without the compiler, written anew from the paper, in bf16 by
+airbench94 (Jordan 2024, arXiv 2404.00498), its last form without the compiler, written from the paper, in bf16 by
 autocast: whitened 2 x 2 convolution, three blocks of 64, 256 and 256, partial identities at the start, Nesterov SGD
 with norm biases 64 times as fast, lookahead, shifts by up to 2 px, every image flipped in every other epoch.
 Printed: accuracy of one view, of it and its flipped copy, and of the six views by which the paper measures 94.0 %.
@@ -22,8 +22,10 @@ from mlcli.runtime.device import Runtime
 
 MEAN, DEVIATION = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2470, 0.2435, 0.2616])
 BATCH, MOMENTUM, BIAS_SCALE, SHIFT = 1024, 0.85, 64.0, 2
-SCALE = 1024 * (1 + 1 / (1 - MOMENTUM))  # the paper's rates are for a loss summed over the batch, momentum aside
-RATE, DECAY = 11.5 / SCALE, 0.0153 * BATCH / SCALE
+SCALE = 1024 * (
+    1 + 1 / (1 - MOMENTUM)
+)  # the paper's learning rates are for a loss summed over the batch, momentum aside
+LR, DECAY = 11.5 / SCALE, 0.0153 * BATCH / SCALE
 
 
 def norm(channels):
@@ -74,8 +76,8 @@ def train(images, labels, epochs, runtime):
     biases = [p for name, p in network.named_parameters() if name.endswith("bias") and "whiten" not in name]
     others = [p for p in network.parameters() if p.requires_grad and all(p is not bias for bias in biases)]
     groups = [
-        {"params": biases, "lr": RATE * BIAS_SCALE, "weight_decay": DECAY / (RATE * BIAS_SCALE)},
-        {"params": others, "lr": RATE, "weight_decay": DECAY / RATE},
+        {"params": biases, "lr": LR * BIAS_SCALE, "weight_decay": DECAY / (LR * BIAS_SCALE)},
+        {"params": others, "lr": LR, "weight_decay": DECAY / LR},
     ]
     optimizer = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
     each = len(images) // BATCH
@@ -95,10 +97,10 @@ def train(images, labels, epochs, runtime):
     flipped = torch.rand(len(images)) < 0.5
     began = time.perf_counter()
     for step in range(steps):
-        epoch, place = divmod(step, each)
-        if place == 0:
+        epoch, index = divmod(step, each)
+        if index == 0:
             order = torch.randperm(len(images))
-        chosen = order[place * BATCH : (place + 1) * BATCH]
+        chosen = order[index * BATCH : (index + 1) * BATCH]
         x = crops(padded[chosen], *torch.randint(0, 2 * SHIFT + 1, (2, len(chosen))))
         x = torch.where((flipped[chosen] ^ (epoch % 2 == 1))[:, None, None, None], x.flip(3), x)
         with runtime.autocast():

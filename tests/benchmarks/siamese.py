@@ -6,7 +6,7 @@
 
 faces: the forty people of the AT&T faces (a folder each, below any folders) in four folds of ten; trained on the other
 thirty, all pairs of the ten compared. characters: each alphabet (a folder of folders) in turn by a network of the
-others. What follows `--` goes to siamese-train. A run that is there already is gone on with, or measured once more.
+others. What follows `--` goes to siamese-train. A run that exists is resumed, or measured once more.
 With --choose only the people of the first two folds are used, by which options can be chosen; the others are for tests.
 
 Beside the stored threshold, those that the stored ROC gives for other false accept rates are tried: how many of the
@@ -42,7 +42,7 @@ def folds(kind: str, data: Path, seed: int) -> list[list[Path]]:
     if kind == "characters":
         return [[alphabet] for alphabet in sorted({folder.parent for folder in holding})]
     order = torch.randperm(len(holding), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [[holding[place] for place in order[fold::4]] for fold in range(4)]
+    return [[holding[index] for index in order[fold::4]] for fold in range(4)]
 
 
 def linked(folder: Path, targets: list[Path]) -> Path:
@@ -73,20 +73,20 @@ def measure(kind: str, data: Path, output: Path, seed: int, only: list[int], opt
     everything = sorted(itertools.chain(*held_out))
     results = []
     for number in only or range(len(held_out)):
-        place = output / f"{kind}-{number}"
-        test = linked(place / "test", held_out[number])
-        train = linked(place / "train", [each for each in everything if each not in held_out[number]])
+        folder = output / f"{kind}-{number}"
+        test = linked(folder / "test", held_out[number])
+        train = linked(folder / "train", [each for each in everything if each not in held_out[number]])
         began = time.monotonic()
-        mlcli("siamese-train", train, "-o", place / "run", "--seed", seed, "--resume", "-q", *options)
+        mlcli("siamese-train", train, "-o", folder / "run", "--seed", seed, "--resume", "-q", *options)
         seconds = time.monotonic() - began
-        found = evaluated(place / "run", test, "--trials", 4000 if kind == "characters" else 400)
+        found = evaluated(folder / "run", test, "--trials", 4000 if kind == "characters" else 400)
         results.append(found)
         names = ", ".join(path.name for path in held_out[number])
         one = found["one_shot"]
         print(f"{names}: {seconds:.0f} s; EER {found['eer']:.2%}, AUC {found['auc']:.4f}, accuracy", end=" ")
         print(f"{found['accuracy']:.2%}; {one['way']}-way one-shot error {1 - one['accuracy']:.2%}")
         print(
-            f"  stored threshold accepts {found['false_accept_rate']:.2%}; {calibration(place / 'run', test)}",
+            f"  stored threshold accepts {found['false_accept_rate']:.2%}; {calibration(folder / 'run', test)}",
             flush=True,
         )
     mean = {name: sum(result[name] for result in results) / len(results) for name in ("eer", "auc")}

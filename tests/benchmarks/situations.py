@@ -176,7 +176,7 @@ def _():
     assert len(json.loads(done.out)) == 20
 
 
-@situation("B", "the root of a split given as DATA is refused with the right command line")
+@situation("B", "the root of a split given as DATA is refused with the correct command line")
 def _():
     data(Path("d/train")), data(Path("d/val"))
     for words in (TRAIN, ("finetune", "d", "-o", "f", "--model", "cifarnet")):
@@ -393,7 +393,7 @@ def _():
     assert done.status == 0 or "--index" in done.err, done.err
 
 
-@situation("F", "a finished run is extended, or it is said with which command to go on")
+@situation("F", "a finished run is extended, or the message says which command trains it further")
 def _():
     data(Path("d"))
     expect(run(*TRAIN), 0)
@@ -403,14 +403,14 @@ def _():
     assert json.loads(Path("c/metrics.jsonl").read_text().splitlines()[-1])["step"] == 10
 
 
-@situation("F", "a run that is not there is called a run")
+@situation("F", "the message on a missing run says that there is no such run")
 def _():
     image(Path("a.png"))
     done = run("translate", "nosuchrun", "a.png", "-o", "o")
     assert done.status in (1, 2) and "nosuchrun: no such run" in done.err and "weights" not in done.err, done.err
 
 
-@situation("F", "maximize of a class that only the last layer was taught says so")
+@situation("F", "maximize of a class that only the last layer was trained on says so")
 def _():
     data(Path("d"))
     expect(run("finetune", "d", "-o", "r", "--model", "cifarnet"), 0)
@@ -439,7 +439,7 @@ def _():
         assert done.status == 1 and not done.out and "damaged" in done.err, done
 
 
-@situation("G1", "sample writes nowhere outside of -o, whatever classes are called")
+@situation("G1", "sample writes nowhere outside of -o, whatever the names of classes are")
 def _():
     from mlcli.methods.generation.sampling import SAMPLER
     from mlcli.networks.dcgan import Generator
@@ -513,8 +513,8 @@ def _():
     Path("a.webp").write_bytes(bytes.fromhex("524946461a000000574542505650384c0e0000002faff6ab0d071011fd0f4444ff03"))
     Image.new("L", (16, 16)).save("b.tif")
     content = bytearray(Path("b.tif").read_bytes())
-    place = content.find(struct.pack("<HH", 257, 4)) if b"\x01\x01\x04\x00" in content else content.find(b"\x01\x01")
-    content[place + 8 : place + 12] = struct.pack("<I", 1 << 20)
+    position = content.find(struct.pack("<HH", 257, 4)) if b"\x01\x01\x04\x00" in content else content.find(b"\x01\x01")
+    content[position + 8 : position + 12] = struct.pack("<I", 1 << 20)
     Path("b.tif").write_bytes(content)
     for name in ("a.webp", "b.tif"):
         done = run("classify", name, "--model", "cifarnet", seconds=90)
@@ -602,7 +602,7 @@ def _():
     expect(run("translate", "t", "i", "-o", "o"), 0, "1 up to date")
 
 
-@situation("G11", "pairs goes on after a result that cannot be written")
+@situation("G11", "pairs makes the others after a result that cannot be written")
 def _():
     data(Path("d"), ("x",), 3)
     Path("p").mkdir()

@@ -4,7 +4,7 @@
     python tests/benchmarks/stylize.py tiles            # tiled against untiled gradient at 512 x 512, fp32
     python tests/benchmarks/stylize.py memory           # peak of the command at 4096 x 4096 on cifarnet
 
-The baseline is the tutorial's way: fp32, contiguous tensors, the losses as modules between the layers of the network,
+The baseline is the tutorial's method: fp32, contiguous tensors, losses as modules between the layers of the network,
 Gram matrices by torch.mm, autograd for all. Both minimize the very same loss by Adam from the same start.
 """
 
@@ -123,8 +123,8 @@ def speed(arguments) -> None:
             theirs.append(middle - began)
             own.append(time.perf_counter() - middle)
     stylized = work.image.detach()
-    judge = objective(plain, "fp32", config, content, Style(style))
-    losses = [judge(x)[0].total for x in (content, baseline.image.detach()[0], stylized)]
+    loss_of = objective(plain, "fp32", config, content, Style(style))
+    losses = [loss_of(x)[0].total for x in (content, baseline.image.detach()[0], stylized)]
     ratios = sorted(a / b for a, b in zip(theirs, own, strict=True))
     print(f"{runtime.precision}, {torch.get_num_threads()} threads, {side} x {side}, {steps} steps")
     print(

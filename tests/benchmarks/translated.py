@@ -3,7 +3,7 @@
     python tests/benchmarks/translated.py WANTED FOLDER...
 
 FOLDERs hold images named as those of WANTED: what `mlcli translate` made, or what it was given. Printed of each: the
-mean absolute difference for values in [0, 1], with the share of images that are nearer than those of the first
+mean absolute difference for values in [0, 1], with the fraction of images that are nearer than those of the first
 FOLDER; and the sharpness, the mean length of the gradient of the gray image (central differences), over WANTED's.
 """
 
@@ -18,7 +18,7 @@ from mlcli.imaging import image_io
 
 
 def sharpness(image: torch.Tensor) -> float:
-    """Mean length of the gradient of (C, H, W) in [0, 1], turned to gray."""
+    """Mean length of the gradient of (C, H, W) in [0, 1], converted to gray."""
     gray = image_io.to_gray(image)[0] if len(image) == 3 else image[0]
     down, right = torch.gradient(gray)
     return (down.square() + right.square()).sqrt().mean().item()

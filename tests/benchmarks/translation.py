@@ -88,8 +88,8 @@ def plain_cyclegan(method):
     from mlcli.methods.generation.image_pool import ImagePool
 
     there, back = (with_torch_norms(network) for network in method.generators.values())
-    judge_b, judge_a = (with_torch_norms(network) for network in method.discriminators.values())
-    generators_adam, discriminators_adam = adam(there, back), adam(judge_a, judge_b)
+    discriminator_b, discriminator_a = (with_torch_norms(network) for network in method.discriminators.values())
+    generators_adam, discriminators_adam = adam(there, back), adam(discriminator_a, discriminator_b)
     pools, random = (ImagePool(50), ImagePool(50)), torch.Generator().manual_seed(0)
 
     def one(says):
@@ -97,21 +97,24 @@ def plain_cyclegan(method):
 
     def step(batch):
         a, b = (each.float() / 127.5 - 1 for each in batch)
-        judge_a.requires_grad_(False)
-        judge_b.requires_grad_(False)
+        discriminator_a.requires_grad_(False)
+        discriminator_b.requires_grad_(False)
         fake_b, fake_a = there(a), back(b)
         cycle = 10 * (F.l1_loss(back(fake_b), a) + F.l1_loss(there(fake_a), b))
         identity = 5 * (F.l1_loss(there(b), b) + F.l1_loss(back(a), a))
-        gan = one(judge_b(fake_b)) + one(judge_a(fake_a))
+        gan = one(discriminator_b(fake_b)) + one(discriminator_a(fake_a))
         generators_adam.zero_grad()
         (gan + cycle + identity).backward()
         generators_adam.step()
-        judge_a.requires_grad_(True)
-        judge_b.requires_grad_(True)
+        discriminator_a.requires_grad_(True)
+        discriminator_b.requires_grad_(True)
         discriminators_adam.zero_grad()
         loss_d = 0
-        for judge, real, fake, pool in ((judge_b, b, fake_b, pools[0]), (judge_a, a, fake_a, pools[1])):
-            loss = 0.5 * (one(judge(real)) + judge(pool.exchange(fake, random)).square().mean())
+        for discriminator, real, fake, pool in (
+            (discriminator_b, b, fake_b, pools[0]),
+            (discriminator_a, a, fake_a, pools[1]),
+        ):
+            loss = 0.5 * (one(discriminator(real)) + discriminator(pool.exchange(fake, random)).square().mean())
             loss.backward()
             loss_d = loss_d + loss
         discriminators_adam.step()
@@ -206,7 +209,7 @@ def measure(kind: str, name: str, size: int, steps: int, device: str) -> dict:
 
 
 def summed(losses: dict) -> dict:
-    """The losses of both directions of a CycleGAN added up, so that all kinds name them alike."""
+    """The losses of both directions of a CycleGAN added up, so that all kinds give them the same names."""
     result: dict[str, float] = {}
     for key, value in losses.items():
         if key.startswith("loss"):

@@ -41,7 +41,7 @@ class Pair(kills.Trial):
         return killing.child(self.command, redirect), messages
 
     def two(self, kill: bool) -> bool:
-        """Run two to their ends; whether one was killed on the way."""
+        """Run two to their ends; whether one was killed meanwhile."""
         running = [self.start()]
         time.sleep(self.chance.choice((0, 0, 0.02, self.chance.uniform(0, self.seconds))))
         running.append(self.start())
@@ -53,7 +53,7 @@ class Pair(kills.Trial):
                     ended, status = os.waitpid(number, os.WNOHANG)
                     if ended:
                         statuses[number] = status
-                        self.judge(status, messages, number == killed)
+                        self.check(status, messages, number == killed)
             if time.monotonic() > when and (alive := [number for number, _ in running if number not in statuses]):
                 killed, when = self.chance.choice(alive), float("inf")
                 os.kill(killed, signal.SIGKILL)
@@ -62,7 +62,7 @@ class Pair(kills.Trial):
             self.note("failures", f"statuses {sorted(statuses.values())}: nobody worked")
         return bool(killed)
 
-    def judge(self, status: int, messages: Path, killed: bool) -> None:
+    def check(self, status: int, messages: Path, killed: bool) -> None:
         """Whether one process ended as it should have."""
         told = messages.read_text()
         if status == 1 << 8 and "is working on it; wait until it has ended" in told:
