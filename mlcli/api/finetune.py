@@ -211,10 +211,9 @@ def _read(
 
     training, validation, images = runs.read_training(training, validation, read, processes)
     held_out = read(validation) if validation else None
-    assert images.labels is not None
-    counts = images.labels.bincount()
-    if held_out is not None and held_out.labels is not None and not separate:
-        counts += held_out.labels.bincount(minlength=len(counts))
+    counts = images.class_labels.bincount()
+    if held_out is not None and not separate:
+        counts += held_out.class_labels.bincount(minlength=len(counts))
     single = [name for name, count in zip(training.classes, counts.tolist(), strict=True) if count == 1]
     words = "to learn from" if separate else "which is learned and cannot be tested"
     _complain_of(f"{whole.root}: one image of {name!r}, {words}" for name in single)
@@ -261,12 +260,12 @@ def _draw_misclassified(
     from mlcli.reporting import canvas
 
     images, probabilities = learned.tested, learned.probabilities
-    assert probabilities is not None and images.labels is not None  # of the process that draws
-    wrong, predicted = errors(probabilities, images.labels)
+    assert probabilities is not None  # in the process that draws
+    wrong, predicted = errors(probabilities, images.class_labels)
     if not len(wrong):
         return 0
     shown = wrong[:SHOWN]
-    names = [(classes[images.labels[i]], classes[predicted[i]]) for i in wrong.tolist()]
+    names = [(classes[images.class_labels[i]], classes[predicted[i]]) for i in wrong.tolist()]
     labels = [
         f"{canvas.shortened(true, SIDE)}\n{canvas.shortened('as ' + answer, SIDE)}" for true, answer in names[:SHOWN]
     ]

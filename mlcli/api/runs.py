@@ -235,8 +235,7 @@ def read_training(
     left.
     """
     images = read(training)
-    assert images.labels is not None
-    counts = images.labels.bincount(minlength=len(training.classes)).tolist()
+    counts = images.class_labels.bincount(minlength=len(training.classes)).tolist()
     if absent := {label for label, count in enumerate(counts) if not count}:
         for label in sorted(absent):
             complain(f"{training.root}: no image of {training.classes[label]!r} can be used; it is left out")
