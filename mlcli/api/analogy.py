@@ -112,10 +112,12 @@ def analogy(call: Call[AnalogyConfig]) -> AnalogyResult:
     a_prime = loaded["TEXTURE"] if method.texture and "TEXTURE" in loaded else loaded["A_PRIME"]
     b = loaded.get("B")
     a = loaded.get("A", None if b is None else a_prime)
-    if b is None and wanted is None:
-        wanted = (2 * a_prime.shape[1], 2 * a_prime.shape[2])
+    if b is not None:
+        size = (b.shape[1], b.shape[2])
+    else:
+        size = wanted = wanted or (2 * a_prime.shape[1], 2 * a_prime.shape[2])
     if config.output is not None:
-        image_io.require_room(config.output, *(wanted or b.shape[1:]))
+        image_io.require_room(config.output, *size)
     with Progress(100, "analogy") as bar:
         result = image_analogies.create(
             a, a_prime, b, method, size=wanted, progress=lambda fraction: bar.to(round(100 * fraction))

@@ -131,10 +131,15 @@ def function(configuration: Callable[P, C]) -> Callable[[Callable[[Call[C]], R]]
                     return body(call)
 
         public.__signature__ = signature  # type: ignore[attr-defined]
-        public.config = configuration  # type: ignore[attr-defined]
+        public.config = configuration  # type: ignore[attr-defined]  # see configuration_of
         return public
 
     return decorate
+
+
+def configuration_of(public: Callable) -> type[Config]:
+    """The configuration whose fields a function of the api takes."""
+    return public.config  # type: ignore[attr-defined]
 
 
 def plain(value: Any) -> Any:

@@ -1,14 +1,16 @@
 """`mlcli.classify`: what images show."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, Task
-from mlcli.api.inputs import class_folder, named
+from mlcli.api.inputs import class_folder, listed, named
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.options import DATA, METHOD, option
 
@@ -140,12 +142,10 @@ def _evaluated(config: ClassifyConfig, model: "Model", answer: partial) -> Class
     """The accuracy on a folder of class folders."""
     from mlcli.methods.evaluation import classification
 
-    images = (
-        [config.images] if isinstance(config.images, str) or not hasattr(config.images, "__len__") else config.images
-    )
-    if len(images) != 1:
+    images = listed(config.images)
+    if len(images) != 1 or not isinstance(images[0], (str, os.PathLike)):
         raise UsageError("--evaluate takes one folder, with one folder of images for each class")
-    folder = class_folder(images[0], model.names, learns=False)
+    folder = class_folder(Path(images[0]), model.names, learns=False)
     failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
 
     def answers(bar: Task) -> Iterator[tuple[int, "Tensor"]]:

@@ -48,6 +48,8 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
 
     Raises UsageError for a layer or a unit that is not there, and for an `output` that exists.
     """
+    from torch import nn
+
     from mlcli.api.outputs import record
     from mlcli.methods.visualization import filter_images
     from mlcli.models import registry
@@ -60,7 +62,9 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     address, unit = split_unit(config.layer)
     model = registry.load(config.model, config.weights)
     convolution = features.convolution(model, address)
-    weight = convolution.module.weight.detach().float()
+    kernels = convolution.module
+    assert isinstance(kernels, nn.Conv2d)
+    weight = kernels.weight.detach().float()
     if unit is not None and unit >= len(weight):
         raise UsageError(f"--layer {config.layer}: {convolution.address} has the units 0 to {len(weight) - 1}")
     in_color = weight.shape[1] in (1, 3) and unit is None
@@ -68,7 +72,7 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
         drawn = filter_images.first_layer(weight)
     else:
         unit = unit or 0
-        drawn = filter_images.one_unit(weight, unit, convolution.module.groups)
+        drawn = filter_images.one_unit(weight, unit, kernels.groups)
     image = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=config.size)
     structure = [round(fraction, 4) for fraction in filter_images.structure(weight).tolist()]
     options = {name: config.as_json()[name] for name in ("model", "weights", "layer", "size")}

@@ -43,7 +43,7 @@ class Painting:
         inputs: Sequence[Path | MemoryImage],
         overwrite: bool,
         resume: bool,
-        report: Callable[[MlcliError], None],
+        report: Callable[[Exception], None],
         *,
         snapshot_every: int | None,
     ) -> bool:
@@ -128,7 +128,7 @@ class Painting:
     def snapshot(self, step: int) -> Path:
         return self.target.with_name(f"{self.target.stem}-{step:05d}{self.target.suffix}")
 
-    def _stopped(self, progress) -> str:
+    def _stopped(self, progress: StyleProgress) -> str:
         return (
             f"interrupted after step {progress.step} of {progress.steps}; {self.target} is what there is. "
             f"Resume with: {resume_command()}"
@@ -166,7 +166,7 @@ def told_of(model: Model, options: Mapping[str, Any], progress: StyleProgress, s
     return record("stylize", dict(options), model, size=[width, height], losses=losses, seconds=round(seconds, 1))
 
 
-def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[MlcliError]]:
+def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[Exception]]:
     """What to paint, and the problems met: folders that cannot be listed, results that would take one name.
 
     One content that is a file goes to the image `output`, unless that is a `FolderPath`. Else `output` is a folder, in

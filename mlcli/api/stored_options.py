@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcli import api
+from mlcli.api.call import configuration_of
 from mlcli.io import schema
 from mlcli.io.schema import Check, Invalid
 from mlcli.options import Option, of, options
@@ -38,7 +39,7 @@ def checked(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _of_command(command: str) -> dict[str, Check]:
     """name: the check of each option of a command, from its configuration."""
-    configuration = api.load(command.replace("-", "_")).config
+    configuration = configuration_of(api.load(command.replace("-", "_")))
     hints = typing.get_type_hints(configuration)
     return {each.name: _check(hints[each.name], of(each)) for each in options(configuration)}
 

@@ -38,7 +38,8 @@ def command(configuration: type[C]) -> Callable[[Callable[..., None]], Callable[
 
         @functools.wraps(run)
         def wrapper(context: typer.Context, **values: Any) -> None:
-            given = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
+            sources = {name: context.get_parameter_source(name) for name in values}
+            given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
             config = configuration(**{name: _value(values[name]) for name in names})
             name = context.info_name or ""
             call = Call(name, config, frozenset(given & names), ("mlcli", *sys.argv[1:]))
@@ -67,7 +68,7 @@ def _parameter(each: Field, kind: Any) -> inspect.Parameter:
     kind, default = known.cli_type or kind, each.default
     if known.choices:
         several = typing.get_origin(kind) is list
-        choice = StrEnum(each.name, {value: value for value in known.choices})
+        choice = StrEnum(each.name, {value: value for value in known.choices})  # type: ignore[misc]  # made here
         kind = list[choice] if several else choice | None if _optional(kind) else choice  # type: ignore[valid-type]
         default = choice(default) if isinstance(default, str) else default
     if isinstance(default, tuple):

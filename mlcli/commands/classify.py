@@ -14,6 +14,7 @@ from mlcli.io.files import json_text
 
 if TYPE_CHECKING:
     from mlcli.api.classify import Classification
+    from mlcli.methods.evaluation.classification import Evaluation
 
 FEW = 20  # classes, up to which they are named below the predictions, and their confusions are a table
 
@@ -40,7 +41,7 @@ def run(
     elif result.evaluation is None:
         document.write(_predictions_csv(result) if format == "csv" else _predictions_table(result))
     else:
-        document.write(_evaluation_csv(result) if format == "csv" else evaluation_text(result))
+        document.write(_evaluation_csv(result) if format == "csv" else evaluation_text(result, result.evaluation))
     if result.failures:
         raise typer.Exit(1)
 
@@ -75,9 +76,9 @@ def _evaluation_csv(result: "Classification") -> str:
     return csv_text(("class", *columns), rows)
 
 
-def evaluation_text(result: "Classification") -> str:
+def evaluation_text(result: "Classification", evaluation: "Evaluation") -> str:
     """Accuracy, the per-class table and, for up to FEW classes, the confusion matrix."""
-    report, evaluation = result.as_json(), result.evaluation
+    report = result.as_json()
     low, high = report["interval"]
     text = (
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
@@ -87,6 +88,6 @@ def evaluation_text(result: "Classification") -> str:
     text += table(("class", "accuracy", "images"), rows, right=(1, 2))
     if len(evaluation.classes) <= FEW:
         header = ("true \\ predicted", *evaluation.classes)
-        rows = [(name, *row) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]
-        text += "\n" + table(header, rows, right=range(1, len(header)))
+        counts = [(name, *row) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]
+        text += "\n" + table(header, counts, right=range(1, len(header)))
     return text

@@ -13,19 +13,20 @@ from torch import Tensor
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import ImageError
 from mlcli.imaging.decoding import map_images
+from mlcli.imaging.memory_images import MemoryImage
 from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 
 
 def probabilities(
     model: Model,
-    paths: Sequence[Path],
+    paths: Sequence[Path | MemoryImage],
     runtime: Runtime,
     *,
     flipped: bool = False,
     batch_size: int = 32,
     workers: int | None = None,
-) -> Iterator[tuple[Path, Tensor | ImageError]]:
+) -> Iterator[tuple[Path | MemoryImage, Tensor | ImageError]]:
     """(path, probabilities (classes,) float32 on the CPU) for each image in order; an ImageError for an unreadable one.
 
     flipped: as in `predict`.
