@@ -80,7 +80,9 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
     newer than its image is left alone.
 
         >>> import mlcli
-        >>> result = mlcli.pairs("photos", make="edges", size=256, output="edges2photos")  # doctest: +SKIP
+        >>> result = mlcli.pairs("samples/photos", make="edges", size=64, output="edges2photos")
+        >>> result.made
+        9
         >>> mlcli.pix2pix(result.folder, output="runs/edges2photos")  # doctest: +SKIP
 
     Images that cannot be read, and pairs that cannot be written, are named and count as failures. Raises UsageError
