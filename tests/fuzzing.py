@@ -77,8 +77,8 @@ def mutated(data: bytes, random: np.random.Generator, others: list[bytes]) -> by
         at = int(random.integers(min(len(data) - 4, random.choice([32, 128, 10**6]))))
         kind = random.integers(8)
         if kind <= 1:
-            for place in random.integers(0, len(data), random.integers(1, 9)):
-                data[place] = random.integers(256)
+            for position in random.integers(0, len(data), random.integers(1, 9)):
+                data[position] = random.integers(256)
         elif kind == 2:
             data[at] ^= 1 << random.integers(8)
         elif kind == 3:
@@ -132,13 +132,13 @@ class Watch:
         self.memory = 0
         self.open = True
         sys.addaudithook(self._heard)  # there is no way to take it away again
-        threading.Thread(target=self._look, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def _heard(self, event: str, arguments: tuple) -> None:
         if self.open and event in STARTS:
             self.programs.append(f"{event} {arguments[:1]}")
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while self.open:
             self.memory = max(self.memory, held())
             time.sleep(0.005)

@@ -1,10 +1,10 @@
-"""Training commands killed at random moments and gone on with; run as a process of its own, which forks a child each.
+"""Training commands killed at random times and resumed; run as a process of its own, which forks a child each.
 
     python -m tests.killing KILLS SEED FOLDER COMMAND...
 
-Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times until some moment and once to its end.
-KILLS as in @12,40 are the steps after which to kill, in place of random moments. Prints the step of the newest state
-after each kill. A fork of a process that has imported all costs no start.
+Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times until some step or time and once to
+its end. KILLS as in @12,40 are the steps after which to kill, in place of random times. Prints the step of the newest
+state after each kill. A fork of a process that has imported all costs no start.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ IMPORTED += tuple(f"adaptation.{name}" for name in ("results", "adda", "simgan",
 def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command) -> list[int]:
     """The steps of the newest states after the kills; FOLDER/whole and FOLDER/broken are the runs.
 
-    kills: how many at random moments, or after which steps.
+    kills: how many at random times, or after which steps.
     """
     if not isinstance(kills, int):
         kills = "@" + ",".join(map(str, kills))

@@ -57,8 +57,8 @@ def _expected(pixels: np.ndarray) -> torch.Tensor:
 
 
 def over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    share = alpha.astype(np.float64)[..., None] / 255 if color.ndim == 3 else alpha.astype(np.float64) / 255
-    return color * share + 255 * (1 - share)
+    opacity = alpha.astype(np.float64)[..., None] / 255 if color.ndim == 3 else alpha.astype(np.float64) / 255
+    return color * opacity + 255 * (1 - opacity)
 
 
 def encoded(light: np.ndarray) -> np.ndarray:
@@ -228,9 +228,9 @@ def _oriented(folder, good):
         good[f"exif_{orientation}.jpg"] = RGB
     exif = Image.Exif()
     exif[274] = 6
-    turned = Image.fromarray(np.ascontiguousarray(stored[6]))
+    rotated = Image.fromarray(np.ascontiguousarray(stored[6]))
     for ending, options in {"png": {}, "webp": {"lossless": True}, "tif": {}}.items():
-        turned.save(folder / f"exif.{ending}", exif=exif, **options)
+        rotated.save(folder / f"exif.{ending}", exif=exif, **options)
         good[f"exif.{ending}"] = RGB
     Image.fromarray(RGB).save(folder / "exif_broken.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     good["exif_broken.png"] = RGB

@@ -21,7 +21,7 @@ from tests.tiny import class_folders, identities
 class Small:
     """A command line: WORDS in which {name} is a file or folder of `make`, {input} what is read and {out} the output.
 
-    input: which of them {input} is ("" where nothing is read).  trains: a run that --resume goes on with.
+    input: which of them {input} is ("" where nothing is read).  trains: a run that --resume resumes.
     makes: what {out} is: a "file", a "folder", a "run", or "" where the result is on stdout alone.
     """
 
@@ -36,10 +36,10 @@ class Small:
 
     def line(self, name: str, root: Path, out: Path, given: Path | None = None) -> list[str]:
         """The command line. root: where `make` has made its files. given: in place of the input."""
-        places = {path.name: path for path in root.iterdir()}
+        paths = {path.name: path for path in root.iterdir()}
         return [
             name,
-            *(word.format(**places, input=given or root / self.input, out=out) for word in self.words.split()),
+            *(word.format(**paths, input=given or root / self.input, out=out) for word in self.words.split()),
         ]
 
 

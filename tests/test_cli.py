@@ -24,8 +24,8 @@ HEAVY = ("torch", "torchvision", "numpy", "PIL", "tqdm", "torchmetrics")
 
 def test_help_shows_panels_and_an_example_of_each_command():
     shown = mlcli("--help", env={"COLUMNS": "200"}).stdout
-    places = [shown.index(f"─ {panel} ─") for panel in dict.fromkeys(command.panel for command in COMMANDS)]
-    assert places == sorted(places)
+    positions = [shown.index(f"─ {panel} ─") for panel in dict.fromkeys(command.panel for command in COMMANDS)]
+    assert positions == sorted(positions)
     for command in COMMANDS:
         assert command.example in shown
 
@@ -76,7 +76,7 @@ def test_threads_without_work_sleep_unless_the_user_says_otherwise(given, expect
 def test_help_is_quick():
     """1.6 times what Typer and Rich alone take beside it: under 0.35 s wherever these take no more than 0.21 s.
 
-    Beside it, for a slow processor and other work on it (two threads share a core) lengthen both alike.
+    Beside it, for a slow processor and other work on it (two threads share a core) lengthen both equally.
     """
     seconds = {"help": 0.0, "alone": 0.0}
     commands = {"help": ["-m", "mlcli.cli", "--help"], "alone": ["-c", "import typer, typer.rich_utils"]}
@@ -243,7 +243,7 @@ def test_an_error_without_a_signal_gets_out(monkeypatch):
 
 
 @pytest.mark.parametrize("number, status", SIGNALS)
-def test_weights_whose_reading_a_signal_broke_off_are_not_called_damaged(number, status, monkeypatch, tmp_path, capsys):
+def test_weights_whose_reading_a_signal_interrupted_are_not_damaged(number, status, monkeypatch, tmp_path, capsys):
     """safetensors makes a TypeError of it, in one of three readings that a signal meets."""
 
     def broken_off(*_):

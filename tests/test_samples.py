@@ -43,7 +43,7 @@ def test_fronts_of_houses_lie_on_their_maps():
         assert labels.shape == (64, 64) and front.shape == (64, 64, 3)
         seen |= set(np.unique(labels).tolist())
         names = list(facades.CLASSES)
-        mean = {names[place]: front[labels == place].mean(0) for place in np.unique(labels)}
+        mean = {names[label]: front[labels == label].mean(0) for label in np.unique(labels)}
         sky = front[labels == names.index("sky")].astype(int)
         assert (sky[:, 2] > sky[:, 0] + 10).all()  # to the last pixel
         assert mean["roof"].max() < 90 < mean["cornice"].min()
@@ -55,13 +55,13 @@ def test_fronts_of_houses_lie_on_their_maps():
 
 def test_fronts_are_pairs_to_train_on(tmp_path):
     draw("facades", tmp_path, "--size", 32, "--train", 3, "--test", 1)
-    kinds = ImageSpec(labels=8), ImageSpec()
+    specs = ImageSpec(labels=8), ImageSpec()
     train, test = (
-        PairSet.load(find_pairs(tmp_path, part), kinds, ResizeCrop((32, 32), (36, 36))) for part in ("train", "test")
+        PairSet.load(find_pairs(tmp_path, part), specs, ResizeCrop((32, 32), (36, 36))) for part in ("train", "test")
     )
     assert (len(train), len(test)) == (3, 1) and not train.problems
     a, b = train.batch(torch.arange(3), torch.rand(3, 3))
-    assert kinds[0].normalized_input(a).shape == (3, 8, 32, 32) and b.shape == (3, 3, 32, 32)
+    assert specs[0].normalized_input(a).shape == (3, 8, 32, 32) and b.shape == (3, 3, 32, 32)
 
 
 @pytest.mark.parametrize("kind", ["boat", "house", "lighthouse", "tree"])
@@ -72,7 +72,7 @@ def test_scenes_by_day_and_by_night_are_the_same_scenes(kind):
         assert day.mean() > 3 * night.mean()
         water = [(image[-1, :, 2] > image[-1, :, 1]).mean() > 0.7 for image in (day, night)]
         assert water == [kind in ("boat", "lighthouse")] * 2
-        # What stands out from the row it is in stands at the same place
+        # What stands out from the row it is in stands at the same position
         contours = [np.abs(np.diff(image[36:56], axis=1)).sum(2) for image in (day, night)]
         assert np.corrcoef(*(contour.flatten() for contour in contours))[0, 1] > 0.3
     assert not np.array_equal(day, scenes.draw(kind, 64, random(99), False))
@@ -92,7 +92,7 @@ def test_only_the_test_scenes_are_the_same_by_day_and_by_night(tmp_path):
         assert np.array_equal(expected, written)
 
 
-def test_glyphs_of_one_character_are_alike_whoever_writes_them(tmp_path):
+def test_glyphs_of_one_character_are_similar_whoever_writes_them(tmp_path):
     draw("glyphs", tmp_path, "--train", 2, "--test", 1, "--characters", 4, "--hands", 3, "--size", 24)
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert len(names) == 3 * 4 * 3 and names[0] == "test/script2/character00/00.png"
@@ -106,10 +106,10 @@ def test_glyphs_of_one_character_are_alike_whoever_writes_them(tmp_path):
         ]
     ).astype(float)  # (character, hand, 24, 24)
     ink = (255 - drawn).reshape(32, 8, 3, 8, 3).mean((2, 4)).reshape(32, -1)  # coarse, since no two hands agree
-    alike = np.corrcoef(ink).reshape(8, 4, 8, 4)
-    same = np.mean([alike[c, g, c, h] for c in range(8) for g in range(4) for h in range(4) if g != h])
+    similarity = np.corrcoef(ink).reshape(8, 4, 8, 4)
+    same = np.mean([similarity[c, g, c, h] for c in range(8) for g in range(4) for h in range(4) if g != h])
     other = np.mean(
-        [alike[c, g, d, h] for c in range(8) for d in range(8) for g in range(4) for h in range(4) if c != d]
+        [similarity[c, g, d, h] for c in range(8) for d in range(8) for g in range(4) for h in range(4) if c != d]
     )
     assert same > other + 0.1 and ink.mean(1).min() > 5
     assert not np.array_equal(drawn[0, 0], drawn[0, 1])
@@ -163,5 +163,5 @@ def test_make_adapts_from_drawn_digits_to_handwritten_ones(tmp_path):
     assert not any("disagree" in words for words in result["guards"])
     assert "Nothing to be done" in make(tmp_path, small, "adapt")
     lines = make(tmp_path, {}, "-n", "organs").splitlines()
-    called = [line.split(" -m mlcli.cli ")[1].split()[0] for line in lines if " -m mlcli.cli " in line]
-    assert called == ["render", "render", "render", "adapt", "segment"]
+    run = [line.split(" -m mlcli.cli ")[1].split()[0] for line in lines if " -m mlcli.cli " in line]
+    assert run == ["render", "render", "render", "adapt", "segment"]

@@ -1,4 +1,4 @@
-"""Tiny labeled data sets that a network can learn in seconds, drawn anew in each test."""
+"""Tiny labeled data sets that a network can learn in seconds, drawn again in each test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def class_folders(root: Path, *, per_class: int = 20, size: int = 16, seed: int 
 
 
 def identities(root: Path, names: Sequence[str], *, each: int = 6, size: int = 16, seed: int = 0) -> Path:
-    """root/NAME/NN.png: a gray pattern of 4 x 4 fields for each name, whatever the seed, in noise and moved."""
+    """root/NAME/NN.png: a gray pattern of 4 x 4 fields for each name, whatever the seed, in noise and shifted."""
     random = np.random.default_rng(seed)
     for name in names:
         pattern = np.random.default_rng(list(name.encode())).integers(0, 2, (4, 4))

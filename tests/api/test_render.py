@@ -50,5 +50,4 @@ def test_errors_are_of_mlcli_and_nothing_is_printed(tmp_path, capfd):
 def test_the_styles_are_those_of_the_methods():
     (style,) = (each for each in RenderConfig.__dataclass_fields__.values() if each.name == "style")
     for module in (digits, phantoms):
-        known = getattr(module, "STYLES", None) or module.LOOKS
-        assert of(style).choices == tuple(known)
+        assert of(style).choices == tuple(module.STYLES)

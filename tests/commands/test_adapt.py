@@ -74,7 +74,7 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
 
     before = files(run)
     again = adapt(data, run, *options, "--resume", method=method).stdout
-    assert json.loads(again) == result and files(run) == before, "a finished run is gone on with for nothing"
+    assert json.loads(again) == result and files(run) == before, "a finished run is resumed for nothing"
 
 
 def test_a_run_that_is_done_is_neither_measured_nor_written_again(data, tmp_path, monkeypatch):
@@ -151,9 +151,9 @@ def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
     images = ImageDataset.load(folder.paths, folder.labels, size=16, channels=3)
     held = Domain.classified(source, images, labeled=True).in_order().split(0.25, 0)[1]
     for path in held.paths:
-        place = tmp_path / "held" / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+        target = tmp_path / "held" / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     classify = ["classify", "--model", run / "seed-0/source", tmp_path / "held", "--evaluate", "--format", "json"]
     said = json.loads(mlcli(*classify, "--precision", "fp32").stdout)["accuracy"]
     assert result["held_out"]["runs"] == [pytest.approx(said)] and said > 0.8
@@ -188,9 +188,9 @@ def test_target_labels_do_not_leak(method, data, tmp_path):
     """Shuffled among the class folders, absent, or given for the comparison: the same bytes in every stage."""
     shuffled = tmp_path / "data"
     for number, path in enumerate(sorted((data / "bare").iterdir())):
-        place = shuffled / shapes.CLASSES[(number * 7 + number // 5) % 3] / f"{(number * 31) % 60:02d}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+        target = shuffled / shapes.CLASSES[(number * 7 + number // 5) % 3] / f"{(number * 31) % 60:02d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     learned = []
     for name, root in (("true", data / "target"), ("shuffled", shuffled), ("absent", data / "bare")):
         if name != "true" or method == "adda":
@@ -216,7 +216,7 @@ def test_seeds_make_the_spread_and_the_same_seed_the_same_table(data, tmp_path):
 
 
 def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
-    """A run stopped in each of its stages and gone on with is the run never stopped."""
+    """A run stopped in each of its stages and resumed is the run never stopped."""
     options = ["--test", data / "test", "--format", "json"]
     whole = json.loads(adapt(data, tmp_path / "whole", *options).stdout)
     run = tmp_path / "broken"
@@ -334,8 +334,8 @@ def test_masks_that_do_not_fit_are_named(tmp_path):
     Image.open(first).resize((50, 20), Image.Resampling.NEAREST).save(first)
     said = mlcli(*words).stderr
     assert f"{first.name}: is 50 x 20 pixels, its image 16 x 16" in said
-    for place in (first, *others):
-        Image.open(place).point(lambda v: 255 * v).save(place)
+    for target in (first, *others):
+        Image.open(target).point(lambda v: 255 * v).save(target)
     said = mlcli(*words, "--overwrite", status=1).stderr
     assert "its masks hold 2 numbers, 0; 255; number the classes 0, 1, 2" in said
 

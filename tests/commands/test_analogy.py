@@ -19,7 +19,7 @@ def luminance(pixels):
 
 
 def negative(pixels):
-    """Luminance turned round, the colors left as they are."""
+    """Luminance inverted, the colors unchanged."""
     return pixels + (255 - 2 * luminance(pixels))[..., None]
 
 

@@ -29,7 +29,7 @@ OPTIONS = {
     for name, command in typer.main.get_command(cli.build()).commands.items()
 }
 CHOSEN = ("--device", "--format", "--model", "--layer", "--precision", "--batch-size")
-AGAIN = {"equivariance": ["--overwrite"], "render": ["--overwrite"]}  # what begins anew, if it cannot go on
+AGAIN = {"equivariance": ["--overwrite"], "render": ["--overwrite"]}  # which cannot resume
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 PRINTING = [name for name, small in SMALL.items() if "--format" in OPTIONS[name] or not small.makes]
 

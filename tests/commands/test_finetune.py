@@ -170,7 +170,7 @@ def test_a_class_of_one_image_is_named_whatever_is_tested_on(data, colors, tmp_p
     for index in range(6):
         (root / f"blue/{index:02d}.png").unlink()  # two are left: one is held out, and the class is no single one
     command = "finetune", root, "--model", colors, *QUICK
-    done = mlcli(*command, "--val", 0.3, "-o", tmp_path / "share")
+    done = mlcli(*command, "--val", 0.3, "-o", tmp_path / "fraction")
     assert "one image of 'rare', which is learned and cannot be tested" in done.stderr
     assert done.stderr.count("one image of") == 1
     done = mlcli(*command, "--val", data / "val", "-o", tmp_path / "folder")

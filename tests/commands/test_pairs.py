@@ -139,17 +139,17 @@ def test_depth_and_gray_are_kept_and_orientation_applied(tmp_path):
     deep = (np.arange(1200).reshape(30, 40) * 50).astype(np.uint16)
     Image.fromarray(deep).save(folder / "deep.png")
     Image.fromarray((deep // 256).astype(np.uint8)).save(folder / "gray.bmp")
-    turned = Image.open(photo(folder / "turned.jpg"))
-    exif = turned.getexif()
+    rotated = Image.open(photo(folder / "rotated.jpg"))
+    exif = rotated.getexif()
     exif[274] = 6
-    turned.save(folder / "turned.jpg", exif=exif)
+    rotated.save(folder / "rotated.jpg", exif=exif)
     for make in ("blur", "edges"):
         output = tmp_path / make
         mlcli("pairs", folder, "--make", make, "-o", output)
         assert np.array_equal(np.asarray(Image.open(output / "B" / "deep.png")), deep)
         assert Image.open(output / "A" / "deep.png").mode == ("I;16" if make == "blur" else "L")
         assert Image.open(output / "B" / "gray.png").mode == Image.open(output / "A" / "gray.png").mode == "L"
-        assert Image.open(output / "A" / "turned.png").size == Image.open(output / "B" / "turned.png").size == (30, 40)
+        assert all(Image.open(output / side / "rotated.png").size == (30, 40) for side in "AB")
 
 
 def test_size(photos, tmp_path):
@@ -233,7 +233,7 @@ def test_images_dated_in_the_future_are_made_once(photos, tmp_path):
     assert "0 pairs made, 3 up to date" in mlcli(*arguments).stderr
 
 
-def test_a_folder_that_is_called_as_an_image(photos, tmp_path):
+def test_a_folder_with_the_name_of_an_image(photos, tmp_path):
     assert "a folder is written" in mlcli("pairs", photos, "--make", "gray", "-o", tmp_path / "p.png", status=2).stderr
     mlcli("pairs", photos, "--make", "gray", "-o", f"{tmp_path / 'p.png'}/")
     assert len(find_pairs(tmp_path / "p.png").paths) == 3

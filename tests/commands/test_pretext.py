@@ -1,4 +1,4 @@
-"""`mlcli pretext` over real files: labels that do not matter, probes, what goes on from it, killed and resumed."""
+"""`mlcli pretext` over real files: labels that do not matter, probes, what starts from it, killed and resumed."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_a_kill_after_the_results_takes_nothing_from_the_report(finished, photos
     assert (run / "report.html").read_bytes() == (finished / "report.html").read_bytes()
 
 
-def test_probed_later_and_anew(photos, tmp_path):
+def test_probed_later_and_again(photos, tmp_path):
     labeled, run = class_folders(tmp_path / "labeled", per_class=8), tmp_path / "run"
     mlcli("pretext", photos, "-o", run, *SHORT)
     weights = (run / "model.safetensors").stat().st_mtime_ns
@@ -142,9 +142,9 @@ def test_interrupted_keeps_what_is_learned(photos, finished, tmp_path, monkeypat
 
 def test_labels_are_never_read(finished, photos, tmp_path):
     """The same images under the same names in class folders give the same network."""
-    for place, name in enumerate(("b", "a")):
+    for index, name in enumerate(("b", "a")):
         (tmp_path / "data" / name).mkdir(parents=True)
-        for file in sorted(photos.iterdir())[place::2]:
+        for file in sorted(photos.iterdir())[index::2]:
             (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
     paths = sorted((tmp_path / "data").rglob("*.png"), key=lambda path: path.name)
     mlcli("pretext", *paths, "-o", tmp_path / "run", *SHORT)

@@ -77,8 +77,8 @@ def test_masks_have_the_names_and_sizes_of_images_and_a_palette(folder, tmp_path
     for name in ("inside/color.png", "deep.png"):
         mask = image_io.read_labels(out / name)[0]
         assert mask.shape == (40, 53)
-        alike = segmentation.evaluate(("background", "shape"), [(mask, true)])["dice"]
-        assert alike > 0.75, (name, alike)
+        similarity = segmentation.evaluate(("background", "shape"), [(mask, true)])["dice"]
+        assert similarity > 0.75, (name, similarity)
         with Image.open(out / name) as shown:
             assert {color for _, color in shown.convert("RGB").getcolors()} == {(0, 0, 0), (86, 180, 233)}
 
@@ -129,10 +129,10 @@ def test_masks_that_cannot_be_compared_are_named_and_the_rest_is(folder, tmp_pat
 
 
 def test_dice_by_hand():
-    called, true = torch.zeros(2, 4, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.uint8)
-    called[0, 1:], true[0, :3] = 1, 1
+    predicted, true = torch.zeros(2, 4, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.uint8)
+    predicted[0, 1:], true[0, :3] = 1, 1
     empty = torch.zeros(2, 4, dtype=torch.uint8)
-    result = segmentation.evaluate(("background", "a", "b"), [(called, true), (empty, empty)])
+    result = segmentation.evaluate(("background", "a", "b"), [(predicted, true), (empty, empty)])
     assert result["per_class"] == {"a": {"dice": pytest.approx(4 / 6), "count": 1}, "b": {"dice": None, "count": 0}}
     assert result["dice"] == pytest.approx((4 / 6 + 1) / 2) and result["count"] == 2
 

@@ -211,7 +211,7 @@ def test_other_identities_to_validate_on_and_a_backbone(data, colors, tmp_path):
     assert found["calibration"]["pairs"]["same"] == 4 * 15
     kernels = load_file(tmp_path / "run/model.safetensors")["conv1.conv.weight"]
     own = load_file(colors / "model.safetensors")["conv1.conv.weight"]
-    assert (kernels - own).norm() < 0.1 * own.norm()  # it goes on from there
+    assert (kernels - own).norm() < 0.1 * own.norm()  # it starts from there
 
 
 @pytest.mark.parametrize("options", [["--steps", 1], ["--loss", "fisher", "--layer", "conv1", "--size", 64]])

@@ -39,8 +39,8 @@ def test_two_images_are_the_same_or_not_whichever_comes_first(network, unseen):
     same, different = answer(network, first, second), answer(network, first, other)
     assert same["same"] and same["distance"] <= same["threshold"] and same["probability"] > 0.5
     assert not different["same"] and different["distance"] > same["distance"] and different["probability"] < 0.5
-    turned = answer(network, other, first)
-    assert turned["distance"] == pytest.approx(different["distance"], abs=1e-6) and turned["a"] == str(other)
+    swapped = answer(network, other, first)
+    assert swapped["distance"] == pytest.approx(different["distance"], abs=1e-6) and swapped["a"] == str(other)
     assert answer(network, first, first)["distance"] == pytest.approx(0, abs=1e-6)
     assert not answer(network, first, second, "--threshold", 0)["same"]
     shown = mlcli("siamese-verify", network, first, second).stdout

@@ -1,4 +1,4 @@
-"""What cannot be written: messages are dropped and the work goes on, results are an error, a missing stream is none."""
+"""What cannot be written: messages are dropped and the work continues, results are errors, a missing stream is none."""
 
 import errno
 import os

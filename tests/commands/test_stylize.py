@@ -250,7 +250,7 @@ def test_a_full_disk_costs_the_state_and_not_the_image(files, tmp_path):
     assert not list(tmp_path.glob(".mlcli*")) and not (tmp_path / "out.png.state").exists()
 
 
-def test_a_style_called_content_is_not_where_it_starts(files, tmp_path, monkeypatch):
+def test_a_style_named_content_is_not_where_it_starts(files, tmp_path, monkeypatch):
     content, style = files
     monkeypatch.chdir(tmp_path)
     style.rename("content")
@@ -326,7 +326,7 @@ def test_transparency_and_metadata_stay(tmp_path, files, ending):
         opacity = np.asarray(made.getchannel("A")).astype(int)
         if ending != "webp":
             assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-    assert opacity[0].min() > 240 and opacity[-1].max() < 15  # turned with the pixels
+    assert opacity[0].min() > 240 and opacity[-1].max() < 15  # rotated with the pixels
     mlcli("stylize", content, "--style", style, "-o", tmp_path / "out.jpg", *QUICK)
     with Image.open(tmp_path / "out.jpg") as made:
         assert made.mode == "RGB" and made.getexif()[315] == "Somebody"

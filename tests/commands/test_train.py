@@ -144,7 +144,7 @@ def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
 
 
 def test_resume_refuses_other_images_of_the_same_names_and_sizes(tmp_path):
-    """Of formats without compression every file is as long as the others: two classes have changed places."""
+    """Of formats without compression every file is as long as the others: two classes are exchanged."""
     data, run = tmp_path / "data", tmp_path / "run"
     for name, level in (("dark", 20), ("bright", 220)):
         (data / name).mkdir(parents=True)

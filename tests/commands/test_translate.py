@@ -234,7 +234,7 @@ def test_transparency_and_metadata_stay(tmp_path, gray_run, ending):
         assert made.mode == "LA" and made.getexif()[315] == "Somebody" and made.getexif().get(274, 1) == 1
         assert made.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         opacity = np.asarray(made)[..., 1]
-    assert opacity[:12].max() == 0 and opacity[12:].min() == 255  # turned with the pixels
+    assert opacity[:12].max() == 0 and opacity[12:].min() == 255  # rotated with the pixels
 
 
 def test_maps_of_classes_have_no_transparency_of_their_images(tmp_path):

@@ -28,10 +28,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refused(here, words, *, place="out"):
+def refused(here, words, *, busy="out"):
     before = tree(here)
     told = mlcli(*words, status=1).stderr
-    assert f"{place}: `mlcli " in told and f"process {os.getpid()} on " in told and "wait until it has ended" in told
+    assert f"{busy}: `mlcli " in told and f"process {os.getpid()} on " in told and "wait until it has ended" in told
     assert tree(here) == before
 
 
@@ -55,8 +55,8 @@ def test_a_folder_of_results_is_one_process_own(here, command, words):
 def test_one_painting_is_one_process_own_and_others_beside_it_are_not(here):
     quick = ["--scales", "16", "--steps", "1", "-q"]
     with locks.file_locked("out/a.png"):
-        refused(here, ["stylize", "d/a.png", "--style", "d/b.png", "-o", "out/a.png", *quick], place="out/a.png")
-        refused(here, ["stylize", "d/a.png", "--style", "d/b.png", "-o", "out", *quick], place="out/a.png")
+        refused(here, ["stylize", "d/a.png", "--style", "d/b.png", "-o", "out/a.png", *quick], busy="out/a.png")
+        refused(here, ["stylize", "d/a.png", "--style", "d/b.png", "-o", "out", *quick], busy="out/a.png")
         mlcli("stylize", "d/b.png", "--style", "d/b.png", "-o", "out", *quick)
         told = mlcli("stylize", "d", "--style", "d/b.png", "-o", "out", *quick, "--overwrite", status=1).stderr
         assert "out/a.png: `mlcli " in told
@@ -66,24 +66,24 @@ def test_one_painting_is_one_process_own_and_others_beside_it_are_not(here):
 def test_a_part_of_a_run_at_work_is_no_run_of_its_own(here):
     with locks.folder_locked("out", run=True):
         for part in ("out/baseline", "out/seed-0/source"):
-            refused(here, ["train", "d", "-o", part], place=str(here / "out"))
+            refused(here, ["train", "d", "-o", part], busy=str(here / "out"))
     with locks.folder_locked("out/seed-0/source", run=True):
-        refused(here, ["adapt", "--method", "adda", "d", "d", "-o", "out"], place="out/seed-0/source")
+        refused(here, ["adapt", "--method", "adda", "d", "d", "-o", "out"], busy="out/seed-0/source")
 
 
 def test_an_index_is_brought_in_step_by_one_process_and_read_by_all(here, colors):
     words = ["neighbors", "d/a.png", "--among", "d", "--model", colors, "--index", "index", "-q", "-o"]
     with locks.file_locked("index"):
-        refused(here, [*words, "out/a.png"], place="index")
+        refused(here, [*words, "out/a.png"], busy="index")
     mlcli(*words, "out/a.png")
     with locks.file_locked("index"):
         mlcli(*words, "out/b.png")
         Image.new("RGB", (8, 8)).save("d/c.png")
-        refused(here, [*words, "out/c.png"], place="index")
+        refused(here, [*words, "out/c.png"], busy="index")
 
 
 @pytest.mark.parametrize("command", ["pairs", "render", "atlas", "patches"])
-def test_what_a_kill_in_the_first_moment_left_is_in_nobody_s_way(here, command):
+def test_what_a_kill_at_the_start_left_blocks_nobody(here, command):
     for folder in (here / "out", here / "out" / "A", here / "out" / "0"):
         folder.mkdir(exist_ok=True)
         (folder / ".mlcli-1-ab.png").write_bytes(b"half")

@@ -52,17 +52,17 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def said(words, place) -> None:
-    """Whether the command ends with one message about the place, and with no traceback, which `mlcli` sees to."""
+def said(words, path) -> None:
+    """Whether the command ends with one message about the path, and with no traceback, which `mlcli` sees to."""
     result = mlcli(*words, status=(1, 2))
-    assert place in result.stderr, result.stderr
+    assert path in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("command", OUTPUTS)
-@pytest.mark.parametrize("place", [LONG, f"{LONG}/run", f"{NEARLY}.pngx"])
-def test_an_output_whose_name_is_too_long(here, command, place):
+@pytest.mark.parametrize("path", [LONG, f"{LONG}/run", f"{NEARLY}.pngx"])
+def test_an_output_whose_name_is_too_long(here, command, path):
     ending = ".png" if command in FILES else ""
-    said([command, *OUTPUTS[command], "-o", place + ending], place[:200])
+    said([command, *OUTPUTS[command], "-o", path + ending], path[:200])
     assert sorted(os.listdir(here)) == ["d"]
 
 
@@ -86,9 +86,9 @@ def powerless(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_an_output_in_a_folder_that_may_not_be_entered(powerless, command):
-    place = "shut/run.png" if command in FILES else "shut/run"
+    path = "shut/run.png" if command in FILES else "shut/run"
     for how in ([], ["--overwrite"]):
-        said([command, *OUTPUTS[command], "-o", place, *how], f"{place}: cannot be written: Permission denied")
+        said([command, *OUTPUTS[command], "-o", path, *how], f"{path}: cannot be written: Permission denied")
 
 
 @pytest.mark.parametrize("what", INPUTS)

@@ -11,8 +11,8 @@ def page(top, left, height, width, ink=0, paper=255):
 
 
 @pytest.mark.parametrize("ink, paper", [(0, 255), (200, 20)])
-def test_content_is_centerd_with_a_margin_whatever_its_place(ink, paper):
-    one, other = (cut_to_content(page(*place, 20, 10, ink, paper)) for place in ((10, 30), (33, 5)))
+def test_content_is_centered_with_a_margin_whatever_its_position(ink, paper):
+    one, other = (cut_to_content(page(*position, 20, 10, ink, paper)) for position in ((10, 30), (33, 5)))
     assert torch.equal(one, other) and one.shape == (3, 23, 23) and one.dtype == torch.uint8
     inked = (one[0] == ink).nonzero()
     assert inked.min(0).values.tolist() == [1, 6] and inked.max(0).values.tolist() == [20, 15]

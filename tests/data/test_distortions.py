@@ -23,14 +23,14 @@ def test_nothing_asked_for_changes_nothing(image):
 
 
 def test_a_quarter_turn_is_exact(image):
-    turned = Distortion(rotation=90).apply(image, drawn(angle=1))
-    assert any(torch.allclose(turned, torch.rot90(image, k, (2, 3)), atol=1e-5) for k in (1, 3))
+    rotated = Distortion(rotation=90).apply(image, drawn(angle=1))
+    assert any(torch.allclose(rotated, torch.rot90(image, k, (2, 3)), atol=1e-5) for k in (1, 3))
 
 
-def test_a_shift_is_a_share_of_the_side(image):
-    moved = Distortion(shift=0.25).apply(image, drawn(x=1))
-    assert torch.allclose(moved[..., :6], image[..., 2:], atol=1e-5)
-    assert torch.allclose(moved[..., 6:], image[..., 7:].expand(-1, -1, -1, 2), atol=1e-5)
+def test_a_shift_is_a_fraction_of_the_side(image):
+    shifted = Distortion(shift=0.25).apply(image, drawn(x=1))
+    assert torch.allclose(shifted[..., :6], image[..., 2:], atol=1e-5)
+    assert torch.allclose(shifted[..., 6:], image[..., 7:].expand(-1, -1, -1, 2), atol=1e-5)
 
 
 def test_scale_and_shear_by_the_coordinates_they_map():

@@ -36,8 +36,8 @@ def test_the_order_is_that_of_the_images_whatever_their_names():
     ours, theirs = whole.in_order(), renamed.in_order()
     assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
     assert ours.digest() == theirs.digest() != whole.digest()
-    place = int(ours.labels[0])
-    assert torch.equal(ours.images[0], whole.images[place]) and ours.names(torch.tensor([0])) == [f"{place}.png"]
+    index = int(ours.labels[0])
+    assert torch.equal(ours.images[0], whole.images[index]) and ours.names(torch.tensor([0])) == [f"{index}.png"]
 
 
 def test_subsets_go_by_the_seed_alone():
@@ -48,16 +48,16 @@ def test_subsets_go_by_the_seed_alone():
     assert whole.subset(None, 1) is whole and whole.subset(99, 1) is whole
 
 
-def test_a_share_is_held_out_by_the_seed():
+def test_a_fraction_is_held_out_by_the_seed():
     whole = some()
     rest, held = whole.split(0.25, 1)
     assert len(held) == 3 and sorted(rest.labels.tolist() + held.labels.tolist()) == list(range(12))
     assert all(torch.equal(part.images, whole.images[part.labels]) for part in (rest, held))
     assert torch.equal(held.labels, whole.split(0.25, 1)[1].labels)
     assert any(not torch.equal(held.labels, whole.split(0.25, seed)[1].labels) for seed in (2, 3))
-    for share in (0.01, 0.99):
+    for fraction in (0.01, 0.99):
         with pytest.raises(DataError, match="hold out another fraction"):
-            whole.split(share, 1)
+            whole.split(fraction, 1)
 
 
 def test_an_index_shows_the_same_image_of_a_and_a_drawn_one_of_b():

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_the_rest_goes_on(tmp_pa
         ClassFolder.open(tmp_path)
 
 
-def test_places(tmp_path, monkeypatch):
+def test_what_a_path_names(tmp_path, monkeypatch):
     touch(tmp_path, "a/one.png", "a/two.png", "b/one.png")
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "two.png").symlink_to("a/two.png")
@@ -160,7 +160,7 @@ def test_class_folder_errors(tmp_path):
         ClassFolder.open(tmp_path / "data", classes=["car", "horses", "ship"])
 
 
-def test_split_takes_a_share_of_each_class(tmp_path):
+def test_split_takes_a_fraction_of_each_class(tmp_path):
     touch(tmp_path, *(f"a/{i}.png" for i in range(10)), *(f"b/{i}.png" for i in range(2)))
     data = ClassFolder.open(tmp_path)
     rest, held = data.split(0.3, seed=1)
@@ -246,12 +246,12 @@ def test_the_parts_of_a_divided_set_are_no_classes(tmp_path, names, training, he
         "test/1.png car/1.png car/sub/2.png",
     ],
 )
-def test_classes_may_be_called_so(tmp_path, names):
+def test_names_that_classes_may_have(tmp_path, names):
     touch(tmp_path, *names.split())
     ClassFolder.open(tmp_path)
 
 
-def test_the_classes_of_a_model_may_be_called_so(tmp_path):
+def test_names_that_the_classes_of_a_model_may_have(tmp_path):
     touch(tmp_path, "train/1.png", "test/1.png")
     assert ClassFolder.open(tmp_path, classes=["train", "test"]).labels == [1, 0]
 

@@ -86,7 +86,7 @@ def test_folders_that_serve_for_nothing(tmp_path):
         find_pairs(tmp_path / "both", "val")
 
 
-def test_a_split_holds_out_a_share_of_the_pairs_by_the_seed(tmp_path):
+def test_a_split_holds_out_a_fraction_of_the_pairs_by_the_seed(tmp_path):
     for side in "AB":
         (tmp_path / side).mkdir()
         for number in range(8):

@@ -108,8 +108,8 @@ def test_every_window_and_both_flips_come_up_and_are_windows():
     drawn = torch.rand(3, 4000, generator=generator(1))
     counts = {}
     for window in resize_crop.cut([image] * 4000, drawn):
-        place = windows[tuple(window.flatten().tolist())]
-        counts[place] = counts.get(place, 0) + 1
+        position = windows[tuple(window.flatten().tolist())]
+        counts[position] = counts.get(position, 0) + 1
     assert len(counts) == 18 and min(counts.values()) > 150 and max(counts.values()) < 300  # 222 on average
     middle = resize_crop.cut([image], None)
     assert torch.equal(middle[0, 0], image[0, 1:4, 1:5])
@@ -119,7 +119,7 @@ def test_every_window_and_both_flips_come_up_and_are_windows():
 
 
 @pytest.mark.parametrize("budget", [1 << 30, 0])
-def test_a_and_b_are_cut_and_flipped_alike(tmp_path, budget):
+def test_a_and_b_are_cut_and_flipped_in_the_same_way(tmp_path, budget):
     data = PairSet.load(
         find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 12), mode="crop"), budget_bytes=budget, workers=2
     )

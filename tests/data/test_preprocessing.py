@@ -89,12 +89,12 @@ def test_a_strip_takes_no_gigabytes(shape):
 
 
 @pytest.mark.parametrize("shape", [(2, 101), (2, 100), (101, 3), (100, 3)])
-def test_the_ends_of_a_strip_are_cut_alike(shape):
-    place = torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij")).float()
-    cut = shorten(place, 8)
+def test_the_ends_of_a_strip_are_cut_equally(shape):
+    positions = torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij")).float()
+    cut = shorten(positions, 8)
     assert sorted(cut.shape[1:])[1] in (8 * min(shape), 8 * min(shape) + 1)
-    assert torch.equal(cut.mean((1, 2)), place.mean((1, 2)))
-    assert shorten(place, 51) is place
+    assert torch.equal(cut.mean((1, 2)), positions.mean((1, 2)))
+    assert shorten(positions, 51) is positions
 
 
 def test_a_strip_shows_the_same_middle_as_it_would_whole():

@@ -169,11 +169,11 @@ def test_heic_is_read(folder):
     shutil.copy(folder / "a.HEIC", folder / "really heic.jpg")
     found = find_images([folder])
     assert [path.name for path in found.paths] == ["a.HEIC", "plain.jpg", "really heic.jpg"] and not found.problems
-    turned = np.rot90(pixels, -1).transpose(2, 0, 1).astype(int)
+    rotated = np.rot90(pixels, -1).transpose(2, 0, 1).astype(int)
     for name in ("a.HEIC", "really heic.jpg"):
         image = image_io.read(folder / name)
         assert image.shape == (3, 60, 40)
-        assert np.abs(image.numpy().astype(int) - turned).max() <= 2
+        assert np.abs(image.numpy().astype(int) - rotated).max() <= 2
 
 
 @pytest.mark.parametrize("ending, what", [("tif", "pages"), ("gif", "frames"), ("png", "frames"), ("webp", "frames")])

@@ -46,7 +46,7 @@ def test_exif_and_resolution_go_from_any_format_to_any(tmp_path, source, target)
         assert got.get_ifd(34853)[1] == "N"
         if source != "webp" and target != "webp":  # which has no resolution of its own
             assert made.info["dpi"] == pytest.approx((300, 200), abs=0.1)
-    assert image_io.read(result).shape == PIXELS.shape  # and is not turned again
+    assert image_io.read(result).shape == PIXELS.shape  # and is not rotated again
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "tif"])
@@ -86,7 +86,7 @@ def test_transparency_of_every_kind(tmp_path):
                 assert np.abs(np.array(result)[..., -1].astype(int) - expected).max() <= 1, name
 
 
-def test_transparency_is_turned_and_resized(tmp_path):
+def test_transparency_is_rotated_and_resized(tmp_path):
     Image.fromarray(np.dstack([RGB, ALPHA])).save(tmp_path / "a.png", exif=exif(6))
     image_io.write(torch.rand(3, 48, 32), tmp_path / "b.png", like=tmp_path / "a.png")
     with Image.open(tmp_path / "b.png") as result:

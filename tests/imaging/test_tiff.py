@@ -153,8 +153,8 @@ def _with_profile(data: bytes, icc: list[int]) -> bytes:
     count = int.from_bytes(data[start : start + 2], "little")
     entries = data[start + 2 : start + 2 + 12 * count]
     new = (count + 1).to_bytes(2, "little") + entries
-    place = len(data) + len(new) + 16
-    new += (34675).to_bytes(2, "little") + b"\7\0" + len(icc).to_bytes(4, "little") + place.to_bytes(4, "little")
+    offset = len(data) + len(new) + 16
+    new += (34675).to_bytes(2, "little") + b"\7\0" + len(icc).to_bytes(4, "little") + offset.to_bytes(4, "little")
     return data[:4] + len(data).to_bytes(4, "little") + data[8:] + new + bytes(4) + bytes(icc)
 
 

@@ -140,10 +140,10 @@ def test_descriptors_that_cannot_be_written(tmp_path):
     with open(os.devnull, "rb") as reading, open(tmp_path / "closed", "wb") as file:
         closed = f"/dev/fd/{file.fileno()}"
         file.close()
-        for place in (f"/dev/fd/{reading.fileno()}", closed, "/dev/fd/999"):
+        for path in (f"/dev/fd/{reading.fileno()}", closed, "/dev/fd/999"):
             for write in (files.check_writable, lambda path: files.write_text(path, "x")):
-                with pytest.raises(MlcliError, match=f"^{place}: cannot be written: .*; it is not open for writing"):
-                    write(place)
+                with pytest.raises(MlcliError, match=f"^{path}: cannot be written: .*; it is not open for writing"):
+                    write(path)
     folder = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(MlcliError, match="not of a folder"):
         files.write_text(f"/dev/fd/{folder}", "x")
@@ -210,9 +210,9 @@ def test_where_a_file_can_be_written(tmp_path):
     files.check_writable(tmp_path / "new" / "file")
     files.check_writable("/dev/null")
     assert list(tmp_path.iterdir()) == []
-    for place in ("/dev/null/file", tmp_path / ("n" * 300) / "file"):
+    for path in ("/dev/null/file", tmp_path / ("n" * 300) / "file"):
         with pytest.raises(MlcliError, match="cannot be written: .*; "):
-            files.check_writable(place)
+            files.check_writable(path)
 
 
 def stale(folder: Path, name: str = "a.png") -> Path:
@@ -253,7 +253,7 @@ def test_locks_that_killed_processes_left_are_swept_and_held_ones_are_not(tmp_pa
         assert locks.held(held)
 
 
-def test_a_temporary_file_that_is_swept_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+def test_a_temporary_file_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
     lock, swept = files.fcntl.flock, []
 
     def slow(descriptor, kind):

@@ -21,9 +21,9 @@ HOLD = "import sys, time; from mlcli.io import locks\nwith locks.{}(sys.argv[1])
 
 
 @contextlib.contextmanager
-def other_process(place: Path, kind: str = "folder_locked"):
+def other_process(path: Path, kind: str = "folder_locked"):
     """Another process that holds the lock."""
-    words = [sys.executable, "-c", HOLD.format(kind), str(place), "of-the-test"]
+    words = [sys.executable, "-c", HOLD.format(kind), str(path), "of-the-test"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout.readline() == b"\n"
         try:
@@ -34,16 +34,16 @@ def other_process(place: Path, kind: str = "folder_locked"):
 
 @pytest.mark.parametrize("kind, name", [("folder_locked", "run"), ("file_locked", "index"), ("file_locked", "n" * 255)])
 def test_the_second_process_is_told_who_is_at_work(tmp_path, kind, name):
-    place, lock = tmp_path / name, getattr(locks, kind)
-    with other_process(place, kind) as process:
-        with pytest.raises(BusyError) as told, lock(place):
+    path, lock = tmp_path / name, getattr(locks, kind)
+    with other_process(path, kind) as process:
+        with pytest.raises(BusyError) as told, lock(path):
             pass
-        for words in (str(place), "of-the-test`", f"process {process.pid} on {socket.gethostname()}, since 20"):
+        for words in (str(path), "of-the-test`", f"process {process.pid} on {socket.gethostname()}, since 20"):
             assert words in str(told.value)
         assert told.value.exit_status == 1
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with lock(place):
+        with lock(path):
             pass
     assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == [], "the lock of the killed one is gone too"
 
@@ -93,11 +93,11 @@ def test_a_run_and_its_parts_are_not_worked_in_at_once(tmp_path, part):
 
 
 @pytest.mark.parametrize(
-    "place, words", [("/dev/null/run", "a part of the path is a file"), ("n" * 300, "shorter name")]
+    "path, words", [("/dev/null/run", "a part of the path is a file"), ("n" * 300, "shorter name")]
 )
-def test_where_nothing_can_be_written(tmp_path, place, words):
+def test_where_nothing_can_be_written(tmp_path, path, words):
     for lock in (locks.folder_locked, locks.file_locked):
-        with pytest.raises(MlcliError, match=f"cannot be written: .*{words}"), lock(tmp_path / place):
+        with pytest.raises(MlcliError, match=f"cannot be written: .*{words}"), lock(tmp_path / path):
             pass
 
 

@@ -73,7 +73,7 @@ def test_what_is_no_json_is_said(content, message, tmp_path):
         schema.read_json(tmp_path / "a.json")
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+def test_a_pipe_instead_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(Invalid, match="no regular file"):
         schema.read_json(tmp_path / "config.json")

@@ -203,7 +203,7 @@ def test_metadata_that_is_no_object_is_said(metadata, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nosuchrun", "nosuchrun/model.safetensors", "a/b/c.safetensors", "empty"])
-def test_a_run_that_is_not_there_is_called_a_run(name, tmp_path, monkeypatch):
+def test_the_message_on_a_missing_run_speaks_of_a_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     opened = {

@@ -39,7 +39,7 @@ def test_conditional_batch_norm_by_hand():
 
 
 def test_the_projection_by_hand():
-    """f(x, y) = w . h + b + v_y . sum of h over the places."""
+    """f(x, y) = w . h + b + v_y . sum of h over the positions."""
     torch.manual_seed(0)
     network = Discriminator(8, 1, 2, classes=3, spectral=False).double().eval()
     images, labels = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([2, 0, 1, 2])

@@ -10,7 +10,7 @@ def test_images_of_any_size_become_vectors(size, channels):
     assert network(torch.rand(3, channels, size, size)).shape == (3, 7)
 
 
-def test_the_place_of_a_thing_matters():
+def test_the_position_of_an_object_matters():
     torch.manual_seed(0)
     network = SmallNet(8, 32).eval()
     image = torch.zeros(2, 1, 32, 32)

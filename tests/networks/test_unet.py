@@ -37,9 +37,9 @@ def test_pixels_go_across_unharmed():
         for weights in up.parameters():
             weights.data.zero_()
     x = torch.zeros(1, 1, 16, 16)
-    moved = x.clone()
-    moved[0, 0, 8, 8] = 1
-    changed = (network(moved) - network(x)).abs()[0, 0] > 1e-7
+    changed_input = x.clone()
+    changed_input[0, 0, 8, 8] = 1
+    changed = (network(changed_input) - network(x)).abs()[0, 0] > 1e-7
     assert changed[8, 8] and not changed[:4].any() and not changed[:, 13:].any()
 
 

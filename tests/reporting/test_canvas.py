@@ -65,7 +65,7 @@ def test_a_sheet_of_labeled_rows():
     (top, left), (bottom, right) = (f(np.argwhere((image == (255, 0, 0)).all(2)), 0) for f in (np.min, np.max))
     assert (bottom - top, right - left) == (19, 19)
     (low, same), (_, end) = (f(np.argwhere((image == (0, 255, 0)).all(2)), 0) for f in (np.min, np.max))
-    assert same == left and end == right and low == top + 38 + 5  # the next row, in the middle of its place
+    assert same == left and end == right and low == top + 38 + 5  # the next row, in the middle of its cell
     assert (image[top - 1 : top + 21, left + 23] == canvas.LINE).all()  # the frame of the one that is missing
     assert (image[top : top + 20, left + 24 : left + 43] == canvas.PAPER).all()
     dark = image.sum(2) < 450
@@ -129,6 +129,6 @@ def test_a_mosaic_of_groups():
     black = (image == 0).all(2)
     expected = np.zeros_like(black)
     for y, x in ((2, 2), (2, 12), (12, 2)):
-        expected[y + 2 : y + 6, x : x + 8] = True  # in the middle of its place
+        expected[y + 2 : y + 6, x : x + 8] = True  # in the middle of its cell
     assert np.array_equal(black, expected)
     assert (image[2:10, 23:31] == canvas.PAPER).all() and (image[2:10, 31] == canvas.LINE).all()

@@ -84,7 +84,7 @@ def test_memory_of_a_batch_is_kept_for_the_next():
         done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    assert faults("keep") * 20 < faults("plain"), "64 MB ten times over: mapped anew each time, or only once"
+    assert faults("keep") * 20 < faults("plain"), "64 MB ten times over: mapped again each time, or only once"
 
 
 def test_one_thread_and_then_as_many_as_before():

@@ -52,12 +52,12 @@ class Diverging(LinearFit):
                 self.network.weight.fill_(self.weight)
         return losses
 
-    def _look(self):
+    def _observe(self):
         if not self.network.weight.abs().max() < 1e6:
             raise self.fails
         return {}
 
-    evaluate = samples = _look
+    evaluate = samples = _observe
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
@@ -70,7 +70,7 @@ def test_networks_that_have_diverged_are_not_looked_at(weight, fails, changes, t
     assert run.load_state() is None and not run.samples_folder.exists()
 
 
-def test_a_fault_of_what_looks_is_not_called_divergence(tmp_path):
+def test_a_fault_of_an_observer_is_not_reported_as_divergence(tmp_path):
     with pytest.raises(ValueError, match="a bug"):
         train(new_run(tmp_path), Diverging(2e6, ValueError("a bug")), evaluate_every=2)
 

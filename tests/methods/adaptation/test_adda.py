@@ -25,7 +25,7 @@ def method(tmp_path_factory):
     return adda.ADDA(context, f, context.source, Run(tmp_path_factory.mktemp("run")))
 
 
-def test_target_images_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method):
+def test_target_images_are_shifted_by_a_pixel_at_most_and_differently_at_each_step(method):
     chosen, still = torch.arange(30), method.context.target.images[:30]
     once, again, later = (method.load(chosen, step)[1] for step in (3, 3, 4))
     assert torch.equal(once, again) and not torch.equal(once, later)
@@ -38,7 +38,7 @@ def test_target_images_are_moved_by_a_pixel_at_most_and_anew_at_each_step(method
 
 
 def test_a_step_is_the_published_one(method):
-    """Two-way cross-entropy of d, then the inverted label for the encoder, which d of after its step judges."""
+    """Two-way cross-entropy of d, then the inverted label for the encoder, which the updated d classifies."""
     batch = method.load(torch.arange(30), 0)
     network, d = copy.deepcopy(method.model.network), copy.deepcopy(method.d)
     head = network.classifier

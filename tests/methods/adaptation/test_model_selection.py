@@ -36,7 +36,7 @@ def test_maps_are_judged_by_their_pixels():
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_pixels_of_a_map_are_taken_from_all_over_it(size):
-    """The left half is of one class, the right of the other: whoever looks at a column sees one."""
+    """The left half is of one class, the right of the other: each column shows one."""
     halves = torch.zeros(3, 2, size, size)
     halves[:, 0, :, : size // 2] = halves[:, 1, :, size // 2 :] = 1
     assert model_selection.information_maximization(halves) == pytest.approx(math.log(2), abs=0.1)

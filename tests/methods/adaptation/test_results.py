@@ -43,7 +43,7 @@ def flips(adapted, supervised, source, target):
 
 
 def inverting(count):
-    """A translation that turns the first so many images into what the other class looks like."""
+    """A translation of the first so many images into the other class."""
 
     def translate(images):
         return torch.cat([255 - images[:count], images[count:]])

@@ -28,8 +28,8 @@ def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgment(m
         factor = 0.5 if name == "loss_gan_BtoA" else 1
         assert terms[name].item() == pytest.approx(factor * value.item(), rel=1e-5), name
     p = method.f(made["BtoA"] * 0.5 + 0.5).softmax(1)
-    judged = method.mask_discriminator(p[:, :, None, None])
-    assert terms["loss_semantic"].item() == pytest.approx(0.5 * (judged - 1).square().mean().item(), rel=1e-4)
+    scores = method.mask_discriminator(p[:, :, None, None])
+    assert terms["loss_semantic"].item() == pytest.approx(0.5 * (scores - 1).square().mean().item(), rel=1e-4)
     assert torch.allclose(method.last_masks[1][:, :, 0, 0], p, atol=1e-6)
 
 

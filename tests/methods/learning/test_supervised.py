@@ -1,4 +1,4 @@
-"""Supervised training: the augmentation by hand, the whitening, the optimizers' shares."""
+"""Supervised training: the augmentation by hand, the whitening, the parameters of each optimizer."""
 
 import pytest
 import torch
@@ -61,13 +61,13 @@ def test_a_box_shows_the_other_image_and_counts_by_its_area():
     assert left.tolist() == [1 - 18 / 64, 0, 1]
 
 
-def test_boxes_fill_half_of_a_image_on_average_in_their_share_of_images():
+def test_boxes_fill_half_of_a_image_on_average_in_their_fraction_of_images():
     boxes = draw_boxes(20_000, 32, 0.5, generator(0))
     top, bottom, left, right = boxes
     area = ((bottom - top) * (right - left)).float() / 32**2
     assert boxes.min() == 0 and boxes.max() == 32 and (top <= bottom).all() and (left <= right).all()
     assert abs((area > 0).float().mean() - 0.5) < 0.03
-    # A square of share u, uniform, its center uniform too and cut at the border: E[(s - s^2/4)^2] with s = sqrt(u)
+    # A square of area u, uniform, its center uniform too and cut at the border: E[(s - s^2/4)^2] with s = sqrt(u)
     # is E[u - u^1.5/2 + u^2/16] = 1/2 - 1/5 + 1/48.
     assert abs(area[area > 0].mean() - (1 / 2 - 1 / 5 + 1 / 48)) < 0.02
 
@@ -128,9 +128,9 @@ def test_each_parameter_has_one_optimizer():
 def oriented_gratings(count: int = 120) -> ImageDataset:
     """Horizontal and vertical gratings of random phase: told apart by learned edges alone."""
     random = generator(0)
-    place = torch.arange(32) * 0.9
+    position = torch.arange(32) * 0.9
     phase = torch.rand(count, 1, generator=random) * 6.28
-    wave = (place + phase).sin()  # (N, 32)
+    wave = (position + phase).sin()  # (N, 32)
     labels = torch.arange(count) % 2
     rows = wave[:, :, None].expand(-1, -1, 32)
     images = torch.where(labels[:, None, None] == 0, rows, rows.transpose(1, 2))

@@ -64,7 +64,7 @@ def test_the_metric_is_the_inverse_of_the_scatter_within_and_some_of_that_betwee
         np.testing.assert_allclose(space(x).numpy(), by_hand, atol=1e-5)
 
 
-def test_places_are_roots_of_means_of_length_one():
+def test_positions_are_roots_of_means_of_length_one():
     maps = torch.zeros(1, 2, 6, 6)
     maps[0, 0, :2, :2], maps[0, 1, 5, 5] = 4.0, 4.0  # the means of the first and of the last region are 4 and 1
     found = embedder.regional(maps)

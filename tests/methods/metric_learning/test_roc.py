@@ -32,7 +32,7 @@ def test_equal_error_where_the_two_rates_meet():
 
 
 def accepted(roc: Roc, rate: float) -> list[float]:
-    """How many of the different, and what share of the same, the threshold for a rate accepts."""
+    """How many of the different, and what fraction of the same, the threshold for a rate accepts."""
     false, true = roc.accepted(torch.tensor([roc.at_false_accept(rate)], dtype=torch.float64))
     return [round(false.item() * len(roc.different)), true.item()]
 

@@ -137,7 +137,7 @@ def test_the_interval_of_one_shot_is_that_of_other_identities():
     low, high = accuracy_interval(right, identities, 0)
     error = math.sqrt(0.25 / 40)
     assert (low, high) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.04)
-    # where the identities are alike, other draws of them say the same
+    # where the identities are similar, other draws of them say the same
     assert accuracy_interval(torch.arange(4000) < 2000, identities, 0) == [0.5, 0.5]
     # of one trial each, other identities are as other trials
     alone = accuracy_interval(torch.arange(200) < 140, torch.arange(200), 0)

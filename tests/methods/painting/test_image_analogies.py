@@ -190,15 +190,15 @@ def test_the_image_itself_is_found_again():
 def test_a_filter_is_learned(size):
     a, b = sample_image(64, 64, 1), sample_image(*size, 2)
     truth = image_io.to_gray(edges(b))
-    shares = []
-    result = image_analogies.create(a, edges(a), b, replace(FILTER, color="b"), progress=shares.append)
+    fractions = []
+    result = image_analogies.create(a, edges(a), b, replace(FILTER, color="b"), progress=fractions.append)
     assert result.b_prime.shape == b.shape and result.b_prime.min() >= 0 and result.b_prime.max() <= 1
 
     def decibel(image):
         return float(-10 * (image_io.to_gray(image) - truth).square().mean().log10())
 
     assert decibel(result.b_prime) > decibel(b) + 8
-    assert shares == sorted(shares) and shares[-1] == 1
+    assert fractions == sorted(fractions) and fractions[-1] == 1
 
 
 def test_colors_come_from_b_or_from_a_prime():

@@ -26,10 +26,10 @@ def test_nearest_is_brute_force(count):
     assert torch.allclose(distances.double(), expected.values, atol=1e-5)
 
 
-def test_the_minimum_of_rows_and_its_place():
+def test_the_minimum_of_rows_and_its_index():
     values = torch.randn(17, 200, generator=generator(0))
-    least, place = row_minimum(values)
-    assert torch.equal(least, values.min(1).values) and torch.equal(place, values.min(1).indices)
+    least, index = row_minimum(values)
+    assert torch.equal(least, values.min(1).values) and torch.equal(index, values.min(1).indices)
 
 
 def test_one_cell_is_exact():

@@ -136,10 +136,10 @@ def test_the_objective_against_plain_autograd():
         return (a - b).square().sum() / b.square().sum()
 
     own_style = 0.0
-    for name, share in (("conv1", 0.25), ("conv3", 0.75)):
+    for name, fraction in (("conv1", 0.25), ("conv3", 0.75)):
         left = found[name][..., : found[name].shape[3] // 2]  # what the mask leaves
-        own_style += share * 0.25 * distance(gram(found[name]), gram(texture[name]))
-        own_style += share * 0.75 * distance(gram(left), gram(other[name]))
+        own_style += fraction * 0.25 * distance(gram(found[name]), gram(texture[name]))
+        own_style += fraction * 0.75 * distance(gram(left), gram(other[name]))
     own_content = distance(found["conv2"], wanted["conv2"])
     variation = (leaf.diff(dim=1).square().sum() + leaf.diff(dim=2).square().sum()) / leaf.numel()
     total = 0.3 * own_content + 0.7 * own_style + 2.0 * variation

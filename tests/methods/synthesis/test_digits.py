@@ -65,7 +65,7 @@ def test_the_same_on_every_machine():
     assert hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16] == "9d2aa2f5ef243623"
 
 
-def test_looks_differ_in_appearance_alone():
+def test_styles_differ_in_appearance_alone():
     """The same shapes, in paler and thinner strokes."""
     pen, hairline = (series(100, style=style)[0].double() / 255 for style in "ab")
     soft = [torch.nn.functional.avg_pool2d(x[:, None], 4).flatten(1) for x in (pen, hairline)]
@@ -77,7 +77,7 @@ def test_looks_differ_in_appearance_alone():
     assert inked[1] < 0.7 * inked[0]
 
 
-def test_digits_are_told_apart_by_what_they_look_like():
+def test_digits_are_distinguished_by_their_shape():
     """Each of 200 unseen digits by the label of the most similar of 600 others: shapes vary, and classes do not mix."""
     images, labels = series(800)
     soft = torch.nn.functional.avg_pool2d(images[:, None].float(), 2).flatten(1)

@@ -17,7 +17,7 @@ def both():
     return series(24, "a"), series(24, "b")
 
 
-def test_looks_differ_in_appearance_alone(both):
+def test_styles_differ_in_appearance_alone(both):
     (a, mask_a), (b, mask_b) = both
     assert torch.equal(mask_a, mask_b) and mask_a.dtype == torch.uint8
     assert (a - b).abs().mean((1, 2)).min() > 0.1
@@ -27,14 +27,14 @@ def test_looks_differ_in_appearance_alone(both):
 def test_every_organ_is_where_it_belongs(both):
     (_, masks), _ = both
     x = torch.arange(64.0)
-    shares, middles = [], []
+    fractions, middles = [], []
     for number in (1, 2, 3):
         organ = (masks == number).double()
-        shares.append(organ.mean((1, 2)))
+        fractions.append(organ.mean((1, 2)))
         middles.append((organ.sum(1) * x).sum(1) / organ.sum((1, 2)))
-    assert all(share.min() > 0.01 and share.max() < 0.25 for share in shares)
+    assert all(fraction.min() > 0.01 and fraction.max() < 0.25 for fraction in fractions)
     assert (middles[0] < middles[2]).all() and (middles[2] < middles[1]).all()
-    assert torch.stack(shares)[:2].sum(0).std() > 0.01  # no chest is like another
+    assert torch.stack(fractions)[:2].sum(0).std() > 0.01  # no chest is like another
     assert masks[:, [0, -1]].max() == 0 and masks[:, :, [0, -1]].max() == 0
 
 
@@ -76,5 +76,5 @@ def test_the_same_on_every_machine():
 def test_sizes_show_the_same_chest(size):
     mask = phantoms.phantom(3, 0, size)[1]
     other = phantoms.phantom(3, 0, 64)[1]
-    shares = [[float((m == number).double().mean()) for number in range(4)] for m in (mask, other)]
-    assert shares[0] == pytest.approx(shares[1], abs=0.01)
+    fractions = [[float((m == number).double().mean()) for number in range(4)] for m in (mask, other)]
+    assert fractions[0] == pytest.approx(fractions[1], abs=0.01)

@@ -75,7 +75,7 @@ def test_frames_go_from_one_objective_to_the_other(model):
     assert rising == sorted(rising) and rising[-1] > 1.5 * rising[0]
 
 
-def test_diverse_images_are_less_alike(model):
+def test_diverse_images_are_less_similar(model):
     found = {}
     for text in ("conv3:3", "conv3:3 - 3*diversity(conv3)"):
         made = maximize(model, parse(text, model) * 4, QUICK, RUNTIME, group=4)
@@ -107,7 +107,7 @@ def test_a_gray_model():
     assert probability == pytest.approx(expected) and probability >= 0.5
 
 
-def test_sizes_and_places_that_do_not_suit(model):
+def test_sizes_and_positions_that_do_not_suit(model):
     with pytest.raises(UsageError, match="--size 4: does not suit"):
         maximize(model, parse("conv5:1", model), QUICK, RUNTIME, size=4)
     with pytest.raises(UsageError, match="conv4:1@2,0: the map of conv4.* has the columns 0 to 1"):

@@ -46,8 +46,8 @@ def test_a_network_tells_the_colors_that_it_was_trained_on(model, exponent):
     assert found.mean == pytest.approx(mean, abs=0.03)
     spread = covariance.diag().sqrt()
     assert torch.allclose(correlation(found.mixing), covariance / spread / spread[:, None], atol=0.1)
-    shares = (found.mixing @ found.mixing.T).diag()
-    assert torch.allclose(shares / shares[1], covariance.diag() / 2, atol=0.15)
+    fractions = (found.mixing @ found.mixing.T).diag()
+    assert torch.allclose(fractions / fractions[1], covariance.diag() / 2, atol=0.15)
     # Uncorrelated coordinates, the strongest first, none longer than 1
     product = found.mixing.T @ found.mixing
     assert torch.allclose(product, product.diag().diag(), atol=1e-5)

@@ -97,7 +97,7 @@ def test_wide_borders_leave_room_for_fewer_images_at_a_time(cifarnet):
 
 
 def test_the_measure_by_hand():
-    """One convolution of one pixel to one of its neighbors: f is x moved, so all can be said without it."""
+    """One convolution of one pixel to one of its neighbors: f is x shifted, so all can be said without it."""
     network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False))
     with torch.no_grad():
         network[0].weight.zero_()

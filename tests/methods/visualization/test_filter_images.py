@@ -40,8 +40,8 @@ def test_the_hue_of_a_color_edge_is_that_of_a_side():
 
 def test_color_is_the_energy_off_the_gray_axis():
     gray, color = grating(30).expand(3, -1, -1), blob(1.0, 0, -1)
-    shares = filter_images.colorfulness(torch.stack([gray, color, torch.zeros(3, 7, 7)]))
-    torch.testing.assert_close(shares, torch.tensor([0.0, 1, 0]))
+    fractions = filter_images.colorfulness(torch.stack([gray, color, torch.zeros(3, 7, 7)]))
+    torch.testing.assert_close(fractions, torch.tensor([0.0, 1, 0]))
 
 
 def test_each_first_kernel_has_its_own_scale_and_zero_is_mid_gray():

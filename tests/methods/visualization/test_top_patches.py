@@ -64,8 +64,8 @@ def brute_force(model, layer, unit, chosen, top, sample):
     """The groups of a unit by sorting everything there is."""
     field, start, stride = SEES[layer]
 
-    def patch(number, value, place, columns):
-        row, column = divmod(place, columns)
+    def patch(number, value, position, columns):
+        row, column = divmod(position, columns)
         left, right = (min(SIZE, max(0, start + stride * column + d)) for d in (0, field))
         top, bottom = (min(SIZE, max(0, start + stride * row + d)) for d in (0, field))
         return Patch(number, value, (row, column), (8 + 2 * left, 2 * top, 8 + 2 * right, 2 * bottom), (HEIGHT, WIDTH))

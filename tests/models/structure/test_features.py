@@ -56,23 +56,23 @@ def test_a_network_without_a_hidden_layer():
 
 
 @pytest.mark.parametrize(
-    "name, address, channels, places",
+    "name, address, channels, positions",
     [
         ("cifarnet", "conv3", 1, (2, 3)),
         ("cifarnet", "pool", 1, (2, 3)),
-        ("alexnet", "avgpool", 1, (2, 3)),  # sees everything and has places all the same
+        ("alexnet", "avgpool", 1, (2, 3)),  # sees everything and has positions all the same
         ("vit_b_16", "encoder.ln", 2, (1,)),
         ("swin_t", "features.1.0.norm1", 3, (1, 2)),
         ("swin_t", "features.2.reduction", 3, (1, 2)),
         ("swin_t", "flatten", 1, ()),
     ],
 )
-def test_a_vector_has_the_channels_of_its_layer(name, address, channels, places):
+def test_a_vector_has_the_channels_of_its_layer(name, address, channels, positions):
     layer = features.resolve(untrained(name), address)
     values = torch.rand(2, *layer.shape)
     vectors = features.vectors(values, layer)
     assert vectors.shape == (2, values.shape[channels])
-    torch.testing.assert_close(vectors, values.mean(places) if places else values)
+    torch.testing.assert_close(vectors, values.mean(positions) if positions else values)
 
 
 def test_what_has_no_channels():

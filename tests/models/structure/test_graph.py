@@ -87,7 +87,7 @@ def smooth(network: nn.Module) -> nn.Module:
 
 
 def seen(values, image, row, column):
-    """(top, left, height, width) of the pixels that the unit at a place sees."""
+    """(top, left, height, width) of the pixels that the unit at a position sees."""
     (gradient,) = torch.autograd.grad(values[0, :, row, column].sum(), image, retain_graph=True)
     rows, columns = (gradient[0].abs().amax((0, dim)).nonzero()[:, 0] for dim in (2, 1))
     return rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
@@ -157,7 +157,7 @@ def test_what_sees_the_whole_image():
     assert found["pool"].receptive_field == found["classifier"].stride == WHOLE
     assert not found["features"].is_map
     found = {layer.address: layer for layer in features.layers(untrained("mobilenet_v3_small"))}
-    after = found["features.1.block.2"]  # past a squeeze-and-excitation: it sees everything and still has a place
+    after = found["features.1.block.2"]  # past a squeeze-and-excitation: it sees everything and still has positions
     assert after.receptive_field == WHOLE and after.stride == 4 and after.is_map
     tokens = {layer.address: layer for layer in features.layers(untrained("vit_b_16"))}
     assert tokens["encoder.ln"].receptive_field == WHOLE and not tokens["encoder.ln"].is_map

@@ -61,7 +61,7 @@ WINDOWS = {
 
 
 @pytest.mark.parametrize("name", WINDOWS)
-def test_what_looks_through_a_window(name):
+def test_operations_on_a_window(name):
     network, layer = last(WINDOWS[name])
     rows, columns = layer.shape[:2] if layer.channels_last else layer.shape[1:]
     for row, column in ((0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)):
@@ -78,7 +78,7 @@ EVERYWHERE = {
     "linear over columns": lambda x: F.linear(x, torch.eye(12, dtype=x.dtype)),
     "scaled by means": lambda x: x * x.mean((2, 3), keepdim=True),
     "tokens": lambda x: x.flatten(2).transpose(1, 2),
-    "turned": lambda x: x.transpose(2, 3),
+    "transposed": lambda x: x.transpose(2, 3),
     "windows": lambda x: x.view(1, 3, 2, 6, 2, 6).permute(0, 2, 4, 1, 3, 5).reshape(4, 3, 6, 6),
     "unknown": lambda x: torch.fft.fft2(x).real,
     "adaptive": lambda x: F.adaptive_max_pool2d(x, 5),
@@ -87,7 +87,7 @@ EVERYWHERE = {
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
-def test_what_may_look_anywhere(name):
+def test_operations_that_may_depend_on_the_whole_image(name):
     layers = [layer for layer in graph_of(Model("own", Then(EVERYWHERE[name]).eval(), (),
                                                       Preprocessing(crop=SIDE), "own")).layers]  # fmt: skip
     assert layers[0].receptive_field == 3

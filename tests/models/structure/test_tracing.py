@@ -73,7 +73,7 @@ def test_a_module_that_cannot_be_looked_into_is_one_layer():
     found = {layer.address: layer for layer in features.layers(model)}
     assert list(found) == ["before.0", "before.1", "mean", "head"]
     assert found["before.1"].kind == "Asks" and found["before.1"].parameters == 12
-    assert found["before.1"].is_map and found["before.1"].receptive_field == float("inf"), "it may look anywhere"
+    assert found["before.1"].is_map and found["before.1"].receptive_field == float("inf"), "it may see everything"
     image = torch.rand(2, 3, 8, 8)
     assert torch.equal(Activations(model, ["head"])(image)["head"], model(image))
 
