@@ -1,7 +1,7 @@
 """The run folder: what training writes, and what resume reads.
 
 RUN/
-  config.json        format version, every option, seed, versions, data summaries
+  config.json        format version, every option, seed, versions, data summaries; in the end, that the run is finished
   model.safetensors  the result, self-describing
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
