@@ -9,6 +9,7 @@ import pytest
 
 import mlcli
 from mlcli.errors import DataError, Interrupted, UsageError
+from mlcli.methods.learning import linear_probe
 from mlcli.methods.learning.supervised import Supervised
 from tests.cli import mlcli as command
 from tests.tiny import class_folders
@@ -21,10 +22,13 @@ def photos(tmp_path_factory):
     return class_folders(tmp_path_factory.mktemp("photos"), per_class=4, noise=30)
 
 
-def test_what_is_learned_is_a_model_and_can_be_probed(photos, tmp_path):
+def test_what_is_learned_is_a_model_and_can_be_probed(photos, tmp_path, monkeypatch):
+    probe, probed = linear_probe.probe, []
+    monkeypatch.setattr(linear_probe, "probe", lambda model, *others: probed.append(model) or probe(model, *others))
     labeled, seen = class_folders(tmp_path / "labeled", per_class=4, seed=1, noise=30), []
     result = mlcli.pretext(photos, output=tmp_path / "run", probe=labeled, labels=6, on_progress=seen.append, **SHORT)
 
+    assert probed[0].name == str(result.folder) and len(probed) == 2
     assert result.folder == tmp_path / "run" and set(result.metrics) >= {"loss", "accuracy"}
     assert result.probes["labels"] == result.probes["tested"] == 6
     assert result.probes["accuracy"] == result.probes["probes"][result.probes["best layer"]]

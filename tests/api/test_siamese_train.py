@@ -33,11 +33,13 @@ def test_the_command_writes_what_the_function_returns(data, tmp_path):
     assert (seen[-1].title, seen[-1].done, seen[-1].total) == (str(tmp_path / "ours"), 4, 4)
     ours, theirs = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("ours", "theirs"))
     assert ours == theirs
+    options = json.loads((result.folder / "config.json").read_text())["options"]
+    assert options.items() >= BRIEF.items()
 
 
 def test_a_metric_is_solved_for_on_the_maps_of_a_trained_network(data, colors, tmp_path):
     result = mlcli.siamese_train(
-        data, loss="fisher", model=colors, layer="conv1", size=16, views=1, flip=True, output=tmp_path / "run"
+        data, loss="fisher", model=colors, layer="conv1", views=1, flip=True, output=tmp_path / "run"
     )
     with safe_open(result.folder / "model.safetensors", "pt") as opened:
         found = json.loads(opened.metadata()["mlcli"])
