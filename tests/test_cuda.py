@@ -88,7 +88,7 @@ def test_the_cpu_writes_nearly_the_same(command, files, tmp_path):
     assert {name: value for name, value in differences.items() if not value < 0.02} == {}
 
 
-def test_a_training_that_goes_on_equals_one_that_never_stopped(files, tmp_path):
+def test_a_resumed_training_equals_one_that_never_stopped(files, tmp_path):
     words = ["train", files / "classes", "--batch-size", "6", "--device", "cuda", "--save-every", "0", "--epochs", "4"]
     mlcli(*words, "-o", tmp_path / "whole")
     step = Supervised.step

@@ -120,7 +120,7 @@ class _Reader(Protocol):
         """(a domain with its labels, its classes). classes: those of the source; None for the source itself."""
 
     def unlabeled(self, root: str, paths: Sequence[Path]) -> Domain:
-        """The images of the target. Their labels are not looked at."""
+        """The images of the target. Their labels are not read."""
 
     def with_labels(self, target: Domain, root: str, classes: Sequence[str]) -> Domain:
         """Those images of the target, which are read already, that have labels."""

@@ -35,7 +35,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def image_files(help: str = "Image files, folders (walked recursively), or - for paths on stdin.") -> Any:
-    """The argument of images whose files are told apart later, so that none can be in memory (`inputs.file_names`)."""
+    """The argument of images that must be files, since their names are used later (`inputs.file_names`)."""
     return argument(help, metavar="IMAGES", cli_type=list[str])
 
 
@@ -60,7 +60,7 @@ class ReadsImages(ReadsFiles):
 
 @dataclass(frozen=True, kw_only=True)
 class UsesModel(Config):
-    """The model that is looked into."""
+    """The model that is used."""
 
     model: str = option(DEFAULT_MODEL, MODEL_HELP, cli_type=str, panel=NETWORK)
     weights: Path | None = option(

@@ -45,7 +45,7 @@ class FinetuneConfig(common.Trains, common.UsesModel):
     )
     folds: int = option(
         5,
-        "Number of folds of DATA in the cross-validation; each is tested on what the others teach.",
+        "Number of folds of DATA in the cross-validation; each tests a model fitted on the others.",
         minimum=2,
         maximum=100,
         panel=DATA,
@@ -92,7 +92,7 @@ class FinetuneResult:
 
 @function(FinetuneConfig)
 def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
-    """Teach a trained network other classes from few images (transfer learning).
+    """Train the last layers of a trained network on other classes, from few images (transfer learning).
 
     data is a folder with one folder of images per class. The layers of the model are kept, and the last one is solved
     for these classes, a convex problem; with `freeze`, deeper layers are tuned by gradient descent at lower learning

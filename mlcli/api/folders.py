@@ -54,28 +54,28 @@ def each_outdated(
     done: what was done to an image, as a participle for the message.  name: the file name of a result, given that of
     its image.  make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image,
     the file of the image and the file to write.
-    Raises UsageError, DataError; Interrupted after a signal, when what was begun is written.
+    Raises UsageError, DataError; Interrupted after a signal, when the results in work are written.
     """
     from mlcli.imaging.decoding import decode
     from mlcli.runtime import signals
 
     single = names_image(output)
-    begun = output.with_name(f"{output.name}.json") if single else output / f"{command}.json"
+    record_file = output.with_name(f"{output.name}.json") if single else output / f"{command}.json"
     if single:
         call.hold(locks.file_locked(output))
         refuse_existing(output, overwrite)
     else:
-        claim_results(call, output, begun, options, overwrite)
+        claim_results(call, output, record_file, options, overwrite)
     images, problems = results(given, output, name)
     if not images and not problems:
         raise DataError(f"{' '.join(given)}: no images there")
     if single and images:
         images = {output: _only(images, given, output, endings)}
     made_by: dict[str, Any] = {"run": str(weights), "sha256": files.file_hash(weights)}
-    recorded = os.path.isfile(begun) and not (single or overwrite)
-    same = recorded and read_record(begun).get("sha256") == made_by["sha256"]
+    recorded = os.path.isfile(record_file) and not (single or overwrite)
+    same = recorded and read_record(record_file).get("sha256") == made_by["sha256"]
     # The record is written when a model first works here: what is older was made by another model
-    since = modified(begun) if same else float("inf")
+    since = modified(record_file) if same else float("inf")
     jobs = []
     for result, image in images.items():
         if os.path.exists(result) and os.path.exists(image) and os.path.samefile(result, image):
@@ -85,7 +85,7 @@ def each_outdated(
     for problem in problems:
         complain(problem)
     if jobs and not same and not single:
-        files.write_json(begun, record(command, options, **made_by))
+        files.write_json(record_file, record(command, options, **made_by))
 
     # Each file waits for the disk, and waits alongside the others of its batch
     with signals.noted() as caught, Progress(len(jobs), str(output)) as bar, ThreadPoolExecutor(8) as pool:
@@ -103,7 +103,7 @@ def each_outdated(
                 )
         batches.flush()
     if single and batches.finished:
-        files.write_json(begun, record(command, {"image": images[output], **options}, **made_by))
+        files.write_json(record_file, record(command, {"image": images[output], **options}, **made_by))
     say(f"{output}: {batches.finished} {done}, {len(images) - len(jobs)} up to date")
     current = {result: image for result, image in images.items() if result not in batches.failed}
     return current, len(problems) + len(batches.failed)

@@ -52,18 +52,18 @@ def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
     sweep(folder)
 
 
-def claim_results(call: Call, output: Path, begun: Path, options: Mapping[str, Any], overwrite: bool) -> None:
+def claim_results(call: Call, output: Path, record_file: Path, options: Mapping[str, Any], overwrite: bool) -> None:
     """`claim_folder` for results that are made file by file: it may hold results made with the same options.
 
-    begun: the record of the options, which is there once a result is.  Raises UsageError for a folder that holds other
-    files, or results of other options.
+    record_file: the record of the options, which is written before the first result.  Raises UsageError for a folder
+    that holds other files, or results of other options.
     """
 
     def check() -> None:
-        if overwrite or not os.path.isfile(begun):
+        if overwrite or not os.path.isfile(record_file):
             refuse_existing_folder(output, overwrite)
         else:
-            refuse_others(begun, options)
+            refuse_others(record_file, options)
 
     claim_folder(call, output, check)
 
@@ -96,23 +96,23 @@ RECORD = schema.record(
 )
 
 
-def read_record(begun: Path) -> dict:
+def read_record(record_file: Path) -> dict:
     """The record of the results in a folder. Raises UsageError where it cannot be read, or is none."""
     try:
-        return schema.read_json(begun, RECORD)
+        return schema.read_json(record_file, RECORD)
     except (OSError, schema.Invalid) as error:
         told = getattr(error, "strerror", None) or error
-        raise UsageError(f"{begun}: cannot be read ({told}); --overwrite makes all from scratch") from None
+        raise UsageError(f"{record_file}: cannot be read ({told}); --overwrite makes all from scratch") from None
 
 
-def refuse_others(begun: Path, options: Mapping[str, Any]) -> None:
-    """Raise UsageError where the results in a folder, whose record is `begun`, were made with other options."""
-    then = read_record(begun)["options"]
+def refuse_others(record_file: Path, options: Mapping[str, Any]) -> None:
+    """Raise UsageError where the results in a folder, whose record is `record_file`, were made with other options."""
+    then = read_record(record_file)["options"]
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
     for name, value in now.items():
         if then.get(name) != value:
             raise UsageError(
-                f"{begun.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
+                f"{record_file.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
                 "folder, or --overwrite makes them from scratch"
             )
 

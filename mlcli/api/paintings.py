@@ -52,13 +52,13 @@ class Painting:
         Raises UsageError where the image that -o names stands already; in a folder a result is left alone if it is
         newer than its inputs, and one that this tool did not make, which has no JSON beside it, goes to `report`.
         """
-        begun, exists = os.path.isfile(self.state_file), os.path.isfile(self.target)
+        started, exists = os.path.isfile(self.state_file), os.path.isfile(self.target)
         described = os.path.isfile(self.target.with_name(self.target.name + ".json"))
-        if overwrite or (begun and resume):
+        if overwrite or (started and resume):
             refuse_existing(self.target, True)
             return True
         if self.alone:
-            if begun:
+            if started:
                 raise UsageError(f"{self.target}: not finished; --resume resumes it, --overwrite starts from scratch")
             if exists and described and resume:
                 say(f"{self.target}: done already")
@@ -66,7 +66,7 @@ class Painting:
             refuse_existing(self.target, False)
             refuse_existing(self.snapshot(snapshot_every) if snapshot_every else None, False)
             return True
-        if not exists or begun:
+        if not exists or started:
             return True
         if not described:
             report(UsageError(f"{self.target}: exists and is no result of this command; --overwrite replaces it"))
@@ -156,7 +156,9 @@ class Painting:
         except Exception as error:  # a damaged file fails in many ways
             raise RunError(f"{self.state_file}: cannot be read ({reason(error)}); --overwrite starts again") from None
         told = ", ".join(f"{key} {then[key]}" if isinstance(then[key], str) else key for key in changed)
-        raise RunError(f"{self.target}: was begun with other {told}; bring them back, or start again with --overwrite")
+        raise RunError(
+            f"{self.target}: was started with other {told}; bring them back, or start again with --overwrite"
+        )
 
 
 def told_of(model: Model, options: Mapping[str, Any], progress: StyleProgress, seconds: float) -> dict[str, Any]:

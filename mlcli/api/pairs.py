@@ -67,9 +67,9 @@ class Files(NamedTuple):
     a: Path
     b: Path
 
-    def finished(self, begun: Path) -> bool:
-        """Whether the pair is whole, and newer than its image and than the record of the options, `begun`."""
-        return up_to_date([self.a, self.b], [self.image, begun])
+    def finished(self, record_file: Path) -> bool:
+        """Whether the pair is whole, and newer than its image and than the record of the options, `record_file`."""
+        return up_to_date([self.a, self.b], [self.image, record_file])
 
 
 @function(PairsConfig)
@@ -99,8 +99,8 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
     if os.path.isdir(output) and any(os.path.isdir(each) and os.path.samefile(each, output) for each in given):
         raise UsageError(f"{output}: the folder of the images itself; name another for the pairs")
     options = {"make": config.make, "strength": config.strength, "size": config.size}
-    begun = output / RECORD
-    claim_results(call, output, begun, options, config.overwrite)
+    record_file = output / RECORD
+    claim_results(call, output, record_file, options, config.overwrite)
     images, problems = results(given, output, _lossless)
     for problem in problems:
         complain(problem)
@@ -109,9 +109,9 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
     every = [
         Files(image, *(output / side / path.relative_to(output) for side in "AB")) for path, image in images.items()
     ]
-    jobs = [files for files in every if config.overwrite or not files.finished(begun)]
-    if config.overwrite or not os.path.isfile(begun):
-        write_json(begun, record("pairs", options))  # older pairs count as unfinished from here on
+    jobs = [files for files in every if config.overwrite or not files.finished(record_file)]
+    if config.overwrite or not os.path.isfile(record_file):
+        write_json(record_file, record("pairs", options))  # older pairs count as unfinished from here on
 
     def work(files: Files) -> MlcliError | None:
         return make_pair(files, config.make, config.strength, window)

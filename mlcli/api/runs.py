@@ -31,7 +31,7 @@ from mlcli.training.plan import Plan
 from mlcli.training.run_folder import CONFIG_ADVICE, Run
 from mlcli.training.tensorboard import Curves
 
-# Options that change no number of the result; the data sets are told apart by the hash of their files.
+# Options that change no number of the result; data sets are compared by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
 FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
 # What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
@@ -109,10 +109,10 @@ def open_run(call: Call, output: Path, *, overwrite: bool, resume: bool) -> tupl
             continue
         if key in LENGTHS and _longer(value, options.get(key)):
             if options.get("schedule") != "constant":
-                raise UsageError(_goes_on(command, output, key, options))
+                raise UsageError(_longer_run(command, output, key, options))
         elif key not in FREE and key not in LATER.get(command, ()) and options.get(key) != value:
             raise UsageError(
-                f"{output}: was begun with {key} {options.get(key)}, the command line says {value}; leave the option "
+                f"{output}: was started with {key} {options.get(key)}, the command line says {value}; leave the option "
                 "out to resume, or begin another run"
             )
         options[key] = value
@@ -124,18 +124,18 @@ def _longer(value: Any, before: Any) -> bool:
     return isinstance(value, int) and isinstance(before, int) and value > before
 
 
-def _goes_on(command: str, output: Path, key: str, options: Mapping) -> str:
-    """What to say of a run that is to be longer, and whose learning rate goes by the length it was begun with."""
+def _longer_run(command: str, output: Path, key: str, options: Mapping) -> str:
+    """The message on a run that shall be longer, but whose learning rate depends on its first length."""
     schedule = f"its learning rate goes down over these ({options['schedule']})" if options.get("schedule") else (
-        "what it does goes by their number"
+        "what it computes depends on their number"
     )  # fmt: skip
     further = FURTHER.get(command)
-    advice = f"to train further: {further.format(output)}" if further else "begin a longer run with another -o"
-    return f"{output}: was begun with {key} {options.get(key)}, and {schedule}; {advice}"
+    advice = f"to train further: {further.format(output)}" if further else "start a longer run with another -o"
+    return f"{output}: was started with {key} {options.get(key)}, and {schedule}; {advice}"
 
 
 def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
-    """Write the config of a new run, or check that a resumed one has the data it was begun with."""
+    """Write the config of a new run, or check that a resumed one has the data it was started with."""
     if resume and run.exists():
         config = run.load_config()
         stored = config.get("data", {})
@@ -231,7 +231,7 @@ def read_training(
 ) -> tuple[ClassFolder, ClassFolder | None, ImageDataset]:
     """(training, validation, the training images): without the classes of which no image can be read, which are named.
 
-    The model would have them, and nothing would have taught it what they are. Raises DataError where fewer than two are
+    The model would have these classes without having been trained on them. Raises DataError where fewer than two are
     left.
     """
     images = read(training)

@@ -81,7 +81,8 @@ def segment(call: Call[SegmentConfig]) -> Segmentation:
         0.91
 
     Raises UsageError where the folder holds something else, WeightsError where the run has no segmenter, DataError
-    where there is no image, or none that can be compared; Interrupted after a signal, with all that was begun written.
+    where there is no image, or none that can be compared; Interrupted after a signal, when the results in work are
+    written.
     """
     from mlcli.methods.evaluation import segmentation
     from mlcli.runtime.device import Runtime

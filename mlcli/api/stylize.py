@@ -181,7 +181,7 @@ def stylize(call: Call[StylizeConfig]) -> Stylized:
 
 @dataclass
 class Studio:
-    """What all paintings of a call have in common; the model is opened when the first is begun."""
+    """What all paintings of a call have in common; the model is opened for the first one."""
 
     config: StylizeConfig
     given: Mapping[str, Any]

@@ -83,7 +83,7 @@ def translate(call: Call[TranslateConfig]) -> Translations:
 
     Images that cannot be read are left out and named, and count as failures. Raises UsageError for options that do not
     go together and for a folder of results made with other options, DataError where there is no image, WeightsError
-    for a file that holds no such generator, Interrupted after a signal, when what was begun is written.
+    for a file that holds no such generator, Interrupted after a signal, when the results in work are written.
     """
     from mlcli.api.outputs import refuse_existing
     from mlcli.models import translators

@@ -1,4 +1,4 @@
-"""The only place that prints: results on stdout, progress and messages on stderr."""
+"""The only module that prints: results on stdout, progress and messages on stderr."""
 
 import csv
 import os

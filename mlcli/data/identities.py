@@ -1,4 +1,4 @@
-"""Data sets of identities: one folder of images for each person, character or thing, perhaps in groups."""
+"""Data sets of identities: one folder of images for each person, character or object, perhaps in groups."""
 
 import os
 from pathlib import Path, PurePath

@@ -27,7 +27,7 @@ NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
 ORIENTATION = 274  # tag of EXIF
 SEVERAL = (b"II", b"MM", b"GIF8", b"RIFF", b"\x89PNG")  # how files begin that can hold several images
 SUBFILE, REDUCED = 254, 1 | 4  # tag of TIFF that says what a page is, and its bits for smaller copies and masks
-PAGES = 16  # pages of a TIFF that are looked at, whether one of them is more than a copy
+PAGES = 16  # pages of a TIFF that are checked for being more than a copy
 PIPE_BYTES = 1_000_000_000  # of a file that comes through a pipe, and is held in memory
 SCANS = 200  # of a JPEG; encoders make some ten
 
@@ -323,7 +323,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def upright(pixels: Tensor, orientation: int) -> Tensor:
-    """Pixels (C, H, W) turned as the EXIF orientation says; an unknown one is none."""
+    """Pixels (C, H, W) rotated by the EXIF orientation; an unknown one changes nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 2)
     flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)

@@ -1,6 +1,6 @@
 """Image formats: which can be read, which are only known, and telling them by the ending or the first bytes of a file.
 
-format_of_ending("IMG_1.HEIC")       the format, without a look at the file
+format_of_ending("IMG_1.HEIC")       the format, without reading the file
 is_other("notes.txt")                whether the ending is that of something else than an image
 sniff(path)                          the format by the first bytes, for files whose ending says nothing
 """
@@ -139,7 +139,7 @@ def is_other(name: str) -> bool:
 
 # -------------------------------------------------------------------------------------------- the first bytes
 
-HEAD = 512  # bytes that are looked at
+HEAD = 512  # bytes that are read
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (  # (position, bytes there, format); the first that fits
     (0, b"\xff\xd8\xff", "JPEG"),

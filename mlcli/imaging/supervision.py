@@ -102,10 +102,10 @@ class Job:
 
 
 class Budget:
-    """Bytes that decoders share. A claim waits until it fits.
+    """The memory of all decoders in bytes. A claim waits until it fits.
 
-    The job that somebody waits for does not wait for results that nobody takes before its own; so it goes on when no
-    other job is at work, or after PATIENCE, since one that is may be stuck.
+    The job whose result is needed next must not wait for the memory of later results. So it proceeds when no other
+    job is at work, or after PATIENCE, since a job at work may be stuck.
     """
 
     def __init__(self, size: int):
@@ -139,7 +139,7 @@ class Budget:
             self.changed.notify_all()
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the claims that wait."""
         with self.changed:
             self.changed.notify_all()
 
@@ -182,7 +182,7 @@ class Workers:
     def _loop(self) -> None:
         while (job := self.jobs.get()) is not None:
             job.run()
-            if job.abandoned:  # another thread has its place
+            if job.abandoned:  # another thread has replaced this one
                 break
             del job  # and its result, which would live until the next one comes
 

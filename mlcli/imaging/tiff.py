@@ -199,7 +199,7 @@ def _unit(values: np.ndarray, bits: int, path: object) -> np.ndarray:
 
 
 def _bytes(values: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned integers to 8 bits: the upper ones of more, and of fewer the same share of the range."""
+    """Unsigned integers to 8 bits: the upper bits of more than 8, and fewer scaled to the full range."""
     if bits > 8:
         return (values >> (bits - 8)).astype(np.uint8)
     return (values.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)

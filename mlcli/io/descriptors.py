@@ -39,14 +39,14 @@ def descriptor_behind(path: str | Path) -> int | None:
     To open such a path is to open the file behind it once more, at its beginning: what others have written to the
     descriptor would be overwritten.
     """
-    place = os.path.abspath(path)
+    target = os.path.abspath(path)
     for _ in range(LINKS):
-        folder, name = os.path.split(place)
+        folder, name = os.path.split(target)
         folder = os.path.realpath(folder)
         if name.isdecimal() and len(name) < 10 and folder in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
             return int(name)
-        place = os.path.join(folder, name)
-        if not os.path.islink(place):
+        target = os.path.join(folder, name)
+        if not os.path.islink(target):
             return None
-        place = os.path.join(folder, os.readlink(place))
+        target = os.path.join(folder, os.readlink(target))
     return None

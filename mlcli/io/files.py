@@ -64,8 +64,8 @@ def atomic_write(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
         target = Path(os.path.realpath(path)) if os.path.islink(path) and not through else path
         folder = Path(tempfile.gettempdir()) if through else target.parent
         folder.mkdir(parents=True, exist_ok=True)
-        if (place := os.path.realpath(folder)) not in _swept:
-            _swept.add(place)
+        if (real := os.path.realpath(folder)) not in _swept:
+            _swept.add(real)
             sweep(folder)
         # Not built on the target's name: that may already be as long as the file system allows.
         ending = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""

@@ -131,7 +131,7 @@ def _check_version(artifact: Artifact) -> None:
 
 
 def read_run(run: str | Path, kind: ArtifactKind) -> Artifact:
-    """What a run folder, or a file, holds of this kind. Raises WeightsError where there is no such thing."""
+    """What a run folder, or a file, holds of this kind. Raises WeightsError where there is none."""
     artifact = read(locate(run, kind))
     artifact.require(kind)
     return artifact

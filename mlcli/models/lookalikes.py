@@ -1,4 +1,4 @@
-"""Which architecture tensors look like, to say so where they were given to another."""
+"""The architecture that tensors belong to, named where they were given to another."""
 
 import difflib
 from collections.abc import Mapping

@@ -58,7 +58,7 @@ def with_weights(model: Model, file: str | Path, classes: str | Path | None) -> 
 
     Of plain tensors the number of classes is read from the last layer. Their names are those of the file `classes`;
     without one, the model's own where there are as many, else numbers. Tensors without a last layer make a model
-    without classes, to be finetuned or looked at, whose last layer is zero.
+    without classes, to be fine-tuned or visualized, whose last layer is zero.
     """
     artifact = artifacts.read(file)
     if artifact.description:

@@ -2,7 +2,7 @@
 
 A name is `efficientnet_lite0` (ImageNet, from a package), `cifarnet` (the embedded network), a classifier of
 torchvision (`resnet50`) or of timm (`timm/resnet50`, or `resnet50d`, which torchvision has not), the folder of a run,
-or `sobel`, an edge detector without classes, to look at beside what was learned.
+or `sobel`, an edge detector without classes, for comparison with learned filters.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""What people look at: grids, charts, pages."""
+"""Grids of images, charts, pages."""

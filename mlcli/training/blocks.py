@@ -1,4 +1,4 @@
-"""Rows of a tensor computed once, in blocks that are files: interrupted work resumes, and processes share it."""
+"""Rows of a tensor computed once, in blocks that are files: interrupted work resumes, and processes divide it."""
 
 from collections.abc import Callable
 from pathlib import Path

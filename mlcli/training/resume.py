@@ -34,7 +34,7 @@ def resume(parts: Mapping[str, Any], run: Run, processes: Processes) -> tuple[in
             except Exception as error:  # every kind of part fails in ways of its own
                 raise RunError(
                     f"{run.folder}: its state after step {step} does not fit its {name} ({reason(error)}); begin again "
-                    "with --overwrite, or resume with the options and the version of mlcli that it was begun with"
+                    "with --overwrite, or resume with the options and the version of mlcli that it was started with"
                 ) from None
     lost = 0
     if processes.main:

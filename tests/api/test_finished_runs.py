@@ -75,7 +75,7 @@ def test_a_run_that_lacks_something_is_finished_again(data, run, decoded):
     assert decoded and (run / "model.safetensors").read_bytes() == model
 
 
-def test_a_longer_run_goes_on_and_other_options_are_refused(data, run, decoded):
+def test_a_longer_run_resumes_and_other_options_are_refused(data, run, decoded):
     with pytest.raises(UsageError, match="was begun with lr"):
         train(data, output=run, resume=True, lr=0.5)
     assert not decoded

@@ -81,7 +81,7 @@ def test_a_damaged_config_is_one_message_and_a_finished_run_stays_one(data, tmp_
     mlcli(*words, "--resume")
 
 
-def test_a_longer_run_goes_on_where_the_rate_is_constant_and_else_says_how(data, tmp_path):
+def test_a_longer_run_resumes_where_the_learning_rate_is_constant_and_else_says_how(data, tmp_path):
     words = ["train", data, "--batch-size", 6, "--schedule", "constant", "-q"]
     for folder, epochs in ((tmp_path / "whole", [2]), (tmp_path / "longer", [1, 2])):
         for number in epochs:
@@ -90,7 +90,7 @@ def test_a_longer_run_goes_on_where_the_rate_is_constant_and_else_says_how(data,
     assert weights[0] == weights[1]
     assert json.loads((tmp_path / "longer" / "config.json").read_text())["options"]["epochs"] == 2
     assert (
-        "was begun with epochs 2"
+        "was started with epochs 2"
         in mlcli(*words, "-o", tmp_path / "longer", "--epochs", 1, "--resume", status=2).stderr
     )
     words = ["train", data, "-o", tmp_path / "falling", "--batch-size", 6, "--epochs", 1, "-q"]

@@ -164,7 +164,7 @@ def test_from_what_is_held_out_of_the_source_nothing_is_learned(data, tmp_path):
     mlcli(*words, "-o", tmp_path / "wrong")
     assert json.loads((tmp_path / "wrong/results.json").read_text())["held_out"]["mean"] < 0.2
     assert files(tmp_path / "wrong") == files(run)
-    assert "was begun with hold_out 0.25" in mlcli(*words, "--hold-out", 0.5, "-o", run, "--resume", status=2).stderr
+    assert "was started with hold_out 0.25" in mlcli(*words, "--hold-out", 0.5, "-o", run, "--resume", status=2).stderr
     for fraction in (0, 0.001):
         assert "another fraction" in mlcli(*words, "--hold-out", fraction, "-o", tmp_path / "none", status=1).stderr
 

@@ -92,7 +92,7 @@ def test_a_run_goes_on_as_it_began(tmp_path, photos):
         mlcli("train", data, "-o", tmp_path / "a", "--resume", "-q")
     assert seen and all(each == {"accept_truncated": False, "stretch": True} for each in seen)
     again = mlcli("train", data, "-o", tmp_path / "a", "--resume", "--accept-truncated", "-q", status=2)
-    assert "was begun with accept_truncated False" in again.stderr
+    assert "was started with accept_truncated False" in again.stderr
 
 
 def test_a_folder_of_results_is_of_one_way_to_read(photos, tmp_path):

@@ -174,7 +174,7 @@ def test_a_metric_killed_on_the_way_is_solved_as_if_never_killed(data, solved, t
 
 
 def test_a_metric_begun_by_one_process_is_gone_on_with_by_two(data, solved, tmp_path, monkeypatch):
-    """And by no other weights, and with the folds that it was begun with."""
+    """And by no other weights, and with the folds that it was started with."""
     words = ["siamese-train", data, "-o", tmp_path / "two", *FISHER, "--device", "cpu"]
     step = Fisher.step
 
@@ -235,7 +235,7 @@ def test_color_anywhere_is_kept_and_other_validation_is_another_run(data, tmp_pa
         mlcli("siamese-train", folder, "-o", run, *BRIEF, "--steps", 1, "--val", 0.2)
         assert description(run)["preprocessing"]["channels"] == channels
     said = mlcli("siamese-train", root, "-o", run, "--resume", "--val", 0.5, status=2).stderr
-    assert "was begun with val 0.2" in said
+    assert "was started with val 0.2" in said
 
 
 def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path):

@@ -75,7 +75,7 @@ def test_a_signal_that_is_noted_ends_what_is_stuck(pipe, monkeypatch, number, wo
     assert signals.pending() is None
 
 
-def test_a_signal_does_not_disturb_what_goes_on(monkeypatch):
+def test_a_signal_does_not_disturb_running_work(monkeypatch):
     monkeypatch.setattr(supervision, "GRACE", 0.1)
     with signals.noted() as caught:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -20,7 +20,7 @@ class Squares:
         return (numbers**2).float()[:, None]
 
 
-def test_what_was_broken_off_goes_on_at_the_same_blocks(tmp_path, monkeypatch):
+def test_interrupted_work_resumes_at_the_same_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "SIZE", 10)
     expected = (torch.arange(35) ** 2).float()[:, None]
     first, second, third = Squares(breaks_at=25), Squares(), Squares()

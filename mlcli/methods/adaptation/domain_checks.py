@@ -23,7 +23,7 @@ def disagreements(source: Tensor, target: Tensor) -> list[str]:
     contrasts = [_polarity(images) / max(length, 1e-6) for images, length in zip(domains, lengths, strict=True)]
     if contrasts[0] * contrasts[1] < 0 and min(map(abs, contrasts)) > POLARITY:
         of_source, of_target = (
-            "bright things on a dark ground" if contrast > 0 else "dark things on a bright ground"
+            "bright objects on a dark background" if contrast > 0 else "dark objects on a bright background"
             for contrast in contrasts
         )
         found.append(

@@ -92,7 +92,7 @@ class Siamese:
     """The encoder f and the distance d: a model, and the space in which its outputs are compared.
 
     layer: where given, the maps of this layer are used instead of the outputs (see `regional`). f is the mean over
-    `views` slightly rotated and scaled views of an image, and over their mirror images if `flip`. content: images are
+    `views` slightly rotated and scaled views of an image, and over their flipped copies if `flip`. content: images are
     cropped to what stands out from their border.
     """
 

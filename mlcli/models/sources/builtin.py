@@ -1,6 +1,6 @@
 """The networks of mlcli.networks: `cifarnet`, whose weights are in the package, and those to train from scratch.
 
-`sobel` is an edge detector without classes, to look at beside what was learned. A new architecture is a file in
+`sobel` is an edge detector without classes, for comparison with learned filters. A new architecture is a file in
 mlcli.networks and an entry in ARCHITECTURES.
 """
 

@@ -74,7 +74,7 @@ def head(model: Model) -> Layer:
 def vectors(values: Tensor, layer: Layer) -> Tensor:
     """Activations of a layer (N, ...) -> one vector for each image (N, D), D the channels of the layer.
 
-    A map, and a layer of tokens, is averaged over its positions: the result does not say where in the image a thing is.
+    A map, and a layer of tokens, is averaged over its positions: the result is the same wherever an object is.
     Raises UsageError where it cannot be told which dimension holds the channels.
     """
     if values.ndim == 2:
@@ -178,7 +178,7 @@ class Activations:
 
 
 def _without_rectifiers(extractor: fx.GraphModule) -> None:
-    """Give the values that are called `signed` (by the suffix) as they are before their rectifier."""
+    """Give the values whose names have the suffix `signed` as they are before their rectifier."""
     graph, output = extractor.graph, extractor.graph.output_node()
 
     def replaced(node: fx.Node, module: nn.Module) -> fx.Node:

@@ -281,7 +281,7 @@ def on_shapes(module: nn.Module, model: Model):
                 return module(image)  # some part of it needs values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise UsageError(
-            f"--model {model.name}: its layers cannot be told apart ({reason(error)}); take another"
+            f"--model {model.name}: its layers cannot be identified ({reason(error)}); take another"
         ) from None
 
 

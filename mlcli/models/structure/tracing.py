@@ -1,6 +1,6 @@
 """From a network to the graph of its operations, by torch.fx.
 
-A module that cannot be looked into, since its code asks for values, is one node. Nothing of torchvision or timm is
+A module that cannot be traced, since its code needs values, is one node. Nothing of torchvision or timm is
 imported for a network that is not theirs.
 """
 
@@ -15,9 +15,9 @@ from torch import fx, nn
 from mlcli.errors import UsageError, reason
 from mlcli.networks.norms import InstanceNorm2d
 
-# Looked at as a whole, since they are what other commands ask for: kernels, and the last layer
+# Traced as one node, since other commands need them: kernels, and the last layer
 KERNELS = (nn.Conv2d, nn.Linear)
-# Of timm's modules that need not be looked into, those that are one layer; the others are blocks
+# Those of timm's modules that are one layer and need not be traced; the others are blocks
 SINGLE = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.AvgPool2d, nn.MaxPool2d)
 
 
@@ -43,8 +43,8 @@ class Trace:
         self.addresses = tracer.addresses
         if _OfImages.INSIDE in tracer.opaque:
             raise UsageError(
-                f"--model {name}: its layers cannot be told apart, for its code asks for values of the image "
-                f"({tracer.opaque[_OfImages.INSIDE]}); take another model to look into"
+                f"--model {name}: its layers cannot be identified, since its code needs values of the image "
+                f"({tracer.opaque[_OfImages.INSIDE]}); take another model"
             )
         prefix = _OfImages.INSIDE + "."
         self.parts: dict[str, object] = {}
@@ -76,7 +76,7 @@ class Trace:
     def module(self, values: Mapping[str, fx.Node]) -> fx.GraphModule:
         """A module that computes the values of these nodes and nothing else; images -> name: value.
 
-        It shares its parameters with the network. Call its `forward`: as a module it prints what goes wrong.
+        It shares its parameters with the network. Call its `forward`: as a module it prints errors.
         """
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
@@ -105,7 +105,7 @@ def _attribute(root: nn.Module, path: str):
 
 
 class _Tracer(fx.Tracer):
-    """opaque: address (with the prefix of `_OfImages`) of a module that could not be looked into: the reason."""
+    """opaque: address (with the prefix of `_OfImages`) of a module that could not be traced: the reason."""
 
     def __init__(self, network: nn.Module):
         origins = {type(module).__module__.partition(".")[0] for module in network.modules()}

@@ -1,4 +1,4 @@
-"""Units, and other things that are numbered, as the command line names them."""
+"""Units, and other numbered objects, as the command line names them."""
 
 import re
 

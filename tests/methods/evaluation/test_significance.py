@@ -104,7 +104,10 @@ def looks() -> torch.Tensor:
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda x: 255 - x, "polarity disagrees: the source shows bright things on a dark ground, the target dark"),
+        (
+            lambda x: 255 - x,
+            "polarity disagrees: the source shows bright objects on a dark background, the target dark objects on a",
+        ),
         (lambda x: x // 3, "value ranges disagree: source and target images span 0.00 to 1.00 and 0.00 to 0.33"),
         (
             lambda x: x // 3 + 170,

@@ -51,7 +51,7 @@ def test_no_pool_and_no_gradients():
         assert torch.equal(given, fake) and not given.requires_grad
 
 
-def test_a_saved_pool_goes_on_alike():
+def test_a_restored_pool_continues_in_the_same_way():
     one, other = ImagePool(4), ImagePool(4)
     for number in range(6):
         one.exchange(image(number), generator(0, number))

@@ -231,7 +231,7 @@ def test_remapping_reaches_a_darker_image():
     assert error["a"] < 0.5 * error["none"]
 
 
-def test_a_texture_of_stripes_goes_on():
+def test_a_texture_of_stripes_continues():
     stripes = (torch.arange(64) // 4 % 2).float().expand(3, 64, 64)
     result = image_analogies.create(None, stripes, None, ANALOGIES["texture-synthesis"], size=(56, 80))
     assert result.b_prime.shape == (3, 56, 80)

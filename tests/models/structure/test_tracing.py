@@ -83,7 +83,7 @@ def test_a_network_that_cannot_be_looked_into_is_refused_in_one_line():
         def forward(self, x):
             return super().forward(x if x.sum() > 0 else -x)
 
-    with pytest.raises(UsageError, match="own: its layers cannot be told apart, for its code asks for values") as error:
+    with pytest.raises(UsageError, match="own: its layers cannot be identified, since its code needs values") as error:
         features.layers(model_of(Root()))
     assert "\n" not in str(error.value)
 
@@ -140,7 +140,7 @@ def test_what_fails_without_a_word_is_named_by_its_kind():
             assert x.shape[-1] == 16
             return super().forward(x)
 
-    with pytest.raises(UsageError, match=r"own: its layers cannot be told apart.*control flow"):
+    with pytest.raises(UsageError, match=r"own: its layers cannot be identified.*control flow"):
         features.layers(model_of(Checks()))
 
     class Refuses(Head):
