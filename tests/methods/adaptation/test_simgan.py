@@ -100,18 +100,18 @@ def test_the_refiner_learns_to_keep_bright_strokes_on_black(tmp_path):
 
 def test_each_player_learns_alone_first(tmp_path):
     method = new(tmp_path)
-    moved = []
+    changed = []
     for step in range(4):
         before = copy.deepcopy([method.network, method.discriminator])
         method.step(method.load(torch.arange(10), step), step)
         now = [method.network, method.discriminator]
-        moved.append(
+        changed.append(
             [
                 any(not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True))
                 for old, new in zip(before, now, strict=True)
             ]
         )
-    assert moved == [[True, False], [True, False], [False, True], [True, True]]
+    assert changed == [[True, False], [True, False], [False, True], [True, True]]
 
 
 @pytest.mark.parametrize("history", [0, 15])
@@ -125,8 +125,8 @@ def test_half_of_what_the_discriminator_sees_is_history(history, tmp_path):
         shown.clear()
         method.step(method.load(torch.arange(10) + step % 8 * 10, step), step)
         old += [not any(torch.equal(each, new) for new in fresh[-1]) for each in shown[-1][10:]]
-    share = sum(old[20:]) / len(old[20:])  # the buffer is full after two batches
-    assert len(method.buffer.images) == history and (share == 0 if not history else 0.35 < share < 0.65)
+    fraction = sum(old[20:]) / len(old[20:])  # the buffer is full after two batches
+    assert len(method.buffer.images) == history and (fraction == 0 if not history else 0.35 < fraction < 0.65)
 
 
 def test_images_of_the_buffer_survive_a_resume(tmp_path):

@@ -84,7 +84,7 @@ def test_a_network_that_answers_with_no_number(model):
 
 def test_evaluation_counts():
     rows = torch.eye(6)
-    # label, predicted: 0 0, 0 1, 1 1, 5 0 with 5 in the last place
+    # label, predicted: 0 0, 0 1, 1 1, 5 0 with 5 as the last one
     last = torch.tensor([6.0, 5, 4, 3, 2, 1]) / 21
     result = evaluate("abcdef", [(0, rows[0]), (0, rows[1] + 0.1 * rows[0]), (1, rows[1]), (5, last)])
     report = result.as_json()
@@ -123,10 +123,10 @@ def test_errors_come_the_surest_first():
 @pytest.mark.parametrize("successes, count", [(94, 100), (1, 2), (9400, 10_000)])
 def test_wilson_interval_ends_where_the_score_test_rejects(successes, count):
     low, high = wilson(successes, count)
-    share = successes / count
-    assert low < share < high
+    fraction = successes / count
+    assert low < fraction < high
     for end in (low, high):
-        assert abs(share - end) / math.sqrt(end * (1 - end) / count) == pytest.approx(1.959964)
+        assert abs(fraction - end) / math.sqrt(end * (1 - end) / count) == pytest.approx(1.959964)
     assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == pytest.approx(1)
 
 

@@ -94,7 +94,7 @@ def test_a_guard_says_when_a_network_has_won_for_good(accuracy, words):
     assert [words in each for each in said].count(True) == 1
 
 
-def looks() -> torch.Tensor:
+def images() -> torch.Tensor:
     """Bright discs on black, gray in three channels, (20, 3, 20, 20) uint8."""
     y, x = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     disc = ((y - 10) ** 2 + (x - 10) ** 2 < 30).to(torch.uint8) * 255
@@ -117,17 +117,17 @@ def looks() -> torch.Tensor:
     ],
 )
 def test_domains_that_disagree(change, words):
-    found = domain_checks.disagreements(looks(), change(looks()).to(torch.uint8))
+    found = domain_checks.disagreements(images(), change(images()).to(torch.uint8))
     assert len(found) == 1 and words in found[0]
 
 
 def test_domains_that_agree_are_left_alone():
-    darker = (looks().float() * 0.8 + 20).to(torch.uint8)
-    assert domain_checks.disagreements(looks(), darker) == []
+    darker = (images().float() * 0.8 + 20).to(torch.uint8)
+    assert domain_checks.disagreements(images(), darker) == []
 
 
 def test_ranges_of_equal_length_that_lie_apart_disagree():
-    dark, bright = ((looks().float() * 0.55 + low).to(torch.uint8) for low in (0, 114))
+    dark, bright = ((images().float() * 0.55 + low).to(torch.uint8) for low in (0, 114))
     (said,) = domain_checks.disagreements(dark, bright)
     assert "span 0.00 to 0.55 and 0.45 to 1.00" in said
 

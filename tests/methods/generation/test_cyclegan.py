@@ -160,10 +160,10 @@ def test_files_of_a_batch_are_those_that_were_shown(data):
     method = new(data)
     names = method.name_batch(torch.tensor([3]), 5)
     a, b = method.load(torch.tensor([3]), 5)
-    places = [int(name[-6:-4]) for name in names]
-    assert places[0] == 3 and names[0].endswith("A/03.png")
+    indices = [int(name[-6:-4]) for name in names]
+    assert indices[0] == 3 and names[0].endswith("A/03.png")
     window = method.drawn(1, 5)
-    assert torch.equal(b, data.resize_crop.cut([data.datasets[1].get([places[1]])[0][0]], window[3:6]))
+    assert torch.equal(b, data.resize_crop.cut([data.datasets[1].get([indices[1]])[0][0]], window[3:6]))
 
 
 def test_learns_to_swap_colors(tmp_path):

@@ -56,7 +56,7 @@ def test_each_player_moves_by_its_own_loss(loss):
     of_discriminator = LOSSES[loss].discriminator(d(real, labels), d(fake.detach(), labels))
     penalty = gradient_penalty(lambda x: d(x, labels), real, fake, batch.epsilon) if loss == "wasserstein" else 0
     descend(d, of_discriminator + 10 * penalty)
-    of_generator = LOSSES[loss].generator(d(fake, labels))  # the discriminator that has moved
+    of_generator = LOSSES[loss].generator(d(fake, labels))  # the updated discriminator
     descend(g, of_generator)
 
     assert losses["discriminator"].item() == pytest.approx(of_discriminator.item(), rel=1e-4)
@@ -137,11 +137,11 @@ def test_distances_are_of_the_average_to_images_of_the_same_classes():
     assert len(seen) == 3, "those of the data once"
     assert first == second and first["frechet"] > 0
     real = seen[0].flatten(1)
-    place = (real[:, None] == method.images.pixels.flatten(1)).all(2).int().argmax(1)
-    assert len(place.unique()) == 10
+    index = (real[:, None] == method.images.pixels.flatten(1)).all(2).int().argmax(1)
+    assert len(index.unique()) == 10
     method.sampler.network.forward = lambda latent, labels: labels.view(-1, 1, 1, 1) / 127.5 - 1 + torch.zeros(1, 8, 8)
     method.evaluate()
-    assert torch.equal(seen[-1][:, 0, 0, 0].long(), method.images.labels[place])
+    assert torch.equal(seen[-1][:, 0, 0, 0].long(), method.images.labels[index])
 
 
 @pytest.mark.parametrize("classes", [(), ("a", "b", "c")])

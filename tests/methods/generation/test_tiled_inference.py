@@ -43,9 +43,9 @@ def test_spans_cover_all_evenly_and_overlap(length, side):
     for where, weight in spans(length, side):
         weights[where] += weight
     assert weights.min() > 0.1
-    places = [where for where, _ in spans(length, side)]
-    assert places[0].start == 0 and places[-1].stop == length
-    assert all(a.stop - b.start >= 64 for a, b in zip(places, places[1:], strict=False))
+    parts = [part for part, _ in spans(length, side)]
+    assert parts[0].start == 0 and parts[-1].stop == length
+    assert all(a.stop - b.start >= 64 for a, b in zip(parts, parts[1:], strict=False))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 33), (64, 64)])

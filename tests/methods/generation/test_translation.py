@@ -1,4 +1,4 @@
-"""What the adversarial methods share: feature matching by hand, judgment in one pass, guards, sheets."""
+"""What the adversarial methods share: feature matching by hand, discrimination in one pass, guards, sheets."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Classes without labels: turned images and shuffled tiles by hand, and that they can be learned."""
+"""Classes without labels: rotated images and shuffled tiles by hand, and that they can be learned."""
 
 import pytest
 import torch
@@ -21,9 +21,9 @@ def sample_image(size: int = 18) -> torch.Tensor:
 
 def test_turns_by_hand():
     image = torch.tensor([[1, 2], [3, 4]]).expand(4, 1, 2, 2)
-    turned = Rotation()(image, torch.arange(4), torch.empty(0, 4))[:, 0].tolist()
+    rotated = Rotation()(image, torch.arange(4), torch.empty(0, 4))[:, 0].tolist()
     # counter-clockwise: what stood at the right stands at the top
-    assert turned == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]], [[3, 1], [4, 2]]]
+    assert rotated == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]], [[3, 1], [4, 2]]]
 
 
 def test_permutations_are_far_from_each_other():
@@ -38,7 +38,7 @@ def test_permutations_are_far_from_each_other():
 
 
 def test_each_tile_stands_where_its_order_says():
-    """Tiles of two gray levels each, whose share of light pixels tells which they are."""
+    """Tiles of two gray levels each, whose fraction of light pixels identifies them."""
     cell = 7
     image = torch.zeros(1, 3, GRID * cell, GRID * cell)
     for tile in range(9):
@@ -48,10 +48,10 @@ def test_each_tile_stands_where_its_order_says():
     drawn = puzzle.draw(1, 21, generator(0))
     laid = puzzle((image * 200).to(torch.uint8), torch.tensor([3]), drawn).float()
     spread = []
-    for place in range(9):
-        top, left = place // 3 * cell, place % 3 * cell
+    for position in range(9):
+        top, left = position // 3 * cell, position % 3 * cell
         spread.append(laid[0, 0, top : top + cell - 1, left : left + cell - 1])
-    # the mean and deviation of a tile are taken away; how skewed its levels are tells the share of light ones
+    # the mean and deviation of a tile are taken away; how skewed its levels are shows the fraction of light ones
     skew = torch.stack([((tile - tile.mean()) ** 3).mean() / tile.std(correction=0) ** 3 for tile in spread])
     assert skew.argsort(descending=True).argsort().tolist() == puzzle.orders[3].tolist()
 
