@@ -123,7 +123,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
 
         >>> import mlcli
         >>> result = mlcli.siamese_train("faces", flip=True, output="runs/faces")  # doctest: +SKIP
-        >>> mlcli.siamese_verify(result.folder, ["one.jpg", "other.jpg"]).pairs[0].same  # doctest: +SKIP
+        >>> mlcli.siamese_verify(result.folder, ["one.jpg", "other.jpg"]).pairs[0].verdict.same  # doctest: +SKIP
         True
 
     `metrics` has the last loss, and figures of the validation pairs, such as `val_eer` (equal error rate) and `val_auc`
