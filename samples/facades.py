@@ -1,9 +1,9 @@
-"""Draws house fronts and their maps of classes, aligned pairs for pix2pix: FOLDER/{train,test}/{A,B}/NNN.png.
+"""Draws house fronts and their label maps, aligned pairs for pix2pix: FOLDER/{train,test}/{A,B}/NNN.png.
 
     python samples/facades.py FOLDER [--size 128] [--train 120] [--test 24] [--seed 0]
 
-A holds the map, an image with a palette whose index is the class (see CLASSES), B the front that is drawn of it.
-Form and place of every part are in the map; the color of the wall and what the windows reflect are not, so there is
+A holds the map, an image with a palette whose index is the class (see CLASSES), B the front that is drawn from it.
+Shape and position of every part are in the map; the color of the wall and what the windows reflect are not, so there is
 more than one good answer, as in the facades of Isola et al. 2017.
 """
 
@@ -22,7 +22,7 @@ WALLS = [(176, 106, 82), (206, 182, 140), (150, 148, 150), (188, 128, 76), (158,
 AWNINGS = [(170, 40, 44), (34, 96, 70), (40, 70, 130)]
 FINE = 4  # the front is drawn this much larger and then reduced, which smooths its lines
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the side
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in fractions of the side
 
 
 class Front:
@@ -51,8 +51,8 @@ class Front:
     def sky(self) -> None:
         box = self.part("sky", (0, 0, 1, 1))
         for y in range(box[3]):
-            share = y / box[3]
-            self.pen.line((0, y, box[2], y), fill=(round(110 + 110 * share), round(165 + 60 * share), 235))
+            fraction = y / box[3]
+            self.pen.line((0, y, box[2], y), fill=(round(110 + 110 * fraction), round(165 + 60 * fraction), 235))
 
     def walls(self, box: Box) -> None:
         left, top, right, bottom = self.part("wall", box)

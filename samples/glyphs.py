@@ -2,7 +2,7 @@
 
     python samples/glyphs.py FOLDER [--train 4] [--test 2] [--characters 20] [--hands 12] [--size 48] [--seed 0]
 
-A character is a few strokes, each a smooth curve through a few points; those of one script share a taste: how many
+A character is a few strokes, each a smooth curve through a few points; those of one script share a style: how many
 strokes, how round, on how fine a grid. A hand writes every character of its script with its own slant, width, pen and
 tremor, as the drawers of Omniglot do (Lake et al. 2015). The scripts to test on have no character in common with those
 to train on.
@@ -55,11 +55,11 @@ def draw(strokes: list[np.ndarray], style: dict, writer: dict, size: int, random
     image = Image.new("L", (side, side), 255)
     pen = ImageDraw.Draw(image)
     width = max(1, round(writer["pen"] * side))
-    place = random.normal(0, 0.04, 2)
+    position = random.normal(0, 0.04, 2)
     for stroke in strokes:
         points = stroke + random.normal(0, writer["tremor"], stroke.shape)
         path = smooth(points) if style["round"] else points
-        path = ((path @ writer["matrix"].T) * 0.33 + 0.5 + place) * side
+        path = ((path @ writer["matrix"].T) * 0.33 + 0.5 + position) * side
         pen.line([tuple(point) for point in path], fill=0, width=width, joint="curve")
         for x, y in (path[0], path[-1]):
             pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)

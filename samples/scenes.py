@@ -2,9 +2,9 @@
 
     python samples/scenes.py FOLDER [--size 64] [--train 200] [--test 40] [--seed 0]
 
-Writes FOLDER/{day,night}/{train,test}/CLASS/NNN.png. A scene shows one of four things: boat, house, lighthouse, tree.
-Those of day/train and night/train have nothing to do with each other; those of day/test and night/test are the same
-ones, so that what a translation should have been is there to compare. The class says whether it kept what was shown.
+Writes FOLDER/{day,night}/{train,test}/CLASS/NNN.png. A scene shows one of four objects: boat, house, lighthouse, tree.
+Those of day/train and night/train are unrelated; those of day/test and night/test are the same scenes, so that a
+translation can be compared with the true image. The class shows whether a translation kept the object.
 """
 
 import argparse
@@ -67,8 +67,8 @@ class Scene:
         random = self.random
         top, low = np.array(self.colors["zenith"]), np.array(self.colors["horizon"])
         for line in range(self.size * FINE):
-            share = min(1, line / (horizon * self.scale))
-            color = tuple(int(v) for v in (top + (low - top) * share).round())
+            fraction = min(1, line / (horizon * self.scale))
+            color = tuple(int(v) for v in (top + (low - top) * fraction).round())
             self.pen.line((0, line, self.size * FINE, line), fill=color)
         stars = random.uniform(0, 1, (26, 3))
         x, y, radius = random.uniform(8, 56), random.uniform(6, 13), random.uniform(3.4, 4.6)
@@ -169,8 +169,8 @@ class Scene:
                 self.polygon("fir", (x - wide, low), (x, low - 0.38 * high), (x + wide, low))
             return
         for across, down, radius in random.uniform(0, 1, (7, 3)):
-            place = x + (across - 0.5) * 13 * s, y - high * (0.45 + 0.4 * down)
-            self.disc("leaf", *place, (3.6 + 2.4 * radius) * s)
+            position = x + (across - 0.5) * 13 * s, y - high * (0.45 + 0.4 * down)
+            self.disc("leaf", *position, (3.6 + 2.4 * radius) * s)
 
     def finished(self) -> Image.Image:
         return self.image.resize((self.size, self.size), Image.Resampling.BOX)

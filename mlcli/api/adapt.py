@@ -111,7 +111,7 @@ AllOptions = with_method_options(AdaptConfig)
 
 @function(AllOptions)
 def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
-    """Carry a model from a labeled domain to one without labels (unsupervised domain adaptation).
+    """Adapt a model from a labeled domain to an unlabeled one (unsupervised domain adaptation).
 
     source holds one folder of images per class, or images/ and masks/; target any folder of images. Labels of the
     target are never used, neither to train nor to choose; those of `test` are read for the final table alone. Methods

@@ -69,7 +69,7 @@ class Segmentation:
 
 @function(SegmentConfig)
 def segment(call: Call[SegmentConfig]) -> Segmentation:
-    """Draw the masks of images by a trained segmenter.
+    """Predict the masks of images with a trained segmenter.
 
     Each mask has the name of its image, as a PNG, and its size; below a folder it has the same path. It holds the
     number of the class at each pixel, 0 for the background. A mask by this model that is newer than its image is left

@@ -19,7 +19,7 @@ FEW = 20  # classes, up to which there is a table of each
 def run(
     call: Call[AdaptConfig], format: option.FormatOption = option.Format.table, quiet: option.Quiet = False
 ) -> None:
-    """Carry a model from a labeled domain to one without labels.
+    """Adapt a model from a labeled domain to an unlabeled one.
 
     Labels of TARGET are never used, neither to train nor to choose; those of --test are read for the final table alone.
     That has source only, adapted and, with --target-labels, trained on target side by side: mean and spread over

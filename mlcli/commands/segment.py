@@ -15,10 +15,10 @@ from mlcli.io.files import json_text
 def run(
     call: Call[SegmentConfig], format: option.FormatOption = option.Format.table, quiet: option.Quiet = False
 ) -> None:
-    """Draw the masks of images by a trained segmenter.
+    """Predict the masks of images with a trained segmenter.
 
     Each mask has the name of its image, as a PNG, and its size; below a folder it has the same path. It holds the
-    number of the class at each pixel, 0 for the background, and a palette to look at it by. A mask by this model that
+    number of the class at each pixel, 0 for the background, and a palette for display. A mask by this model that
     is newer than its image is left alone, so that what was interrupted is resumed, and cron and make can call again
     and again.
     """

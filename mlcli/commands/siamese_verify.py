@@ -24,7 +24,7 @@ def run(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Tell whether two images show the same identity, or who of a gallery it is.
+    """Decide whether two images show the same identity, or which one of a gallery an image shows.
 
     Prints the distance, the calibrated threshold, and the probability that both are the same, as if half of all pairs
     were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate

@@ -11,7 +11,7 @@ from mlcli.errors import UsageError
 
 @command(TranslateConfig)
 def run(call: Call[TranslateConfig], quiet: option.Quiet = False) -> None:
-    """Translate images by a trained generator.
+    """Translate images with a trained generator.
 
     Each result has the name, the size and, where its format can, the bit depth of its image; below a folder it has
     the same path. A result of this model, newer than its image, is left alone, so that the same command continues what

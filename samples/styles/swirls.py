@@ -23,26 +23,26 @@ def main(target: str) -> None:
     draw = ImageDraw.Draw(picture)
     for layer, width in enumerate((26, 18, 12, 8)):
         for _ in range(1500 * (layer + 1)):
-            place = random.uniform(-20, side + 20, 2)
+            position = random.uniform(-20, side + 20, 2)
             glow = max(
-                np.exp(-(((place - centre) ** 2).sum()) / (2 * (radius / 2) ** 2)) for centre, radius, _ in whirls
+                np.exp(-(((position - center) ** 2).sum()) / (2 * (radius / 2) ** 2)) for center, radius, _ in whirls
             )
             palette = LIGHT if random.random() < glow**1.5 else DARK
             colour = np.array(palette[random.integers(len(palette))]) + random.normal(0, 9, 3)
-            points = [tuple(place)]
+            points = [tuple(position)]
             for _ in range(int(random.uniform(5, 9))):
                 flow = np.array([1.0, 0.35])
-                for centre, radius, turn in whirls:
-                    away = place - centre
+                for center, radius, turn in whirls:
+                    away = position - center
                     strength = 3 * np.exp(-(away**2).sum() / (2 * radius**2))
                     flow = flow + turn * strength * np.array([-away[1], away[0]]) / (np.linalg.norm(away) + 1)
-                place = place + 9 * flow / (np.linalg.norm(flow) + 1e-6)
-                points.append(tuple(place))
+                position = position + 9 * flow / (np.linalg.norm(flow) + 1e-6)
+                points.append(tuple(position))
             # each stroke a light ridge beside a dark one, as of bristles
             for shift, tone in ((0, 0), (-width / 4, 22), (width / 4, -22)):
                 ink = tuple(int(v) for v in (colour + tone).clip(0, 255))
-                moved = [(x + shift, y + shift) for x, y in points]
-                draw.line(moved, fill=ink, width=max(2, round(width / (1 if shift == 0 else 4))), joint="curve")
+                shifted = [(x + shift, y + shift) for x, y in points]
+                draw.line(shifted, fill=ink, width=max(2, round(width / (1 if shift == 0 else 4))), joint="curve")
     picture = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS).filter(ImageFilter.UnsharpMask(2, 60))
     picture.save(target, quality=82)
 
