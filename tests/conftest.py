@@ -12,5 +12,5 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
 
 # The figures in the tests are a processor's. tests/test_cuda.py, named by itself, finds the GPUs; and so do all tests
 # where the variable is set.
-if not any("test_cuda" in word for word in sys.argv):
+if "PYTEST_XDIST_WORKER" not in os.environ and not any("test_cuda" in word for word in sys.argv):
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
