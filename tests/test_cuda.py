@@ -5,6 +5,7 @@ Skipped without a GPU. Run it by itself: `pytest tests/test_cuda.py`; other test
 
 import hashlib
 import json
+import signal
 from pathlib import Path
 from unittest import mock
 
@@ -14,9 +15,10 @@ import typer
 from PIL import Image, ImageChops, ImageStat
 from safetensors.torch import load_file
 
+import mlcli as mlcli_package
 from mlcli import cli
 from mlcli.commands import COMMANDS
-from mlcli.errors import MlcliError, UsageError
+from mlcli.errors import Interrupted, MlcliError, UsageError
 from mlcli.methods.learning.supervised import Supervised
 from mlcli.runtime.device import choose_device
 from tests.cli import mlcli
@@ -115,6 +117,30 @@ def test_each_precision_classifies_photographs_as_the_cpu_does(precision, apart)
     ours = answers("--device", "cuda", "--precision", precision)
     theirs = answers("--device", "cpu", "--precision", "fp32")
     assert max(abs(a[label] - b[label]) for a, b in zip(ours, theirs, strict=True) for label in b) < apart
+
+
+@pytest.mark.parametrize("options", [{"octaves": 2, "size": 64}, {"init": SAMPLES / "cat.jpg", "size": 48}])
+def test_images_that_grow_stay_on_the_device(options):
+    """The parametrization of each size is made of the values of the one before."""
+    brief = {"model": "cifarnet", "steps": 4, "precision": "fp32", **options}
+    ours, theirs = (mlcli_package.maximize("logit:cat", device=device, **brief) for device in ("cuda", "cpu"))
+    assert max(ImageStat.Stat(ImageChops.difference(ours.image, theirs.image)).mean) < 5
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_painting_that_is_resumed_equals_one_that_never_stopped(optimizer, tmp_path, monkeypatch):
+    brief = {"style": SAMPLES / "brick.jpg", "scales": "32,48", "steps": "4", "precision": "fp32", "device": "cuda"}
+    brief |= {"optimizer": optimizer, "save_every": 0}
+    (whole,) = mlcli_package.stylize(SAMPLES / "cat.jpg", output=tmp_path / "whole.png", **brief).images
+
+    def interrupt(step):
+        if step.done == 6:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        mlcli_package.stylize(SAMPLES / "cat.jpg", output=tmp_path / "parts.png", on_progress=interrupt, **brief)
+    (parts,) = mlcli_package.stylize(SAMPLES / "cat.jpg", output=tmp_path / "parts.png", resume=True, **brief).images
+    assert parts.image.tobytes() == whole.image.tobytes()
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch):

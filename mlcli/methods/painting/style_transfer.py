@@ -285,7 +285,7 @@ class Stylization:
         """Resume from what `state_dict` returned."""
         self.scale, self.done = state["scale"], state["done"]
         self._set_image(state["image"].to(self.content.device))
-        self.ema.load_state_dict(state["average"])
+        self.ema.load_state_dict(state["average"], self.content.device)
         self.optimizer.load_state_dict(state["optimizer"])
 
 
@@ -313,9 +313,9 @@ class EMA:
         """The state of the average."""
         return {"sum": self.sum, "weight": self.weight}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from what `state_dict` returned."""
-        self.sum, self.weight = state["sum"], state["weight"]
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Resume on this device from what `state_dict` returned."""
+        self.sum, self.weight = None if state["sum"] is None else state["sum"].to(device), state["weight"]
 
 
 # -- images ------------------------------------------------------------------------------------------------

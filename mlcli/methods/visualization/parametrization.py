@@ -187,14 +187,15 @@ class Fourier:
     @classmethod
     def from_values(cls, start: Tensor, *, exponent: float = 1.0, highest: float = math.inf) -> "Fourier":
         """The parametrization whose values are `start` (N, C, H, W) without its frequencies above `highest`."""
-        fourier = cls(torch.view_as_real(torch.fft.rfft2(start, norm="ortho")), start.shape[-2:], exponent, highest)
+        spectrum = torch.view_as_real(torch.fft.rfft2(start, norm="ortho"))
+        fourier = cls(spectrum, start.shape[-2:], exponent, highest).to(start.device)
         with torch.no_grad():
             fourier.unknown.copy_(torch.where(fourier.scale > 0, fourier.unknown / fourier.scale, 0.0))
         return fourier
 
     def like(self, values: Tensor) -> "Fourier":
         """A new parametrization with the same exponent and highest frequency, and these values (N, C, H, W)."""
-        return Fourier.from_values(values, exponent=self.exponent, highest=self.highest).to(values.device)
+        return Fourier.from_values(values, exponent=self.exponent, highest=self.highest)
 
     def to(self, device: torch.device) -> "Fourier":
         self.unknown = self.unknown.detach().to(device).requires_grad_()
