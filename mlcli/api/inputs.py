@@ -163,7 +163,7 @@ def modified(path: Path) -> float:
 
 
 def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
-    """SHA-256 over names, sizes and times of all files and folders that options name, but for those in `output`.
+    """SHA-256 over names, numbers, sizes and times of all files that options name, but for those in `output`.
 
     It tells in little time whether something may have changed. None where that cannot be told: paths on stdin.
     """
@@ -179,7 +179,7 @@ def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
 
 
 def _described(root: str, output: str) -> Iterator[str]:
-    """A line for each file at or below a path: its name there, its size and its times."""
+    """A line for each file at or below a path: its name there, its number, its size and its times."""
     seen = set()
     if os.path.isfile(root):
         yield _line(root, "")
@@ -200,7 +200,7 @@ def _line(path: str, name: str) -> str:
         status = os.stat(path)
     except OSError:  # a link to nowhere
         return name
-    return f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    return f"{name} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def height_and_width(text: str, option: str = "--size") -> tuple[int, int]:

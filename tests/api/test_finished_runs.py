@@ -76,7 +76,7 @@ def test_a_run_that_lacks_something_is_finished_again(data, run, decoded):
 
 
 def test_a_longer_run_resumes_and_other_options_are_refused(data, run, decoded):
-    with pytest.raises(UsageError, match="was begun with lr"):
+    with pytest.raises(UsageError, match="was started with lr"):
         train(data, output=run, resume=True, lr=0.5)
     assert not decoded
     longer = train(data, output=run, resume=True, epochs=3)
