@@ -176,9 +176,9 @@ def classes_of(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes
     if classes == 0 and misfit.unknown and not misfit.missing and not misfit.shapes:
         lengths = {tensors[key].shape[0] if tensors[key].ndim else 0 for key in misfit.unknown}
         return lengths.pop() if len(lengths) == 1 else None
-    if not misfit.shapes or not misfit.fits_but_for_classes():
+    if not misfit.fits_but_for_classes() or (differing := misfit.lengths()) is None:
         return None
-    theirs, mine = misfit.lengths()
+    theirs, mine = differing
     return theirs if mine == classes else None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlcli.data.class_names import ClassNames
 from mlcli.models import building
@@ -18,9 +18,16 @@ def last_layer(network: nn.Module, *types: type[nn.Module], outputs: int | None 
     found = [
         module
         for module in network.modules()
-        if isinstance(module, types) and (outputs is None or len(module.weight) == outputs)
+        if isinstance(module, types) and (outputs is None or _outputs(module) == outputs)
     ]
     return found[-1] if found else None
+
+
+def _outputs(layer: nn.Module) -> int:
+    """The number of outputs of a linear layer or convolution."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return len(weight)
 
 
 def untrained(model: Model, classes: Sequence[str]) -> Model:

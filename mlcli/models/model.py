@@ -44,7 +44,7 @@ class Model:
 
     def to(self, runtime: Runtime) -> "Model":
         """The model with its network on the runtime's device, in its memory format."""
-        self.network.to(runtime.device, memory_format=runtime.memory_format)
+        self.network.to(runtime.device).to(memory_format=runtime.memory_format)
         return self
 
     def prepared(self, images: Tensor) -> Tensor:

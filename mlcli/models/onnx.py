@@ -41,7 +41,7 @@ def export(translator: Translator, file: Path) -> float:
     import onnxruntime
 
     # In plain fp32 and contiguous memory, which is what the file holds
-    network = Images(translator).to("cpu", memory_format=torch.contiguous_format).eval()
+    network = Images(translator).to("cpu").to(memory_format=torch.contiguous_format).eval()
     height, width = (max(side, translator.smallest) for side in translator.size)
     example = torch.rand(1, translator.source.width, height, width, generator=torch.Generator().manual_seed(0))
     with atomic_write(file) as temporary:

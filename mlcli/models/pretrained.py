@@ -34,7 +34,8 @@ def learner(model: Model, classes: Sequence[str], size: int | None) -> Model:
     """
     result = with_classes(model, classes)
     head = last_layer(result.network, nn.Linear, nn.Conv2d, outputs=len(classes))
-    if head is not None:  # some of timm's begin with logits of 20, by which all that is known would be unlearned first
+    if isinstance(head, (nn.Linear, nn.Conv2d)):
+        # Some of timm's begin with logits of 20, by which all that is known would be unlearned first
         head.reset_parameters()
     if size is None:
         return result

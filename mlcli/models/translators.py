@@ -7,6 +7,7 @@ open it again: architecture, options, and the specs of the input and output imag
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,12 @@ from mlcli.runtime.device import Runtime
 from mlcli.training.run_folder import Run
 
 DIRECTIONS = ("AtoB", "BtoA")
-ARCHITECTURES = {"unet": UNet, "resnet": ResNetGenerator, "refiner": Refiner}
+Generator = UNet | ResNetGenerator | Refiner | KeepLuminance
+ARCHITECTURES: dict[str, type[UNet | ResNetGenerator | Refiner]] = {
+    "unet": UNet,
+    "resnet": ResNetGenerator,
+    "refiner": Refiner,
+}
 # Names of whole networks, as the papers have them, with the options of their architecture
 GENERATORS = {
     "unet": ("unet", {}),
@@ -76,12 +82,12 @@ class Translator:
     source, target: the specs of the input and output images.  size: (height, width) that it was trained at.
     """
 
-    network: nn.Module
+    network: Generator
     architecture: str
     source: ImageSpec
     target: ImageSpec
     size: tuple[int, int]
-    options: dict = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) as `source` reads them, sides multiples of `multiple` -> (N, 1 or 3, H, W) in [0, 1]."""
@@ -107,10 +113,11 @@ class Translator:
 
     def to(self, runtime: Runtime) -> "Translator":
         """The translator with its network on the runtime's device, in its memory format."""
-        self.network.to(runtime.device, memory_format=runtime.memory_format)
+        self.network.to(runtime.device).to(memory_format=runtime.memory_format)
         return self
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
+        """What a file of weights has to say of the generator to be opened again."""
         return {
             "architecture": self.architecture,
             "options": self.options,
@@ -127,7 +134,7 @@ def multiple(name: str, size: tuple[int, int]) -> int:
     return 2 ** GENERATORS[name][1].get("downs", 2) if GENERATORS[name][0] == "resnet" else 1
 
 
-def create(name: str, source: ImageSpec, target: ImageSpec, size: tuple[int, int], **options) -> Translator:
+def create(name: str, source: ImageSpec, target: ImageSpec, size: tuple[int, int], **options: Any) -> Translator:
     """A translator of GENERATORS by name, with weights as torch draws them; options are those of the architecture.
 
     Raises UsageError where the network cannot be built for images of this size, (height, width).
@@ -149,7 +156,7 @@ def _words(size: tuple[int, int]) -> str:
     return f"--size {size[1]}x{size[0]}"
 
 
-def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more: Any) -> None:
     """Write model.safetensors of a run: translators by direction, with the weights of `networks` (such as their EMA).
 
     more: further metadata of the file, as JSON values.
@@ -157,7 +164,9 @@ def save(run: Run, translators: Mapping[str, Translator], networks: Mapping[str,
     save_file(run.model_file, translators, networks, **more)
 
 
-def save_file(file: Path, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more) -> None:
+def save_file(
+    file: Path, translators: Mapping[str, Translator], networks: Mapping[str, nn.Module], **more: Any
+) -> None:
     """The same in any file."""
     tensors = {
         f"{direction}.{name}": tensor
@@ -190,7 +199,7 @@ def load(name: str | Path, direction: str | None = None) -> Translator:
     return Translator(made, architecture, source, target, size, options)
 
 
-def network(described: Mapping) -> nn.Module:
+def network(described: Mapping[str, Any]) -> Generator:
     """A generator as `Translator.describe` has it, with random weights. Raises schema.Invalid for what is none."""
     GENERATOR(described)
     source, target = (ImageSpec(**described[end]) for end in ("source", "target"))
@@ -198,8 +207,8 @@ def network(described: Mapping) -> nn.Module:
 
 
 def _network(
-    architecture: str, source: ImageSpec, target: ImageSpec, *, keep_luminance: bool = False, **options
-) -> nn.Module:
+    architecture: str, source: ImageSpec, target: ImageSpec, *, keep_luminance: bool = False, **options: Any
+) -> Generator:
     if not keep_luminance:
         return ARCHITECTURES[architecture](source.width, target.width, **options)
     if (source, target) != (ImageSpec(1), ImageSpec(3)):

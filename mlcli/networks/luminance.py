@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from mlcli.networks.refiner import Refiner
+from mlcli.networks.resnet_generator import ResNetGenerator
+from mlcli.networks.unet import UNet
+
 
 class KeepLuminance(nn.Module):
     """Color images whose luma is that of the gray input; the network `chroma` generates the chroma.
@@ -12,14 +16,14 @@ class KeepLuminance(nn.Module):
     only there the luma changes. (Isola et al. 2017, section 4, use Lab for the same purpose.)
     """
 
-    def __init__(self, chroma: nn.Module) -> None:
+    def __init__(self, chroma: UNet | ResNetGenerator | Refiner) -> None:
         super().__init__()
         self.chroma = chroma
 
     @property
     def depth(self) -> int:
         """The sides of images must be multiples of 2^depth."""
-        return int(self.chroma.depth)  # type: ignore[arg-type]
+        return self.chroma.depth
 
     def forward(self, x: Tensor) -> Tensor:
         blue, red = self.chroma(x).unbind(1)

@@ -4,9 +4,11 @@
 mlcli.networks and an entry in ARCHITECTURES.
 """
 
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -62,7 +64,12 @@ def _channels_and_size(size: int, channels: int) -> Options:
     return {"channels": channels, "size": size}
 
 
-def _own(name: str, builder, options_for=_channels_alone, **values) -> Architecture:
+def _own(
+    name: str,
+    builder: Callable[..., nn.Module],
+    options_for: Callable[[int, int], Options] = _channels_alone,
+    **values: Any,
+) -> Architecture:
     """An architecture that is made for small images, gray or in color, and comes without weights."""
     values = {"pretrained": None, "channels": (1, 3), "default_size": 64, "follows_images": True} | values
     return Architecture(name, builder, OPTIONS, options_for, **values)

@@ -49,7 +49,8 @@ OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", 
 
 def renamed(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """The tensors of the port under the names of timm's network, by name: `_blocks.3._bn0` -> `blocks.2.0.bn1`."""
-    blocks = [(f"blocks.{s}.{r}", block) for s, stage in enumerate(network.blocks) for r, block in enumerate(stage)]
+    stages = network.get_submodule("blocks").children()
+    blocks = [(f"blocks.{s}.{r}", block) for s, stage in enumerate(stages) for r, block in enumerate(stage.children())]
     result = {}
     for key, tensor in tensors.items():
         outer, _, rest = key.partition(".")

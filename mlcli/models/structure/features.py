@@ -10,6 +10,7 @@ which tell how strongly a unit is against something; timm's norms may end with a
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from torch import Tensor, fx, nn
 
@@ -17,7 +18,7 @@ from mlcli.errors import UsageError
 from mlcli.models.model import Model, logits
 from mlcli.models.structure.graph import Layer, graph_of, on_shapes, operation
 from mlcli.models.structure.receptive_fields import ALL, steps
-from mlcli.models.structure.tracing import keep_values
+from mlcli.models.structure.tracing import keep_values, target_name
 
 SIGNED = "@signed"
 # What ends a layer and forgets the sign, or nearly so: modules (by class) and operations
@@ -120,6 +121,7 @@ class HeadInputs:
 
     def _heard(self, images: Tensor) -> Tensor:
         given: list[Tensor] = []
+        assert self.head.module is not None  # a linear layer
         handle = self.head.module.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
         try:
             self.model.network(self.model.normalized(images))
@@ -188,7 +190,7 @@ def _without_rectifiers(extractor: fx.GraphModule) -> None:
             return graph.call_module(name, node.args, node.kwargs)
 
     def before(node: fx.Node) -> fx.Node:
-        module = extractor.get_submodule(node.target) if node.op == "call_module" else None
+        module = extractor.get_submodule(target_name(node)) if node.op == "call_module" else None
         kind = (type(module).__name__ if module is not None else operation(node)).rstrip("_")
         if kind in RECTIFIERS:
             return node.all_input_nodes[0]
@@ -203,7 +205,8 @@ def _without_rectifiers(extractor: fx.GraphModule) -> None:
                 return graph.node_copy(node, before)
         return node
 
-    output.args = ({name: before(n) if name.endswith(SIGNED) else n for name, n in output.args[0].items()},)
+    values = cast(dict[str, fx.Node], output.args[0])  # as `Trace.module` makes it
+    output.args = ({name: before(n) if name.endswith(SIGNED) else n for name, n in values.items()},)
     graph.eliminate_dead_code()
     extractor.recompile()
 

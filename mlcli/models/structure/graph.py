@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,7 +20,7 @@ from mlcli.models.structure.receptive_fields import (
     steps,
     union,
 )
-from mlcli.models.structure.tracing import Trace
+from mlcli.models.structure.tracing import Trace, target_name
 from mlcli.networks.translated import Translated
 
 __all__ = ["WHOLE"]  # as others here name it
@@ -79,7 +80,7 @@ class Graph:
     Raises UsageError where the network cannot be traced.
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model) -> None:
         self.name, self.crop = model.name, model.preprocessing.crop
         self.trace = trace = Trace(model.network, model.name)
         self.values = self._values(model)
@@ -88,7 +89,7 @@ class Graph:
         self.nodes: list[fx.Node] = []
         known = {id(parameter): name for name, parameter in model.network.named_parameters()}
         for node, address in trace.addresses.items():
-            module = trace.parts[node.target] if node.op == "call_module" else None
+            module = trace.module_of(node)
             if node.op == "placeholder":
                 self.fields[node] = PIXEL
             step = self._step(node, module)
@@ -119,7 +120,7 @@ class Graph:
         for number, layer in enumerate(self._stages(model.network), 1):
             layer.alias = f"conv{number}"
 
-    def _values(self, model: Model) -> dict[fx.Node, object]:
+    def _values(self, model: Model) -> dict[fx.Node, Any]:
         """The value of every node for one image of the model's size, as tensors on the meta device."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
         module = self.trace.module(nodes)
@@ -141,10 +142,12 @@ class Graph:
             if source in visited or source in self.fields:
                 continue
             visited.add(source)
-            if source.op == "get_attr":
-                found.append(self.trace.parts[source.target])
-            elif source.op == "call_module":
-                found += self.trace.parts[source.target].parameters()
+            if source.op in ("get_attr", "call_module"):
+                part = self.trace.parts[target_name(source)]
+                if isinstance(part, nn.Module):
+                    found += part.parameters()
+                elif isinstance(part, nn.Parameter):
+                    found.append(part)
             ahead += source.all_input_nodes
         return found
 
@@ -189,16 +192,16 @@ class Graph:
         if not inputs or value is None:
             return None
 
-        def argument(position: int, name: str, default):
+        def argument(position: int, name: str, default: Any) -> Any:
             given = node.args[position] if position < len(node.args) else node.kwargs.get(name, default)
-            return fx.node.map_arg(given, self.values.get)
+            return fx.node.map_arg(given, lambda source: self.values.get(source))
 
         return Step(
             node,
             module,
             type(module).__name__ if module is not None else operation(node),
             union([self.fields[source] for source in inputs]),
-            [_first_tensor(self.values[source]) for source in inputs],
+            [tensor for source in inputs if (tensor := _first_tensor(self.values[source])) is not None],
             value,
             argument,
             self.crop,
@@ -259,11 +262,11 @@ def graph_of(model: Model) -> Graph:
     return model.traced[1]
 
 
-def _on_meta(argument):
+def _on_meta(argument: Any) -> Any:
     return torch.device("meta") if isinstance(argument, torch.device) else argument
 
 
-def on_shapes(module: nn.Module, model: Model):
+def on_shapes(module: nn.Module, model: Model) -> Any:
     """The result of a module for one image of the model's size, on the meta device where the module allows that.
 
     Raises UsageError where the module does not accept such an image.
@@ -288,15 +291,15 @@ def on_shapes(module: nn.Module, model: Model):
 class _Called(nn.Module):
     """Calls the `forward` of a module of torch.fx, which prints errors when the module itself is called."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.module.forward(x)
 
 
-def _first_tensor(value) -> Tensor | None:
+def _first_tensor(value: object) -> Tensor | None:
     """The value of a node, or the first of several (parts of a `chunk` have one shape); None for numbers and shapes."""
     if isinstance(value, (tuple, list)):
         return next(filter(lambda part: part is not None, map(_first_tensor, value)), None)

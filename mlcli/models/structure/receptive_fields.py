@@ -7,7 +7,7 @@ a window. An unknown operation may depend on the whole image.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, fx, nn
 
@@ -68,7 +68,7 @@ class Step:
     before: ReceptiveField
     sources: list[Tensor]
     value: Tensor
-    argument: Callable
+    argument: Callable[[int, str, Any], Any]
     crop: int
 
     @property
@@ -136,7 +136,7 @@ def steps(module: nn.Module | None, name: str = "") -> list[tuple[str, nn.Module
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
-def slide(field: ReceptiveField, kernel, step, padding, dilation=1) -> ReceptiveField:
+def slide(field: ReceptiveField, kernel: Any, step: Any, padding: Any, dilation: Any = 1) -> ReceptiveField:
     """Slide a window over a map: the first field begins p j earlier; r += (k - 1) d j; j *= s (j: the stride)."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(_pair, (kernel, step, padding, dilation))
     if field.stride == WHOLE:
@@ -157,14 +157,16 @@ def _window(module: nn.Module, field: ReceptiveField, source: Tensor | None, val
     return slide(field, kernel, stride, padding, dilation)
 
 
-def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tuple[int, int]:
+def _padding(
+    padding: Any, kernel: Any, stride: Any, dilation: Any, source: Tensor | None, value: Tensor | None, own: bool
+) -> tuple[int, int]:
     """(top, left). Layers that pad like TensorFlow have no fixed padding: it follows from the size of their result."""
     k, s, d = map(_pair, (kernel, stride, dilation))
     if padding == "valid":
         return 0, 0
     if padding == "same":
-        return tuple(d[i] * (k[i] - 1) // 2 for i in (0, 1))
-    if own or source is None:
+        return d[0] * (k[0] - 1) // 2, d[1] * (k[1] - 1) // 2
+    if own or source is None or value is None:
         return _pair(padding)
     found = list(_pair(padding))
     for axis in (0, 1):
@@ -172,7 +174,7 @@ def _padding(padding, kernel, stride, dilation, source, value, own: bool) -> tup
         reached = (k[axis] - 1) * d[axis] + 1
         if (side + 2 * found[axis] - reached) // s[axis] + 1 != result == math.ceil(side / s[axis]):
             found[axis] = max(0, (result - 1) * s[axis] + reached - side) // 2
-    return tuple(found)
+    return found[0], found[1]
 
 
 def _placed(field: ReceptiveField, step: Step) -> ReceptiveField:
@@ -349,5 +351,7 @@ def _sides(value: Tensor, planes: bool) -> tuple[int, ...] | None:
     return tuple(value.shape[-2:] if planes else value.shape[-3:-1])
 
 
-def _pair(value) -> tuple[int, int]:
-    return tuple(value) * (2 // len(value)) if isinstance(value, (tuple, list)) else (value, value)
+def _pair(value: Any) -> tuple[int, int]:
+    """(vertical, horizontal) of a number for both, or of a list with one number or two."""
+    vertical, horizontal = tuple(value) * (2 // len(value)) if isinstance(value, (tuple, list)) else (value, value)
+    return vertical, horizontal

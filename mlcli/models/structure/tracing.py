@@ -8,9 +8,10 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError, reason
 from mlcli.networks.norms import InstanceNorm2d
@@ -29,7 +30,7 @@ class Trace:
     Raises UsageError with the reason where nothing can be followed.
     """
 
-    def __init__(self, network: nn.Module, name: str):
+    def __init__(self, network: nn.Module, name: str) -> None:
         tracer = _Tracer(network)
         # Behind a module of our own its arguments besides the images are what they are by default, no unknowns
         root = _OfImages(network)
@@ -47,11 +48,12 @@ class Trace:
                 f"({tracer.opaque[_OfImages.INSIDE]}); take another model"
             )
         prefix = _OfImages.INSIDE + "."
-        self.parts: dict[str, object] = {}
+        self.parts: dict[str, nn.Module | Tensor] = {}
         for node in self.graph.nodes:
             if node.op in ("call_module", "get_attr"):
-                part = root.get_submodule(node.target) if node.op == "call_module" else _attribute(root, node.target)
-                node.target = node.target.removeprefix(prefix)
+                address = target_name(node)
+                part = root.get_submodule(address) if node.op == "call_module" else _attribute(root, address)
+                node.target = address.removeprefix(prefix)
                 self.parts[node.target] = part
             elif node.target is torch._assert:  # what it says of sizes, without the names of nodes
                 node.args = (node.args[0], re.sub(r" ?\(?Proxy\(\w+\)\)?", "", str(node.args[1])))
@@ -65,13 +67,21 @@ class Trace:
                 for user in [user for user in node.args[0].users if order[user] > number]:
                     user.replace_input_with(node.args[0], node)
 
+    def module_of(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node is; None for an operation, a tensor or the images."""
+        if node.op != "call_module":
+            return None
+        module = self.parts[target_name(node)]
+        assert isinstance(module, nn.Module)
+        return module
+
     def _overwrites(self, node: fx.Node) -> bool:
         if not node.args or not isinstance(node.args[0], fx.Node):
             return False
         if node.op == "call_module":
-            return getattr(self.parts[node.target], "inplace", False)
-        in_place = node.op == "call_function" and node.target in IN_PLACE or node.kwargs.get("inplace", False)
-        return in_place or node.op == "call_method" and _plain(node.target) is not None
+            return bool(getattr(self.module_of(node), "inplace", False))
+        in_place = node.op == "call_function" and node.target in IN_PLACE or bool(node.kwargs.get("inplace", False))
+        return in_place or node.op == "call_method" and _plain(target_name(node)) is not None
 
     def module(self, values: Mapping[str, fx.Node]) -> fx.GraphModule:
         """A module that computes the values of these nodes and nothing else; images -> name: value.
@@ -91,15 +101,21 @@ class Trace:
 class _OfImages(nn.Module):
     INSIDE = "network"
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.network(x)
 
 
-def _attribute(root: nn.Module, path: str):
+def target_name(node: fx.Node) -> str:
+    """The name of what a node calls or gets: a module, an attribute or a method, not a function."""
+    assert isinstance(node.target, str)
+    return node.target
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
     outer, _, name = path.rpartition(".")
     return getattr(root.get_submodule(outer), name)
 
@@ -107,7 +123,7 @@ def _attribute(root: nn.Module, path: str):
 class _Tracer(fx.Tracer):
     """opaque: address (with the prefix of `_OfImages`) of a module that could not be traced: the reason."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         origins = {type(module).__module__.partition(".")[0] for module in network.modules()}
         leaves: list[type[nn.Module]] = [*KERNELS, InstanceNorm2d]  # the norm asks how many images there are
         modules, functions = [math], []
@@ -122,7 +138,10 @@ class _Tracer(fx.Tracer):
 
             leaves += [SpaceToDepth, *(c for c in get_notrace_modules() if issubclass(c, SINGLE))]
             functions = get_notrace_functions()
-        super().__init__(autowrap_modules=tuple(modules), autowrap_functions=tuple(functions))
+        super().__init__(
+            autowrap_modules=tuple(modules),  # type: ignore[arg-type]  # torch's annotation admits one module alone
+            autowrap_functions=tuple(functions),
+        )
         self.leaves = tuple(leaves)
         self.addresses: dict[fx.Node, str] = {}
         self.opaque: dict[str, str] = {}
@@ -133,7 +152,9 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
 
-    def call_module(self, m: nn.Module, forward: Callable, args, kwargs):
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         outer, self._inside = self._inside, self.path_of_module(m)
         try:
             if not self.is_leaf_module(m, self._inside):
@@ -149,7 +170,15 @@ class _Tracer(fx.Tracer):
         finally:
             self._inside = outer
 
-    def create_proxy(self, kind, target, args, kwargs, *others, **more) -> fx.Proxy:
+    def create_proxy(
+        self,
+        kind: str,
+        target: Callable[..., Any] | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *others: Any,
+        **more: Any,
+    ) -> fx.Proxy:
         proxy = super().create_proxy(kind, target, args, kwargs, *others, **more)
         self.addresses[proxy.node] = self._address(proxy.node)
         return proxy
@@ -176,14 +205,14 @@ def keep_values(extractor: fx.GraphModule) -> None:
     """Let no operation overwrite its input, which may be read as well."""
     for module in extractor.modules():
         if getattr(module, "inplace", False):
-            module.inplace = False
+            module.inplace = False  # type: ignore[assignment]  # torch's stubs expect modules and tensors alone
     for node in extractor.graph.nodes:
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
         elif node.op == "call_function" and node.target in IN_PLACE:
             node.target = IN_PLACE[node.target]
         elif node.op == "call_method":
-            node.target = _plain(node.target) or node.target
+            node.target = _plain(target_name(node)) or node.target
     extractor.recompile()
 
 
