@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @cache
@@ -16,6 +17,6 @@ def names() -> frozenset[str]:
     return frozenset(module.stem for module in modules if "\n@function(" in module.read_text("utf-8"))
 
 
-def load(name: str) -> Callable:
+def load(name: str) -> Callable[..., Any]:
     """The function of this name. Imports its module, which loads no torch before it is called."""
     return getattr(importlib.import_module(f"mlcli.api.{name}"), name)

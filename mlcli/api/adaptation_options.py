@@ -32,13 +32,13 @@ def with_method_options(base: type[C]) -> type[C]:
     return make_dataclass(base.__name__, added, bases=(base,), frozen=True, kw_only=True)
 
 
-def _help(uses: list[tuple[str, Field]]) -> str:
+def _help(uses: list[tuple[str, Field[Any]]]) -> str:
     """The help text, with the methods that have the option unless all have it."""
     text = of(uses[0][1]).help
     return text if len(uses) == len(METHODS) else f"{text.rstrip('.')} ({', '.join(method for method, _ in uses)})."
 
 
-def _shown_default(name: str, uses: list[tuple[str, Field]]) -> str:
+def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     """The default as the help shows it, by method where these differ."""
     values = {each.default for _, each in uses}
     if None in values:

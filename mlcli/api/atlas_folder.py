@@ -82,7 +82,7 @@ class AtlasFolder:
         elif os.path.isdir(self.folder) and not files.is_vacant(self.folder):
             raise UsageError(f"{self.folder}: is neither empty nor an atlas; name another folder")
 
-    def require(self, record: Mapping) -> None:
+    def require(self, record: Mapping[str, Any]) -> None:
         """Raise RunError where the folder was started with another record than `record`, as `start` takes it."""
         then, now = read_json(self.config_file, "no atlas here", CONFIG, ADVICE), json.loads(json_text(record))
         options = then["options"]
@@ -94,7 +94,7 @@ class AtlasFolder:
                 "--overwrite"
             )
 
-    def start(self, record: Mapping) -> None:
+    def start(self, record: Mapping[str, Any]) -> None:
         """Write atlas.json into an empty folder, or in place of a former atlas, whose files are removed."""
         if self.started:
             for pattern in ("units/*.json", "units/*.png", "units/*.jpg", self.patches_file.name, self.page.name):
@@ -109,7 +109,7 @@ class AtlasFolder:
 
     # -- patches --
 
-    def write_patches(self, count: int, units: Sequence[Mapping]) -> None:
+    def write_patches(self, count: int, units: Sequence[Mapping[str, Any]]) -> None:
         """Keep what one pass over `count` images found, as `unit_patches.units_entry` gives it."""
         write_json(self.patches_file, {"images": count, "units": units})
 
@@ -133,7 +133,7 @@ class AtlasFolder:
         """Those of the units that are not finished."""
         return [unit for unit in units if not os.path.isfile(self.unit_file(unit))]
 
-    def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], optimized: Mapping) -> None:
+    def write_unit(self, unit: int, heading: str, drawn: Sequence[Drawn], optimized: Mapping[str, Any]) -> None:
         """Write the images of a row and then its JSON, which marks the unit as finished."""
         images = []
         for image in drawn:
@@ -143,7 +143,7 @@ class AtlasFolder:
             images.append({"file": f"units/{file.name}", "caption": image.caption, "ratio": round(width / height, 4)})
         write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "images": images, "optimized": optimized})
 
-    def write_page(self, title: str, note: str, record: Mapping) -> None:
+    def write_page(self, title: str, note: str, record: Mapping[str, Any]) -> None:
         """Write the page of the finished units."""
         rows = []
         for unit in self.units:

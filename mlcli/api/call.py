@@ -96,11 +96,11 @@ class Call(Generic[C]):
         return self.resources.__exit__(*error)
 
 
-_current: ContextVar[Call | None] = ContextVar("call", default=None)
+_current: ContextVar[Call[Any] | None] = ContextVar("call", default=None)
 
 
 @contextmanager
-def _in_force(call: Call) -> Iterator[None]:
+def _in_force(call: Call[Any]) -> Iterator[None]:
     before = _current.set(call)
     try:
         yield
@@ -108,7 +108,7 @@ def _in_force(call: Call) -> Iterator[None]:
         _current.reset(before)
 
 
-def current() -> Call | None:
+def current() -> Call[Any] | None:
     """The call that this thread works for."""
     return _current.get()
 
@@ -137,7 +137,7 @@ def function(configuration: Callable[P, C]) -> Callable[[Callable[[Call[C]], R]]
     return decorate
 
 
-def configuration_of(public: Callable) -> type[Config]:
+def configuration_of(public: Callable[..., Any]) -> type[Config]:
     """The configuration whose fields a function of the api takes."""
     return public.config  # type: ignore[attr-defined]
 

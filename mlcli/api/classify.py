@@ -138,7 +138,7 @@ def _best(model: "Model", row: "Tensor", count: int) -> tuple[tuple[str, str, in
     )
 
 
-def _evaluated(config: ClassifyConfig, model: "Model", answer: partial) -> Classification:
+def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> Classification:
     """The accuracy on a folder of class folders."""
     from mlcli.methods.evaluation import classification
 

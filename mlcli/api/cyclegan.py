@@ -73,7 +73,9 @@ def cyclegan(call: Call[CycleGANConfig]) -> Training:
     specs, resize_crop = translation_runs.image_specs(options), translation_runs.resize_crop(config)
     classifiers = _classifiers(options, runtime)
 
-    def read(folders: Sequence[str], resize_crop: "ResizeCrop", most: int | None = None) -> "tuple[UnpairedSets, dict]":
+    def read(
+        folders: Sequence[str], resize_crop: "ResizeCrop", most: int | None = None
+    ) -> "tuple[UnpairedSets, dict[str, Any]]":
         return unpaired_sets(folders, specs, resize_crop, most, call.config.workers)
 
     sets, hashes = read((options["folder_a"], options["folder_b"]), resize_crop, options["max_images"])

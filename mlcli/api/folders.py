@@ -28,7 +28,7 @@ def up_to_date(made: Iterable[Path], inputs: Iterable[Path], since: float = floa
 
 
 def each_outdated(
-    call: Call,
+    call: Call[Any],
     command: str,
     done: str,
     given: Sequence[str],
@@ -38,7 +38,7 @@ def each_outdated(
     weights: Path,
     name: Callable[[Path], Path],
     read: Callable[[Path], "Tensor"],
-    make: Callable[["Tensor"], "Sequence | Tensor"],
+    make: Callable[["Tensor"], "Sequence[Any] | Tensor"],
     save: Callable[[Any, "Tensor", Path, Path], None],
     endings: Sequence[str],
     batch_size: int,
@@ -124,7 +124,7 @@ class Batches:
 
     def __init__(
         self,
-        make: Callable[["Tensor"], "Sequence | Tensor"],
+        make: Callable[["Tensor"], "Sequence[Any] | Tensor"],
         save: Callable[[Any, "Tensor", Path, Path], None],
         batch_size: int,
         pool: Executor,

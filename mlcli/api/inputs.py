@@ -231,7 +231,7 @@ class Readable:
     def __init__(
         self,
         paths: "Sequence[Path | MemoryImage]",
-        transform: Callable,
+        transform: Callable[..., Any],
         bar: Task,
         *,
         window: int,
@@ -241,7 +241,7 @@ class Readable:
         self.window, self.workers = window, workers
         self.count = self.failures = 0
 
-    def __iter__(self) -> Iterator[tuple]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         from mlcli.errors import ImageError
         from mlcli.imaging.decoding import decode
 

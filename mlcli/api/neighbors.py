@@ -163,7 +163,7 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     )
 
 
-def _query_vectors(queries: "Sequence[Image]", compute: Callable) -> "tuple[Tensor, dict[Image, str]]":
+def _query_vectors(queries: "Sequence[Image]", compute: Callable[..., Any]) -> "tuple[Tensor, dict[Image, str]]":
     """((Q, D) of the queries that can be read, {query: error} of the others). Raises DataError where none can."""
     import torch
 
@@ -210,7 +210,7 @@ def _update(index: "Index", images: Sequence[Path], compute: "Vectors", refresh:
 
 
 def _search(
-    queries: "Sequence[Image]", images: Sequence[Path], index: "Index", search: Callable
+    queries: "Sequence[Image]", images: Sequence[Path], index: "Index", search: Callable[..., Any]
 ) -> "dict[Image, tuple[tuple[Path, float], ...]]":
     """{query: (neighbor, distance) of the nearest images that are not the query itself, nearest first}.
 

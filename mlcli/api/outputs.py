@@ -39,7 +39,7 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
     check_writable(output)
 
 
-def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
+def claim_folder(call: Call[Any], folder: Path, check: Callable[[], None]) -> None:
     """Hold the lock of a folder of results until the call ends.
 
     check: raises where the folder may not be written to; asked before the folder is touched, and again when no other
@@ -52,7 +52,9 @@ def claim_folder(call: Call, folder: Path, check: Callable[[], None]) -> None:
     sweep(folder)
 
 
-def claim_results(call: Call, output: Path, record_file: Path, options: Mapping[str, Any], overwrite: bool) -> None:
+def claim_results(
+    call: Call[Any], output: Path, record_file: Path, options: Mapping[str, Any], overwrite: bool
+) -> None:
     """`claim_folder` for results that are made file by file: it may hold results made with the same options.
 
     record_file: the record of the options, which is written before the first result.  Raises UsageError for a folder
@@ -96,7 +98,7 @@ RECORD = schema.record(
 )
 
 
-def read_record(record_file: Path) -> dict:
+def read_record(record_file: Path) -> dict[str, Any]:
     """The record of the results in a folder. Raises UsageError where it cannot be read, or is none."""
     try:
         return schema.read_json(record_file, RECORD)
@@ -117,7 +119,9 @@ def refuse_others(record_file: Path, options: Mapping[str, Any]) -> None:
             )
 
 
-def write_beside(output: Path, command: str, options: Mapping, model: Hashed | None = None, **more: Any) -> None:
+def write_beside(
+    output: Path, command: str, options: Mapping[str, Any], model: Hashed | None = None, **more: Any
+) -> None:
     """OUTPUT.json beside an image: what reproduces it."""
     write_json(output.with_name(output.name + ".json"), record(command, options, model, **more))
 
@@ -135,7 +139,7 @@ def determining(config: Config, **effective: Any) -> dict[str, Any]:
     return options | {name: plain(value) for name, value in effective.items()}
 
 
-def record(command: str, options: Mapping, model: Hashed | None = None, **more: Any) -> dict[str, Any]:
+def record(command: str, options: Mapping[str, Any], model: Hashed | None = None, **more: Any) -> dict[str, Any]:
     """What reproduces a result, and `more` that is to be said of it."""
     from mlcli.training.run_folder import versions
 

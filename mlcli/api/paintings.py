@@ -77,7 +77,7 @@ class Painting:
         self,
         work: Stylization,
         model: Model,
-        options: dict,
+        options: dict[str, Any],
         inputs: Sequence[Path | MemoryImage],
         *,
         resume: bool,
@@ -134,14 +134,14 @@ class Painting:
             f"Resume with: {resume_command()}"
         )
 
-    def _save(self, work: Stylization | None, origin: dict, step: int) -> None:
+    def _save(self, work: Stylization | None, origin: dict[str, Any], step: int) -> None:
         with files.atomic_write(self.state_file) as temporary:  # straight to the disk: it is many images large
             try:
                 torch.save({"origin": origin, "step": step, "work": work and work.state_dict()}, temporary)
             except RuntimeError:  # torch does not say what the disk said
                 raise MlcliError(f"{self.state_file}: cannot be written; is the disk full?") from None
 
-    def _load(self, work: Stylization, origin: dict) -> int:
+    def _load(self, work: Stylization, origin: dict[str, Any]) -> int:
         """The steps done. Raises RunError for a state of other options or images, or a damaged one."""
         try:
             state = read_state(self.state_file, self.state_file)

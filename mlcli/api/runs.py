@@ -49,7 +49,7 @@ FURTHER = {
 MEASURED = ("test", "probe")
 
 
-def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
+def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
     """The processes, what they compute with, and the run folder and options of `open_run`, of the call.
 
     The folder's lock is held until the call ends, by one process for all of its group. Raises BusyError where
@@ -60,7 +60,7 @@ def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
     )
     processes = Processes(choose_device(device))
 
-    def inspect() -> tuple[Run, dict]:
+    def inspect() -> tuple[Run, dict[str, Any]]:
         return open_run(call, output, overwrite=overwrite, resume=resume)
 
     problem = None
@@ -81,7 +81,7 @@ def begin(call: Call) -> tuple[Processes, Runtime, Run, dict]:
     return processes, replace(runtime, device=processes.device), run, options
 
 
-def open_run(call: Call, output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict]:
+def open_run(call: Call[Any], output: Path, *, overwrite: bool, resume: bool) -> tuple[Run, dict[str, Any]]:
     """The run folder and the options in force, before any long work.
 
     With `resume` and a run in the folder, its options are in force, and what the command line says besides must
@@ -124,7 +124,7 @@ def _longer(value: Any, before: Any) -> bool:
     return isinstance(value, int) and isinstance(before, int) and value > before
 
 
-def _longer_run(command: str, output: Path, key: str, options: Mapping) -> str:
+def _longer_run(command: str, output: Path, key: str, options: Mapping[str, Any]) -> str:
     """The message on a run that shall be longer, but whose learning rate depends on its first length."""
     schedule = f"its learning rate goes down over these ({options['schedule']})" if options.get("schedule") else (
         "what it computes depends on their number"
@@ -134,7 +134,9 @@ def _longer_run(command: str, output: Path, key: str, options: Mapping) -> str:
     return f"{output}: was started with {key} {options.get(key)}, and {schedule}; {advice}"
 
 
-def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *, resume: bool) -> None:
+def start(
+    run: Run, command: str, options: Mapping[str, Any], data: Mapping[str, dict[str, Any]], *, resume: bool
+) -> None:
     """Write the config of a new run, or check that a resumed one has the data it was started with."""
     if resume and run.exists():
         config = run.load_config()
@@ -161,7 +163,7 @@ def start(run: Run, command: str, options: Mapping, data: Mapping[str, dict], *,
 
 
 def finished(
-    call: Call, run: Run, options: Mapping[str, Any], processes: Processes, files: Sequence[Path] = ()
+    call: Call[Any], run: Run, options: Mapping[str, Any], processes: Processes, files: Sequence[Path] = ()
 ) -> dict[str, float] | None:
     """The last metrics of a resumed run that is finished, in which case the processes are closed; None for other runs.
 

@@ -72,7 +72,7 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
 @cache
 def _hyperparameters() -> dict[str, Check]:
     """name: the check of each field of the methods' hyperparameters."""
-    defaults: dict[str, list] = {}
+    defaults: dict[str, list[Any]] = {}
     for module in MODULES:
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
@@ -81,7 +81,7 @@ def _hyperparameters() -> dict[str, Check]:
     return {name: _like(values) for name, values in defaults.items()}
 
 
-def _like(defaults: list) -> Callable[[Any], Any]:
+def _like(defaults: list[Any]) -> Callable[[Any], Any]:
     """The check of a value of the kind of one of these; of a text, one of those themselves."""
     texts = [value for value in defaults if isinstance(value, str)]
     kinds = {type(value) for value in defaults}

@@ -205,7 +205,7 @@ def train(
     method: "Pix2Pix | CycleGAN",
     config: Translation,
     options: Mapping[str, Any],
-    data: Mapping[str, dict],
+    data: Mapping[str, dict[str, Any]],
     processes: "Processes",
     *,
     resume: bool,

@@ -105,7 +105,7 @@ def _entry(patch: Patch, images: Sequence[Image]) -> dict[str, Any]:
     }
 
 
-def _patch(value: Mapping) -> Mapping:
+def _patch(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """The check of a patch in a JSON file."""
     PATCH(value)
     (left, top, right, bottom), (height, width) = value["box"], value["size"]
@@ -127,7 +127,7 @@ PATCH = schema.record(
 UNITS = schema.items(schema.record({"unit": LENGTH, **dict.fromkeys(GROUPS, schema.items(_patch))}))
 
 
-def from_entry(unit: Mapping) -> tuple[list[Path], dict[str, list[Patch]]]:
+def from_entry(unit: Mapping[str, Any]) -> tuple[list[Path], dict[str, list[Patch]]]:
     """(files, {group: patches}) of a unit as `units_entry` gives it; `Patch.image` is an index of the files."""
     paths: list[Path] = []
     groups: dict[str, list[Patch]] = {group: [] for group in GROUPS}

@@ -62,14 +62,14 @@ def _value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _parameter(each: Field, kind: Any) -> inspect.Parameter:
+def _parameter(each: Field[Any], kind: Any) -> inspect.Parameter:
     """The parameter of a Typer command that an option of a configuration is."""
     known = of(each)
     kind, default = known.cli_type or kind, each.default
     if known.choices:
         several = typing.get_origin(kind) is list
         choice = StrEnum(each.name, {value: value for value in known.choices})  # type: ignore[misc]  # made here
-        kind = list[choice] if several else choice | None if _optional(kind) else choice  # type: ignore[valid-type]
+        kind = list[choice] if several else choice | None if _optional(kind) else choice
         default = choice(default) if isinstance(default, str) else default
     if isinstance(default, tuple):
         default = list(default)

@@ -1,6 +1,7 @@
 """Options that take several values at once, as in `--among a.jpg b.jpg`, which a shell makes of `--among *.jpg`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from typer.core import TyperCommand
 
@@ -9,7 +10,7 @@ def taking_many(*options: str) -> type[TyperCommand]:
     """The kind of command in which each of these options takes all words up to the next option."""
 
     class Parser(TyperCommand):
-        def parse_args(self, context, words):
+        def parse_args(self, context: Any, words: list[str]) -> list[str]:
             return super().parse_args(context, repeated(words, options))
 
     return Parser

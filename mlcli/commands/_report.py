@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from mlcli.api.events import Listener, Task
 from mlcli.reporting.printable import printable
@@ -29,7 +30,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A CSV document. A name that a spreadsheet would take for a formula gets an apostrophe in front (as OWASP has it).
 
     Numbers stay as they are, negative ones too.
@@ -61,7 +62,7 @@ def out(text: str) -> None:
     sys.stdout.flush()
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence], *, right: Sequence[int] = ()) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = ()) -> str:
     """A table as text; in a pipe as wide as its contents, so that nothing is cut."""
     from rich import box
     from rich.console import Console
@@ -123,7 +124,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
 

@@ -13,10 +13,13 @@ import errno
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mlcli.io.descriptors import Descriptor
 from mlcli.io.files import cannot_be_written
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def secure() -> None:
@@ -45,12 +48,12 @@ def _text(raw: "Messages", before: TextIO | None, *, line_buffering: bool = Fals
 class Messages(Descriptor):
     """What cannot be written is dropped."""
 
-    def write(self, data) -> int:
+    def write(self, data: "Buffer") -> int:
         try:
             return super().write(data)
         except OSError as error:
             self.fail(error)
-            return len(data)
+            return memoryview(data).nbytes
 
     def fail(self, error: OSError) -> None:
         """What is done about a write that failed."""
@@ -61,8 +64,8 @@ class Results(Messages):
 
     failed = False
 
-    def write(self, data) -> int:
-        return len(data) if self.failed else super().write(data)
+    def write(self, data: "Buffer") -> int:
+        return memoryview(data).nbytes if self.failed else super().write(data)
 
     def fail(self, error: OSError) -> None:
         self.failed = True

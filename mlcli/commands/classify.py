@@ -15,6 +15,7 @@ from mlcli.io.files import json_text
 if TYPE_CHECKING:
     from mlcli.api.classify import Classification
     from mlcli.methods.evaluation.classification import Evaluation
+    from mlcli.models.model import Model
 
 FEW = 20  # classes, up to which they are named below the predictions, and their confusions are a table
 
@@ -62,7 +63,7 @@ def _predictions_table(result: "Classification") -> str:
     return table(("image", "class", "probability"), rows, right=(2,)) + _footnote(result.model) if rows else ""
 
 
-def _footnote(model) -> str:
+def _footnote(model: "Model") -> str:
     """That a model of few classes gives one of their names to whatever an image shows."""
     if len(model.classes) > FEW:
         return ""

@@ -71,7 +71,7 @@ def _identifications_text(found: Sequence[Identification], format: str) -> str:
     # An image that nobody can be named for, as the only one of the gallery, has a row all the same
     named = [(one, rank, near) for one in found if not one.error for rank, near in enumerate(one.nearest or [None], 1)]
     if format == "csv":
-        rows: list[tuple] = [
+        rows: list[tuple[Any, ...]] = [
             (
                 one.image,
                 one.identity or NOBODY,
