@@ -19,7 +19,7 @@ from mlcli.errors import Interrupted, MlcliError, UsageError, WeightsError, lost
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process, status_of_main
 
 ROOT = Path(package.__file__).parents[1]
-HEAVY = ("torch", "torchvision", "numpy", "PIL", "tqdm", "torchmetrics")
+HEAVY = ("torch", "torchvision", "numpy", "PIL", "tqdm", "torchmetrics", "matplotlib", "jinja2")
 
 
 def test_help_shows_panels_and_an_example_of_each_command():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlcli.api.adaptation_data import Data
     from mlcli.data.domains import Domain
     from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
+    from mlcli.methods.adaptation.results import SeedResult
     from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
@@ -199,7 +200,7 @@ class _Run:
         result |= results.result(seeds, self.options["task"], self.data.classes, self.data.test)
         result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
         if self.processes.main:
-            self._write_images(seeds[0].images)
+            self._write_images(seeds[0])
             self.folder.save_results(result)  # last: it says that everything else is there
         return result
 
@@ -261,9 +262,11 @@ class _Run:
             file = self.folder.folder / "translator.safetensors"
             translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)
 
-    def _write_images(self, images: Mapping[str, Any]) -> None:
-        """Write the samples, (3, H, W) each."""
+    def _write_images(self, seed: "SeedResult") -> None:
+        """Write the samples: translated images, and the features of both domains before and after."""
         from mlcli.imaging.image_io import write
+        from mlcli.methods.adaptation.projection import before_and_after
 
-        for name, image in images.items():
+        write(before_and_after(*seed.features), self.folder.samples_folder / "domains-before-and-after.png")
+        for name, image in seed.images.items():
             write(image, self.folder.samples_folder / f"{name}.png")

@@ -1,11 +1,10 @@
 """`mlcli.equivariance`: how far each layer is from invariance and from equivariance."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
@@ -24,6 +23,10 @@ RECORD, CURVES, EXAMPLE = "equivariance.json", "curves.png", "example.png"
 SHOWN, TILE = 5, 64  # amounts in the image of examples, and the side of its tiles in pixels
 TRANSFORMS = ("shift", "rotate", "flip", "scale")
 PADDINGS = ("symmetric", "circular")
+PANELS = {  # titles in the image of the curves
+    "invariance": "Error of invariance (dash at the right: unrelated images)",
+    "equivariance": "Error of equivariance (dots: without interpolation)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +187,7 @@ def _written(
     document = record("equivariance", options, model, images=count, example=example, layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]
     title = f"{model.name}, {count} images, --padding {config.padding}"
-    image_io.write(_curves(title, entries, amounts, labels, motion.UNITS[config.transform]), output / CURVES)
+    image_io.write(_curves(title, entries, amounts, motion.UNITS[config.transform]), output / CURVES)
     image_io.write(_example(measure.example(example_image), entries, labels), output / EXAMPLE)
     write_json(output / RECORD, document)
     say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} images")
@@ -211,31 +214,32 @@ def _entry(found: "Findings", amounts: Sequence[float | str]) -> dict[str, Any]:
     }
 
 
-def _curves(
-    title: str,
-    entries: Sequence[Mapping[str, Any]],
-    amounts: Sequence[Any],
-    labels: Sequence[str],
-    caption: str,
-) -> "Image":
+def _curves(title: str, entries: Sequence[Mapping[str, Any]], amounts: Sequence[float | str], x_label: str) -> "Image":
     """The errors of the layers over the amounts, as two panels."""
-    from mlcli.reporting.chart import Curve, Panel, chart
+    from mlcli.reporting import charts
 
-    def column(entry: Mapping[str, Any], name: str) -> list[Any]:
-        return [point[name] for point in entry["amounts"]]
+    x = [index if isinstance(amount, str) else amount for index, amount in enumerate(amounts)]
 
-    invariance = [
-        Curve(e["layer"], column(e, "invariance"), level=None if math.isnan(e["unrelated"]) else e["unrelated"])
-        for e in entries
-    ]
-    equivariance = [Curve(e["layer"], column(e, "equivariance"), column(e, "exact")) for e in entries]
+    def panel(error: str, y_label: str) -> charts.Panel:
+        curves = [
+            charts.Curve(
+                entry["layer"],
+                x,
+                [point[error] for point in entry["amounts"]],
+                dots=[point["exact"] for point in entry["amounts"]] if error == "equivariance" else (),
+                level=entry["unrelated"] if error == "invariance" else None,
+            )
+            for entry in entries
+        ]
+        return charts.Panel(curves, x_label, y_label, PANELS[error])
+
     panels = [
-        Panel("invariance: |f(t(x)) - f(x)| / |f(x)|; at the right: of unrelated images", invariance),
-        Panel("equivariance: |f(t(x)) - t(f(x))| / |t(f(x))|; dots: without interpolation", equivariance),
+        panel("invariance", "|f(t(x)) - f(x)| / |f(x)|"),
+        panel("equivariance", "|f(t(x)) - t(f(x))| / |t(f(x))|"),
     ]
-    named = isinstance(amounts[0], str)
-    positions = range(len(amounts)) if named else [math.log(a) for a in amounts] if amounts[0] > 0 else amounts
-    return chart(title, panels, positions, labels, caption, joined=not named)
+    names = [amount for amount in amounts if isinstance(amount, str)]
+    x_scale: Literal["linear", "log"] = "linear" if names or min(x) <= 0 else "log"
+    return charts.to_image(charts.panel_chart(title, panels, x_scale=x_scale, x_names=names))
 
 
 def _example(example: "Example", entries: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> "Image":

@@ -1,6 +1,7 @@
 """What every training command does around its method: options on resume, data, the run folder, progress."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -272,18 +273,27 @@ def fit(
     *,
     curves: Curves | None = None,
 ) -> dict[str, float]:
-    """Train with a bar or log lines on stderr; write the report; returns the last figures."""
+    """Train with a bar or log lines on stderr; write the report; returns the last figures.
+
+    The report is written with every saved state, the last one among them, and between these after as many epochs as
+    keep it to a twentieth of the time.
+    """
+    due_at = 0.0
     with Progress(plan.steps, str(run.folder)) as bar:
 
         def show(event: loop.Progress) -> None:
+            nonlocal due_at
             note = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
             if event.event == "warning":
                 bar.line(f"{run.folder}: {event.note}")
             if event.event == "resumed":
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
-            if event.event == "epoch" and processes.main:
+            between = event.event == "epoch" and event.step < plan.steps and time.monotonic() >= due_at
+            if processes.main and (between or event.event == "saved"):
+                began = time.monotonic()
                 report.write(run)
+                due_at = time.monotonic() + 20 * (time.monotonic() - began)
             if curves and event.values and event.event in ("step", "epoch") and processes.main:
                 curves.add(event.step, event.values)
 

@@ -27,6 +27,8 @@ PACKAGES = (
     "rich",
     "tqdm",
     "filelock",
+    "jinja2",
+    "matplotlib",
     "tifffile",
 )
 OPTIONAL = ("pillow-heif",)  # packages of extras, without which fewer formats can be read

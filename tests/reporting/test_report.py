@@ -1,5 +1,9 @@
 """report.html: everything in one page, nothing from outside, nothing unescaped."""
 
+import math
+import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -18,7 +22,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        sources = [value for name, value in attributes if name in ("src", "href")]
+        self.sources += [source for source in sources if not source.startswith("#")]  # these are within the page
 
     def handle_data(self, data):
         self.words.append(data)
@@ -42,7 +47,8 @@ def test_a_page_of_options_curves_samples_and_figures(run):
     assert "script" not in page.tags and "<script>alert(1)</script>" in text
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "faces-00000003" in text and "0.125" in text and "0.25" in text
-    assert page.tags.count("polyline") == 1
+    assert page.tags.count("svg") == 1 and "loss: 0.125 to 2, last 0.125; steps 1 to 3" in text
+    assert "http" not in run.report_file.read_text(), "neither images nor namespaces of elsewhere"
 
 
 def test_results_and_images_of_a_run_without_curves(run):
@@ -69,10 +75,59 @@ def test_samples_are_shown_from_the_first_to_the_last(run):
     assert {int(file.stem[-8:]) for file in shown} == {1, 30} and len(shown) == 12
 
 
-def test_a_curve_runs_from_left_to_right_and_high_is_up():
-    drawn = report.curve("loss", [(10, 4.0), (20, 2.0), (30, 3.0)], width=100, height=50)
-    assert 'points="0.0,0.0 50.0,50.0 100.0,25.0"' in drawn
-    assert report.curve("loss", [(10, 4.0)]) == ""
+def test_metrics_of_one_quantity_share_a_chart():
+    both = {"accuracy": 0.5, "loss_cycle_A": 1.0, "A": 1.0, "loss_cycle_B": 2.0, "once": None, "seconds": 1}
+    metrics = [
+        {"step": 1, **both, "once": 1.0},
+        {"step": 2, **both, "val_accuracy": 0.5},
+        {"step": 3, "val_accuracy": 1},
+    ]
+    accuracy, cycle, single = report.charts_of(metrics)
+    assert accuracy.captions == [
+        "accuracy: 0.5 to 0.5, last 0.5; steps 1 to 2",
+        "val_accuracy: 0.5 to 1, last 1; steps 2 to 3",
+    ]
+    for word in ("accuracy (fraction)", ">step<", ">training<", ">validation<"):
+        assert word in accuracy.svg
+    assert ">A<" in cycle.svg and ">B<" in cycle.svg and ">loss cycle<" in cycle.svg and len(cycle.captions) == 2
+    assert ">training<" not in single.svg, "a single curve needs no legend"
+    assert report.charts_of([{"step": 1, "loss": 4.0}]) == []
+
+
+def test_values_and_names_of_any_kind_are_shown(run):
+    for step in (1, 2):
+        run.log(step, {"<b>$\ud800\x00": 1e308, "flat": 5, "tiny": step * 1e-320, "none": math.nan})
+    report.write(run)
+    page = Page(run.report_file.read_text("utf-8"))
+    assert page.tags.count("svg") == 3 and "b" not in page.tags and "<b>$\\ud800\\x00" in " ".join(page.words)
+
+
+def test_a_report_that_is_up_to_date_is_left_alone(run):
+    for step in (1, 2):
+        run.log(step, {"loss": 1 / step})
+    report.write(run)
+    content, times = run.report_file.read_bytes(), run.report_file.stat().st_mtime_ns
+    report.write(run)
+    assert run.report_file.stat().st_mtime_ns == times
+    run.report_file.unlink()
+    report.write(run)
+    assert run.report_file.read_bytes() == content, "the same bytes each time"
+
+
+def test_stages_are_linked_by_their_bytes(run):
+    stage = os.fsencode(run.folder) + b"/seed-0/a \xff"
+    os.makedirs(stage)
+    open(stage + b"/report.html", "w").close()
+    report.write(run)
+    page = Page(run.report_file.read_text("utf-8"))
+    assert page.sources == ["seed-0/a%20%FF/report.html"] and "seed-0/a \\udcff/report.html" in page.words
+
+
+def test_no_matplotlib_is_loaded_for_a_report_without_curves(run):
+    code = "import sys; from mlcli.reporting import report; from mlcli.training.run_folder import Run\n"
+    code += "assert 'jinja2' not in sys.modules; report.write(Run(sys.argv[1])); print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, run.folder], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n" and os.path.exists(run.report_file)
 
 
 def test_a_run_that_has_only_begun_has_a_report(run):

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mlcli.data.domains import Domain
-from mlcli.methods.adaptation import projection
 from mlcli.methods.adaptation.context import (
     REMEDIES,
     REMEDY,
@@ -42,6 +41,7 @@ class SeedResult:
     predictions: for each row of the table the predicted classes (N,), or masks (N, S, S), of the test images.
     selection: how the checkpoint was chosen; None where the method has no checkpoints.
     held_out: the scores of the source model on held-out source images.
+    features: of (source, target) images, before the adaptation and after it.
     """
 
     seed: int
@@ -51,6 +51,7 @@ class SeedResult:
     held_out: Tensor | None = None
     guards: list[str] = field(default_factory=list)
     images: dict[str, Tensor] = field(default_factory=dict)
+    features: Sequence[tuple[Tensor, Tensor]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,7 +74,8 @@ def measure(context: Context, adapted: AdaptationResult, test: Domain | None, su
     result.label_flips = _label_flips(context, adapted, supervised)
     result.held_out = _held_out(context, adapted)
     result.guards = _guards(context, adapted)
-    result.images = _images(context, adapted)
+    result.features = _features_of_domains(context, adapted)
+    result.images = _translations(context, adapted)
     return result
 
 
@@ -144,22 +146,27 @@ def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
     return found
 
 
-def _images(context: Context, adapted: AdaptationResult) -> dict[str, Tensor]:
-    """The projection of both domains before and after the adaptation, and translations below their originals."""
+def _features_of_domains(context: Context, adapted: AdaptationResult) -> list[tuple[Tensor, Tensor]]:
+    """The features of (source, target) images by the source model, and by the adapted ones."""
     source, target = context.source.images[:POINTS], context.target.images[:POINTS]
     before = (_features(context, adapted.source_only, source), _features(context, adapted.source_only, target))
     encoder, seen = adapted.source_encoder or adapted.model, source
     if adapted.to_target and encoder is not adapted.source_only:  # the images that it was trained on
         seen = adapted.to_target(source)
     after = (_features(context, encoder, seen), _features(context, adapted.model, target))
-    images = {"domains-before-and-after": projection.before_and_after([before, after])}
+    return [before, after]
+
+
+def _translations(context: Context, adapted: AdaptationResult) -> dict[str, Tensor]:
+    """Translated images below their originals and above images of the other domain."""
+    source, target = context.source.images[:SAMPLES], context.target.images[:SAMPLES]
+    images = {}
     for name, translate, originals, others in (
         ("source-translated-beside-target", adapted.to_target, source, target),
         ("target-translated-beside-source", adapted.to_source, target, source),
     ):
         if translate:
-            shown = originals[:SAMPLES]
-            enlarged = [_enlarged(each) for each in (shown, translate(shown), others[:SAMPLES])]
+            enlarged = [_enlarged(each) for each in (originals, translate(originals), others)]
             images[name] = translation.sheet([list(each.split(1)) for each in enlarged])
     return images
 
