@@ -26,13 +26,14 @@ from torch import Tensor
 
 from mlcli.reporting.printable import printable
 
+Dash = Literal["-", "--", ":", "-.", ""]
 # Distinguishable with red-green color blindness too (Wong 2011), in the order of use; then they repeat, dashed
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#5a5a5a")
-DASHES = ("-", "--", ":", "-.")
+DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 STEPS = (1, 2, 2.5, 5, 10)  # between the numbers of an axis, times a power of ten
 DPI = 100  # dots per inch of images
 LARGEST = 1e30  # magnitude to which values are clamped, far from where the arithmetic of axes overflows
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib; other fonts would differ from machine to machine
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
@@ -101,9 +102,8 @@ def line_chart(panel: Panel, *, width: float = 4.6, height: float = 2.5) -> Figu
         axes = figure.add_axes((0.78 / width, 0.5 / height, 1 - 0.95 / width, 1 - 0.8 / height))
         _draw(axes, panel, _styles([panel]), joined=True)
         if len(panel.curves) > 1:
-            handles = axes.get_lines()
-            above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": len(handles), "borderaxespad": 0.2}
-            axes.legend(handles, [_text(curve.name) for curve in panel.curves], **above)
+            lines, names = axes.get_lines(), [_text(curve.name) for curve in panel.curves]
+            axes.legend(lines, names, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), borderaxespad=0.2)
     return figure
 
 
@@ -118,8 +118,9 @@ def panel_chart(
 ) -> Figure:
     """Panels side by side, with one legend for all and one y axis from 0 to the largest value.
 
-    Curves of one name have one color. x_names: names of the positions 0, 1, ... on the x axis, whose values are drawn
-    as dots that no line joins. width, height: of each panel in inches.
+    Curves of one name have one color. A linear x axis has its numbers at positions of the first curve. x_names: names
+    of the positions 0, 1, ... on the x axis, whose values are drawn as dots that no line joins. width, height: of each
+    panel in inches.
     """
     with _style():
         figure = Figure(figsize=(width * len(panels) + 1, height), layout="constrained")
@@ -133,6 +134,9 @@ def panel_chart(
             if x_names:
                 axes.set_xticks(range(len(x_names)), [_text(name) for name in x_names])
                 axes.set_xlim(-0.5, len(x_names) - 0.5)
+            elif x_scale == "linear" and panel.curves:
+                measured = panel.curves[0].x
+                axes.set_xticks(measured[:: math.ceil((len(measured) - 1) / 8) or 1])
             else:
                 axes.xaxis.set_major_locator(MaxNLocator(9, steps=STEPS))
                 axes.xaxis.set_minor_locator(NullLocator())
@@ -225,25 +229,30 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
+def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, Dash]]:
     """A color and a kind of line for each name of a curve, in the order of first use."""
     names = dict.fromkeys(curve.name for panel in panels for curve in panel.curves)
     count = len(COLORS)
     return {name: (COLORS[n % count], DASHES[n // count % len(DASHES)]) for n, name in enumerate(names)}
 
 
-def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]], *, joined: bool) -> None:
+def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, Dash]], *, joined: bool) -> None:
     """Draw the curves of a panel and label its axes. joined: by lines; else each value is a dot."""
     for curve in panel.curves:
         y = [min(max(v, -LARGEST), LARGEST) if _is_number(v) else math.nan for v in curve.y]
         color, dash = styles[curve.name]
         marked = [index for index, dot in enumerate(curve.dots) if dot]
-        markers: dict[str, Any] = {"marker": "o", "markersize": 4, "markevery": marked} if marked else {}
+        markers: dict[str, Any] = (
+            {"marker": "o", "markersize": 4, "markevery": marked, "clip_on": False} if marked else {}
+        )
         if not joined:
-            dash, markers = "", {"marker": "o", "markersize": 5}
+            dash, markers = "", {"marker": "o", "markersize": 5, "clip_on": False}
         axes.plot(curve.x, y, color=color, linestyle=dash, **markers)
         if _is_number(curve.level):
-            end = {"transform": axes.get_yaxis_transform(), "clip_on": False}  # x is a fraction of the width
+            end: dict[str, Any] = {
+                "transform": axes.get_yaxis_transform(),
+                "clip_on": False,
+            }  # x is a fraction of the width
             axes.plot([1.01, 1.04], [curve.level] * 2, color=color, linewidth=2, **end)
     axes.set(title=_text(panel.title), xlabel=_text(panel.x_label), ylabel=_text(panel.y_label))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))

@@ -100,7 +100,10 @@ def charts_of(metrics: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
     drawn = []
     for quantity, members in quantities.items():
-        curves = [charts.Curve(_quantity(name)[1], *zip(*points[name], strict=True)) for name in members]
+        curves = [
+            charts.Curve(_quantity(name)[1], [step for step, _ in points[name]], [value for _, value in points[name]])
+            for name in members
+        ]
         unit = " (fraction)" if quantity.endswith(FRACTIONS) else ""
         panel = charts.Panel(curves, "step", quantity.replace("_", " ") + unit)
         captions = [_caption(name, points[name]) for name in members]
