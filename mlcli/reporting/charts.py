@@ -190,7 +190,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """
     buffer, name = io.StringIO(), _text(name)
     with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return _inline(buffer.getvalue(), name)
 
 

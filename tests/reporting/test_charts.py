@@ -110,7 +110,8 @@ def test_groups_of_points_have_their_colors_in_all_panels():
 def test_settings_and_warnings_of_the_user_stay_and_have_no_effect():
     figure = charts.line_chart(Panel([Curve("字", [0, 1], [0, 1])], "step", "字 \ud800"))
     plain = charts.to_svg(figure, "a")
-    with matplotlib.rc_context({"font.size": 31, "xtick.major.size": 20, "axes.linewidth": 7}), warnings.catch_warnings():
+    others = {"font.size": 31, "xtick.major.size": 20, "axes.linewidth": 7}
+    with matplotlib.rc_context(others), warnings.catch_warnings():
         warnings.simplefilter("error")  # the font lacks the character
         before = dict(matplotlib.rcParams)
         curves = [Curve("字", [0, 1], [0, 1])]
