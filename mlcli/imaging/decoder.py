@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from mlcli.errors import ImageError
@@ -90,7 +90,6 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
     stream.seek(0)
     head = stream.read(4)
     stream.seek(0)
-    image: Image.Image
     try:
         image = Image.open(stream)
     except UnidentifiedImageError:
@@ -100,7 +99,7 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
     _check(image, stream, path, max_pixels)
     sixteen = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "CMYK")
     if image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
+        tags = _tags(image)
         stretch = sixteen and allowed.stretch
         if tiff.misread(tags) or stretch:
             try:
@@ -112,14 +111,20 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
                 image = Image.open(stream)
     if bits := repairs.bits_of_gray_bmp(image, stream):
         return repairs.gray_bmp(image, stream, bits), 1
-    image = _decoded(image, stream, path)
-    orientation = _orientation(image)  # now, for Pillow turns a TIFF by itself as it decodes it
-    if sixteen and image.mode in ("RGB", "RGBA"):
-        image = repairs.stretched_color(image, stream, path)
-    return repairs.opaque(image, stream), orientation
+    decoded: Image.Image = _decoded(image, stream, path)
+    orientation = _orientation(decoded)  # now, for Pillow turns a TIFF by itself as it decodes it
+    if sixteen and decoded.mode in ("RGB", "RGBA"):
+        decoded = repairs.stretched_color(decoded, stream, path)
+    return repairs.opaque(decoded, stream), orientation
 
 
-def _decoded(image: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Image:
+def _tags(image: ImageFile.ImageFile) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The tags of the current page of a TIFF."""
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    return image.tag_v2
+
+
+def _decoded(image: ImageFile.ImageFile, stream: BinaryIO, path: str | Path) -> ImageFile.ImageFile:
     """The image decoded; of a file that is cut off what there is, where `reading` allows it."""
     allowed = reading.current()
     if image.format == "JPEG2000" and not _ends_whole(stream):
@@ -135,13 +140,13 @@ def _decoded(image: Image.Image, stream: BinaryIO, path: str | Path) -> Image.Im
         else:
             if getattr(image, "_im", None) is None or image.im.getbbox() is None:
                 raise  # nothing was decoded
-            image.tile = []  # type: ignore[attr-defined]  # what is decoded stays
+            image.tile = []  # what is decoded stays
         image.load()
         tally.current().note(path, reading.TRUNCATED)
     return image
 
 
-def _check(image: Image.Image, stream: BinaryIO, path: str | Path, max_pixels: int) -> None:
+def _check(image: ImageFile.ImageFile, stream: BinaryIO, path: str | Path, max_pixels: int) -> None:
     """Refuse, before anything is decoded, what is too large, what the file cannot hold, and what takes forever.
 
     And wait until the memory for decoding it is free.
@@ -153,9 +158,9 @@ def _check(image: Image.Image, stream: BinaryIO, path: str | Path, max_pixels: i
     _admit(path, size, max_pixels, *image.size, _bytes_a_pixel(image), most)
     if image.format == "TIFF":
         whole = not reading.current().accept_truncated
-        tiff.check(image.tag_v2, size, path, whole=whole)  # type: ignore[attr-defined]
+        tiff.check(_tags(image), size, path, whole=whole)
         if whole:
-            tiff.check_rows(image.tag_v2, stream, path)  # type: ignore[attr-defined]
+            tiff.check_rows(_tags(image), stream, path)
     if image.format in ("JPEG", "MPO") and (scans := _scans(stream)) > SCANS:
         raise ImageError(f"{path}: a JPEG of {scans:,} scans, which would take minutes; encoders make some ten")
     stream.seek(0)
@@ -260,7 +265,7 @@ def _note_more(stream: BinaryIO, path: str | Path) -> None:
                 return
             for page in range(1, PAGES + 1):
                 image.seek(page)
-                if not int(image.tag_v2.get(SUBFILE, 0)) & REDUCED:  # type: ignore[attr-defined]
+                if not int(_tags(image).get(SUBFILE, 0)) & REDUCED:
                     tally.current().note(path, "of several pages, of which the first is read")
                     return
 

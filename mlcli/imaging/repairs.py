@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mlcli.imaging import reading, srgb
 from mlcli.io import tally
@@ -38,11 +38,11 @@ def opaque(image: Image.Image, stream: BinaryIO) -> Image.Image:
     return plain
 
 
-def bits_of_gray_bmp(image: Image.Image, stream: BinaryIO) -> int:
+def bits_of_gray_bmp(image: ImageFile.ImageFile, stream: BinaryIO) -> int:
     """4 or 8 bits of an uncompressed BMP whose palette is so gray that Pillow takes its pixels for others; else 0."""
     if image.format not in ("BMP", "DIB") or image.mode not in ("1", "L"):
         return 0
-    if image.tile[0][0] != "raw":  # type: ignore[attr-defined]
+    if image.tile[0][0] != "raw":
         return 0
     start = 14 if image.format == "BMP" else 0
     stream.seek(start)
@@ -52,10 +52,11 @@ def bits_of_gray_bmp(image: Image.Image, stream: BinaryIO) -> int:
     return bits if bits == 4 or (bits == 8 and image.mode == "1") else 0
 
 
-def gray_bmp(image: Image.Image, stream: BinaryIO, bits: int) -> Image.Image:
+def gray_bmp(image: ImageFile.ImageFile, stream: BinaryIO, bits: int) -> Image.Image:
     """The pixels of such a file, of `bits` each."""
     width, height = image.size
-    _, _, offset, args = image.tile[0]  # type: ignore[attr-defined]
+    _, _, offset, args = image.tile[0]
+    assert isinstance(args, tuple)  # (mode, stride, direction of the rows), of a raw tile
     stride = (width * bits + 31) // 32 * 4
     stream.seek(offset)
     rows = np.frombuffer(stream.read(stride * height), np.uint8)
@@ -72,7 +73,7 @@ def stretched_color(image: Image.Image, stream: BinaryIO, path: str | Path) -> I
     """Color of 16 bits, of which Pillow gives the upper 8, brought to the full range where `reading` says so."""
     if image.format != "PNG":  # of a TIFF `tiff.read` does it
         return image
-    most = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]
+    most = max(high for _, high in image.getextrema()[:3])  # type: ignore[misc]  # a pair for each band
     if not 0 < most < 64:
         return image
     if not reading.current().stretch:
