@@ -179,7 +179,10 @@ def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
 
 
 def _described(root: str, output: str) -> Iterator[str]:
-    """A line for each file at or below a path: its name there, its number, its size and its times."""
+    """A line for each file at or below a path: its name there, its number, its size and its times.
+
+    Hidden ones, such as the index of `mlcli neighbors`, are no data.
+    """
     seen = set()
     if os.path.isfile(root):
         yield _line(root, "")
@@ -189,8 +192,8 @@ def _described(root: str, output: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
-        for file in sorted(files):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(name for name in files if not name.startswith(".")):
             path = os.path.join(folder, file)
             yield _line(path, os.path.relpath(path, root))
 

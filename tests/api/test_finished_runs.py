@@ -83,3 +83,14 @@ def test_a_longer_run_resumes_and_other_options_are_refused(data, run, decoded):
     assert decoded and (run / "state").exists()
     decoded.clear()
     assert train(data, output=run, resume=True) == longer and not decoded
+
+
+def test_what_other_commands_leave_beside_the_images_is_no_change(data, run, decoded):
+    (data / "blue" / ".vectors-0.safetensors").write_bytes(b"an index")
+    (data / ".cache").mkdir()
+    (data / ".cache" / "any.png").write_bytes(b"")
+    train(data, output=run, resume=True)
+    assert not decoded
+    shutil.copy(data / "blue" / "00.png", data / "blue" / "more.png")
+    with pytest.raises(RunError, match="have changed"):
+        train(data, output=run, resume=True)
