@@ -2,9 +2,12 @@ import os
 import signal
 import sys
 
-# A shell starts a job in the background with SIGINT ignored, which the processes that tests interrupt would inherit.
+# A shell starts a job in the background with SIGINT ignored, nohup with SIGHUP, which the processes that tests interrupt
+# would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests run in several processes, which share the cores. Before torch is imported, which reads this once.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
