@@ -2,8 +2,8 @@ import os
 import signal
 import sys
 
-# A shell starts a job in the background with SIGINT ignored, nohup with SIGHUP, which the processes that tests interrupt
-# would inherit.
+# A shell starts a job in the background with SIGINT ignored, nohup one with SIGHUP, which the processes that tests
+# interrupt would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

@@ -102,7 +102,7 @@ def timeless(file: Path) -> object:
     if file.suffix in (".json", ".jsonl"):
         return re.sub(rb'"seconds": [0-9.]+', b"", data)
     if file.suffix == ".html":
-        return re.sub(rb"<tr><th>seconds<td class=n>[0-9.e+-]+", b"", data)
+        return re.sub(rb'<tr><th>seconds<td class="n">[0-9.e+-]+', b"", data)
     return data
 
 

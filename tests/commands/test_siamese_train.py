@@ -189,7 +189,7 @@ def test_a_metric_begun_by_one_process_is_gone_on_with_by_two(data, solved, tmp_
     with monkeypatch.context() as patched:
         patched.setattr(Model, "hash", "other")
         assert "other weights of its model" in mlcli(*words, "--resume", status=1).stderr
-    assert "begun with val 0.2" in mlcli(*words, "--resume", "--val", 0.5, status=2).stderr
+    assert "started with val 0.2" in mlcli(*words, "--resume", "--val", 0.5, status=2).stderr
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
     launch += [*words, "--resume"]
     done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)

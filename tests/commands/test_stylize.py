@@ -136,7 +136,7 @@ def test_interrupted_keeps_what_there_is_and_goes_on(files, tmp_path, monkeypatc
     assert Image.open(target).size == (24, 18) and state.exists()
     assert "--resume" in mlcli(*arguments, "-o", target, status=2).stderr
     other = mlcli(*arguments, "-o", target, "--resume", "--alpha", 0.7, status=1)
-    assert "begun with other alpha" in other.stderr
+    assert "started with other alpha" in other.stderr
     mlcli(*arguments, "-o", target, "--resume")
     assert target.read_bytes() == whole.read_bytes() and not state.exists()
     before = target.stat().st_mtime_ns
