@@ -48,6 +48,7 @@ FURTHER = {
     "cyclegan": "mlcli cyclegan FOLDER_A FOLDER_B --from {} -o NEW",
 }
 MEASURED = ("test", "probe")
+FIRST_REPORT = 5.0  # seconds
 
 
 def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
@@ -275,10 +276,10 @@ def fit(
 ) -> dict[str, float]:
     """Train with a bar or log lines on stderr; write the report; returns the last figures.
 
-    The report is written with every saved state, the last one among them, and between these after as many epochs as
-    keep it to a twentieth of the time.
+    The report is written at the end, after an interruption, and in between after as many epochs as keep it to a
+    twentieth of the time; not in the first seconds, since the first one takes longest.
     """
-    due_at = 0.0
+    due_at = time.monotonic() + FIRST_REPORT
     with Progress(plan.steps, str(run.folder)) as bar:
 
         def show(event: loop.Progress) -> None:
@@ -289,8 +290,8 @@ def fit(
             if event.event == "resumed":
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
-            between = event.event == "epoch" and event.step < plan.steps and time.monotonic() >= due_at
-            if processes.main and (between or event.event == "saved"):
+            due = event.step == plan.steps or time.monotonic() >= due_at
+            if processes.main and event.event == "epoch" and due:
                 began = time.monotonic()
                 report.write(run)
                 due_at = time.monotonic() + 20 * (time.monotonic() - began)
@@ -300,6 +301,8 @@ def fit(
         try:
             return loop.fit(method, plan, run, processes, report=show)
         except Interrupted as error:
+            if processes.main:
+                report.write(run)
             again = resume_command() if processes.count == 1 else "the same command, with --resume"
             raise Interrupted(f"{error}. Resume with: {again}", error.signal_number) from None
 
