@@ -25,7 +25,7 @@ from mlcli.api import events
 from mlcli.errors import UsageError
 from mlcli.imaging import reading
 from mlcli.io import output_paths, tally
-from mlcli.options import of, options
+from mlcli.options import Option, of, options
 
 C = TypeVar("C", bound="Config")
 P = ParamSpec("P")
@@ -48,19 +48,24 @@ class Config:
                 object.__setattr__(self, each.name, output_paths.KINDS[limits.path](value))
             if limits.cli_type is str and isinstance(value, (int, float, os.PathLike)):  # such as a size, or a fraction
                 object.__setattr__(self, each.name, str(value))
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                low, high = limits.minimum, limits.maximum
-                if (low is not None and value < low) or (high is not None and value > high):
-                    between = f"at least {low}" if high is None else f"at most {high}" if low is None else (
-                        f"from {low} to {high}"
-                    )  # fmt: skip
-                    raise UsageError(f"{each.name} {value}: take a number {between}")
-            if limits.choices and isinstance(value, str) and value not in limits.choices:
-                raise UsageError(f"{each.name} {value}: take one of {', '.join(limits.choices)}")
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                require_within(each.name, one, limits)
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON keeps them."""
         return {each.name: plain(getattr(self, each.name)) for each in options(type(self))}
+
+
+def require_within(name: str, value: Any, limits: Option) -> None:
+    """Raise UsageError where a number is not within its bounds, or a text is none of the choices."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = limits.minimum, limits.maximum
+        if not ((low is None or value >= low) and (high is None or value <= high)):  # NaN is within no bounds
+            one_sided = f"at least {low}" if high is None else f"at most {high}"
+            bounds = one_sided if None in (low, high) else f"from {low} to {high}"
+            raise UsageError(f"{name} {value}: take a number {bounds}")
+    if limits.choices and isinstance(value, str) and value not in limits.choices:
+        raise UsageError(f"{name} {value}: take one of {', '.join(limits.choices)}")
 
 
 @dataclass
@@ -124,11 +129,14 @@ def function(configuration: Callable[P, C]) -> Callable[[Callable[[Call[C]], R]]
         def public(*args: P.args, **kwargs: P.kwargs) -> R:
             given = frozenset(signature.bind_partial(*args, **kwargs).arguments)
             config = configuration(*args, **kwargs)
-            tally.begin()
-            with Call(body.__name__.replace("_", "-"), config, given) as call:
-                speaks = os.environ.get("RANK", "0") == "0"
+            counted, name = tally.begin(), body.__name__.replace("_", "-")
+            speaks = os.environ.get("RANK", "0") == "0"
+            with Call(name, config, given) as call:
                 with events.listening(events.Listener(config.on_progress) if speaks else events.Silent()):
-                    return body(call)
+                    result = body(call)
+                    if counted.met_images:  # what was left out, and why
+                        events.say(f"{name}: {counted.summary()}")
+                    return result
 
         public.__signature__ = signature  # type: ignore[attr-defined]
         public.config = configuration  # type: ignore[attr-defined]  # see configuration_of

@@ -27,16 +27,12 @@ MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
 
 
 def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more: Any) -> Any:
-    """The argument of images that a function reads one by one."""
+    """The argument of images."""
     return argument(help, metavar="IMAGES", cli_type=list[str], **more)
 
 
+# What can be given where images must be files, since their names are used later (`inputs.file_names`).
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-def image_files(help: str = "Image files, folders (walked recursively), or - for paths on stdin.") -> Any:
-    """The argument of images that must be files, since their names are used later (`inputs.file_names`)."""
-    return argument(help, metavar="IMAGES", cli_type=list[str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +134,7 @@ def top_patches(default: int) -> Any:
 class Trains(ReadsImages, Computes):
     """A run folder, and how it is resumed."""
 
-    output: Path = required("Run folder to write.", "-o", "--output", path="folder", panel=OUTPUT)
+    output: Path = output_folder("Run folder to write.")
     overwrite: bool = overwrite()
     resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
     save_every: float = save_every()
@@ -164,8 +160,8 @@ def gray() -> Any:
     return option(False, "Train on one gray channel instead of three color channels.", panel=DATA)
 
 
-def architecture(default: str = "cifarnet") -> Any:
-    return option(default, "Architecture: cifarnet, or one of torchvision or timm.", cli_type=str, panel=NETWORK)
+def architecture() -> Any:
+    return option("cifarnet", "Architecture: cifarnet, or one of torchvision or timm.", cli_type=str, panel=NETWORK)
 
 
 def steps_limit() -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GanConfig(common.Trains):
-    images: common.Paths = common.image_files()
+    images: common.Paths = common.images()
     conditional: bool = option(
         False, "Learn the classes of IMAGES, which is a folder of class folders then.", panel=DATA
     )

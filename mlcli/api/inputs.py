@@ -87,7 +87,7 @@ def class_folder(
     learns: bool = True,
     val: bool = False,
 ) -> "ClassFolder":
-    """`ClassFolder.open`, with what is left out said on stderr, by one process of several.
+    """`ClassFolder.open`; what is left out is named.
 
     learns, val: whether the command learns from the folder, and takes a --val to test on, for what to name in place of
     the root of a divided data set. Raises DataError.

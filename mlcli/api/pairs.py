@@ -24,7 +24,7 @@ RECORD = "pairs.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig(common.ReadsImages):
-    images: common.Paths = common.image_files()
+    images: common.Paths = common.images()
     make: str = required("Degradation that makes A of the images B.", choices=tuple(INVERSES), panel=METHOD)
     output: Path = required("Folder to write, with A/ and B/ in it.", "-o", "--output", path="folder", panel=OUTPUT)
     strength: float | None = option(

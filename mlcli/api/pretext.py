@@ -25,7 +25,7 @@ MOST_TESTED = 10_000  # images of --probe that the probes are tested on
 
 @dataclass(frozen=True, kw_only=True)
 class PretextConfig(common.Trains):
-    images: common.Paths = common.image_files()
+    images: common.Paths = common.images()
     task: str = same(Pretext, "task")
     permutations: int = same(Pretext, "permutations")
     model: str = option(
@@ -118,7 +118,6 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
     from mlcli.models import catalog, registry, sizes
     from mlcli.models.pretrained import known, learner
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = runs.begin(call)
     files = [folder.results_file] if options["probe"] else []
@@ -153,14 +152,7 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
     config = configs.supervised(options, len(images), defaults, model.has_batch_norm, Pretext)
     if start:
         config = configs.gentler(config, options["lr"], model.has_batch_norm, len(images))
-    plan = Plan(
-        len(images),
-        config.batch_size,
-        config.epochs,
-        config.seed,
-        max_steps=options["steps"],
-        save_every=options["save_every"],
-    )
+    plan = runs.plan(len(images), config, options)
     processes.check_batch(plan.batch_size)
     trained = method.Pretext(task, model, images, config, plan.steps, train_runtime, processes)
     processes.wait()

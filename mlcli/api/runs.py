@@ -23,6 +23,8 @@ from mlcli.imaging import reading
 from mlcli.io import locks
 from mlcli.io.files import write_json
 from mlcli.io.schema import Invalid
+from mlcli.methods.generation.configs import Translation
+from mlcli.methods.learning.configs import Supervised
 from mlcli.reporting import report
 from mlcli.runtime.device import Runtime, choose_device
 from mlcli.runtime.processes import Processes
@@ -33,8 +35,8 @@ from mlcli.training.run_folder import CONFIG_ADVICE, Run
 from mlcli.training.tensorboard import Curves
 
 # Options that change no number of the result; data sets are compared by the hash of their files.
-FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume", "quiet"}
-FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "format"}
+FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume"}
+FREE |= {"data", "folder_a", "folder_b", "images", "source", "target"}
 # What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
 LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
@@ -198,6 +200,19 @@ def finish(
     processes.close()
 
 
+def plan(items: int, config: Supervised | Translation, options: Mapping[str, Any], **intervals: int) -> Plan:
+    """How a training by epochs proceeds over so many items.  intervals: other fields of `Plan`."""
+    return Plan(
+        items,
+        config.batch_size,
+        config.epochs,
+        config.seed,
+        max_steps=options["steps"],
+        save_every=options["save_every"],
+        **intervals,
+    )
+
+
 def read_images(
     folder: ClassFolder,
     size: int,
@@ -206,7 +221,7 @@ def read_images(
     processes: Processes,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> ImageDataset:
-    """Decode a labeled data set; broken files are named on stderr, by one process of several, and left out.
+    """Decode a labeled data set; broken files are named and left out.
 
     prepare: as in `ImageDataset.load`.
     """

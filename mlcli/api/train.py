@@ -76,7 +76,6 @@ def train(call: Call[TrainConfig]) -> Training:
     from mlcli.models import catalog, registry, sizes
     from mlcli.models.model import Model
     from mlcli.runtime.random_streams import seed_global
-    from mlcli.training.plan import Plan
 
     processes, runtime, folder, options = runs.begin(call)
     if (metrics := runs.finished(call, folder, options, processes)) is not None:
@@ -100,14 +99,7 @@ def train(call: Call[TrainConfig]) -> Training:
         data["validation"] = runs.summary(validation, validation_images)
     defaults = catalog.training_defaults(model.architecture)
     config = configs.supervised(options, len(images), defaults, model.has_batch_norm, Supervised)
-    plan = Plan(
-        len(images),
-        config.batch_size,
-        config.epochs,
-        config.seed,
-        max_steps=options["steps"],
-        save_every=options["save_every"],
-    )
+    plan = runs.plan(len(images), config, options)
     processes.check_batch(plan.batch_size)
 
     def evaluate(model: Model) -> dict[str, float]:

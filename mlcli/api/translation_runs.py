@@ -194,9 +194,9 @@ def start_from(given: str | Path, translators: "Mapping[str, Translator]") -> No
 
 def total_steps(config: Translation, items: int, options: Mapping[str, Any]) -> int:
     """Number of steps of the whole run, which the learning-rate schedule spans."""
-    from mlcli.training.plan import Plan
+    from mlcli.api import runs
 
-    return Plan(items, config.batch_size, config.epochs, config.seed, max_steps=options["steps"]).steps
+    return runs.plan(items, config, options).steps
 
 
 def train(
@@ -215,21 +215,12 @@ def train(
     options: those in force; config.json keeps them with the hyperparameters, sizes as the command line has them.
     """
     from mlcli.api import runs
-    from mlcli.training.plan import Plan
     from mlcli.training.tensorboard import Curves
 
     if options["from_run"]:
         start_from(options["from_run"], method.translators)
     curves = Curves(run) if options["tensorboard"] else None
-    plan = Plan(
-        len(method.data),
-        config.batch_size,
-        config.epochs,
-        config.seed,
-        max_steps=options["steps"],
-        save_every=options["save_every"],
-        sample_every=options["sample_every"],
-    )
+    plan = runs.plan(len(method.data), config, options, sample_every=options["sample_every"])
     if processes.main:
         numbers = {name: value for name, value in asdict(config).items() if name not in ("size", "load_size")}
         runs.start(run, command, {**options, **numbers}, data, resume=resume)

@@ -1,4 +1,4 @@
-"""What goes on around a training: when its report is written."""
+"""What surrounds a training: when its report is written."""
 
 import os
 import signal

@@ -183,7 +183,7 @@ def tried(section: str, told: str, function: Callable, folder: Path) -> str:
         return f"not tried: {reason}"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)
-        line = next((frame.lineno for frame in reversed(where) if frame.filename.endswith("situations.py")), 0)
+        line = next((frame.lineno for frame in reversed(where) if "situations" in frame.filename), 0)
         return f"line {line}: {type(error).__name__}: {str(error)[:700]}"
     finally:
         os.chdir(here)

@@ -1,5 +1,6 @@
 """Calibration of a Siamese network by pairs of identities that it was not trained on, for both ways of training it."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ BATCH = 50  # images at a time, each in several views
 SAMPLE_PAIRS, COLUMNS = 12, 8  # pairs of each kind in a sample, images in a row of it
 
 
-class Calibrated:
+class Calibrated(ABC):
     """A method whose `result` is calibrated on pairs of images of `validation`.
 
     asked: the false accept rate that the threshold is set for; None for the threshold of equal error.
@@ -30,9 +31,9 @@ class Calibrated:
     hyperparameters: dict[str, Any]  # for the file of the model
 
     @property
+    @abstractmethod
     def result(self) -> embedder.Siamese:
         """The network as trained so far."""
-        raise NotImplementedError
 
     @property
     def different(self) -> int:
