@@ -20,7 +20,7 @@ from mlcli.commands import COMMANDS, Command, _streams
 from mlcli.commands._report import Printer, complain, say
 from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
 from mlcli.io import tally
-from mlcli.runtime import signals
+from mlcli.runtime import garbage, signals
 
 
 def version(show: bool) -> None:
@@ -185,6 +185,7 @@ def leave(status: Sequence[int]) -> None:
 
 def command() -> None:
     """Build the command that is named and run it. Ends with SystemExit."""
+    garbage.collect_seldom()
     _streams.secure()
     wait_briefly()
     signals.listen()

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlcli.api.events import Listener, Task
 from mlcli.reporting.printable import printable
+from mlcli.runtime import garbage
 
 
 def complain(problem: object) -> None:
@@ -143,6 +144,7 @@ class Printer(Listener):
         complain(problem)
 
     def progress(self, total: int | None, title: str, start: int) -> "Bar":
+        garbage.collect_as_usual()  # all is imported when the first piece of work begins
         return Bar(self, total, title, start)
 
 
