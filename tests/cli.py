@@ -16,7 +16,8 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 def mlcli(*arguments, status=0, **options) -> Result:
     """Run a command here; the exit status must be `status`, or one of them; no exception may have got out."""
-    result = CliRunner().invoke(cli.build(), [str(argument) for argument in arguments], **options)
+    words = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(cli.build(cli.named(words)), words, **options)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     wanted = status if isinstance(status, tuple) else (status,)
     assert result.exit_code in wanted, (result.exit_code, result.stderr)

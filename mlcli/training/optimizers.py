@@ -5,35 +5,64 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mlcli.runtime.device import native_bf16
 
-class ConvolutionMuon(torch.optim.Muon):
+
+class ConvolutionMuon(torch.optim.Optimizer):
     """Muon (Jordan 2024) for convolutions that a batch norm follows.
 
-    torch's Muon takes matrices; each weight (O, I, k, k) is given to it as the matrix (O, I k k) in the same storage.
-    Before each step a weight is scaled to the norm sqrt(O). The batch norm removes the scale, so the scaling only sets
-    the size of the step relative to the weight, which is then `lr` (airbench, Jordan 2024).
+    Each weight (O, I, k, k) is the matrix (O, k k I) in the same storage. Before each step it is scaled to the norm
+    sqrt(O). The batch norm removes the scale, so the scaling only sets the size of the step relative to the weight,
+    which is then `lr` (airbench, Jordan 2024).
+
+    Deviations: three steps of the iteration, which orthogonalize well enough, since the gradient of a mini-batch is
+    rough anyway; and fp32 where the hardware has no bf16 arithmetic. There torch.optim.Muon, which computes in bf16
+    everywhere, takes twelve times as long.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], lr: float, momentum: float = 0.6) -> None:
         self.weights = list(weights)
         for weight in self.weights:  # so that the matrix is a view
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        # Three steps of the iteration orthogonalize well enough; the gradient of a mini-batch is rough anyway.
         matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in self.weights]
-        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=0.0, nesterov=True, ns_steps=3)
+        super().__init__(matrices, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is supported
-        matrices = self.param_groups[0]["params"]
-        for weight, matrix in zip(self.weights, matrices, strict=True):
+        group = self.param_groups[0]
+        for weight, matrix in zip(self.weights, group["params"], strict=True):
             assert weight.grad is not None
-            matrix.grad = as_matrix(weight.grad.contiguous(memory_format=torch.channels_last))
+            gradient = as_matrix(weight.grad.contiguous(memory_format=torch.channels_last))
             matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
-        super().step()
+            state = self.state[matrix]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            average = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+            direction = orthogonalized(gradient.lerp(average, group["momentum"]))  # Nesterov's
+            rows, columns = matrix.shape
+            matrix.add_(direction, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for weight in self.weights:
             weight.grad = None
+
+
+def orthogonalized(matrix: Tensor, steps: int = 3) -> Tensor:
+    """About the nearest (semi-)orthogonal matrix, (O, C), by the quintic Newton-Schulz iteration of Jordan 2024.
+
+    X <- a X + (b X X' + c (X X')^2) X, from X = matrix / |matrix|. Its singular values end near 1, the more so the more
+    steps. In bf16 where the device multiplies it natively, else in fp32.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.to(torch.bfloat16 if native_bf16(matrix.device) else torch.float32)
+    tall = x.size(0) > x.size(1)
+    if tall:
+        x = x.T  # the smaller product
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 class FusedAdam(torch.optim.Adam):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlcli.training import optimizers
 from mlcli.training.optimizers import ConvolutionMuon, FusedAdam, as_matrix
 
 
@@ -24,7 +25,9 @@ def convolution() -> nn.Conv2d:
     return nn.Conv2d(3, 4, 5, bias=False).to(memory_format=torch.channels_last)
 
 
-def test_two_steps_by_hand():
+@pytest.mark.parametrize("native, tolerance", [(True, 0.02), (False, 1e-5)])  # bfloat16 has eight bits
+def test_two_steps_by_hand(monkeypatch, native, tolerance):
+    monkeypatch.setattr(optimizers, "native_bf16", lambda device: native)
     layer = convolution()
     weight = as_matrix(layer.weight.detach().clone(memory_format=torch.preserve_format)).double()
     optimizer = ConvolutionMuon([layer.weight], lr=0.1, momentum=0.6)
@@ -36,8 +39,25 @@ def test_two_steps_by_hand():
         g = as_matrix(gradient.contiguous(memory_format=torch.channels_last)).double()
         momentum = 0.6 * momentum + g
         weight = weight * 2 / weight.norm() - 0.1 * newton_schulz(g + 0.6 * momentum)
-    # the iteration runs in bfloat16, which has eight bits
-    assert torch.allclose(as_matrix(layer.weight.detach()).double(), weight, atol=0.1 * 0.02)
+    assert torch.allclose(as_matrix(layer.weight.detach()).double(), weight, atol=0.1 * tolerance)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 5), (64, 2, 3, 3)])  # wide, tall
+def test_in_bf16_muon_is_that_of_torch(monkeypatch, shape):
+    monkeypatch.setattr(optimizers, "native_bf16", lambda device: True)
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(shape).contiguous(memory_format=torch.channels_last))
+    matrix = nn.Parameter(as_matrix(weight.detach()).clone())
+    ours = ConvolutionMuon([weight], lr=0.1, momentum=0.6)
+    theirs = torch.optim.Muon([matrix], lr=0.1, momentum=0.6, weight_decay=0.0, nesterov=True, ns_steps=3)
+    for _ in range(3):
+        weight.grad = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        matrix.grad = as_matrix(weight.grad).clone()
+        with torch.no_grad():
+            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
+        ours.step()
+        theirs.step()
+    assert torch.equal(as_matrix(weight.detach()), matrix)
 
 
 def test_steps_reach_the_weight_after_loading_a_state():
