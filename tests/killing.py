@@ -1,41 +1,50 @@
-"""Training commands killed at random times and resumed; run as a process of its own, which forks a child each.
+"""Commands killed at random times and resumed, in forks of a process that has imported everything."""
 
-    python -m tests.killing KILLS SEED FOLDER COMMAND...
-
-Runs the command to its end in FOLDER/whole; then in FOLDER/broken, KILLS times until some step or time and once to
-its end. KILLS as in @12,40 are the steps after which to kill, in place of random times. Prints the step of the newest
-state after each kill. A fork of a process that has imported all costs no start.
-"""
-
-import contextlib
 import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.cli import ENVIRONMENT
+from tests.forks import Fork, newest_state, two_processes, wait_for_state
 
 IMPORTED = ("generation.pix2pix", "generation.cyclegan", "learning.finetuning", "learning.pretext")
 IMPORTED += tuple(f"adaptation.{name}" for name in ("results", "adda", "simgan", "cycada", "seuda"))
 
 
-def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command) -> list[int]:
-    """The steps of the newest states after the kills; FOLDER/whole and FOLDER/broken are the runs.
+def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command: object) -> list[int]:
+    """Run a training command to its end in FOLDER/whole; then in FOLDER/broken, with kills, and once to its end.
 
-    kills: how many at random times, or after which steps.
+    kills: how many at random times, or after which steps. Returns the steps of the newest states after the kills.
     """
-    if not isinstance(kills, int):
-        kills = "@" + ",".join(map(str, kills))
-    words = [sys.executable, "-m", "tests.killing", kills, seed, folder, *command]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()]
+    whole, broken = folder / "whole", folder / "broken"
+    Fork(*command, "-o", whole).succeed()
+    chance, steps = random.Random(seed), []
+    again = [*command, "-o", broken, "--resume", "--save-every", "0"]
+    given = [None] * kills if isinstance(kills, int) else kills
+    for attempt, step in enumerate(given):
+        before, fork = newest_state(broken), Fork(*again)
+        if step is not None or attempt % 3:  # the others are killed wherever their start has come to
+            wait_for_state(broken, before + 1 if step is None else step, fork.running)
+        if step is None:
+            fork.process.join(chance.uniform(0, 0.15))
+        fork.signal(signal.SIGKILL)
+        fork.process.join()
+        steps.append(newest_state(broken))
+    Fork(*again).succeed()
+    return steps
+
+
+def killed_at(run: Path, step: int, *command: object) -> int:
+    """Kill a command once its run has a state of this step or a later one; the step of its newest state."""
+    fork = Fork(*command, "--save-every", 0)
+    wait_for_state(run, step, fork.running)
+    fork.signal(signal.SIGKILL)
+    fork.process.join()
+    return newest_state(run)
 
 
 def killed_at_its_end(run: Path) -> None:
@@ -45,44 +54,20 @@ def killed_at_its_end(run: Path) -> None:
     (run / "config.json").write_text(json.dumps(config))
 
 
-def newest_state(run: Path) -> int:
-    """The step of the newest state, -1 before the first; of a run that is made of several, the sum of theirs."""
-    newest: dict[Path, int] = {}
-    for file in run.rglob("state/step-*.pt"):
-        newest[file.parent] = max(newest.get(file.parent, 0), int(file.name[5:13]))
-    return sum(newest.values()) if newest else -1
-
-
-def family(number: int) -> list[int]:
-    """A process and all that it started, which may be in groups of their own; by Linux's /proc."""
-    children: dict[int, list[int]] = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended since
-            parent = int(file.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(file.parent.name))
-    found = [number]
-    for each in found:
-        found += children.get(each, [])
-    return found
-
-
-def two_processes_killed_and_resumed(run: Path, step: int, *command) -> int:
-    """The step of the newest state of a run under torchrun when all of its processes were killed, `step` or later.
+def two_processes_killed_and_resumed(run: Path, step: int, *command: object) -> int:
+    """The step of the newest state of a run of two processes when both were killed, `step` or later.
 
     It is then resumed to its end.
     """
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += [*map(str, command), "--save-every", "0"]
-    process = subprocess.Popen(launch, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
-    while newest_state(run) < step and process.poll() is None:
-        time.sleep(0.001)
-    for number in family(process.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-    process.wait()
+    group = two_processes(*command, "--save-every", 0)
+    wait_for_state(run, step, group[0].running)
+    for fork in group:
+        fork.signal(signal.SIGKILL)
+    for fork in group:
+        fork.process.join()
     reached = newest_state(run)
-    done = subprocess.run([*launch, "--resume"], capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    for fork in two_processes(*command, "--save-every", 0, "--resume"):
+        fork.succeed()
     return reached
 
 
@@ -137,41 +122,7 @@ def child(command: list[str], first: Callable[[], None] = lambda: None) -> int:
     os._exit(0)
 
 
-def finished(number: int) -> bool:
-    return os.waitpid(number, os.WNOHANG)[0] != 0
-
-
-def main(kills: str, seed: str, folder: str, *command: str) -> None:
-    whole, broken = Path(folder) / "whole", Path(folder) / "broken"
-    _, status = os.waitpid(child([*command, "-o", str(whole)]), 0)
-    assert status == 0, status
-    chance, steps = random.Random(int(seed)), []
-    again = [*command, "-o", str(broken), "--resume", "--save-every", "0"]
-    given = [int(step) for step in kills[1:].split(",")] if kills.startswith("@") else [None] * int(kills)
-    for attempt, step in enumerate(given):
-        before, number = newest_state(broken), child(again)
-        over = False
-        if step is not None or attempt % 3:  # the others are killed wherever their start has come to
-            while newest_state(broken) < (before + 1 if step is None else step) and not (over := finished(number)):
-                time.sleep(0.001)
-        end = time.monotonic() + (chance.uniform(0, 0.15) if step is None else 0)
-        while time.monotonic() < end and not over:
-            over = finished(number)
-        if not over:
-            os.kill(number, signal.SIGKILL)
-            os.waitpid(number, 0)
-        steps.append(newest_state(broken))
-    _, status = os.waitpid(child(again), 0)
-    assert status == 0, status
-    print(*steps)
-
-
 def import_all() -> None:
     """Import what forks are to have from the start."""
     for name in IMPORTED:
         importlib.import_module(f"mlcli.methods.{name}")
-
-
-if __name__ == "__main__":
-    import_all()
-    main(*sys.argv[1:])

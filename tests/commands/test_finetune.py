@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from safetensors.torch import load_file
 
 from mlcli.methods.learning.finetuning import Features, FineTuning
 from mlcli.models import registry
-from tests.cli import ENVIRONMENT, mlcli
+from tests.cli import mlcli
+from tests.forks import two_processes
 from tests.killing import killed_and_resumed, killed_at_its_end
 from tests.tiny import class_folders
 
@@ -257,10 +256,8 @@ def test_two_processes_agree_with_one(data, colors, tmp_path):
     """The folds of the last layer, and a tuned stage."""
     words = ["finetune", data / "train", "--model", colors, "--device", "cpu", *DEEP, "-o"]
     mlcli(*words, tmp_path / "one")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += [*words, tmp_path / "two"]
-    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    for fork in two_processes(*words, tmp_path / "two"):
+        fork.succeed()
     one, two = (results(tmp_path / name)["folds, last layer alone"] for name in ("one", "two"))
     assert two["confusion"] == one["confusion"]
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))

@@ -1,9 +1,6 @@
 """`mlcli gan` and `mlcli sample` over real files: gray and color, classes, killed and resumed, two processes."""
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,9 @@ from safetensors.torch import load_file
 
 from mlcli.methods.generation import fid_kid
 from mlcli.runtime import device as runtime
-from tests.cli import ENVIRONMENT, mlcli
-from tests.killing import newest_state
+from tests.cli import mlcli
+from tests.forks import two_processes
+from tests.killing import killed_at
 from tests.tiny import COLORS, class_folders
 
 SMALL = ["--filters", 4, "--latent", 8, "--batch-size", 12, "--precision", "fp32"]
@@ -124,20 +122,10 @@ def test_the_same_command_writes_the_same_bytes(data, brief, tmp_path):
     assert (tmp_path / "again/model.safetensors").read_bytes() == (brief / "model.safetensors").read_bytes()
 
 
-def start(*words) -> subprocess.Popen:
-    command = [sys.executable, "-m", *map(str, words), "--save-every", "0"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT)
-
-
 def test_killed_and_resumed_equals_never_killed(data, brief, tmp_path):
     run = tmp_path / "run"
     for step in (3, 43):
-        process = start("mlcli.cli", "gan", data, "-o", run, *BRIEF, "--resume")
-        while newest_state(run) < step and process.poll() is None:
-            time.sleep(0.001)
-        process.kill()
-        process.communicate()
-        assert step <= newest_state(run) < 80
+        assert step <= killed_at(run, step, "gan", data, "-o", run, *BRIEF, "--resume") < 80
     mlcli("gan", data, "-o", run, *BRIEF, "--resume")
     assert (run / "model.safetensors").read_bytes() == (brief / "model.safetensors").read_bytes()
     assert metrics(run) == metrics(brief)
@@ -150,10 +138,8 @@ def test_two_processes_agree_with_one(data, tmp_path):
     run, alone = tmp_path / "run", tmp_path / "alone"
     words = ["gan", data, *BRIEF, "--loss", "least-squares", "--device", "cpu"]
     mlcli(*words, "-o", alone)
-    launch = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli", *words, "-o", run]
-    process = start(*launch)
-    message = process.communicate()[1].decode()
-    assert process.returncode == 0, message
+    for fork in two_processes(*words, "-o", run):
+        fork.succeed()
     for ours, theirs in zip(metrics(run), metrics(alone), strict=True):
         for name in ("discriminator", "generator"):  # not how often it is right: answers near 0 change sides
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-3)

@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +14,9 @@ from safetensors.torch import load_file
 from mlcli.methods.metric_learning.fisher import Fisher
 from mlcli.models.model import Model
 from mlcli.runtime import device
-from tests.cli import ENVIRONMENT, mlcli
-from tests.killing import newest_state
+from tests.cli import mlcli
+from tests.forks import two_processes
+from tests.killing import killed_at
 from tests.tiny import identities
 
 BRIEF = ["--steps", 30, "--identities", 6, "--images-per-identity", 3, "--dimension", 8, "--size", 16]
@@ -100,15 +98,9 @@ def test_a_rate_that_so_few_pairs_cannot_keep_is_said(options, few, data, tmp_pa
 
 def test_killed_and_resumed_equals_never_killed(data, finished, tmp_path):
     run = tmp_path / "run"
-    words = [sys.executable, "-m", "mlcli.cli", "siamese-train", data, "-o", run, *BRIEF, "--val", "0.3"]
-    words += ["--false-accept-rate", "0.1", "--save-every", "0"]
-    process = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, env=ENVIRONMENT)
-    while newest_state(run) < 4 and process.poll() is None:
-        time.sleep(0.001)
-    process.kill()
-    process.communicate()
-    assert 4 <= newest_state(run) < 30
-    mlcli("siamese-train", data, "-o", run, *BRIEF, "--val", 0.3, "--false-accept-rate", 0.1, "--resume")
+    words = ["siamese-train", data, "-o", run, *BRIEF, "--val", 0.3, "--false-accept-rate", 0.1]
+    assert 4 <= killed_at(run, 4, *words) < 30
+    mlcli(*words, "--resume")
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
     assert metrics(run) == metrics(finished)
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
@@ -121,10 +113,8 @@ def test_two_processes_agree_with_one(data, tmp_path):
     """The hard pairs are mined in the batch of both; this loss and its space have weights of their own."""
     words = ["siamese-train", data, *BRIEF, "--steps", 6, "--loss", "weighted-l1", "--optimizer", "adamw", "--lr", 1e-3]
     mlcli(*words, "-o", tmp_path / "one", "--device", "cpu")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += [*words, "-o", tmp_path / "two", "--device", "cpu"]
-    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    for fork in two_processes(*words, "-o", tmp_path / "two", "--device", "cpu"):
+        fork.succeed()
     for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
     one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
@@ -160,15 +150,8 @@ def test_a_metric_solved_for_tells_identities_apart_that_were_left_out(data, sol
 
 def test_a_metric_killed_on_the_way_is_solved_as_if_never_killed(data, solved, tmp_path):
     run = tmp_path / "run"
-    words = ["siamese-train", data, "-o", run, *FISHER, "--save-every", 0]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlcli.cli", *map(str, words)], stderr=subprocess.PIPE, env=ENVIRONMENT
-    )
-    while newest_state(run) < 1 and process.poll() is None:
-        time.sleep(0.001)
-    process.kill()
-    process.communicate()
-    assert 1 <= newest_state(run) < 3
+    words = ["siamese-train", data, "-o", run, *FISHER]
+    assert 1 <= killed_at(run, 1, *words) < 3
     mlcli(*words, "--resume")
     assert (run / "model.safetensors").read_bytes() == (solved / "model.safetensors").read_bytes()
 
@@ -190,10 +173,8 @@ def test_a_metric_begun_by_one_process_is_gone_on_with_by_two(data, solved, tmp_
         patched.setattr(Model, "hash", "other")
         assert "other weights of its model" in mlcli(*words, "--resume", status=1).stderr
     assert "started with val 0.2" in mlcli(*words, "--resume", "--val", 0.5, status=2).stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
-    launch += [*words, "--resume"]
-    done = subprocess.run(list(map(str, launch)), capture_output=True, text=True, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    for fork in two_processes(*words, "--resume"):
+        fork.succeed()
     one, two = (load_file(run / "model.safetensors") for run in (solved, tmp_path / "two"))
     for name, tensor in one.items():
         assert (tensor.float() - two[name].float()).norm() <= 1e-3 * tensor.float().norm(), name

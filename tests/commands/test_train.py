@@ -1,12 +1,9 @@
-"""`mlcli train` as a user runs it: in processes of its own, over real files, killed and resumed."""
+"""`mlcli train` over real files, killed and resumed, and as processes that a user starts."""
 
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,19 +11,22 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mlcli.models import registry
-from tests.killing import newest_state, two_processes_killed_and_resumed
+from mlcli.runtime import device
+from tests.cli import ENVIRONMENT, mlcli
+from tests.forks import wait_for_state
+from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
-COMMAND = [sys.executable, "-m", "mlcli.cli", "train"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+@pytest.fixture(scope="module", autouse=True)
+def as_many_threads_as_in_a_process_of_its_own():
+    """Sums in another order differ in their last bits."""
+    with device.one_thread():
+        yield
 
 
-def train(*arguments, check=True, **options) -> subprocess.CompletedProcess:
-    done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, env=ENVIRONMENT, **options)
-    assert "Traceback" not in done.stderr, done.stderr
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
+def train(*arguments, status=0):
+    return mlcli("train", *arguments, status=status)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def short(data) -> list:
-    """Arguments of a run of 24 steps on 48 images, fp32, which every machine has."""
-    return [data / "train", "--val", 0.2, "--epochs", 6, "--batch-size", 12, "--precision", "fp32", "--seed", 5]
+    """Arguments of a run of 12 steps on 48 images, fp32, which every machine has."""
+    return [data / "train", "--val", 0.2, "--epochs", 3, "--batch-size", 12, "--precision", "fp32", "--seed", 5]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def metrics(run: Path) -> list[dict]:
 
 def test_learns_and_the_run_folder_is_whole(finished):
     last = metrics(finished)[-1]
-    assert last["step"] == 24 and last["val_accuracy"] >= 0.9
+    assert last["step"] == 12 and last["val_accuracy"] >= 0.9
     config = json.loads((finished / "config.json").read_text())
     assert config["options"]["batch_size"] == 12 and config["options"]["seed"] == 5
     training = config["data"]["training"]
@@ -69,9 +69,8 @@ def test_learns_and_the_run_folder_is_whole(finished):
 def test_the_result_is_a_model_that_other_commands_open(finished, data):
     model = registry.load(str(finished))
     assert model.classes == ("blue", "green", "red") and model.preprocessing.crop == 16
-    command = [sys.executable, "-m", "mlcli.cli", "classify", data / "val", "--evaluate", "--model", finished]
-    done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, env=ENVIRONMENT)
-    result = json.loads(done.stdout)
+    words = ["classify", data / "val", "--evaluate", "--model", finished, "--format", "json"]
+    result = json.loads(mlcli(*words).stdout)
     assert result["count"] == 24 and result["accuracy"] >= 0.9
 
 
@@ -81,50 +80,35 @@ def test_the_same_command_writes_the_same_bytes(short, finished, tmp_path):
 
 
 def test_killed_ten_times_and_resumed_equals_never_killed(short, finished, tmp_path):
-    run, chance = tmp_path / "run", random.Random(0)
-    killed_after: set[int] = set()
-    for attempt in range(10):
-        command = [*COMMAND, *map(str, short), "-o", str(run), "--resume", "--save-every", "0"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        before = newest_state(run)
-        if attempt % 3:  # the others are killed wherever their start has come to
-            while newest_state(run) == before and process.poll() is None:
-                time.sleep(0.001)
-            time.sleep(chance.uniform(0, 0.15))
-        else:
-            time.sleep(chance.uniform(0, 2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed_after.add(newest_state(run))
-    assert len(killed_after) > 3, "the kills fell into the training"
-    train(*short, "-o", run, "--resume")
+    steps = killed_and_resumed(10, 0, tmp_path, "train", *short)
+    assert len(set(steps)) > 3, "the kills fell into the training"
+    run = tmp_path / "broken"
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(r)] for r in (run, finished)]
     assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path, number, status):
+def test_a_signal_saves_and_says_how_to_resume(short, finished, tmp_path):
     run = tmp_path / "run"
-    command = [*COMMAND, *map(str, short), "-o", str(run)]
-    process = subprocess.Popen([*command, "--save-every", "0"], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    while newest_state(run) < 3 and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(number)
+    command = [sys.executable, "-m", "mlcli.cli", "train", *map(str, short), "-o", str(run), "--save-every", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    wait_for_state(run, 3, lambda: process.poll() is None)
+    process.send_signal(signal.SIGTERM)
     message = process.stderr.read()
-    assert process.wait() == status
+    assert process.wait() == 143
     assert "Traceback" not in message and "Resume with: " in message and "--resume" in message
     train(*short, "-o", run, "--resume")
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def test_two_processes_agree_with_one_and_resume(short, tmp_path):
-    """Under SGD: Muon's iteration runs in bfloat16, which makes more of the rounding of a sum."""
+def test_two_processes_of_torchrun_agree_with_one(short, tmp_path):
+    """Under SGD: Muon's iteration may run in bfloat16, which makes more of the rounding of a sum."""
     alone, run = tmp_path / "alone", tmp_path / "run"
-    short = [*short, "--optimizer", "sgd"]
-    train(*short, "-o", alone)
-    steps = two_processes_killed_and_resumed(run, 5, "train", *short, "-o", run, "--device", "cpu")
-    assert 5 <= steps < 24
+    words = ["train", *short, "--optimizer", "sgd", "--device", "cpu", "-o"]
+    mlcli(*words, alone)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "mlcli.cli"]
+    done = subprocess.run([*launch, *map(str, [*words, run])], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
 
     for ours, theirs in zip(metrics(run), metrics(alone), strict=True):
         assert ours["step"] == theirs["step"] and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-4)
@@ -133,14 +117,24 @@ def test_two_processes_agree_with_one_and_resume(short, tmp_path):
         assert (tensor.float() - two[name].float()).norm() <= 1e-2 * tensor.float().norm() + 1e-3, name
 
 
+def test_two_processes_killed_and_resumed_agree_with_one(short, tmp_path):
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    words = ["train", *short, "--optimizer", "sgd", "--device", "cpu", "-o"]
+    mlcli(*words, alone)
+    assert 3 <= two_processes_killed_and_resumed(run, 3, *words, run) < 12
+    assert [line["loss"] for line in metrics(run)] == pytest.approx(
+        [line["loss"] for line in metrics(alone)], rel=1e-3, abs=1e-4
+    )
+
+
 def test_resume_keeps_the_options_and_refuses_others(short, finished, data):
     before = (finished / "model.safetensors").read_bytes()
     train(short[0], "-o", finished, "--resume")  # no option repeated: those of the run are in force
     assert (finished / "model.safetensors").read_bytes() == before
-    refused = train(*short, "-o", finished, "--resume", "--lr", 0.5, check=False)
-    assert refused.returncode == 2 and "lr 0." in refused.stderr
-    changed = train(data / "val", "-o", finished, "--resume", check=False)
-    assert changed.returncode == 1 and "have changed since the run began" in changed.stderr
+    refused = train(*short, "-o", finished, "--resume", "--lr", 0.5, status=2)
+    assert "lr 0." in refused.stderr
+    changed = train(data / "val", "-o", finished, "--resume", status=1)
+    assert "have changed since the run began" in changed.stderr
 
 
 def test_resume_refuses_other_images_of_the_same_names_and_sizes(tmp_path):
@@ -155,14 +149,14 @@ def test_resume_refuses_other_images_of_the_same_names_and_sizes(tmp_path):
     (data / "dark").rename(data / "other")
     (data / "bright").rename(data / "dark")
     (data / "other").rename(data / "bright")
-    refused = train(*command, "--resume", check=False)
-    assert refused.returncode == 1 and "the training data have changed" in refused.stderr
+    refused = train(*command, "--resume", status=1)
+    assert "the training data have changed" in refused.stderr
 
 
 def test_an_existing_run_is_not_overwritten(short, finished):
     before = (finished / "config.json").read_bytes()
-    refused = train(*short, "-o", finished, check=False)
-    assert refused.returncode == 2 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
+    refused = train(*short, "-o", finished, status=2)
+    assert "--resume" in refused.stderr and "--overwrite" in refused.stderr
     assert (finished / "config.json").read_bytes() == before
 
 
@@ -187,23 +181,22 @@ def test_broken_images_are_named_and_the_rest_trains(tmp_path):
         (["data", "--model", "alexnet", "--size", "32"], "does not suit alexnet"),
     ],
 )
-def test_mistakes_are_said(arguments, message, tmp_path):
+def test_mistakes_are_said(arguments, message, tmp_path, monkeypatch):
     class_folders(tmp_path / "data", per_class=2)
-    done = train(*arguments, "-o", "run", cwd=tmp_path, check=False)
-    assert done.returncode in (1, 2) and message in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert message in train(*arguments, "-o", "run", status=(1, 2)).stderr
     assert not (tmp_path / "run").exists()
 
 
 def test_one_class_is_not_enough(tmp_path):
     class_folders(tmp_path / "data", per_class=2)
-    done = train(tmp_path / "data", "-o", tmp_path / "run", "--steps", 1, check=False)
-    assert done.returncode == 0
+    train(tmp_path / "data", "-o", tmp_path / "run", "--steps", 1)
     for name in ("red", "green"):
         for file in (tmp_path / "data" / name).iterdir():
             file.unlink()
         (tmp_path / "data" / name).rmdir()
-    done = train(tmp_path / "data", "-o", tmp_path / "other", check=False)
-    assert done.returncode == 1 and "1 class" in done.stderr
+    done = train(tmp_path / "data", "-o", tmp_path / "other", status=1)
+    assert "1 class" in done.stderr
 
 
 def test_gray_images_and_torchvision_architectures(tmp_path):
