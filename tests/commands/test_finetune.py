@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mlcli.methods.learning import configs
 from mlcli.methods.learning.finetuning import Features, FineTuning
 from mlcli.models import registry
 from tests.cli import mlcli
@@ -239,7 +241,8 @@ def test_interrupted_while_deeper_layers_learn(data, colors, tmp_path, monkeypat
 
 
 def test_a_network_from_scratch_beside_it(data, colors, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlcli.methods.learning.configs.Supervised.epochs", 1)
+    supervised = configs.supervised
+    monkeypatch.setattr(configs, "supervised", lambda *words: replace(supervised(*words), epochs=1))
     run = tmp_path / "run"
     command = ["finetune", data / "train", "--model", colors, "--val", data / "val", "--baseline", "-o", run, *QUICK]
     mlcli(*command)
