@@ -3,7 +3,7 @@
 The functions of mlcli.api, the command line, the documentation and config.json all read them here. Loads no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ class Option:
     cli_type: the type on the command line, where Python takes more.
     argument: whether it is given by its position.
     cli_required: whether the command line must give it, although it has a default in Python.
+    applies: whether it has an effect on a run, by the options of the run; None where it always has.
     """
 
     help: str
@@ -39,6 +40,7 @@ class Option:
     cli_type: Any = None
     argument: bool = False
     cli_required: bool = False
+    applies: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 def option(default: Any, help: str, *flags: str, **more: Any) -> Any:

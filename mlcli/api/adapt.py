@@ -131,11 +131,9 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     Raises UsageError for options of another method and where the output folder holds something else, DataError for
     data that do not fit together, TrainingError where a loss becomes infinite.
     """
-    from mlcli.api import adaptation_data, runs
-    from mlcli.api.adaptation_tables import report_tables
+    from mlcli.api import adaptation_data, run_reports, runs
     from mlcli.methods.adaptation import domain_checks
     from mlcli.models import pretrained
-    from mlcli.reporting import report
 
     processes, runtime, folder, options = runs.begin(call)
     if call.config.resume and folder.exists():  # seeds that are there already stay in the table
@@ -164,7 +162,7 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     for words in results["guards"][len(disagreements) :]:
         complain(words)
     if processes.main:
-        report.write(folder, report_tables(results))  # also of a run that was killed between the two
+        run_reports.write(folder)  # also of a run that was killed between the two
     runs.finish(folder, options, processes)
     return AdaptationRun(folder.folder, results)
 
@@ -265,8 +263,12 @@ class _Run:
     def _write_images(self, seed: "SeedResult") -> None:
         """Write the samples: translated images, and the features of both domains before and after."""
         from mlcli.imaging.image_io import write
-        from mlcli.methods.adaptation.projection import before_and_after
+        from mlcli.io.files import write_json
+        from mlcli.methods.adaptation import projection
+        from mlcli.reporting import charts
 
-        write(before_and_after(*seed.features), self.folder.samples_folder / "domains-before-and-after.png")
+        planes = projection.before_and_after(*seed.features)
+        write(charts.to_image(projection.chart(planes)), self.folder.domains_image)
+        write_json(self.folder.domains_file, projection.as_json(planes))
         for name, image in seed.images.items():
             write(image, self.folder.samples_folder / f"{name}.png")

@@ -1,7 +1,10 @@
 """The result of `mlcli adapt` as tables of text, for the terminal and for report.html."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from mlcli.reporting import sections
+from mlcli.reporting.sections import Section
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # header, rows
 
@@ -60,16 +63,16 @@ def per_class(result: Mapping[str, Any]) -> Table:
     return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
 
 
-def report_tables(result: Mapping[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
-    """The tables of report.html: (title, header, rows)."""
-    guards = [(words,) for words in result["guards"]] or [("no warnings",)]
-    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = [
-        ("Guards", ("",), guards),
-        ("Details", ("", ""), facts(result)),
-    ]
+def report_sections(result: Mapping[str, Any]) -> list[Section]:
+    """The tables of report.html."""
     header, lines = figures(result)
-    if lines:
-        tables.insert(0, ("Result", header, lines))
+    found = [Section("Result", [sections.Table(header, lines)])] if lines else []
+    warnings = [(words,) for words in result["guards"]]
+    table = [sections.Table(("warning",), warnings, rows_named=False)] if warnings else []
+    found.append(Section("Warnings", table, "" if warnings else "No check has found anything wrong."))
+    if details := facts(result):
+        found.append(Section("Details", [sections.Table(("", "value"), details)]))
     if "per_class" in result:
-        tables.append(("Classes", *per_class(result)))
-    return tables
+        caption = f"{result['metric'].capitalize()} on the test images of each class, the mean over the runs."
+        found.append(Section("Classes", [sections.Table(*per_class(result), caption=caption)]))
+    return found

@@ -164,7 +164,7 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
         )
         failures += unreadable
     if not resumed:
-        folder.start(made_with)
+        folder.start(made_with | {"command_line": call.text})
     folder.sweep()
     if patches:
         folder.write_patches(count, unit_patches.units_entry(patches[name], images))

@@ -16,15 +16,17 @@ from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
+from mlcli.api.option_tables import option_section
 from mlcli.api.outputs import refuse_existing_folder
 from mlcli.api.unit_patches import UNITS
 from mlcli.errors import RunError, UsageError
 from mlcli.imaging import image_io
 from mlcli.io import files, schema
 from mlcli.io.files import json_text, write_json
-from mlcli.reporting import gallery
+from mlcli.reporting import gallery, sections
 from mlcli.reporting.gallery import GalleryImage, Row
-from mlcli.training.run_folder import read_json
+from mlcli.reporting.sections import Section
+from mlcli.training.run_folder import COMMAND_LINE, read_json
 
 # The parts of atlas.json besides the options that must not have changed, and what messages call them
 FIXED = {"model_hash": "model weights", "images": "images"}
@@ -38,7 +40,9 @@ def _own_file(value: object) -> object:
 
 
 ADVICE = "restore the file, or start from scratch with --overwrite"
-CONFIG = schema.record({"command": schema.text(200), "options": schema.OBJECT})
+CONFIG = schema.record(
+    {"command": schema.text(200), "options": schema.OBJECT}, {"command_line": schema.text(COMMAND_LINE)}
+)
 IMAGE = schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
 UNIT = schema.record({"heading": schema.text(), "images": schema.items(IMAGE)})
 PATCHES = schema.record({"images": schema.integer(0, 1 << 62), "units": UNITS})
@@ -150,12 +154,22 @@ class AtlasFolder:
             if os.path.isfile(self.unit_file(unit)):
                 entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume computes it again")
                 rows.append(Row(unit, entry["heading"], [GalleryImage(**image) for image in entry["images"]]))
-        so_far = "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
-        facts = {**record["options"], **{key: value for key, value in record.items() if key != "options"}}
-        gallery.write(self.page, title, rows, facts, note + so_far)
+        note += "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
+        # The command line of the start, since that of a resumption says less
+        typed = read_json(self.config_file, "no atlas here", CONFIG, ADVICE).get("command_line", "")
+        gallery.write(self.page, title, rows, [option_section("atlas", record["options"]), _data(record)], note, typed)
 
     @property
     def outdated(self) -> bool:
         """Whether the page lacks a finished unit."""
         finished = [file.stat().st_mtime_ns for file in map(self.unit_file, self.units) if os.path.isfile(file)]
         return not os.path.isfile(self.page) or self.page.stat().st_mtime_ns < max(finished, default=0)
+
+
+def _data(record: Mapping[str, Any]) -> Section:
+    """The model and the images of an atlas, and the software that made it."""
+    images = record["images"]
+    values = {"SHA-256 of the model": record["model_hash"], "images searched": images["count"]}
+    if images["count"]:
+        values["SHA-256 of their names and sizes"] = images["hash"]
+    return Section("Data and versions", [sections.of_values(values | dict(record["versions"]), ("", "value"))])

@@ -14,6 +14,7 @@
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
@@ -81,6 +82,15 @@ class Call(Generic[C]):
     given: frozenset[str]
     words: tuple[str, ...] | None = None
     resources: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def text(self) -> str:
+        """The command line as it was typed, or the call from Python."""
+        if self.words is not None:
+            return shlex.join(self.words)
+        values = self.config.as_json()
+        arguments = ", ".join(f"{name}={values[name]!r}" for name in values if name in self.given)
+        return f"mlcli.{self.name.replace('-', '_')}({arguments})"
 
     def hold(self, resource: AbstractContextManager[R]) -> R:
         """Enter a context, such as a lock, that is left when the call ends."""

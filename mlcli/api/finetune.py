@@ -109,10 +109,9 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     for fewer than two classes with readable images, and where nothing can be held out; TrainingError where the loss
     becomes infinite.
     """
-    from mlcli.api import runs
+    from mlcli.api import run_reports, runs
     from mlcli.methods.learning import finetuning
     from mlcli.models import registry
-    from mlcli.reporting import report
     from mlcli.runtime.random_streams import seed_global
 
     processes, runtime, folder, options = runs.begin(call)
@@ -163,11 +162,12 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
             if processes.main:
                 results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
                 wrong = _draw_misclassified(folder, classes, learned, options, given)
-                folder.save_results({"l2": learned.l2} | results | {"misclassified": wrong} | note)
+                found = {"l2": learned.l2, "classes": list(classes)} | results | {"misclassified": wrong} | note
+                folder.save_results(found)
             processes.wait()
         results = folder.results(_check_of_results())
     if processes.main:
-        report.write(folder)  # a run that was killed after its results has none yet
+        run_reports.write(folder)  # a run that was killed after its results has none yet
     runs.finish(folder, options, processes)
     return FinetuneResult(folder.folder, results)
 
@@ -272,10 +272,13 @@ def _draw_misclassified(
     tiles = images.batch(shown).expand(-1, 3, -1, -1)
     file = run.misclassified_file
     image_io.write(canvas.grid(tiles, labels, side=SIDE), file)
-    results = [
+    results: list[dict[str, Any]] = [
         {"image": str(images.paths[i]), "true": true, "predicted": answer, "probability": probabilities[i].max().item()}
         for i, (true, answer) in zip(wrong.tolist(), names, strict=True)
     ]
+    height, width = tiles.shape[2:]
+    for entry, box in zip(results, canvas.grid_boxes(len(shown), height, width, side=SIDE, lines=2), strict=False):
+        entry["box"] = box  # where the image is on the sheet, for the report
     write_beside(file, "finetune", options, model, results=results)
     return len(wrong)
 

@@ -43,7 +43,13 @@ class PretextConfig(common.Trains):
         path="input",
         panel=METHOD,
     )
-    labels: int = option(1000, "Number of labeled images that a probe learns from.", minimum=2, panel=METHOD)
+    labels: int = option(
+        1000,
+        "Number of labeled images that a probe learns from.",
+        minimum=2,
+        panel=METHOD,
+        applies=lambda options: options["probe"] is not None,
+    )
     val: Path | None = option(
         None,
         "Labeled folder to test the probes on.",
@@ -205,7 +211,7 @@ def _probed(
     seed: int,
 ) -> dict[str, Any]:
     """The results of the probes, from results.json where it has those of the same images; else measured and saved."""
-    from mlcli.reporting import report
+    from mlcli.api import run_reports
 
     results = run.results(_check_of_results())
     needed = {"labels", "best layer", "accuracy", "best layer of an untrained network", "untrained"}
@@ -213,7 +219,7 @@ def _probed(
     if results.get("data") != dict(hashes) or not needed <= results.keys():
         results = {**_probe(run, classes, sets, runtime, seed), "data": dict(hashes)}
         run.save_results(results)
-    report.write(run)  # a run that was killed after its results has none yet
+    run_reports.write(run)  # a run that was killed after its results has none yet
     return results
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from mlcli.api import call as calls
+from mlcli.api import run_reports
 from mlcli.api.call import Call
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.inputs import class_folder, files_digest
@@ -25,7 +27,6 @@ from mlcli.io.files import write_json
 from mlcli.io.schema import Invalid
 from mlcli.methods.generation.configs import Translation
 from mlcli.methods.learning.configs import Supervised
-from mlcli.reporting import report
 from mlcli.runtime.device import Runtime, choose_device
 from mlcli.runtime.processes import Processes
 from mlcli.training import loop
@@ -163,7 +164,9 @@ def start(
             grown.pop("finished", None)
             write_json(run.config_file, grown)
         return
-    run.create({"command": command, "options": dict(options), "data": dict(data)})
+    call = calls.current()
+    typed = {"command_line": call.text} if call else {}
+    run.create({"command": command, **typed, "options": dict(options), "data": dict(data)})
 
 
 def finished(
@@ -308,7 +311,7 @@ def fit(
             due = event.step == plan.steps or time.monotonic() >= due_at
             if processes.main and event.event == "epoch" and due:
                 began = time.monotonic()
-                report.write(run)
+                run_reports.write(run)
                 due_at = time.monotonic() + 20 * (time.monotonic() - began)
             if curves and event.values and event.event in ("step", "epoch") and processes.main:
                 curves.add(event.step, event.values)
@@ -317,7 +320,7 @@ def fit(
             return loop.fit(method, plan, run, processes, report=show)
         except Interrupted as error:
             if processes.main:
-                report.write(run)
+                run_reports.write(run)
             again = resume_command() if processes.count == 1 else "the same command, with --resume"
             raise Interrupted(f"{error}. Resume with: {again}", error.signal_number) from None
 

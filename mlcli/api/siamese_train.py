@@ -13,7 +13,8 @@ from mlcli.api.train import Training
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.metric_learning import configs
 from mlcli.methods.metric_learning.configs import FISHER, Fisher, Siamese
-from mlcli.options import DATA, METHOD, NETWORK, argument, option, same
+from mlcli.options import DATA, METHOD, NETWORK, argument, of, option, same
+from mlcli.options import options as options_of
 
 if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
@@ -72,7 +73,9 @@ class SiameseTrainConfig(common.Trains):
         "--gray/--color",
         shown_default="gray if the images have no color",
         panel=DATA,
+        applies=configs.is_trained,
     )
+    precision: str = same(common.Computes, "precision", applies=configs.is_trained)
     orientations: int = same(Siamese, "orientations")
     flip: bool = same(Siamese, "flip")
     content: bool = same(Siamese, "content")
@@ -104,10 +107,9 @@ class SiameseTrainConfig(common.Trains):
 
 
 # Options without effect on a metric that is solved for: it takes the channels of its model, and computes in float32
-OF_TRAINING = {field.name for field in fields(Siamese)} - {field.name for field in fields(Fisher)} - {"loss"}
-OF_TRAINING |= {"gray", "precision"}
-# Options of some of the losses
-OF_LOSSES = {"margin": ("softmax", "triplet", "contrastive"), "softmax_scale": ("softmax",)}
+OF_TRAINING = {
+    each.name for each in options_of(SiameseTrainConfig) if (used := of(each).applies) and not used({"loss": FISHER})
+}
 
 
 @function(SiameseTrainConfig)
@@ -131,7 +133,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     do not go together, and where the output folder holds something else; DataError for fewer than two identities, or
     too few to hold some out; TrainingError where the loss becomes infinite.
     """
-    from mlcli.api import runs
+    from mlcli.api import run_reports, runs
     from mlcli.methods.metric_learning import embedder
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
@@ -176,6 +178,9 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
         runs.start(folder, "siamese-train", effective, data, resume=call.config.resume)
     processes.wait()
     metrics = runs.fit(folder, method, plan, processes)
+    if processes.main:
+        folder.save_results({"verification": method.measured()})
+        run_reports.write(folder)
     runs.finish(folder, options, processes, metrics)
     return Training(folder.folder, metrics)
 
@@ -195,9 +200,9 @@ def _check(options: Mapping[str, Any], given: frozenset[str], solves: bool) -> N
         raise UsageError("--layer: is of --loss fisher; the other losses train the whole network")
     for name in sorted(given & OF_TRAINING) if solves else ():
         raise UsageError(f"--loss fisher: is solved for, and has no use for {_flag(name)}")
-    for name in sorted(given & OF_LOSSES.keys()):
-        if loss not in OF_LOSSES[name]:
-            losses = " or ".join(OF_LOSSES[name])
+    for name in sorted(given & configs.OF_LOSSES.keys()):
+        if loss not in configs.OF_LOSSES[name]:
+            losses = " or ".join(configs.OF_LOSSES[name])
             raise UsageError(f"{_flag(name)}: is of --loss {losses}; {loss} has no use for it")
     if "gray" in given and model != SMALLNET and not solves:
         raise UsageError(f"--gray: {model} takes the channels that it has learned on; leave the option out")

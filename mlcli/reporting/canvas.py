@@ -40,6 +40,17 @@ def grid_size(
     )
 
 
+def grid_boxes(
+    n: int, height: int, width: int, *, side: int = 56, gap: int = 6, lines: int = 0
+) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of each tile in a `grid` of n tiles (height, width) that is about square."""
+    columns = math.ceil(math.sqrt(n))
+    scale = max(1, side // max(height, width))
+    cell = width * scale + gap, height * scale + LINE_HEIGHT * lines + gap
+    corners = [(gap + i % columns * cell[0], gap + i // columns * cell[1]) for i in range(n)]
+    return [(x, y, x + width * scale, y + height * scale) for x, y in corners]
+
+
 def grid(
     tiles: Tensor,
     labels: Sequence[str] | None = None,

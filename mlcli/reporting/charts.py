@@ -24,11 +24,12 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 from torch import Tensor
 
+from mlcli.reporting import theme
 from mlcli.reporting.printable import printable
 
 Dash = Literal["-", "--", ":", "-.", ""]
-# Distinguishable with red-green color blindness too (Wong 2011), in the order of use; then they repeat, dashed
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#5a5a5a")
+COLORS = tuple(light for light, _ in theme.SERIES)  # in the order of use; then they repeat, dashed
+TEXT, AXIS, LINE = (theme.COLORS[name][0] for name in ("text", "axis", "line"))
 DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
 STEPS = (1, 2, 2.5, 5, 10)  # between the numbers of an axis, times a power of ten
 DPI = 100  # dots per inch of images
@@ -39,20 +40,21 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
-    "axes.edgecolor": "#666666",
-    "axes.labelcolor": "#222222",
+    "text.color": TEXT,
+    "axes.edgecolor": AXIS,
+    "axes.labelcolor": TEXT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.formatter.limits": (-4, 5),
     "axes.formatter.useoffset": False,
-    "grid.color": "#dddddd",
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
-    "xtick.color": "#666666",
-    "ytick.color": "#666666",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
+    "xtick.color": AXIS,
+    "ytick.color": AXIS,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
     "lines.linewidth": 1.5,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text, which can be searched and copied
@@ -64,6 +66,8 @@ class Curve:
     """The values y at the positions x; None or a value that is not finite leaves a gap.
 
     dots: which points are marked by a dot. level: a value that is marked by a dash at the right end of the axes.
+    faint: drawn thin and pale, behind a curve of the same name that smooths it; the legend leaves it out.
+    filled: with color between the curve and 0.
     A curve without values is left out of its axes, but not of the legend.
     """
 
@@ -72,16 +76,23 @@ class Curve:
     y: Sequence[float | None]
     dots: Sequence[bool] = ()
     level: float | None = None
+    faint: bool = False
+    filled: bool = False
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one pair of axes. The labels of the axes name the unit."""
+    """Curves over one pair of axes. The labels of the axes name the unit.
+
+    x_range, y_range: the ends of the axes; None for those of the curves.
+    """
 
     curves: Sequence[Curve]
     x_label: str
     y_label: str
     title: str = ""
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,9 @@ def line_chart(panel: Panel, *, width: float = 4.6, height: float = 2.5) -> Figu
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((0.78 / width, 0.5 / height, 1 - 0.95 / width, 1 - 0.8 / height))
         _draw(axes, panel, _styles([panel]), joined=True)
-        if len(panel.curves) > 1:
-            lines, names = axes.get_lines(), [_text(curve.name) for curve in panel.curves]
+        told = [each for each in zip(axes.get_lines(), panel.curves, strict=True) if not each[1].faint]
+        if len(told) > 1:
+            lines, names = [line for line, _ in told], [_text(curve.name) for _, curve in told]
             axes.legend(lines, names, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), borderaxespad=0.2)
     return figure
 
@@ -186,6 +198,8 @@ def to_image(figure: Figure) -> Image.Image:
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an svg element of an HTML page, described by `name` to those who cannot see it.
 
+    Its colors are the CSS variables of `theme`, which the page defines.
+
     name: different for each figure of a page, so that no two elements of the page have the same id.
     """
     buffer, name = io.StringIO(), _text(name)
@@ -205,6 +219,8 @@ def _inline(document: str, name: str) -> str:
             element.text = None
         if "d" in element.attrib:
             element.set("d", " ".join(element.attrib["d"].split()))
+        if "style" in element.attrib:
+            element.set("style", theme.by_variable(element.attrib["style"]))
     for metadata in root.findall("metadata"):
         root.remove(metadata)
     texts = "\n".join(value for element in root.iter() for key, value in element.items() if key != "id")
@@ -247,7 +263,11 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, Dash]], *, join
         )
         if not joined:
             dash, markers = "", {"marker": "o", "markersize": 5, "clip_on": False}
+        if curve.faint:
+            markers |= {"linewidth": 0.8, "alpha": 0.35}
         axes.plot(curve.x, y, color=color, linestyle=dash, **markers)
+        if curve.filled:
+            axes.fill_between(curve.x, y, color=color, alpha=0.2, linewidth=0)
         if _is_number(curve.level):
             end: dict[str, Any] = {
                 "transform": axes.get_yaxis_transform(),
@@ -255,6 +275,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, Dash]], *, join
             }  # x is a fraction of the width
             axes.plot([1.01, 1.04], [curve.level] * 2, color=color, linewidth=2, **end)
     axes.set(title=_text(panel.title), xlabel=_text(panel.x_label), ylabel=_text(panel.y_label))
+    axes.set(xlim=panel.x_range, ylim=panel.y_range)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
 

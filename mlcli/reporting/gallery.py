@@ -1,11 +1,11 @@
 """An offline HTML page of many rows of images, which load when they come into view; a search box filters the rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlcli.io.files import write_text
+from mlcli.reporting.sections import Section
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Row:
     images: Sequence[GalleryImage]
 
 
-def write(page: Path, title: str, rows: Sequence[Row], facts: Mapping[str, Any], note: str = "") -> None:
-    """Write the page. note: what the images show. facts: how they were made, shown folded.
+def write(
+    page: Path, title: str, rows: Sequence[Row], made_by: Sequence[Section], note: str = "", command_line: str = ""
+) -> None:
+    """Write the page. note: what the images show. made_by: how they were made, shown folded, with the command line.
 
     A click on an image opens its file. Without scripts all rows are shown.
     """
     from mlcli.reporting import pages
 
-    write_text(page, pages.render("gallery.html", title=title, rows=rows, facts=facts, note=note))
+    values = {"title": title, "rows": rows, "made_by": made_by, "note": note, "command_line": command_line}
+    write_text(page, pages.render("gallery.html", **values))

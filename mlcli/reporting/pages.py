@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mlcli.reporting import theme
+
 
 def render(template: str, **values: Any) -> str:
     """The page of a template, such as "report.html", with these values in it.
@@ -30,6 +32,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["url"] = _url
+    environment.globals |= {"light": theme.variables(dark=False), "dark": theme.variables(dark=True)}
     return environment
 
 

@@ -1,61 +1,43 @@
-"""report.html of a run: options, curves, samples and figures in one offline page."""
+"""report.html of a run: results, curves, samples and options in one offline page."""
 
-import base64
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlcli.io.files import write_text
+from mlcli.reporting import curves, sections
+from mlcli.reporting.sections import EmbeddedImage, Section, Table
 from mlcli.training.run_folder import Run
 
 SHOWN_SAMPLES = 12
-FRACTIONS = ("accuracy", "auc", "eer", "dice", "flips")  # last words of metrics between 0 and 1
-DIRECTIONS = ("AtoB", "BtoA", "A", "B")  # words in the names of metrics that are measured of two networks
+SMALLEST_SHEET = 400  # pixels; narrower images are enlarged
+LEGEND = "Each point of a training curve is the mean over the steps since the point before it."
 
 
-class EmbeddedImage(NamedTuple):
-    """An image in the page. source: its data URL."""
-
-    name: str
-    source: str
-
-
-class Chart(NamedTuple):
-    """A chart in the page, with a caption for each of its curves."""
-
-    svg: str
-    captions: Sequence[str]
-
-
-def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = ()) -> None:
+def write(run: Run, results: Sequence[Section] = (), command_line: str = "", options: Sequence[Section] = ()) -> None:
     """Write the report of a run, finished or not, from its files; a report that is up to date is left alone.
 
-    tables: (heading, header, rows) of each table of final results, at the top of the page.
+    results: what stands at the top, above the curves.  command_line: that the run was begun with.  options: the
+    sections on how it was made.
     """
     from mlcli.reporting import pages
 
-    config, metrics, results = run.load_config(), run.metrics(), run.results()
-    grouped = {name: value for name, value in results.items() if isinstance(value, dict)}
-    last = {name: line[name] for line in metrics for name in line}
-    reports = (file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
-    stages = sorted(reports)
+    config, metrics = run.load_config(), run.metrics()
+    stages = sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
     page = pages.render(
         "report.html",
         title=f"{run.folder.name}: mlcli {config['command']}",
-        result_tables=tables,
+        command_line=command_line,
+        sections=[
+            *results,
+            *_last_values(metrics),
+            *_curves(metrics, has_more=bool(results or stages)),
+            *_samples(run),
+        ],
         stages=stages,
-        figures=last | {name: value for name, value in results.items() if name not in grouped},
-        grouped_figures=grouped,
-        result_images=[embedded(file) for file in (run.misclassified_file,) if os.path.exists(file)],
-        charts=charts_of(metrics),
-        has_no_result=not (results or stages),
-        samples=[embedded(file) for file in shown_samples(run)],
-        options=config["options"],
-        data=config.get("data", {}),
-        versions=config["versions"],
+        made_by=[*options, _data(config.get("data", {})), _versions(config["versions"])],
     )
     with suppress(OSError):
         if run.report_file.read_bytes() == page.encode("utf-8"):
@@ -63,15 +45,38 @@ def write(run: Run, tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence
     write_text(run.report_file, page)
 
 
-def embedded(file: Path) -> EmbeddedImage:
-    """A PNG file with its name."""
-    return EmbeddedImage(file.stem, f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}")
+def _last_values(metrics: Sequence[Mapping[str, Any]]) -> list[Section]:
+    table = curves.last_values(metrics)
+    return [Section("Last metrics", [table])] if table else []
+
+
+def _curves(metrics: Sequence[Mapping[str, Any]], *, has_more: bool) -> list[Section]:
+    """The section of the curves; where there are none, why, unless the page has other results."""
+    if charts := curves.charts_of(metrics):
+        return [Section("Curves", charts, LEGEND)]
+    if has_more:
+        return []
+    why = "Metrics were logged once; a curve needs two points." if metrics else "No step has been logged so far."
+    return [Section("Curves", (), why)]
+
+
+def _samples(run: Run) -> list[Section]:
+    images = [_sample(file) for file in shown_samples(run)]
+    return [Section("Samples", images)] if images else []
+
+
+def _sample(file: Path) -> EmbeddedImage:
+    name, _, step = file.stem.rpartition("-")
+    if not step.isdecimal():
+        name, step = file.stem, ""
+    words = name.replace("-", " ")
+    return sections.from_file(file, words[:1].upper() + words[1:] + (f", step {int(step)}" if step else ""))
 
 
 def shown_samples(run: Run) -> list[Path]:
     """At most `SHOWN_SAMPLES` images: all images of some steps, which are evenly spread from the first to the last."""
     by_step = defaultdict(list)
-    for file in sorted(run.samples_folder.glob("*.png")):
+    for file in sorted({*run.samples_folder.glob("*.png")} - {run.domains_image}):
         by_step[file.stem.rsplit("-", 1)[-1]].append(file)
     steps = sorted(by_step, reverse=True)
     room = max(1, SHOWN_SAMPLES // max(map(len, by_step.values()), default=1))
@@ -80,51 +85,19 @@ def shown_samples(run: Run) -> list[Path]:
     return [file for step in reversed(chosen) for file in by_step[step]]
 
 
-def charts_of(metrics: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """A chart of each quantity over the steps; those of training and validation, and of two directions, share one.
-
-    metrics: the lines of metrics.jsonl. Metrics with fewer than two values are left out.
-    """
-    points = defaultdict(list)
-    for line in metrics:
-        for name, value in line.items():
-            if name not in ("step", "seconds") and value is not None:
-                points[name].append((line["step"], value))
-    quantities = defaultdict(list)
-    for name, values in points.items():
-        if len(values) > 1:
-            quantities[_quantity(name)[0]].append(name)
-    if not quantities:
-        return []
-    from mlcli.reporting import charts  # loads matplotlib, which takes half a second
-
-    drawn = []
-    for quantity, members in quantities.items():
-        curves = [
-            charts.Curve(_quantity(name)[1], [step for step, _ in points[name]], [value for _, value in points[name]])
-            for name in members
-        ]
-        unit = " (fraction)" if quantity.endswith(FRACTIONS) else ""
-        panel = charts.Panel(curves, "step", quantity.replace("_", " ") + unit)
-        captions = [_caption(name, points[name]) for name in members]
-        drawn.append(Chart(charts.to_svg(charts.line_chart(panel), ", ".join(members)), captions))
-    return drawn
+def _data(data: Mapping[str, Mapping[str, Any]]) -> Section:
+    """A table with a column for each data set."""
+    facts = {"hash": lambda text: str(text)[:16], "value_range": lambda ends: f"{ends[0]} to {ends[1]}"}
+    names = list(dict.fromkeys(name for values in data.values() for name in values))
+    rows = [
+        (
+            name.replace("_", " ") + (" (its beginning)" if name == "hash" else ""),
+            *(facts.get(name, lambda value: value)(v[name]) if name in v else "" for v in data.values()),
+        )
+        for name in names
+    ]
+    return Section("Data", [Table(("", *data), rows)] if data else ())
 
 
-def _quantity(metric: str) -> tuple[str, str]:
-    """What a metric measures, and of what: val_accuracy -> (accuracy, validation), loss_d_AtoB -> (loss_d, AtoB)."""
-    held_out, name = metric.startswith("val_"), metric.removeprefix("val_")
-    words = name.split("_")
-    kept = [word for word in words if word not in DIRECTIONS]
-    directions = [word for word in words if word in DIRECTIONS]
-    if not kept:
-        return name, "validation" if held_out else "training"
-    of = [*directions, *(["validation"] if held_out else [] if directions else ["training"])]
-    return "_".join(kept), ", ".join(of)
-
-
-def _caption(name: str, points: Sequence[tuple[int, float]]) -> str:
-    """The extremes of a curve in words."""
-    values = [value for _, value in points]
-    extremes = f"{min(values):.4g} to {max(values):.4g}, last {values[-1]:.4g}"
-    return f"{name}: {extremes}; steps {points[0][0]} to {points[-1][0]}"
+def _versions(versions: Mapping[str, Any]) -> Section:
+    return Section("Versions", [sections.of_values(versions, ("software", "version"))])

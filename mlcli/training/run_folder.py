@@ -8,6 +8,7 @@ RUN/
   samples/           images by step
   results.json       final measurements, of commands that measure more than the curves
   misclassified.png  misclassified images of a classifier, with a JSON beside it
+  domains.json       images of both domains of an adaptation as points of a plane
   report.html        one offline page
 
 A run that consists of several runs holds them as parts, run folders inside its own: seed-N/STAGE, or baseline.
@@ -38,10 +39,12 @@ KEPT_STATES = 2
 # Of config.json, metrics.jsonl, results.json and the states. 1 (without a number): options and metrics by other names.
 FORMAT = 2
 OF_THIS_TOOL = schema.record({"versions": schema.mapping()})
+COMMAND_LINE = 1 << 24  # characters, for a shell may have put in the names of many files
 FIGURES = schema.mapping(schema.optional(schema.number()))
 CONFIG = schema.record(
     {"command": schema.text(200), "options": schema.mapping(), "versions": schema.mapping(schema.text(200))},
     {
+        "command_line": schema.text(COMMAND_LINE),
         "data": schema.mapping(schema.record({}, {"count": schema.integer(0, 1 << 62), "hash": schema.text()})),
         "part": schema.boolean,
         "format": schema.integer(1, 1 << 31),
@@ -65,9 +68,11 @@ class Run:
         self.metrics_file = self.folder / "metrics.jsonl"
         self.results_file = self.folder / "results.json"
         self.misclassified_file = self.folder / "misclassified.png"
+        self.domains_file = self.folder / "domains.json"
         self.report_file = self.folder / "report.html"
         self.state_folder = self.folder / "state"
         self.samples_folder = self.folder / "samples"
+        self.domains_image = self.samples_folder / "domains-before-and-after.png"
 
     def exists(self) -> bool:
         """Whether a run of this tool was begun here; other tools have a config.json too."""
@@ -129,6 +134,7 @@ class Run:
             "results.json",
             "misclassified.png",
             "misclassified.png.json",
+            "domains.json",
             "report.html",
             "model.safetensors",
             "translator.safetensors",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.data.domains import Domain
@@ -24,6 +25,7 @@ from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.evaluation import significance
 from mlcli.methods.generation import translation
 from mlcli.models.model import Model
+from mlcli.reporting import sample_sheets
 
 POINTS = 400  # images of each domain in the projection
 SAMPLES = 10  # translated images in a sample
@@ -50,7 +52,7 @@ class SeedResult:
     label_flips: dict[str, Any] | None = None
     held_out: Tensor | None = None
     guards: list[str] = field(default_factory=list)
-    images: dict[str, Tensor] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
     features: Sequence[tuple[Tensor, Tensor]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -157,24 +159,20 @@ def _features_of_domains(context: Context, adapted: AdaptationResult) -> list[tu
     return [before, after]
 
 
-def _translations(context: Context, adapted: AdaptationResult) -> dict[str, Tensor]:
-    """Translated images below their originals and above images of the other domain."""
+def _translations(context: Context, adapted: AdaptationResult) -> dict[str, Image]:
+    """Images, their translations, and images of the other domain to compare them with."""
     source, target = context.source.images[:SAMPLES], context.target.images[:SAMPLES]
     images = {}
     for name, translate, originals, others in (
-        ("source-translated-beside-target", adapted.to_target, source, target),
-        ("target-translated-beside-source", adapted.to_source, target, source),
+        (("source", "target"), adapted.to_target, source, target),
+        (("target", "source"), adapted.to_source, target, source),
     ):
         if translate:
-            enlarged = [_enlarged(each) for each in (originals, translate(originals), others)]
-            images[name] = translation.sheet([list(each.split(1)) for each in enlarged])
+            sets = [(each.float() / 255).split(1) for each in (originals, translate(originals), others)]
+            titles = (name[0], f"{name[0]} → {name[1]}", f"{name[1]} (others)")
+            rows = list(zip(*sets, strict=False))  # a domain may have fewer images
+            images[f"{name[0]}-translated-to-{name[1]}"] = sample_sheets.columns(titles, rows)
     return images
-
-
-def _enlarged(images: Tensor, side: int = 64) -> Tensor:
-    """(N, C, S, S) uint8 -> (N, C, S', S') in [0, 1]: small images are enlarged to about `side` by repeating pixels."""
-    times = max(1, side // images.shape[-1])
-    return (images.float() / 255).repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 @torch.no_grad()

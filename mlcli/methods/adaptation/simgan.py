@@ -37,6 +37,7 @@ from mlcli.methods.generation.gan_losses import LOSSES
 from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.networks.patchgan import PatchGAN
+from mlcli.reporting import sample_sheets
 from mlcli.runtime.processes import Network
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
@@ -196,11 +197,12 @@ class SimGAN:
         return {}
 
     def samples(self) -> dict[str, Tensor | Image]:
-        """Synthetic images above their refined versions."""
+        """Synthetic images and their refined versions."""
         spec = self.data.specs[0]
         (x,) = translation.normalized_inputs((spec,), (self.context.source.images[:SAMPLES],), self.runtime)
         refined = translation.translated(self.network, x, self.runtime)
-        return {"synthetic-refined": translation.sheet([list(spec.to_images(each).split(1)) for each in (x, refined)])}
+        images = [spec.to_images(each).split(1) for each in (x, refined)]
+        return {"refined-images": sample_sheets.columns(("synthetic", "refined"), list(zip(*images, strict=True)))}
 
     def save_model(self, run: Run) -> None:
         translators.save(run, {"AtoB": self.refiner}, {"AtoB": self.network}, method="simgan")

@@ -36,7 +36,11 @@ class Gan:
         panel=NETWORK,
     )
     gradient_penalty: float = option(
-        10.0, "Weight of the gradient penalty, which only the wasserstein loss has.", minimum=0, panel=METHOD
+        10.0,
+        "Weight of the gradient penalty, which only the wasserstein loss has.",
+        minimum=0,
+        panel=METHOD,
+        applies=lambda options: options["loss"] == "wasserstein",
     )
     discriminator_steps: int = option(
         1, "Number of discriminator updates per generator update.", minimum=1, panel=TRAINING
@@ -115,6 +119,7 @@ class Translation:
         "Number of strided layers in the patch discriminator; 3 see patches of 70 x 70 pixels.",
         minimum=1,
         panel=NETWORK,
+        applies=lambda options: options["discriminator"] == "patch",
     )
     scales: int = option(
         1,
@@ -129,7 +134,13 @@ class Translation:
     )
     loss: str = option("non-saturating", "Adversarial loss of both networks.", choices=LOSSES, panel=METHOD)
     gradient_penalty: float = same(Gan, "gradient_penalty")
-    epochs: int = option(200, "Number of passes over the training images.", minimum=1, panel=TRAINING)
+    epochs: int = option(
+        200,
+        "Number of passes over the training images.",
+        minimum=1,
+        panel=TRAINING,
+        applies=lambda options: options["steps"] is None,
+    )
     batch_size: int = option(1, "Number of images per training step.", minimum=1, panel=TRAINING)
     accumulate: int = option(
         1,

@@ -30,6 +30,7 @@ from mlcli.methods.generation.image_pool import ImagePool
 from mlcli.models import translators
 from mlcli.models.model import Model
 from mlcli.models.translators import DIRECTIONS
+from mlcli.reporting import sample_sheets
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
@@ -37,6 +38,7 @@ from mlcli.training.ema import EMA
 from mlcli.training.run_folder import Run
 
 SAMPLES = 5  # validation images in a sample
+COLUMNS = ("A", "A → B", "A → B → A", "B", "B → A", "B → A → B")  # of a sample
 CYCLE_IMAGES = 50  # validation images that the cycle errors are measured on
 FLIP_IMAGES = 1000  # validation images that the label flips are counted on
 REVERSE = {"AtoB": "BtoA", "BtoA": "AtoB"}
@@ -254,7 +256,7 @@ class CycleGAN:
             cycle_a, cycle_b = self._cycles(index, shown)
             specs = (a, b, a, b, a, b)
             rows.append([spec.to_images(x) for spec, x in zip(specs, [*cycle_a, *cycle_b], strict=True)])
-        return {"A-translated-back-B-translated-back": translation.sheet(rows)}
+        return {"translations-and-back": sample_sheets.columns(COLUMNS, rows)}
 
     def save_model(self, run: Run) -> None:
         translators.save(run, self.translators, self.results(), method="cyclegan", config=asdict(self.config))

@@ -23,6 +23,7 @@ from mlcli.data.pairs import PairSet
 from mlcli.methods.generation import configs, translation
 from mlcli.methods.generation.gan_losses import LOSSES, gradient_penalty
 from mlcli.models import translators
+from mlcli.reporting import sample_sheets
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
@@ -178,7 +179,7 @@ class Pix2Pix:
             generated = translation.translated(self.result, x, self.runtime)
             source, target = self.specs
             rows.append([source.to_images(x), target.to_images(generated), target.to_images(y)])
-        return {"given-translated-wanted": translation.sheet(rows)}
+        return {"translations": sample_sheets.columns(("input", "output", "target"), rows)}
 
     def save_model(self, run: Run) -> None:
         direction, config = self.config.direction, asdict(self.config)

@@ -191,17 +191,6 @@ def translated(network: nn.Module, x: Tensor, runtime: Runtime) -> Tensor:
     return result
 
 
-def sheet(rows: Sequence[Sequence[Tensor]], gap: int = 2) -> Tensor:
-    """Rows of images (1, 1 or 3, H, W) in [0, 1] as one image (3, h, w), with white gaps between them."""
-    strips = [
-        torch.cat([F.pad(each[0].float().cpu().expand(3, -1, -1), (0, gap, 0, gap), value=1.0) for each in row], 2)
-        for row in rows
-    ]
-    width = max(strip.shape[2] for strip in strips)
-    strips = [F.pad(strip, (0, width - strip.shape[2]), value=1.0) for strip in strips]
-    return torch.cat(strips, 1)[:, :-gap, :-gap]
-
-
 def parts(batch: tuple[Tensor, Tensor], count: int) -> list[tuple[Tensor, Tensor]]:
     """A batch of pairs split into `count` equal parts, whose gradients are accumulated."""
     a, b = (each.chunk(math.gcd(count, len(each))) for each in batch)

@@ -13,15 +13,34 @@ OPTIMIZERS = ("muon", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 
 
+def goes_by_epochs(options: Mapping[str, Any]) -> bool:
+    """Whether a run has as many epochs as --epochs says, and not --steps."""
+    return options.get("steps") is None
+
+
+def tunes_stages(options: Mapping[str, Any]) -> bool:
+    """Whether a run of `mlcli finetune` trains more than the last layer."""
+    return options["freeze"] != "all"
+
+
 @dataclass(frozen=True)
 class Supervised:
     """`mlcli train`; mlcli/weights/cifarnet.md says with which of them the embedded network was trained."""
 
-    epochs: int = option(30, "Number of passes over the training set.", minimum=1, panel=TRAINING)
+    epochs: int = option(
+        30, "Number of passes over the training set.", minimum=1, panel=TRAINING, applies=goes_by_epochs
+    )
     batch_size: int = option(1000, "Number of images per training step.", minimum=2, panel=TRAINING)
     optimizer: str = option("muon", "Optimizer of the weights.", choices=OPTIMIZERS, panel=TRAINING)
     lr: float = option(0.08, "Highest learning rate.", minimum=0, panel=TRAINING)
-    momentum: float = option(0.85, "Momentum of the optimizer.", minimum=0, maximum=1, panel=TRAINING)
+    momentum: float = option(
+        0.85,
+        "Momentum of the optimizer.",
+        minimum=0,
+        maximum=1,
+        panel=TRAINING,
+        applies=lambda options: options["optimizer"] in OPTIMIZERS,  # Adam has its own
+    )
     weight_decay: float = option(5e-4, "Weight decay, as a factor on the weights.", minimum=0, panel=TRAINING)
     label_smoothing: float = option(
         0.1, "Probability that label smoothing spreads over all classes.", minimum=0, maximum=1, panel=METHOD
@@ -81,17 +100,34 @@ class Finetune(Supervised):
     """`mlcli finetune`: training of the stages below the last layer. The last layer itself is solved in closed form."""
 
     epochs: int = option(
-        20, "Number of passes over the training set, for the layers below the last one.", minimum=1, panel=TRAINING
+        20,
+        "Number of passes over the training set, for the layers below the last one.",
+        minimum=1,
+        panel=TRAINING,
+        applies=tunes_stages,
     )
-    batch_size: int = option(64, "Number of images per training step.", minimum=2, panel=TRAINING)
-    optimizer: str = option("adamw", "Optimizer of the weights.", choices=("adamw", *OPTIMIZERS), panel=TRAINING)
-    lr: float = option(3e-4, "Highest learning rate, that of the topmost stage.", minimum=0, panel=TRAINING)
+    batch_size: int = option(64, "Number of images per training step.", minimum=2, panel=TRAINING, applies=tunes_stages)
+    optimizer: str = option(
+        "adamw", "Optimizer of the weights.", choices=("adamw", *OPTIMIZERS), panel=TRAINING, applies=tunes_stages
+    )
+    lr: float = option(
+        3e-4, "Highest learning rate, that of the topmost stage.", minimum=0, panel=TRAINING, applies=tunes_stages
+    )
     decay: float = option(
-        0.5, "Learning rate of a stage relative to that of the stage above it.", minimum=0, maximum=1, panel=TRAINING
+        0.5,
+        "Learning rate of a stage relative to that of the stage above it.",
+        minimum=0,
+        maximum=1,
+        panel=TRAINING,
+        applies=tunes_stages,
     )
-    weight_decay: float = option(0.01, "Weight decay, as a factor on the weights.", minimum=0, panel=TRAINING)
+    weight_decay: float = option(
+        0.01, "Weight decay, as a factor on the weights.", minimum=0, panel=TRAINING, applies=tunes_stages
+    )
     label_smoothing: float = 0.0
-    schedule: str = option("cosine", "Schedule of the learning rate.", choices=SCHEDULES, panel=TRAINING)
+    schedule: str = option(
+        "cosine", "Schedule of the learning rate.", choices=SCHEDULES, panel=TRAINING, applies=tunes_stages
+    )
     cutout: int = 0
     freeze: str = option(
         "all",
@@ -118,9 +154,14 @@ class Pretext(Supervised):
         choices=("rotation", "jigsaw"),
         panel=METHOD,
     )
-    epochs: int = option(10, "Number of passes over the images.", minimum=1, panel=TRAINING)
+    epochs: int = option(10, "Number of passes over the images.", minimum=1, panel=TRAINING, applies=goes_by_epochs)
     cutout: int = 0
     label_smoothing: float = 0.0
     permutations: int = option(
-        30, "Number of classes of the jigsaw, the orders of its tiles.", minimum=2, maximum=1000, panel=METHOD
+        30,
+        "Number of classes of the jigsaw, the orders of its tiles.",
+        minimum=2,
+        maximum=1000,
+        panel=METHOD,
+        applies=lambda options: options["task"] == "jigsaw",
     )

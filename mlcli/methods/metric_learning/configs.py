@@ -1,15 +1,23 @@
 """Hyperparameters of metric learning. Free of torch, since the command line reads it for --help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlcli.options import DATA, METHOD, NETWORK, TRAINING, option
 
 # Losses, with the default of the margin between the distances of the same and of different identities
 MARGINS = {"softmax": 0.0, "triplet": 0.2, "contrastive": 1.0, "weighted-l1": 0.0}
 FISHER = "fisher"  # in place of a loss: a metric that is solved for
+OF_LOSSES = {"margin": ("softmax", "triplet", "contrastive"), "softmax_scale": ("softmax",)}  # options of some losses
 OPTIMIZERS = ("muon", "adamw")
 # Learning rates of AdamW: for networks trained from scratch, with or without Muon, and for pretrained networks
 ADAMW_LR, PRETRAINED_LR = 2e-3, 3e-4
+
+
+def is_trained(options: Mapping[str, Any]) -> bool:
+    """Whether a run trains a network step by step, by one of the losses."""
+    return options["loss"] != FISHER
 
 
 @dataclass(frozen=True)
@@ -27,35 +35,64 @@ class Siamese:
         panel=METHOD,
     )
     dimension: int = option(
-        128, "Dimension of the embedding, the number of outputs of the encoder.", minimum=2, panel=NETWORK
+        128,
+        "Dimension of the embedding, the number of outputs of the encoder.",
+        minimum=2,
+        panel=NETWORK,
+        applies=is_trained,
     )
-    identities: int = option(32, "Number of identities in a batch.", minimum=2, panel=TRAINING)
-    images_per_identity: int = option(4, "Number of images of each identity in a batch.", minimum=2, panel=TRAINING)
-    steps: int = option(2000, "Number of training steps.", minimum=1, panel=TRAINING)
+    identities: int = option(32, "Number of identities in a batch.", minimum=2, panel=TRAINING, applies=is_trained)
+    images_per_identity: int = option(
+        4, "Number of images of each identity in a batch.", minimum=2, panel=TRAINING, applies=is_trained
+    )
+    steps: int = option(2000, "Number of training steps.", minimum=1, panel=TRAINING, applies=is_trained)
     margin: float | None = option(
         None,
         "Margin of the loss between the distances of the same and of different identities.",
         minimum=0,
-        shown_default=", ".join(f"{MARGINS[loss]:g} for {loss}" for loss in ("softmax", "triplet", "contrastive")),
+        shown_default=", ".join(f"{MARGINS[loss]:g} for {loss}" for loss in OF_LOSSES["margin"]),
         panel=METHOD,
+        applies=lambda options: options["loss"] in OF_LOSSES["margin"],
     )
-    softmax_scale: float = option(16.0, "Factor of the cosines in the softmax loss.", minimum=0.1, panel=METHOD)
-    optimizer: str = option("muon", "Optimizer of the weights.", choices=OPTIMIZERS, panel=TRAINING)
-    lr: float = option(0.05, "Highest learning rate.", minimum=0, panel=TRAINING)
+    softmax_scale: float = option(
+        16.0,
+        "Factor of the cosines in the softmax loss.",
+        minimum=0.1,
+        panel=METHOD,
+        applies=lambda options: options["loss"] in OF_LOSSES["softmax_scale"],
+    )
+    optimizer: str = option("muon", "Optimizer of the weights.", choices=OPTIMIZERS, panel=TRAINING, applies=is_trained)
+    lr: float = option(0.05, "Highest learning rate.", minimum=0, panel=TRAINING, applies=is_trained)
     weight_decay: float = 0.01
     schedule: str = "one-cycle"
     ema: float = 0.99
-    rotation: float = option(15.0, "Largest random rotation in degrees.", minimum=0, panel=METHOD)
+    rotation: float = option(15.0, "Largest random rotation in degrees.", minimum=0, panel=METHOD, applies=is_trained)
     scale: float = option(
-        0.2, "Largest random scaling, as the logarithm of the factor of a side.", minimum=0, panel=METHOD
+        0.2,
+        "Largest random scaling, as the logarithm of the factor of a side.",
+        minimum=0,
+        panel=METHOD,
+        applies=is_trained,
     )
-    shear: float = option(0.2, "Largest random shear, as the tangent of the angle.", minimum=0, panel=METHOD)
-    shift: float = option(0.1, "Largest random shift, as a fraction of the side.", minimum=0, panel=METHOD)
+    shear: float = option(
+        0.2, "Largest random shear, as the tangent of the angle.", minimum=0, panel=METHOD, applies=is_trained
+    )
+    shift: float = option(
+        0.1, "Largest random shift, as a fraction of the side.", minimum=0, panel=METHOD, applies=is_trained
+    )
     warp: float = option(
-        0.05, "Standard deviation of the random smooth warp, as a fraction of the side.", minimum=0, panel=METHOD
+        0.05,
+        "Standard deviation of the random smooth warp, as a fraction of the side.",
+        minimum=0,
+        panel=METHOD,
+        applies=is_trained,
     )
     contrast: float = option(
-        0.3, "Largest random change of contrast, as the logarithm of the factor.", minimum=0, panel=METHOD
+        0.3,
+        "Largest random change of contrast, as the logarithm of the factor.",
+        minimum=0,
+        panel=METHOD,
+        applies=is_trained,
     )
     orientations: int = option(
         1,
@@ -63,6 +100,7 @@ class Siamese:
         "4 for rotations by quarter turns, 8 for their flips too.",
         metavar="1|4|8",
         panel=DATA,
+        applies=is_trained,
     )
     flip: bool = option(
         False, "Treat a flipped image as the same identity, as that of a face is.", "--flip", panel=DATA
@@ -87,7 +125,12 @@ class Fisher:
     folds: number of parts of the identities for cross-validation. The other fields are as in Siamese.
     """
 
-    layer: str = option("conv2", "Layer whose feature maps --loss fisher compares.", panel=NETWORK)
+    layer: str = option(
+        "conv2",
+        "Layer whose feature maps --loss fisher compares.",
+        panel=NETWORK,
+        applies=lambda options: options["loss"] == FISHER,
+    )
     between: float = 0.1
     shrinkage: float = 0.1
     folds: int = 5
