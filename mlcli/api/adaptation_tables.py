@@ -27,7 +27,7 @@ def figures(result: Mapping[str, Any]) -> Table:
             spread = "" if entry["sd"] is None else f"{entry['sd']:.2%}"
             title = TITLES.get(name, name.replace("_", " "))
             lines.append((title, f"{entry['mean']:.2%}", spread, f"{low:.2%} to {high:.2%}", str(len(entry["runs"]))))
-    return ("", result["metric"], "sd", "95 % interval", "runs"), lines
+    return ("", result["metric"], "standard deviation", "95 % interval", "runs"), lines
 
 
 def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:

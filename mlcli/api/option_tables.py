@@ -27,7 +27,8 @@ def option_section(command: str, values: Mapping[str, Any]) -> Section:
     panels: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, each in known.items():
         if name in values and _applies(each, values):
-            panels[of(each).panel or "Options"].append((on_command_line(each), shown(values[name])))
+            panel = "Arguments" if of(each).argument else of(each).panel or "Options"
+            panels[panel].append((on_command_line(each), shown(values[name])))
     tables = [Table(HEADER, rows, panel) for panel, rows in panels.items()]
     own = {each.name: each for each in options(HYPERPARAMETERS[command])} if command in HYPERPARAMETERS else {}
     fixed = [

@@ -120,9 +120,9 @@ def _domains(run: Run) -> list[Section]:
         planes = projection.from_json(schema.read_json(run.domains_file, DOMAINS))
     except (OSError, schema.Invalid):
         return [Section("Domains", [sections.from_file(file, "")]) for file in [run.domains_image] if file.is_file()]
-    svg = charts.to_svg(projection.chart(planes), "features of both domains before and after the adaptation")
     words = projection.METHOD.format(len(planes[0].source), len(planes[0].target))
-    return [Section("Domains", [Chart(svg, is_wide=True)], words)]
+    drawn = [Chart(charts.to_svg(projection.chart([each]), f"features {each.title}"), each.title) for each in planes]
+    return [Section("Domains", drawn, words)]
 
 
 RESULTS: dict[str, Callable[[Run, Mapping[str, Any]], list[Section]]] = {

@@ -84,7 +84,7 @@ class Curve:
 class Panel:
     """Curves over one pair of axes. The labels of the axes name the unit.
 
-    x_range, y_range: the ends of the axes; None for those of the curves.
+    x_range, y_range: the ends of the axes; None for those of the curves, and then x is a number of something.
     """
 
     curves: Sequence[Curve]
@@ -277,7 +277,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, Dash]], *, join
     axes.set(title=_text(panel.title), xlabel=_text(panel.x_label), ylabel=_text(panel.y_label))
     axes.set(xlim=panel.x_range, ylim=panel.y_range)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=panel.x_range is None))
 
 
 def _text(text: str) -> str:

@@ -9,6 +9,7 @@ from mlcli.reporting.sections import Chart, Table
 
 SMOOTHED = 60  # points, from which on a curve is smoothed
 WINDOWS = 25  # the window of the smoothing is so small a part of the points
+LONGEST_LABEL = 26  # characters
 NOT_METRICS = ("step", "seconds")
 
 Points = Sequence[tuple[int, float]]
@@ -70,9 +71,14 @@ def _chart(members: Mapping[str, Points]) -> Chart:
         drawn.append(charts.Curve(of.of, steps, values))
         captions.append(caption)
     assert of is not None
-    unit = " (fraction)" if of.is_fraction else ""
-    panel = charts.Panel(drawn, "step", of.words + unit)
+    panel = charts.Panel(drawn, "step", _y_label(of))
     return Chart(charts.to_svg(charts.line_chart(panel), ", ".join(members)), of.words, captions)
+
+
+def _y_label(of: Quantity) -> str:
+    """The label of the y axis, which is as long as the axis at most."""
+    label = of.words + (" (fraction)" if of.is_fraction else "")
+    return label if len(label) <= LONGEST_LABEL else "fraction" if of.is_fraction else "value"
 
 
 def moving_average(values: Sequence[float], window: int) -> list[float]:

@@ -57,7 +57,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Im
     return sheet
 
 
-def pairs(found: Sequence[Pair], *, in_row: int = 4) -> Image.Image:
+def pairs(found: Sequence[Pair], *, in_row: int = 2) -> Image.Image:
     """Pairs side by side, each apart from the next, with names below the images and a caption below the pair."""
     tiles = [[_enlarged(image) for image in pair.images] for pair in found]
     side = max((tile.width for pair in tiles for tile in pair), default=SMALLEST)

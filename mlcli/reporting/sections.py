@@ -29,12 +29,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG chart with its title and lines of text below it. is_wide: whether it takes the width of the page."""
+    """An SVG chart with its title and lines of text below it."""
 
     svg: str
     title: str = ""
     captions: Sequence[str] = ()
-    is_wide: bool = False
     kind: str = field(default="chart", init=False)
 
 
@@ -54,7 +53,7 @@ class EmbeddedImage:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is below it. text: a paragraph that introduces it.  beside: whether tables are side by side."""
+    """A heading and what is below it, after a `text` that introduces it.  beside: whether tables are side by side."""
 
     heading: str
     items: Sequence[Table | Chart | EmbeddedImage] = ()

@@ -8,6 +8,7 @@ import torch
 from mlcli.imaging import image_io
 from mlcli.reporting import gallery
 from mlcli.reporting.gallery import GalleryImage, Row
+from mlcli.reporting.sections import Section, Table
 from tests import browser
 
 
@@ -21,7 +22,8 @@ def page(tmp_path_factory):
         Row(n, f"conv4:{n}", [GalleryImage("a b#/red.png", "channel <+>"), GalleryImage("none.png", "", 2.5)])
         for n in range(300)
     ]
-    gallery.write(folder / "index.html", 'an "atlas" & more', rows, {"seed": 0}, "what <is> here")
+    made_by = [Section("Options", [Table(("option", "value"), [("--seed", 0)])])]
+    gallery.write(folder / "index.html", 'an "atlas" & more', rows, made_by, "what <is> here", "mlcli atlas '<x>'")
     return folder / "index.html"
 
 
@@ -34,6 +36,7 @@ def test_the_page_needs_nothing_from_elsewhere(page):
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", source)
     assert source.count('loading="lazy"') == 600 and 'src="a%20b%23/red.png"' in source
     assert "<p>what &lt;is&gt; here</p>" in source and source.count('--ratio:1"') == source.count("--ratio:2.5") == 300
+    assert "<pre>mlcli atlas &#39;&lt;x&gt;&#39;</pre>" in source and '<th scope="row">--seed</th>' in source
     assert "channel &lt;+&gt;" in source and "<h1>an &#34;atlas&#34; &amp; more</h1>" in source
 
 

@@ -11,6 +11,7 @@ import torch
 
 from mlcli.imaging import image_io
 from mlcli.reporting import report
+from mlcli.reporting.sections import Section, Table
 from mlcli.training.run_folder import Run
 
 
@@ -46,19 +47,22 @@ def test_a_page_of_options_curves_samples_and_figures(run):
     text = " ".join(page.words)
     assert "script" not in page.tags and "<script>alert(1)</script>" in text
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert "faces-00000003" in text and "0.125" in text and "0.25" in text
+    assert "Faces, step 3" in text and "0.125" in text
     assert page.tags.count("svg") == 1 and "loss: 0.125 to 2, last 0.125; steps 1 to 3" in text
+    assert "the mean over the steps since the point before it" in text
     assert "http" not in run.report_file.read_text(), "neither images nor namespaces of elsewhere"
 
 
-def test_results_and_images_of_a_run_without_curves(run):
-    run.save_results({"l2": 0.01, "validation": {"accuracy": 0.875, "count": 8}})
-    image_io.write(torch.rand(3, 4, 4), run.folder / "misclassified.png")
-    report.write(run)
+def test_results_are_at_the_top_and_need_no_curves(run):
+    result = Section("Evaluation", [Table(("class", "accuracy"), [("<cat>", 0.875)], "Each class", "Of 8 images.")])
+    options = Section("Options", [Table(("option", "value"), [("--lr", 0.25)])])
+    report.write(run, [result], "mlcli train 'my photos'", [options])
     page = Page(run.report_file.read_text())
-    text = " ".join(page.words)
-    assert "0.01" in text and "validation" in text and "0.875" in text and "misclassified" in text
-    assert page.tags.count("img") == 1 and "Curves" not in text
+    text = " ".join(word.strip() for word in page.words if word.strip())
+    wanted = (
+        "mlcli train 'my photos' Evaluation Each class class accuracy <cat> 0.875 Of 8 images. Options option value"
+    )
+    assert wanted in text and "Curves" not in text and "img" not in page.tags
 
 
 def test_samples_are_shown_from_the_first_to_the_last(run):
@@ -73,25 +77,6 @@ def test_samples_are_shown_from_the_first_to_the_last(run):
             image_io.write(torch.rand(3, 2, 2), run.samples_folder / f"{name}-{step:08d}.png")
     shown = report.shown_samples(run)
     assert {int(file.stem[-8:]) for file in shown} == {1, 30} and len(shown) == 12
-
-
-def test_metrics_of_one_quantity_share_a_chart():
-    both = {"accuracy": 0.5, "loss_cycle_A": 1.0, "A": 1.0, "loss_cycle_B": 2.0, "once": None, "seconds": 1}
-    metrics = [
-        {"step": 1, **both, "once": 1.0},
-        {"step": 2, **both, "val_accuracy": 0.5},
-        {"step": 3, "val_accuracy": 1},
-    ]
-    accuracy, cycle, single = report.charts_of(metrics)
-    assert accuracy.captions == [
-        "accuracy: 0.5 to 0.5, last 0.5; steps 1 to 2",
-        "val_accuracy: 0.5 to 1, last 1; steps 2 to 3",
-    ]
-    for word in ("accuracy (fraction)", ">step<", ">training<", ">validation<"):
-        assert word in accuracy.svg
-    assert ">A<" in cycle.svg and ">B<" in cycle.svg and ">loss cycle<" in cycle.svg and len(cycle.captions) == 2
-    assert ">training<" not in single.svg, "a single curve needs no legend"
-    assert report.charts_of([{"step": 1, "loss": 4.0}]) == []
 
 
 def test_values_and_names_of_any_kind_are_shown(run):
@@ -130,6 +115,17 @@ def test_no_matplotlib_is_loaded_for_a_report_without_curves(run):
     assert done.stdout == "False\n" and os.path.exists(run.report_file)
 
 
-def test_a_run_that_has_only_begun_has_a_report(run):
+def test_a_run_without_curves_says_why(run):
     report.write(run)
-    assert "None yet." in run.report_file.read_text()
+    assert "No step has been logged so far." in run.report_file.read_text()
+    run.log(1, {"loss": 0.5})
+    report.write(run)
+    text = run.report_file.read_text()
+    assert "Metrics were logged once; a curve needs two points." in text and "None yet" not in text and ">0.5<" in text
+
+
+def test_data_sets_are_columns_of_one_table(run):
+    (section,) = [report._data({"training": {"root": "a", "count": 3, "hash": "f" * 64}, "validation": {"root": "b"}})]
+    (table,) = section.items
+    assert table.header == ("", "training", "validation")
+    assert table.rows == [("root", "a", "b"), ("count", 3, ""), ("hash (its beginning)", "f" * 16, "")]
