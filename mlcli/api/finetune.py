@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mlcli.data.folders import ClassFolder
     from mlcli.data.image_dataset import ImageDataset
     from mlcli.io.schema import Check
-    from mlcli.methods.learning.finetuning import Learned
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models.model import Model
     from mlcli.runtime.processes import Processes
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mlcli.training.run_folder import Run
 
     Labeled = tuple[ClassFolder, ImageDataset]  # a folder, and its images as the model takes them
-
-SHOWN, SIDE = 60, 96  # largest number of images on the sheet of errors, and their side there in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,8 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     for fewer than two classes with readable images, and where nothing can be held out; TrainingError where the loss
     becomes infinite.
     """
-    from mlcli.api import run_reports, runs
+    from mlcli.api import misclassified, run_reports, runs
+    from mlcli.api.outputs import write_beside
     from mlcli.methods.learning import finetuning
     from mlcli.models import registry
     from mlcli.runtime.random_streams import seed_global
@@ -161,7 +160,10 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
             )
             if processes.main:
                 results = {name: evaluation.as_json() for name, evaluation in learned.evaluations.items()}
-                wrong = _draw_misclassified(folder, classes, learned, options, given)
+                wrong = 0
+                if (probabilities := learned.probabilities) is not None:
+                    record = partial(write_beside, command="finetune", options=options, model=given)
+                    wrong = misclassified.draw(folder, classes, learned.tested, probabilities, record)
                 found = {"l2": learned.l2, "classes": list(classes)} | results | {"misclassified": wrong} | note
                 folder.save_results(found)
             processes.wait()
@@ -248,39 +250,6 @@ def _divided(whole: "ClassFolder", options: Mapping[str, Any]) -> "tuple[ClassFo
     held = len(validation.paths)
     say(f"{whole.root}: {held} of {len(whole.paths)} images are held out to test on, as by --val")
     return training, validation
-
-
-def _draw_misclassified(
-    run: "Run", classes: tuple[str, ...], learned: "Learned", options: Mapping[str, Any], model: "Model"
-) -> int:
-    """Draw the misclassified images, the most confident errors first, with a JSON beside it; their number."""
-    from mlcli.api.outputs import write_beside
-    from mlcli.imaging import image_io
-    from mlcli.methods.evaluation.classification import errors
-    from mlcli.reporting import canvas
-
-    images, probabilities = learned.tested, learned.probabilities
-    assert probabilities is not None  # in the process that draws
-    wrong, predicted = errors(probabilities, images.class_labels)
-    if not len(wrong):
-        return 0
-    shown = wrong[:SHOWN]
-    names = [(classes[images.class_labels[i]], classes[predicted[i]]) for i in wrong.tolist()]
-    labels = [
-        f"{canvas.shortened(true, SIDE)}\n{canvas.shortened('as ' + answer, SIDE)}" for true, answer in names[:SHOWN]
-    ]
-    tiles = images.batch(shown).expand(-1, 3, -1, -1)
-    file = run.misclassified_file
-    image_io.write(canvas.grid(tiles, labels, side=SIDE), file)
-    results: list[dict[str, Any]] = [
-        {"image": str(images.paths[i]), "true": true, "predicted": answer, "probability": probabilities[i].max().item()}
-        for i, (true, answer) in zip(wrong.tolist(), names, strict=True)
-    ]
-    height, width = tiles.shape[2:]
-    for entry, box in zip(results, canvas.grid_boxes(len(shown), height, width, side=SIDE, lines=2), strict=False):
-        entry["box"] = box  # where the image is on the sheet, for the report
-    write_beside(file, "finetune", options, model, results=results)
-    return len(wrong)
 
 
 def _check_of_results() -> "Check":

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.configs import Supervised
 from mlcli.options import same
+
+if TYPE_CHECKING:
+    from mlcli.data.image_dataset import ImageDataset
+    from mlcli.runtime.device import Runtime
+    from mlcli.training.run_folder import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +73,7 @@ def train(call: Call[TrainConfig]) -> Training:
     Raises UsageError where the output folder holds something else, DataError for folders without classes, TrainingError
     where the loss becomes infinite.
     """
-    from mlcli.api import runs
+    from mlcli.api import run_reports, runs
     from mlcli.api.inputs import class_folder
     from mlcli.data.folders import ClassFolder
     from mlcli.data.image_dataset import ImageDataset
@@ -110,5 +116,24 @@ def train(call: Call[TrainConfig]) -> Training:
         runs.start(folder, "train", options | asdict(config), data, resume=call.config.resume)
     processes.wait()
     metrics = runs.fit(folder, method, plan, processes)
+    if processes.main and validation:
+        _evaluate(folder, validation_images, options, runtime)
+        run_reports.write(folder)
     runs.finish(folder, options, processes, metrics)
     return Training(folder.folder, metrics)
+
+
+def _evaluate(folder: "Run", images: "ImageDataset", options: Mapping[str, Any], runtime: "Runtime") -> None:
+    """Evaluate the model of a run on the validation images: results.json, and the images that it predicts wrongly."""
+    from mlcli.api import misclassified
+    from mlcli.api.outputs import write_beside
+    from mlcli.methods.evaluation import classification
+    from mlcli.models import registry
+
+    model = registry.load(str(folder.folder)).to(runtime)
+    probabilities = classification.predictions(model, images, runtime)
+    pairs = zip(images.class_labels.tolist(), probabilities, strict=True)
+    evaluation = classification.evaluate(model.classes, pairs).as_json()
+    record = partial(write_beside, command="train", options=options, model=model)
+    wrong = misclassified.draw(folder, model.classes, images, probabilities, record)
+    folder.save_results({"classes": list(model.classes), "validation": evaluation, "misclassified": wrong})

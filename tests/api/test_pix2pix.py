@@ -30,7 +30,7 @@ def test_the_run_is_that_of_the_command(trained, data, tmp_path):
     result, told = trained
     words = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", value)]
     command_line("pix2pix", data, "-o", tmp_path / "run", "--val", 0.3, "--epochs", 2, *words)
-    for name in ("model.safetensors", "samples/given-translated-wanted-00000008.png"):
+    for name in ("model.safetensors", "samples/translations-00000008.png"):
         assert (result.folder / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     ours, theirs = (json.loads((run / "config.json").read_text()) for run in (result.folder, tmp_path / "run"))
     assert ours["options"] == theirs["options"] | {"output": str(result.folder)}

@@ -56,7 +56,7 @@ def test_learns_other_classes_and_estimates_by_folds(finished):
     config = json.loads((finished / "config.json").read_text())
     assert config["data"]["training"]["count"] == 24 and config["options"]["freeze"] == "all"
     report = (finished / "report.html").read_text()
-    assert "balanced_accuracy" in report and "http" not in report
+    assert "balanced accuracy" in report and "Confusion matrix" in report and "http" not in report
 
 
 def test_other_commands_open_the_result(finished, data, tmp_path):
@@ -123,7 +123,8 @@ def test_errors_are_drawn_and_listed(data, colors, tmp_path):
     assert len(listed) == results(tmp_path / "run")["misclassified"] >= 3
     assert {Path(e["image"]).name for e in listed if e["true"] == "blue"} >= {f"wrong-{n}.png" for n in range(3)}
     assert all(e["true"] != e["predicted"] and 0.5 <= e["probability"] <= 1 for e in listed)
-    assert "misclassified" in (tmp_path / "run/report.html").read_text()
+    report = (tmp_path / "run/report.html").read_text()
+    assert report.count('class="tile"') == len(listed) and "wrong-0.png" in report
 
 
 def test_bad_data_is_named_and_the_rest_goes_on(data, colors, tmp_path):

@@ -68,7 +68,7 @@ def test_learns_colors_and_the_report_says_how_far_it_is_from_them(finished):
     assert [line["step"] for line in measured] == [120, 240]
     assert measured[1]["frechet"] < measured[0]["frechet"] and measured[1]["kernel"] < measured[0]["kernel"]
     report = (finished / "report.html").read_text()
-    assert "cifarnet, features" in report and "frechet" in report and "samples-00000240" in report
+    assert "cifarnet, features" in report and "frechet" in report and "Samples, step 240" in report
     assert json.loads((finished / "config.json").read_text())["data"]["distances"]["count"] == 36
 
 

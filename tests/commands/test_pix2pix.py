@@ -42,7 +42,7 @@ def test_the_run_folder_is_whole(finished, data):
     assert config["options"]["l1"] == 100 and config["options"]["generator"] == "unet"
     assert config["data"]["training"]["count"] == 6 and config["data"]["validation"]["count"] == 2
     assert config["data"]["training"]["value_range_A"] == [0, 255]
-    assert len(list((finished / "samples").glob("given-translated-wanted-*.png"))) == 2
+    assert len(list((finished / "samples").glob("translations-*.png"))) == 2
     report = (finished / "report.html").read_text()
     assert "loss_l1" in report and "data:image/png" in report and "http" not in report
     opened = translators.load(finished)

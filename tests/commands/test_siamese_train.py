@@ -68,7 +68,12 @@ def test_learns_and_stores_threshold_roc_and_calibration(finished):
     last = metrics(finished)[-1]
     assert last["step"] == 30 and last["val_auc"] == pytest.approx(calibration["auc"])
     report = (finished / "report.html").read_text()
-    assert "val_eer" in report and "hardest-00000030" in report
+    assert "ROC curve" in report and "Distances of pairs" in report
+    assert "Nearest pairs of different identities, step 30" in report
+    assert "Farthest pairs of one identity, step 30" in report
+    measured = json.loads((finished / "results.json").read_text())["verification"]
+    assert measured["auc"] == calibration["auc"] and measured["threshold"] == calibration["threshold"]
+    assert measured["pairs"] == calibration["pairs"] and sum(measured["distances"]["same"]) == 3 * 15
     config = json.loads((finished / "config.json").read_text())
     assert (config["data"]["training"]["classes"], config["data"]["validation"]["classes"]) == (7, 3)
 

@@ -64,6 +64,9 @@ def test_learns_and_the_run_folder_is_whole(finished):
     assert 0 <= training["value_range"][0] < training["value_range"][1] <= 255
     report = (finished / "report.html").read_text()
     assert "val_accuracy" in report and "<svg" in report and "http" not in report, "one page that opens offline"
+    evaluation = json.loads((finished / "results.json").read_text())["validation"]
+    assert evaluation["accuracy"] == pytest.approx(last["val_accuracy"]) and evaluation["count"] == 24
+    assert "Confusion matrix" in report and "balanced accuracy" in report
 
 
 def test_the_result_is_a_model_that_other_commands_open(finished, data):

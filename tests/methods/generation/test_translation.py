@@ -88,14 +88,6 @@ def test_inference_is_image_by_image_without_dropout_and_leaves_the_mode():
     assert network.training and torch.equal(made[1:2], translation.translated(network, x[1:2], runtime))
 
 
-def test_a_sheet_by_hand():
-    black, white = torch.zeros(1, 1, 2, 3), torch.ones(1, 3, 2, 3)
-    made = translation.sheet([[black, white], [white, black]], gap=1)
-    assert made.shape == (3, 5, 7)
-    assert not made[:, :2, :3].any() and not made[:, 3:, 4:].any()
-    assert made[:, :, 3].all() and made[:, 2].all() and made[:, :2, 4:].all()
-
-
 def test_parts_of_a_batch():
     batch = torch.arange(6), torch.arange(6) * 2
     assert [part[1].tolist() for part in translation.parts(batch, 3)] == [[0, 2], [4, 6], [8, 10]]
