@@ -33,7 +33,8 @@ def draw(
     if not len(wrong):
         return 0
     shown = wrong[:SHOWN]
-    names = [(classes[images.class_labels[i]], classes[predicted[i]]) for i in wrong.tolist()]
+    pairs = zip(images.class_labels[wrong].tolist(), predicted[wrong].tolist(), strict=True)
+    names = [(classes[true], classes[answer]) for true, answer in pairs]
     labels = [
         f"{canvas.shortened(true, SIDE)}\n{canvas.shortened('as ' + answer, SIDE)}" for true, answer in names[:SHOWN]
     ]

@@ -119,7 +119,8 @@ def _domains(run: Run) -> list[Section]:
     try:
         planes = projection.from_json(schema.read_json(run.domains_file, DOMAINS))
     except (OSError, schema.Invalid):
-        return [Section("Domains", [sections.from_file(file, "")]) for file in [run.domains_image] if file.is_file()]
+        exists = os.path.isfile(run.domains_image)
+        return [Section("Domains", [sections.from_file(run.domains_image, "")])] if exists else []
     words = projection.METHOD.format(len(planes[0].source), len(planes[0].target))
     drawn = [Chart(charts.to_svg(projection.chart([each]), f"features {each.title}"), each.title) for each in planes]
     return [Section("Domains", drawn, words)]
