@@ -66,7 +66,8 @@ def quantity(metric: str) -> Quantity:
 
 
 def shown(name: str, value: float | None) -> str:
-    """A value of a metric as a reader wants it: fractions in percent, other numbers with four digits."""
+    """A value of a metric as a reader wants it: rates in percent, areas and other numbers with four digits."""
     if value is None:
         return "not a finite number"
-    return f"{value:.2%}" if quantity(name).is_fraction else f"{value:.4g}"
+    of = quantity(name)
+    return f"{value:.2%}" if of.is_fraction and of.name != "auc" else f"{value:.4g}"

@@ -33,13 +33,14 @@ def distances(measured: Mapping[str, Any]) -> Chart:
     for kind in ("same", "different"):
         counts = measured["distances"][kind]
         total = max(1, sum(counts))
-        outlines.append((f"{kind} identity" if kind == "same" else f"{kind} identities", [n / total for n in counts]))
+        outlines.append((kind, [n / total for n in counts]))
     largest = max(value for _, values in outlines for value in values)
     curves = [charts.Curve(name, *_steps(edges, values), filled=True) for name, values in outlines]
     curves.append(charts.Curve(f"threshold {threshold:.4g}", [threshold, threshold], [0, largest]))
     ends = (0.0, max(edges[-1], threshold)), (0.0, 1.05 * largest)
     panel = charts.Panel(curves, "distance", "fraction of the pairs", x_range=ends[0], y_range=ends[1])
-    captions = [f"{measured['pairs']['same']:,} pairs of one identity and {measured['pairs']['different']:,} of two."]
+    same, different = (f"{measured['pairs'][kind]:,}" for kind in ("same", "different"))
+    captions = [f"{same} pairs of the same identity and {different} of different identities."]
     svg = charts.to_svg(charts.line_chart(panel, height=3.2), "histograms of the distances of pairs")
     return Chart(svg, "Distances of pairs", captions)
 

@@ -51,3 +51,4 @@ def test_the_last_values_are_a_table_of_quantities():
     assert table.rows == [("loss", "not a finite number", ""), ("accuracy", "50.00%", "25.00%")]
     assert table.caption == "The last value of each, up to step 2."
     assert curves.last_values([]) is None
+    assert curves.last_values([{"step": 1, "val_auc": 0.98765}]).rows == [("area under the ROC curve", "0.9877")]

@@ -22,7 +22,7 @@ EXPECTED = {  # words of the axes, legends and titles of each kind of report
     "finetune": ("Cross-validation", "Confusion matrix", "true \\ predicted", "95 % interval", "51.2% to 91.2%"),
     "siamese-train": (
         *("ROC curve", "false accept rate", "true accept rate", "by chance", "threshold 0.62"),
-        *("Distances of pairs", "distance", "different identities", "step", "loss", "Nearest pairs, step 200"),
+        *("Distances of pairs", "distance", "different", "step", "loss", "Nearest pairs, step 200"),
     ),
     "cyclegan": ("loss of the discriminator", "AtoB", "BtoA", "step", "Translations and back, step 6", "--loss"),
     "adapt": ("before adaptation", "first principal component", "second principal component", "source", "target"),

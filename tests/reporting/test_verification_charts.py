@@ -26,9 +26,9 @@ def test_the_histograms_count_each_pair_once():
     assert sum(found["same"]) == 3 and sum(found["different"]) == 4
     assert found["different"][-1] == 1, "the largest distance is within the last bin"
     chart = verification_charts.distances(measured())
-    for words in ("distance", "fraction of the pairs", "same identity", "different identities", "threshold 0.55"):
+    for words in ("distance", "fraction of the pairs", "same", "different", "threshold 0.55"):
         assert f">{words}<" in chart.svg
-    assert chart.captions == ["3 pairs of one identity and 4 of two."]
+    assert chart.captions == ["3 pairs of the same identity and 4 of different identities."]
 
 
 def test_the_outline_of_a_histogram_has_the_height_of_each_bin():
