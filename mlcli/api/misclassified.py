@@ -31,6 +31,8 @@ def draw(
 
     wrong, predicted = errors(probabilities, images.class_labels)
     if not len(wrong):
+        for file in (run.misclassified_file, run.misclassified_record):  # of the run when it was shorter
+            file.unlink(missing_ok=True)
         return 0
     shown = wrong[:SHOWN]
     pairs = zip(images.class_labels[wrong].tolist(), predicted[wrong].tolist(), strict=True)

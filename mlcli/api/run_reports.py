@@ -61,7 +61,7 @@ def _misclassified(run: Run) -> list[Section]:
         return []
     heading = "Misclassified images"
     try:
-        entries = read_json(run.folder / f"{run.misclassified_file.name}.json", "", MISCLASSIFIED)["results"]
+        entries = read_json(run.misclassified_record, "", MISCLASSIFIED)["results"]
     except RunError:
         entries = []
     drawn = [each for each in entries if "box" in each]

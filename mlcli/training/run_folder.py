@@ -68,6 +68,7 @@ class Run:
         self.metrics_file = self.folder / "metrics.jsonl"
         self.results_file = self.folder / "results.json"
         self.misclassified_file = self.folder / "misclassified.png"
+        self.misclassified_record = self.folder / "misclassified.png.json"
         self.domains_file = self.folder / "domains.json"
         self.report_file = self.folder / "report.html"
         self.state_folder = self.folder / "state"
