@@ -1,5 +1,6 @@
 """`mlcli atlas` over real files: what is in a row, resuming, and the page in a browser."""
 
+import html
 import json
 import os
 import re
@@ -53,8 +54,10 @@ def command(colors, images):
 
 
 def content(folder):
-    """name: bytes of every file, the page's and the record's too."""
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """name: bytes of every file, the page's and the record's too, but for the command line, which names the folder."""
+    typed = rb'"command_line": ".*"|<pre>.*</pre>'
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): re.sub(typed, b"", file.read_bytes()) for file in files}
 
 
 def changed(folder):
@@ -76,6 +79,8 @@ def test_a_row_of_a_unit_that_sees_blue(finished, images, colors, tmp_path):
     record = json.loads((finished / "atlas.json").read_text())
     assert record["command"] == "atlas" and record["model_hash"] == registry.load(str(colors)).hash
     assert record["options"]["steps"] == 3 and record["images"]["count"] == 6
+    page = (finished / "index.html").read_text()
+    assert f"<pre>{html.escape(record['command_line'])}</pre>" in page and '<th scope="row">--layer</th>' in page
     entry = unit(finished, BLUE)
     assert entry["heading"] == f"conv1:{BLUE}"
     order = [p["file"].removeprefix(f"units/{BLUE}-") for p in entry["images"]]
