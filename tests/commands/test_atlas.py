@@ -1,6 +1,5 @@
 """`mlcli atlas` over real files: what is in a row, resuming, and the page in a browser."""
 
-import html
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image
 
 from mlcli.methods.visualization import unit_atlas as method
@@ -80,7 +80,7 @@ def test_a_row_of_a_unit_that_sees_blue(finished, images, colors, tmp_path):
     assert record["command"] == "atlas" and record["model_hash"] == registry.load(str(colors)).hash
     assert record["options"]["steps"] == 3 and record["images"]["count"] == 6
     page = (finished / "index.html").read_text()
-    assert f"<pre>{html.escape(record['command_line'])}</pre>" in page and '<th scope="row">--layer</th>' in page
+    assert f"<pre>{escape(record['command_line'])}</pre>" in page and '<th scope="row">--layer</th>' in page
     entry = unit(finished, BLUE)
     assert entry["heading"] == f"conv1:{BLUE}"
     order = [p["file"].removeprefix(f"units/{BLUE}-") for p in entry["images"]]
