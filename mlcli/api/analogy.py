@@ -9,6 +9,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
 from mlcli.api.image_result import ImageResult, image_output, require_writable
 from mlcli.api.inputs import height_and_width, one_image
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.methods.painting.configs import ANALOGIES, Analogy
 from mlcli.options import COMPUTING, METHOD, OUTPUT, argument, option, same
@@ -91,7 +92,8 @@ def analogy(call: Call[AnalogyConfig]) -> AnalogyResult:
     given = list(config.images) if isinstance(config.images, (list, tuple)) else [config.images]
     if len(given) != len(method.inputs):
         raise UsageError(
-            f"--mode {config.mode} takes {len(method.inputs)} images, {' '.join(method.inputs)}, not {len(given)}"
+            f"--mode {config.mode} takes {counted(len(method.inputs), 'image')}, {' '.join(method.inputs)}, "
+            f"not {len(given)}"
         )
     if config.mode == "texture-synthesis":
         for name in OF_A_AND_B:

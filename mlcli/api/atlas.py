@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
+from mlcli.counting import counted
 from mlcli.errors import Interrupted
 from mlcli.methods.visualization.configs import SMALL, SMALL_IMAGES, Maximization, maximization
 from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, option, same
@@ -195,13 +196,14 @@ def _draw(
     count, entries = folder.patches()
     batches = unit_atlas.batches(units, side, config.batch_size)
     steps = unit_atlas.CALLS * hyperparameters.steps
-    title, note = f"{name} of {model.name}: {len(units)} units", _note(unit_atlas.position_count(layer) > 1, count)
+    title = f"{name} of {model.name}: {counted(len(units), 'unit')}"
+    note = _note(unit_atlas.position_count(layer) > 1, count)
     labels = [f" {label}" for label in model.classes] if layer.shape == (len(model.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * steps, f"atlas of {name}") as bar:
 
         def on_step(done: int, value: float) -> None:
             if caught:
-                finished = f"{len(units) - len(folder.missing(units))} of {len(units)} units"
+                finished = f"{len(units) - len(folder.missing(units))} of {counted(len(units), 'unit')}"
                 message = f"interrupted; {folder.folder} has {finished}. Resume with: {resume_command()}"
                 raise Interrupted(message, caught[0])
             bar.to(start + done, f"objective {value:.4g}")
@@ -219,7 +221,7 @@ def _draw(
                     folder.write_unit(unit, heading, row, _described(made[unit]))
                 folder.write_page(title, note, made_with)
             bar.to(start + steps)
-    say(f"{folder.page}: {len(units)} units of {name}")
+    say(f"{folder.page}: {counted(len(units), 'unit')} of {name}")
     if caught:  # it came with the last unit
         raise Interrupted(f"interrupted; {folder.folder} is finished", caught[0])
     return len(tiles.missing)
@@ -233,8 +235,9 @@ def _note(is_map: bool, images: int) -> str:
     if not images:
         return f"Each row: {made}. Made without --images, hence without patches of images. {numbers}"
     return (
-        f"Each row: {made}; beside them the patches, from {images} images, with the greatest and the least values of "
-        "the unit; the spectrum from the image that minimizes it, over patches, to the image that maximizes it. "
+        f"Each row: {made}; beside them the patches, from {counted(images, 'image')}, with the greatest and the least "
+        "values of the unit; the spectrum from the image that minimizes it, over patches, to the image that maximizes "
+        "it. "
         f"{numbers}"
     )
 

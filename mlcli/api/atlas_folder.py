@@ -19,6 +19,7 @@ from PIL.Image import Image
 from mlcli.api.option_tables import option_section
 from mlcli.api.outputs import refuse_existing_folder
 from mlcli.api.unit_patches import UNITS
+from mlcli.counting import counted
 from mlcli.errors import RunError, UsageError
 from mlcli.imaging import image_io
 from mlcli.io import files, schema
@@ -154,7 +155,7 @@ class AtlasFolder:
             if os.path.isfile(self.unit_file(unit)):
                 entry = read_json(self.unit_file(unit), "", UNIT, "remove it, and --resume computes it again")
                 rows.append(Row(unit, entry["heading"], [GalleryImage(**image) for image in entry["images"]]))
-        note += "" if len(rows) == len(self.units) else f" {len(rows)} of {len(self.units)} units so far."
+        note += "" if len(rows) == len(self.units) else f" {len(rows)} of {counted(len(self.units), 'unit')} so far."
         # The command line of the start, since that of a resumption says less
         typed = read_json(self.config_file, "no atlas here", CONFIG, ADVICE).get("command_line", "")
         gallery.write(self.page, title, rows, [option_section("atlas", record["options"]), _data(record)], note, typed)

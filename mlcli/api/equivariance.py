@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
+from mlcli.counting import counted
 from mlcli.errors import DataError, Interrupted
 from mlcli.options import COMPUTING, METHOD, NETWORK, option, same
 
@@ -158,7 +159,7 @@ def equivariance(call: Call[EquivarianceConfig]) -> Equivariance:
     number, example = first
     result = _written(config, model, measure, amounts, count, str(images[number]), example, batch_size, failures)
     if caught and count + readable.failures < len(images):
-        message = f"interrupted after {count} of {len(images)} images; the curves are of these"
+        message = f"interrupted after {count} of {counted(len(images), 'image')}; the curves are of these"
         raise PartlyMeasured(message, caught[0], result)
     return result
 
@@ -186,11 +187,11 @@ def _written(
     options = determining(config, images=inputs.listed(config.images), layer=layers, batch_size=batch_size)
     document = record("equivariance", options, model, images=count, example=example, layers=entries)
     labels = [amount if isinstance(amount, str) else f"{amount:.4g}" for amount in amounts]
-    title = f"{model.name}, {count} images, --padding {config.padding}"
+    title = f"{model.name}, {counted(count, 'image')}, --padding {config.padding}"
     image_io.write(_curves(title, entries, amounts, motion.UNITS[config.transform]), output / CURVES)
     image_io.write(_example(measure.example(example_image), entries, labels), output / EXAMPLE)
     write_json(output / RECORD, document)
-    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {count} images")
+    say(f"{output}: {CURVES}, {EXAMPLE} and {RECORD}, of {counted(count, 'image')}")
     return Equivariance(tuple(measure.findings), amounts, count, output, document, failures)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain, say
+from mlcli.counting import counted
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.learning import configs
 from mlcli.methods.learning.configs import Finetune
@@ -248,7 +249,7 @@ def _divided(whole: "ClassFolder", options: Mapping[str, Any]) -> "tuple[ClassFo
     if not validation.paths:
         return whole, None
     held = len(validation.paths)
-    say(f"{whole.root}: {held} of {len(whole.paths)} images are held out to test on, as by --val")
+    say(f"{whole.root}: held out to test on, as by --val: {held} of {counted(len(whole.paths), 'image')}")
     return training, validation
 
 

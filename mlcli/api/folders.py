@@ -11,6 +11,7 @@ from mlcli.api.call import Call
 from mlcli.api.events import Progress, Task, complain, say
 from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
+from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.io import files, locks, tally
 from mlcli.io.output_paths import names_image
@@ -99,7 +100,8 @@ def each_outdated(
             if caught:
                 batches.flush()
                 raise Interrupted(
-                    f"interrupted after {number + 1} of {len(jobs)} images; the same command resumes", caught[0]
+                    f"interrupted after {number + 1} of {counted(len(jobs), 'image')}; the same command resumes",
+                    caught[0],
                 )
         batches.flush()
     if single and batches.finished:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.train import Training
+from mlcli.counting import counted
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.generation.configs import Gan
 from mlcli.options import DATA, METHOD, OUTPUT, option, same
@@ -130,7 +131,7 @@ def _training_images(images: Sequence[str], conditional: bool) -> "ClassFolder":
 
     if conditional:
         if len(images) != 1:
-            raise UsageError(f"--conditional: give one folder of class folders, not {len(images)} names")
+            raise UsageError(f"--conditional: give one folder of class folders, not {counted(len(images), 'name')}")
         training = inputs.class_folder(images[0])
         training.require_classes(2)
         return training
@@ -168,5 +169,7 @@ def _plan(config: Gan, images: int, options: Mapping[str, Any]) -> "Plan":
         max_steps=config.steps,
     )
     if plan.batch_size < needed:
-        raise DataError(f"{images} images do not fill a step of {needed}; take a smaller --batch-size or more images")
+        raise DataError(
+            f"{counted(images, 'image')} cannot fill a step of {needed}; take a smaller --batch-size or more images"
+        )
     return plan

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlcli.api.events import complain
 from mlcli.api.inputs import right_command
+from mlcli.counting import counted
 from mlcli.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,5 +40,5 @@ def read_identities(
     for problem in (*problems, *copies):
         complain(problem)
     if present < 2:
-        raise DataError(f"{data}: images of {present} identity; two at least are needed, a folder for each")
+        raise DataError(f"{data}: images of {counted(present, 'identity')}; two at least are needed, a folder for each")
     return folder, contents

@@ -10,6 +10,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
 from mlcli.api.image_result import ImageResult, image_output, require_writable
 from mlcli.api.inputs import one_image
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.methods.visualization.configs import DREAM, FINE, SMALL, SMALL_IMAGES, Maximization, maximization
 from mlcli.options import COMPUTING, METHOD, OUTPUT, argument, option, same
@@ -287,8 +288,8 @@ def _objectives(config: MaximizeConfig, model: "Model") -> "list[Objective]":
     objectives = [each for each in parse(text, model) for _ in range(config.batch)]
     if len(objectives) > MOST:
         raise UsageError(
-            f"{text}: makes {len(objectives)} images, and one command makes at most {MOST}; name a range of "
-            f"units, such as {text.replace(':all', ':0-15') if ':all' in text else 'conv4:0-15'}"
+            f"{text}: makes {counted(len(objectives), 'image')}, and one command makes at most {MOST}; name a "
+            f"range of units, such as {text.replace(':all', ':0-15') if ':all' in text else 'conv4:0-15'}"
         )
     return objectives
 

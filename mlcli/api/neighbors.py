@@ -10,6 +10,7 @@ from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
 from mlcli.api.image_result import ImageResult, image_output, require_writable
+from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required
 
@@ -201,11 +202,11 @@ def _update(index: "Index", images: Sequence[Path], compute: "Vectors", refresh:
     try:
         computed, gone = index.update(images, watched, recompute=refresh)
     except (KeyboardInterrupt, SystemExit):
-        say(f"{index.file}: keeps {len(index)} vectors; the same command resumes from there")
+        say(f"{index.file}: keeps {counted(len(index), 'vector')}; the same command resumes from there")
         raise
     if failures == len(images):
         raise DataError("none of the images to search can be read")
-    say(f"{index.file}: {len(index)} vectors, {computed} of them computed now; {gone} files are gone")
+    say(f"{index.file}: {counted(len(index), 'vector')}, {computed} of them computed now; {counted(gone, 'file')} gone")
     return failures
 
 

@@ -13,6 +13,7 @@ from mlcli.api.events import Progress, say
 from mlcli.api.folders import up_to_date
 from mlcli.api.inputs import results
 from mlcli.api.outputs import record, refuse_existing, resume_command
+from mlcli.counting import counted
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.imaging import image_io
 from mlcli.imaging.memory_images import MemoryImage
@@ -120,7 +121,7 @@ class Painting:
         told = told_of(model, {"content": str(self.content), **options}, progress, time.monotonic() - began)
         files.write_json(self.target.with_name(self.target.name + ".json"), told)
         self.state_file.unlink(missing_ok=True)
-        say(f"{self.target}: {width} x {height}, {progress.steps} steps, loss {progress.losses.total:.4g}")
+        say(f"{self.target}: {width} x {height}, {counted(progress.steps, 'step')}, loss {progress.losses.total:.4g}")
         if caught:  # it came with the last step: this image is done, others may not be
             raise Interrupted(f"interrupted; {self.target} is finished", caught[0])
         return told

@@ -13,6 +13,7 @@ from mlcli.api.events import Progress, complain
 from mlcli.api.folders import up_to_date
 from mlcli.api.inputs import file_names, height_and_width, results
 from mlcli.api.outputs import claim_results, record
+from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.methods.synthesis.configs import INVERSES
 from mlcli.options import METHOD, OUTPUT, option, required
@@ -129,7 +130,9 @@ def pairs(call: Call[PairsConfig]) -> Pairs:
                 made += 1
             bar.to(done)
     if done < len(jobs):
-        raise Interrupted(f"interrupted after {done} of {len(jobs)} images; the same command resumes", caught[0])
+        raise Interrupted(
+            f"interrupted after {done} of {counted(len(jobs), 'image')}; the same command resumes", caught[0]
+        )
     return Pairs(output, made, len(every) - len(jobs), failures)
 
 

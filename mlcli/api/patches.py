@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.options import NETWORK, OUTPUT, option
 
@@ -149,7 +150,7 @@ def _draw(
     from mlcli.reporting import canvas
 
     field = patches.layer.receptive_field
-    extent = "all" if math.isinf(field) else f"{field:.0f} pixels"
+    extent = "all" if math.isinf(field) else counted(round(field), "pixel")
     title = f"{name} of {model.name}: receptive field {extent}, image {model.preprocessing.crop} pixels"
     headings = [group.replace("_", " ") for group in GROUPS]
     page = max(1, min(PAGE, PAGE_PIXELS // (sum(lengths) * tiles.side * tiles.side)))

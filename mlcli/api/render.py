@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common
 from mlcli.api.call import Call, Config, function
 from mlcli.api.events import Progress
+from mlcli.counting import counted
 from mlcli.errors import Interrupted, UsageError
 from mlcli.options import COMPUTING, OUTPUT, argument, option, required
 
@@ -99,7 +100,9 @@ def render(call: Call[RenderConfig]) -> Rendering:
         for done, _ in enumerate(decode(names, read=work, workers=config.workers), 1):
             bar.to(done)
     if done < count:
-        raise Interrupted(f"interrupted after {done} of {count} images; --overwrite draws them from scratch", caught[0])
+        raise Interrupted(
+            f"interrupted after {done} of {counted(count, 'image')}; --overwrite draws them from scratch", caught[0]
+        )
     options = {"what": config.what, "count": count, "size": size, "style": config.style, "seed": config.seed}
     document = record("render", options, **facts)
     write_json(output / RECORD, document)
@@ -149,7 +152,9 @@ def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
     ]
     paths = {output / folder / name(number) for number in range(config.count) for folder in folders[number]}
     if others := [path for path in find_images([str(output)]).paths if path not in paths]:
-        raise UsageError(f"{output}: holds {len(others)} others, such as {others[0].name}; take another folder")
+        raise UsageError(
+            f"{output}: holds {counted(len(others), 'other image')}, such as {others[0].name}; take another folder"
+        )
 
 
 def _check(config: RenderConfig) -> None:

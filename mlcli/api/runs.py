@@ -18,6 +18,7 @@ from mlcli.api.events import Progress, complain, say
 from mlcli.api.inputs import class_folder, files_digest
 from mlcli.api.outputs import resume_command
 from mlcli.api.stored_options import checked
+from mlcli.counting import counted
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
@@ -155,8 +156,9 @@ def start(
             # the count too: an image that could not be read changes the order of all
             if (then.get("hash"), then.get("count")) != (now.get("hash"), now.get("count")):
                 raise RunError(
-                    f"{run.folder}: the {name} data have changed since the run began ({then.get('count', 0)} images "
-                    f"then, {now.get('count', 0)} now); bring them back to resume, or begin another run"
+                    f"{run.folder}: the {name} data have changed since the run began "
+                    f"({counted(then.get('count', 0), 'image')} then, {now.get('count', 0)} now); bring them back to "
+                    "resume, or begin another run"
                 )
         said = {name: options[name] for name in (*LATER.get(command, ()), *LENGTHS) if name in options}
         grown = {**config, "options": config["options"] | said, "data": {**stored, **data}}

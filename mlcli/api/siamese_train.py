@@ -10,6 +10,7 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import complain
 from mlcli.api.train import Training
+from mlcli.counting import counted
 from mlcli.errors import DataError, UsageError
 from mlcli.methods.metric_learning import configs
 from mlcli.methods.metric_learning.configs import FISHER, Fisher, Siamese
@@ -216,8 +217,8 @@ def _warn_of_few(asked: float | None, different: int) -> None:
     """Say where the false accepts that are asked for are too few of the pairs of different identities."""
     if asked is not None and asked * different < FEWEST:
         complain(
-            f"--false-accept-rate {asked:g}: {asked * different:.3g} of {different:,} pairs of different identities; "
-            f"with fewer than {FEWEST} the rate cannot be kept on others. Hold out more identities (--val)"
+            f"--false-accept-rate {asked:g}: {asked * different:.3g} of {counted(different, 'pair')} of different "
+            f"identities; with fewer than {FEWEST} the rate cannot be kept on others. Hold out more identities (--val)"
         )
 
 

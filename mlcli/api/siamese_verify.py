@@ -13,6 +13,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.identity_folders import read_identities
 from mlcli.api.inputs import listed, named, one_image
+from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.options import DATA, METHOD, argument, option
 
@@ -311,7 +312,7 @@ def _identified(reader: _Reader, images: "Images", gallery: Path, k: int) -> tup
         raise DataError(f"{gallery}: none of its images can be read")
     points, identities = torch.stack(list(of_known.values())), [known.labels[index] for index in of_known]
     if (count := len(set(identities))) < k:
-        say(f"{gallery}: {count} identities, fewer than -k {k}; all of them are named")
+        say(f"{gallery}: {counted(count, 'identity')}, fewer than -k {k}; all of them are named")
     files = {index: query for index, query in enumerate(queries) if isinstance(query, Path)}
     among = positions(list(files.values()), [known.paths[index] for index in of_known]).tolist()
     own = {index: position for index, position in zip(files, among, strict=True) if position >= 0}
@@ -363,11 +364,11 @@ def _evaluated(reader: _Reader, data: Path, config: SiameseVerifyConfig) -> dict
     if report["one_shot"] is None:
         say(f"{data}: too few images of an identity for {shot}-shot classification; left out")
     elif (most := report["one_shot"]["way"]) < way:
-        say(f"{data}: {most} identities in a trial, not {way}; there are no more")
+        say(f"{data}: {counted(most, 'identity')} in a trial, not {way}; there are no more")
     if report["one_shot"] and (left_out := report["identities"] - report["one_shot"]["identities"]):
         say(
-            f"{data}: {left_out} identities left out of {shot}-shot classification; they have too few images, or too "
-            "few others in their group"
+            f"{data}: {counted(left_out, 'identity')} left out of {shot}-shot classification: too few images, or too "
+            "few others in the group"
         )
     if len(set(groups)) > 1 and report["one_shot"]:
         report["one_shot"]["within"] = "groups"

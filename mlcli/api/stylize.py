@@ -14,6 +14,7 @@ from mlcli.api.call import Call, function, plain
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.image_result import ImageResult
 from mlcli.api.inputs import listed, named, one_image
+from mlcli.counting import counted
 from mlcli.errors import ImageError, Interrupted, MlcliError, UsageError
 from mlcli.methods.painting import configs
 from mlcli.methods.painting.configs import Stylize
@@ -382,7 +383,8 @@ def one_each(name: str, values: Any, styles: Sequence[Any], default: Any) -> lis
         return [default] * len(styles)
     if len(values) != len(styles):
         raise UsageError(
-            f"{name}: given {len(values)} times for {len(styles)} styles; give one for each, in their order"
+            f"{name}: given {counted(len(values), 'time')} for {counted(len(styles), 'style')}; give one for each, in "
+            "their order"
         )
     if not any(values):
         raise UsageError(f"{name}: all are 0; one at least has to count")

@@ -10,6 +10,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
+from mlcli.counting import counted
 from mlcli.io.files import json_text
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _footnote(model: "Model") -> str:
     """That a model of few classes gives one of their names to whatever an image shows."""
     if len(model.classes) > FEW:
         return ""
-    return f"{model.name} knows {len(model.classes)} classes and no others: {', '.join(model.classes)}.\n"
+    return f"{model.name} knows {counted(len(model.classes), 'class')} and no others: {', '.join(model.classes)}.\n"
 
 
 def _evaluation_csv(result: "Classification") -> str:
@@ -83,7 +84,7 @@ def evaluation_text(result: "Classification", evaluation: "Evaluation") -> str:
     low, high = report["interval"]
     text = (
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"top-5 {report['top5_accuracy']:.2%}, {report['count']} images\n\n"
+        f"top-5 {report['top5_accuracy']:.2%}, {counted(report['count'], 'image')}\n\n"
     )
     rows = [(name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()]
     text += table(("class", "accuracy", "images"), rows, right=(1, 2))

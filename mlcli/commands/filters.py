@@ -5,6 +5,7 @@ from mlcli.api.events import say
 from mlcli.api.filters import FiltersConfig, filters
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(FiltersConfig)
@@ -19,4 +20,4 @@ def run(call: Call[FiltersConfig], quiet: option.Quiet = False) -> None:
     """
     sheet = call.run(filters)
     unit = "" if sheet.unit is None else f", unit {sheet.unit}"
-    say(f"{sheet.output}: {len(sheet.units)} kernels of {sheet.address}{unit}")
+    say(f"{sheet.output}: {counted(len(sheet.units), 'kernel')} of {sheet.address}{unit}")

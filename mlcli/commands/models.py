@@ -7,6 +7,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
+from mlcli.counting import counted
 from mlcli.io.files import json_text
 
 
@@ -34,7 +35,7 @@ def run(
         rows = [[_plain(value) for value in entry.values()] for entry in entries]
         document.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(1, 2, 3, 4)))
     if result.unlisted:
-        say(f'{result.unlisted:,} more are timm\'s: mlcli models "timm/*"')
+        say(f'{counted(result.unlisted, "more model")} of timm: mlcli models "timm/*"')
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ from mlcli.api.events import say
 from mlcli.api.pairs import PairsConfig, pairs
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(PairsConfig)
@@ -18,6 +19,6 @@ def run(call: Call[PairsConfig], quiet: option.Quiet = False) -> None:
     again and again.
     """
     result = call.run(pairs)
-    say(f"{result.folder}: {result.made} pairs made, {result.current} up to date")
+    say(f"{result.folder}: {counted(result.made, 'pair')} made, {result.current} up to date")
     if result.failures:
         raise typer.Exit(1)

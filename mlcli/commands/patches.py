@@ -7,6 +7,7 @@ from mlcli.api.events import say
 from mlcli.api.patches import PatchesConfig, patches
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(PatchesConfig)
@@ -20,7 +21,7 @@ def run(call: Call[PatchesConfig], quiet: option.Quiet = False) -> None:
     all layers are searched in one pass.
     """
     result = call.run(patches)
-    drawn = ", ".join(f"{len(found.units)} units of {name}" for name, found in result.layers.items())
-    say(f"{result.folder}: {drawn} over {result.count} images")
+    drawn = ", ".join(f"{counted(len(found.units), 'unit')} of {name}" for name, found in result.layers.items())
+    say(f"{result.folder}: {drawn} over {counted(result.count, 'image')}")
     if result.failures:
         raise typer.Exit(1)

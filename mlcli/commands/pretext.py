@@ -5,6 +5,7 @@ from mlcli.api.events import say
 from mlcli.api.pretext import PretextConfig, pretext
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(PretextConfig)
@@ -20,7 +21,7 @@ def run(call: Call[PretextConfig], quiet: option.Quiet = False) -> None:
     figures = "".join(f", {name} {value:.4f}" for name, value in result.metrics.items())
     if probes := result.probes:
         figures += (
-            f"; with {probes['labels']} labels a linear probe of {probes['best layer']} has an accuracy of "
+            f"; with {counted(probes['labels'], 'label')} a linear probe of {probes['best layer']} has an accuracy of "
             f"{probes['accuracy']:.1%}, one of {probes['best layer of an untrained network']} of an untrained network "
             f"{probes['untrained']:.1%}"
         )

@@ -5,6 +5,7 @@ from mlcli.api.events import say
 from mlcli.api.render import RenderConfig, render
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(RenderConfig)
@@ -17,4 +18,6 @@ def run(call: Call[RenderConfig], quiet: option.Quiet = False) -> None:
     the same on every machine.
     """
     result = call.run(render)
-    say(f"{result.folder}: {result.count} {call.config.what} of {result.size} pixels")
+    say(
+        f"{result.folder}: {counted(result.count, 'image')} of {call.config.what}, {result.size} x {result.size} pixels"
+    )

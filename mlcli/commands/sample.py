@@ -5,6 +5,7 @@ from mlcli.api.events import say
 from mlcli.api.sample import SampleConfig, sample
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
+from mlcli.counting import counted
 
 
 @command(SampleConfig)
@@ -16,4 +17,4 @@ def run(call: Call[SampleConfig], quiet: option.Quiet = False) -> None:
     to another.
     """
     result = call.run(sample)
-    say(f"{result.output}: {result.number} images")
+    say(f"{result.output}: {counted(result.number, 'image')}")

@@ -7,6 +7,7 @@ from mlcli.api.segment import Segmentation, SegmentConfig, segment
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, out, table
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.io.files import json_text
 
@@ -41,6 +42,7 @@ def _print(result: Segmentation, format: option.Format) -> None:
         out(csv_text(("class", "dice", "count"), rows))
     else:
         low, high = report["interval"]
-        text = f"Dice {report['dice']:.2%} (95 % interval {low:.2%} to {high:.2%}), {report['count']} images\n\n"
+        count = counted(report["count"], "image")
+        text = f"Dice {report['dice']:.2%} (95 % interval {low:.2%} to {high:.2%}), {count}\n\n"
         words = [(name, "" if dice is None else f"{dice:.2%}", count) for name, dice, count in rows]
         out(text + table(("class", "Dice", "images"), words, right=(1, 2)))

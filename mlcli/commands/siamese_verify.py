@@ -11,6 +11,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
+from mlcli.counting import counted
 from mlcli.io.files import json_text
 
 NOBODY = "nobody"
@@ -113,7 +114,8 @@ def _evaluation_text(report: Mapping[str, Any], format: str) -> str:
     pairs = report["pairs"]
     shown = [(name, *(f"{value:.4f}" if value != "" else "" for value in values)) for name, *values in rows]
     return (
-        f"{report['images']} images of {report['identities']} identities, {pairs['same']} pairs of one and "
+        f"{counted(report['images'], 'image')} of {counted(report['identities'], 'identity')}, "
+        f"{counted(pairs['same'], 'pair')} of one and "
         f"{pairs['different']} of two; threshold {report['threshold']:.4f}\n\n"
         + table(("figure", "value", "95 % from", "to"), shown, right=(1, 2, 3))
     )

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from mlcli.counting import counted
 from mlcli.data import path_lists
 from mlcli.errors import DataError
 
@@ -115,7 +116,7 @@ class ClassNames:
     def ambiguity(self, name: str, found: Sequence[int]) -> str:
         """What to say of a name that stands for several classes."""
         several = "; ".join(f"{self.wnids[i]} ({definition(self.wnids[i])})" if self.wnids else str(i) for i in found)
-        return f"{name}: stands for {len(found)} classes, name one by its id: {several}"
+        return f"{name}: stands for {counted(len(found), 'class')}, name one by its id: {several}"
 
 
 def read_class_file(file: str | Path) -> list[str]:

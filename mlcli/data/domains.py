@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.folders import HELD_OUT, TRAINING
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.pairing import Pairing, match, shortened
@@ -85,7 +86,7 @@ class Domain:
         """
         count = round(fraction * len(self))
         if not 0 < count < len(self):
-            raise DataError(f"{fraction:g} of {len(self)} images is {count}; hold out another fraction")
+            raise DataError(f"{fraction:g} of {counted(len(self), 'image')} is {count}; hold out another fraction")
         order = torch.randperm(len(self), generator=rng(seed, "domains/held-out"))
         return self.part(order[count:].sort().values), self.part(order[:count].sort().values)
 
@@ -161,8 +162,8 @@ def segmented(root: str | Path, dataset: CachedDataset, classes: Sequence[str] |
         numbers = labels.unique().tolist()
         if 2 * len(numbers) <= numbers[-1]:  # such as 0 and 255
             raise DataError(
-                f"{root}: its masks hold {len(numbers)} numbers, {shortened(numbers)}; number the classes 0, 1, 2 and "
-                "so on, 0 for the background"
+                f"{root}: its masks hold {counted(len(numbers), 'number')}, {shortened(numbers)}; number the classes "
+                "0, 1, 2 and so on, 0 for the background"
             )
         classes = ("background", *(f"class {number}" for number in range(1, int(labels.max()) + 1)))
     _require_classes(root, labels, classes)

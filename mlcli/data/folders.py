@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.class_names import ClassNames, normalized
 from mlcli.data.walking import SYSTEM_FOLDERS, Walker
 from mlcli.errors import DataError, MlcliError
@@ -150,7 +151,9 @@ class ClassFolder:
     def require_classes(self, least: int) -> None:
         """Raise DataError where there are fewer classes."""
         if len(self.classes) < least:
-            raise DataError(f"{self.root}: holds {len(self.classes)} class, {least} are needed; one folder a class")
+            raise DataError(
+                f"{self.root}: holds {counted(len(self.classes), 'class')}, {least} are needed; one folder a class"
+            )
 
     def split(self, fraction: float, seed: int, *, keep_single: bool = False) -> tuple["ClassFolder", "ClassFolder"]:
         """(rest, held out): a fraction (0 to 1) of each class is held out, drawn by the seed; at least one image each.
@@ -200,8 +203,9 @@ def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
     """Count images that are in no folder of a `what` as left out; returns the error to report them by."""
     for name in names:
         tally.current().leave_out(root / name, f"image{{s}} in no {what} folder")
-    count = "1 image" if len(names) == 1 else f"{len(names):,} images"
-    return DataError(f"{root}: {count} in no {what} folder, left out ({_listed(list(names), 2)})")
+    return DataError(
+        f"{root}: {counted(len(names), 'image')} in no {what} folder, left out ({_listed(list(names), 2)})"
+    )
 
 
 def spread(count: int | None, total: int) -> list[int]:
@@ -225,7 +229,8 @@ def digest(paths: Iterable[Path], root: Path | None = None) -> str:
 
 def _nearest(unknown: list[str], known: ClassNames) -> str:
     near = difflib.get_close_matches(unknown[0], known.labels, n=3, cutoff=0.0)
-    return f"{_listed(unknown)}: none of the model's {len(known.labels)} classes; nearest to it: {', '.join(near)}"
+    count = counted(len(known.labels), "class")
+    return f"{_listed(unknown)}: none of the model's {count}; nearest to it: {', '.join(near)}"
 
 
 def _listed(names: list[str], limit: int = 5) -> str:

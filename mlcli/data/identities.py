@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.class_names import normalized
 from mlcli.data.folders import ClassFolder, beside_folders, refuse_divided
 from mlcli.data.sources import find_images
@@ -65,8 +66,8 @@ def hold_out(folder: ClassFolder, fraction: float, seed: int) -> tuple[ClassFold
     several = (counts > 1).nonzero()[:, 0]
     if len(several) < 4:
         raise DataError(
-            f"{folder.root}: {len(several)} identities with two images or more, too few to hold some out; four are "
-            "needed, or name a folder of others with --val"
+            f"{folder.root}: {counted(len(several), 'identity')} with two images or more, too few to hold some "
+            "out; four are needed, or name a folder of others with --val"
         )
     count = min(len(several) - 2, max(2, round(fraction * len(several))))
     held = set(several[torch.randperm(len(several), generator=rng(seed, "identities/held-out"))[:count]].tolist())
@@ -95,8 +96,8 @@ def folds(identities: Tensor, count: int, seed: int) -> Tensor:
     count = min(count, len(several) // 2)
     if count < 2:
         raise DataError(
-            f"{len(several)} identities with two images or more, too few to hold some out in turn; four are needed, "
-            "or name a folder of others with --val"
+            f"{counted(len(several), 'identity')} with two images or more, too few to hold some out in "
+            "turn; four are needed, or name a folder of others with --val"
         )
     drawn = torch.randperm(len(several), generator=rng(seed, "identities/held-out"))
     order = torch.cat([several[drawn], present[counts < 2]])

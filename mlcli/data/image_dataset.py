@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError
 from mlcli.imaging import image_io
 from mlcli.imaging.decoding import decode
@@ -56,7 +57,7 @@ class ImageDataset:
         progress: called with (done, total) after each image.
         """
         if labels is not None and len(labels) != len(paths):
-            raise ValueError(f"{len(paths)} paths and {len(labels)} labels")
+            raise ValueError(f"{counted(len(paths), 'path')} and {counted(len(labels), 'label')}")
         prepare = _reducer(size, channels) if prepare is None else _bytes_of(prepare)
         shape = (len(paths), channels, size, size)
         keep = torch.Size(shape).numel() <= budget_bytes

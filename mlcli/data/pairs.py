@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging import image_io
@@ -46,7 +47,7 @@ class ImageSpec:
         if self.channels not in (1, 3):
             raise UsageError(f"{self.channels} channels: images have 1 (gray) or 3 (color)")
         if not 0 <= self.labels <= 256:
-            raise UsageError(f"{self.labels} labels: maps have 1 to 256 classes")
+            raise UsageError(f"{counted(self.labels, 'label')}: maps have 1 to 256 classes")
 
     @property
     def width(self) -> int:
@@ -68,7 +69,8 @@ class ImageSpec:
             return numbers
         found = numbers.unique().tolist()
         shown = ", ".join(map(str, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        limits = f"{path}: holds the values {shown}, and a map of {self.labels} classes holds 0 to {self.labels - 1}"
+        count = counted(self.labels, "class")
+        limits = f"{path}: holds the values {shown}, and a map of {count} holds 0 to {self.labels - 1}"
         if len(found) <= self.labels:  # such as 0 and 255
             numbered = ", ".join(
                 f"{value} to {number}" for number, value in enumerate(found[:SHOWN]) if value != number
@@ -357,5 +359,5 @@ def _halves(path: Path, *specs: ImageSpec) -> list[Tensor]:
     b = a if specs[1] == specs[0] else specs[1].read(path)
     width = a.shape[2]
     if width % 2:
-        raise ImageError(f"{path}: {width} pixels wide, which cannot be divided into two equal halves")
+        raise ImageError(f"{path}: {counted(width, 'pixel')} wide, which cannot be divided into two equal halves")
     return [a[:, :, : width // 2].contiguous(), b[:, :, width // 2 :].contiguous()]

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mlcli.counting import counted
 from mlcli.imaging import image_io
 from mlcli.io import schema
 
@@ -60,7 +61,7 @@ class Preprocessing:
         channels = values.get("channels", 3)
         for name in ("mean", "std"):
             if len(values.get(name, (0.0,) * 3)) != channels:
-                raise schema.Invalid(f"should be of {channels} numbers, one a channel", (name,))
+                raise schema.Invalid(f"should be of {counted(channels, 'number')}, one a channel", (name,))
         result = cls(**values)
         if not result.squash and result.resize is not None and result.resize < result.crop:
             raise schema.Invalid(f"should be at least {result.crop}, what is cut out, is {result.resize}", ("resize",))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlcli.counting import counted
 from mlcli.errors import ImageError
 from mlcli.imaging import formats
 from mlcli.io import tally
@@ -96,9 +97,11 @@ class Walker:
         problems = []
         for kind, names in self._unread.items():
             first = ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
-            count = "1 image" if len(names) == 1 else f"{len(names):,} images"
             problems.append(
-                ImageError(f"{self.root}: {count} in the format {kind.name}, left out ({first}); {kind.remedy}")
+                ImageError(
+                    f"{self.root}: {counted(len(names), 'image')} in the format {kind.name}, left out ({first}); "
+                    f"{kind.remedy}"
+                )
             )
         return problems
 
@@ -171,7 +174,7 @@ class Walker:
                 return None
             if kind:
                 if not kind.remedy:
-                    tally.current().note(entry.path, "known by their first bytes, not by their names")
+                    tally.current().note(entry.path, "recognized by the first bytes, not by the name")
                 return kind
         tally.current().leave_out(entry.path, tally.OTHER, formats.ending(entry.name) or "without an ending")
         return None

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.errors import ImageError
 from mlcli.imaging import formats, reading, repairs, supervision, tiff
 from mlcli.io import tally
@@ -180,8 +181,8 @@ def _admit(
         )
     if pixels > ALWAYS_READ and pixels > size * most:
         raise ImageError(
-            f"{path}: {width} x {height} pixels in {size:,} bytes, more than an image file holds; damaged, or made to "
-            "fill the memory; replace the file"
+            f"{path}: {width} x {height} pixels in {counted(size, 'byte')}, more than an image file holds; damaged, or "
+            "made to fill the memory; replace the file"
         )
     supervision.claim(pixels * memory)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.errors import ImageError
 from mlcli.imaging import srgb
 
@@ -40,8 +41,8 @@ def check(tags: Any, size: int, path: object, *, whole: bool = True) -> None:
     offsets, counts = _many(offsets), _many(counts)
     if len(offsets) < parts * separate:
         raise ImageError(
-            f"{path}: cut off or damaged: {width} x {height} pixels take {parts * separate} parts, and it has "
-            f"{len(offsets)}; replace the file"
+            f"{path}: cut off or damaged: {width} x {height} pixels take {counted(parts * separate, 'part')}, and it "
+            f"has {len(offsets)}; replace the file"
         )
     if not whole:
         return
@@ -51,7 +52,8 @@ def check(tags: Any, size: int, path: object, *, whole: bool = True) -> None:
         bits = _first(tags, BITS, 1) * _first(tags, SAMPLES, 1)
         if width * bits // 8 * height > size:
             raise ImageError(
-                f"{path}: cut off or damaged: {size:,} bytes cannot hold {width} x {height} pixels; replace the file"
+                f"{path}: cut off or damaged: {counted(size, 'byte')} cannot hold {width} x {height} pixels; replace "
+                "the file"
             )
 
 
@@ -72,7 +74,9 @@ def check_rows(tags: Any, stream: BinaryIO, path: object) -> None:
     else:
         return
     if rows > held:
-        raise ImageError(f"{path}: cut off or damaged: {rows:,} rows in a strip that holds {held:,}; replace the file")
+        raise ImageError(
+            f"{path}: cut off or damaged: {counted(rows, 'row')} in a strip that holds {held:,}; replace the file"
+        )
 
 
 def _jpeg_height(data: bytes) -> int:
@@ -158,8 +162,8 @@ def _pixels(
     inks = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, SEPARATED: 4}.get(photometric)
     if inks is None or values.shape[-1] - inks != len(extra) or len(extra) > 1 or values.dtype.kind not in "uif":
         raise ImageError(
-            f"{path}: a TIFF of {values.shape[-1]} samples a pixel of type {values.dtype} (photometric interpretation "
-            f"{int(photometric)}), which is not read; convert it to PNG"
+            f"{path}: a TIFF of {counted(values.shape[-1], 'sample')} a pixel of type {values.dtype} (photometric "
+            f"interpretation {int(photometric)}), which is not read; convert it to PNG"
         )
     alpha = extra[0] if extra and extra[0] in (ASSOCIATED, UNASSOCIATED) else 0
     values = values[..., : inks + bool(alpha)]

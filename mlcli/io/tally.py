@@ -9,6 +9,8 @@ import os
 import threading
 from collections import Counter, defaultdict
 
+from mlcli.counting import counted
+
 LISTED = 4  # kinds that are named of one reason
 OTHER, SYSTEM = "other file{s}", "folder{s} of the system"  # reasons of what is no image
 
@@ -54,7 +56,7 @@ class Tally:
             read = len(self._read - lost)
             if not read and not left_out:
                 return ""
-            text = f"{read:,} image{'s' * (read != 1)} read"
+            text = f"{counted(read, 'image')} read"
             if left_out:
                 order = sorted(left_out, key=(OTHER, SYSTEM).__contains__)  # images before what is none
                 text += "; left out: " + ", ".join(_counted(reason, left_out[reason]) for reason in order)
@@ -71,7 +73,7 @@ def _key(path: str | os.PathLike[str]) -> int:
 def _counted(reason: str, files: dict[int, str]) -> str:
     kinds = Counter(kind for kind in files.values() if kind)
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(LISTED))
-    more = f" and {len(kinds) - LISTED} more kinds" if len(kinds) > LISTED else ""
+    more = f" and {counted(len(kinds) - LISTED, 'more kind')}" if len(kinds) > LISTED else ""
     return f"{len(files):,} {reason.format(s='s' * (len(files) != 1))}" + (f" ({listed}{more})" if kinds else "")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.class_names import ClassNames, read_class_file
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError, WeightsError
@@ -30,7 +31,7 @@ def described(artifact: Artifact, name: str, kind: ArtifactKind = CLASSIFIER) ->
         architecture, classes = description["architecture"], tuple(description["classes"])
         wnids, options = tuple(description.get("wnids", ())), dict(description["options"])
         if wnids and len(wnids) != len(classes):
-            raise Invalid(f"are {len(wnids)} for {len(classes)} classes", ("wnids",))
+            raise Invalid(f"are {len(wnids)} for {counted(len(classes), 'class')}", ("wnids",))
         preprocessing = Preprocessing.of(description["preprocessing"])
         building.check_options(architecture, options)
         network = built(lambda: building.network(architecture, len(classes), options), artifact.tensors, artifact.file)
@@ -50,7 +51,7 @@ def _check_outputs(model: Model) -> None:
         raise Invalid(f"crop {crop}, channels {channels}: {error}") from None
     if classes and shape[:2] != (1, classes):
         values = " x ".join(map(str, shape[1:]))
-        raise Invalid(f"crop {crop}: gives {values} values for {classes} classes")
+        raise Invalid(f"crop {crop}: the output is {values} for {counted(classes, 'class')}")
 
 
 def with_weights(model: Model, file: str | Path, classes: str | Path | None) -> Model:
@@ -110,6 +111,9 @@ def named(model: Model, file: str | Path) -> Model:
     """The model with the names of its classes from a file. Raises UsageError where there are not as many."""
     classes = read_class_file(file)
     if len(classes) != len(model.classes):
-        raise UsageError(f"--classes {file}: holds {len(classes)} names, the model has {len(model.classes)} classes")
+        raise UsageError(
+            f"--classes {file}: holds {counted(len(classes), 'name')}, the model has "
+            f"{counted(len(model.classes), 'class')}"
+        )
     names = ClassNames.of(classes)
     return replace(model, classes=names.labels, wnids=names.wnids)

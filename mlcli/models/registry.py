@@ -99,7 +99,7 @@ def create(architecture: str, classes: Sequence[str], size: int, channels: int =
     shape = building.check_size(network, architecture, size, channels)
     if shape[:2] != (1, len(classes)):
         values = " x ".join(map(str, shape[1:]))
-        raise UsageError(f"--model {architecture}: is no classifier, it gives {values} values; take another model")
+        raise UsageError(f"--model {architecture}: is no classifier, its output is {values}; take another model")
     # 0.5 and 0.25 bring [0, 1] to about unit variance whatever the images are; batch norm does the rest.
     preprocessing = Preprocessing(crop=size, mean=(0.5,) * channels, std=(0.25,) * channels, channels=channels)
     names = ClassNames.of(classes)

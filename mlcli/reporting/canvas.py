@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.imaging.decoding import decode
 from mlcli.imaging.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
@@ -159,7 +160,7 @@ def _place(canvas: Image.Image, tile: Tensor | None, x: int, y: int, side: int) 
 def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise UsageError(
-            f"--size {side}: {tiles} tiles of it make an image of {width} x {height} pixels; take a smaller"
+            f"--size {side}: {counted(tiles, 'tile')} of it make an image of {width} x {height} pixels; take a smaller"
         )
     return Image.new("RGB", (width, height), PAPER)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mlcli.counting import counted
 from mlcli.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -114,7 +115,8 @@ def choose_device(name: str = "auto") -> torch.device:
             rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
             if rank >= count:
                 raise UsageError(
-                    f"--device auto: process {rank + 1} of a machine with {count} CUDA devices; start fewer or take cpu"
+                    f"--device auto: process {rank + 1} of a machine with {counted(count, 'CUDA device')}; start fewer "
+                    "or take cpu"
                 )
             return torch.device("cuda", rank)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -129,7 +131,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise UsageError(f"--device {name}: this machine shows {count} CUDA devices; take cpu or auto")
+            raise UsageError(f"--device {name}: this machine shows {counted(count, 'CUDA device')}; take cpu or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has no MPS device; take cpu or auto")
     return device

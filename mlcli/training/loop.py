@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.errors import Interrupted, MlcliError
 from mlcli.imaging.image_io import write
 from mlcli.runtime import signals
@@ -85,7 +86,9 @@ class _Training:
         if self.step:
             self.tell("resumed")
         if lost:
-            self.tell("warning", note=f"{lost} lines of {run.metrics_file.name} cannot be read and are left out")
+            self.tell(
+                "warning", note=f"left out of {run.metrics_file.name}: {counted(lost, 'line')} that cannot be read"
+            )
 
     def advance(self, batch: Any, caught: Sequence[int]) -> None:
         """Do one step, and what the plan has due after it. caught: the signals that have arrived so far."""

@@ -45,7 +45,7 @@ def test_the_run_is_that_of_the_command_interrupted_or_not(data, tmp_path):
     "images, options, error, message",
     [
         (["a", "b"], {"conditional": True}, UsageError, "one folder of class folders, not 2"),
-        ("data", {"batch_size": 64}, DataError, "12 images do not fill a step of 64"),
+        ("data", {"batch_size": 64}, DataError, "12 images cannot fill a step of 64"),
         ("data", {"size": 1000}, UsageError, "size 1000: take a number from 8 to 256"),
         (object(), {}, UsageError, "has no file name"),
     ],

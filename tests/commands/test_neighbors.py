@@ -112,7 +112,7 @@ def test_the_index_is_kept_and_follows_the_folder(images, queries, colors, tmp_p
     (images / "red" / "00.png").unlink()
     Image.new("RGB", (16, 16), COLORS["red"]).save(images / "green" / "new.png")
     changed = neighbors(*arguments)
-    assert "12 vectors, 1 of them computed now; 1 files are gone" in changed.stderr
+    assert "12 vectors, 1 of them computed now; 1 file gone" in changed.stderr
     assert "new.png" in changed.stdout.splitlines()[3]  # the very color of the query
     assert "12 of them computed now" in neighbors(*arguments, "--refresh").stderr
     assert neighbors(*arguments, "-q").stderr == ""

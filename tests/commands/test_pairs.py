@@ -211,7 +211,7 @@ def test_a_result_that_cannot_be_written_stops_no_other(photos, tmp_path):
     result = mlcli("pairs", photos, "--make", "gray", "-o", output, status=1)
     told = [line for line in result.stderr.splitlines() if line.startswith("mlcli: ")]
     assert len(told) == 2 and all("cannot be written" in line for line in told)
-    assert "1 pairs made" in result.stderr and image_io.read(output / "A" / "c.tif").shape[0] == 3
+    assert "1 pair made" in result.stderr and image_io.read(output / "A" / "c.tif").shape[0] == 3
     assert "left out: 2 images whose pair cannot be written" in result.stderr
     (output / "A" / "a.png").rmdir()
     (output / "B" / "sub").unlink()

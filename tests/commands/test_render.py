@@ -21,7 +21,7 @@ def files(folder):
 def test_digits_are_a_labeled_set(tmp_path):
     out = tmp_path / "digits"
     result = mlcli("render", "digits", "-n", 43, "--seed", 5, "-o", out)
-    assert result.stdout == "" and "43 digits of 28 pixels" in result.stderr
+    assert result.stdout == "" and "43 images of digits, 28 x 28 pixels" in result.stderr
     folder = ClassFolder.open(out)
     assert folder.classes == tuple("0123456789") and len(folder.paths) == 43
     assert [sum(label == c for label in folder.labels) for c in range(10)] == [5, 5, 5] + [4] * 7

@@ -42,7 +42,7 @@ def test_odd_endings_are_looked_into(folder):
     assert "4 other files (3 without an ending, 1 .unknown)" in summary
     for path in find_images([folder]).paths:
         assert image_io.read(path).shape == (3, 6, 8)
-    assert "7 known by their first bytes, not by their names" in tally.current().summary()
+    assert "7 recognized by the first bytes, not by the name" in tally.current().summary()
 
 
 def test_files_with_a_known_ending_are_not_opened(folder, monkeypatch):

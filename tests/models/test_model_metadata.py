@@ -126,7 +126,7 @@ def test_no_value_in_a_description_is_a_traceback_or_a_hang(case, tmp_path):
         ("lenet", "preprocessing std", [0.0], "std.0 should be a number from 1e-06 to inf, is 0.0"),
         ("lenet", "preprocessing channels", 3, "should be of 3 numbers"),
         ("smallnet", "options width", 512, "does not fit the network"),
-        ("smallnet", "preprocessing crop", 64, "crop 64: gives 98 values for 2 classes"),
+        ("smallnet", "preprocessing crop", 64, "crop 64: the output is 98 for 2 classes"),
         ("unet", "generators AtoB options depth", 10**6, "depth should be a whole number from 1 to 12, is 1000000"),
         ("resnet", "generators AtoB options blocks", 10**6, "blocks should be a whole number from 0 to 100"),
         ("resnet", "generators AtoB options filters", 4096, "does not fit the network"),

@@ -317,5 +317,5 @@ def test_a_network_that_gives_no_classes_is_refused(monkeypatch):
         "cifarnet",
         replace(builtin.ARCHITECTURES["cifarnet"], builder=lambda *_, **__: torch.nn.Conv2d(3, 8, 1)),
     )
-    with pytest.raises(UsageError, match="cifarnet: is no classifier, it gives 8 x 16 x 16 values"):
+    with pytest.raises(UsageError, match="cifarnet: is no classifier, its output is 8 x 16 x 16"):
         registry.create("cifarnet", ["a", "b"], 16)

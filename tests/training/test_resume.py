@@ -56,5 +56,5 @@ def test_lines_lost_of_the_metrics_are_said(tmp_path):
     with open(run.metrics_file, "ab") as file:
         file.write("\n".join(lost).encode("utf-8", "surrogateescape"))
     fit(LinearFit(), plan(), run, Processes(CPU), report=lambda progress: told.append(progress.note))
-    assert "5 lines of metrics.jsonl cannot be read and are left out" in told
+    assert "left out of metrics.jsonl: 5 lines that cannot be read" in told
     assert all(line["step"] > 0 for line in lines(run)) and lines(run)[-1]["step"] == 30

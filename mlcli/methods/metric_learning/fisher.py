@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.data.identities import folds
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, UsageError
@@ -116,8 +117,8 @@ class Fisher(Calibrated):
         first = self.encoder.encoded_views(images.batch(torch.zeros(1, dtype=torch.int64)))
         if first.shape[-1] > MAX_DIMENSION:
             raise UsageError(
-                f"--layer {config.layer}: makes {first.shape[-1]:,} numbers of an image; {MAX_DIMENSION:,} are the "
-                "most that a metric is computed for; take an earlier layer, with fewer maps"
+                f"--layer {config.layer}: makes {counted(first.shape[-1], 'number')} of an image; {MAX_DIMENSION:,} "
+                "are the most that a metric is computed for; take an earlier layer, with fewer maps"
             )
         self.scatter = Scatter(len(images), int(self.fold_of.max()) + 1, first.shape[-1], len(first))
         self.state: dict[str, Any] = {"scatter": self.scatter}

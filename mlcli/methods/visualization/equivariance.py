@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mlcli.counting import counted
 from mlcli.errors import UsageError, out_of_memory
 from mlcli.imaging import image_io
 from mlcli.methods.visualization.motion import CIRCULAR, SYMMETRIC, Grid, Motion, motion, transform_values
@@ -369,6 +370,6 @@ def _check_circular(transform: str, layers: Mapping[str, Layer], side: int) -> N
     for name, layer in layers.items():
         if layer.is_map and any(n * layer.stride != side for n in layer.shape[1:]):
             raise UsageError(
-                f"--layer {name}: its {layer.shape[1]} units, {layer.stride:g} pixels apart, do not wrap evenly around "
-                f"an image of {side} pixels; take --padding symmetric or other layers"
+                f"--layer {name}: its {counted(layer.shape[1], 'unit')} at a stride of {layer.stride:g} do not wrap "
+                f"evenly around an image of {side} pixels; take --padding symmetric or other layers"
             )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlcli.counting import counted
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.imaging import reading
 from mlcli.io import schema
@@ -135,8 +136,8 @@ class Index:
         if len(self) and self._slice.get_shape()[1] != width:
             found = self._slice.get_shape()[1]
             raise UsageError(
-                f"{self.file}: cannot be read as an index (its vectors have {found} values, {width} are computed); "
-                "remove it or name another file"
+                f"{self.file}: cannot be read as an index (its vectors have {counted(found, 'value')}, {width} are "
+                "computed); remove it or name another file"
             )
 
     def positions(self, paths: Sequence[Path]) -> Tensor:

@@ -77,7 +77,7 @@ class _Parser:
             raise self.error("nothing to maximize; name a unit such as conv4:12 or logit:3", at=0)
         ranges = sorted({len(w.each) for w in value if len(w.each) > 1})
         if len(ranges) > 1:
-            raise self.error(f"ranges of {' and '.join(map(str, ranges))} units; they must be equally long", at=0)
+            raise self.error(f"ranges of lengths {' and '.join(map(str, ranges))}; they must be equally long", at=0)
         count = ranges[0] if ranges else 1
         return [Objective(tuple((w.factor, w.each[i % len(w.each)]) for w in value)) for i in range(count)]
 

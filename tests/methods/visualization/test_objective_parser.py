@@ -144,7 +144,7 @@ def test_an_objective_as_text_means_the_same(model):
         ("diversity()", "the name of a layer is expected"),
         ("negative(conv4)", "'conv4)' (character 10): a unit is expected, as in negative(conv4:12)"),
         ("negative(conv4:1", ") is expected"),
-        ("conv4:0-2 + conv3:0-4", "ranges of 3 and 5 units"),
+        ("conv4:0-2 + conv3:0-4", "ranges of lengths 3 and 5"),
     ],
 )
 def test_errors_say_where(model, text, problem):
