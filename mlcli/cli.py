@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 import mlcli.commands
 from mlcli.api import events
 from mlcli.api.events import Silent
-from mlcli.commands import COMMANDS, Command, _streams
+from mlcli.commands import COMMANDS, Command, _help, _streams
 from mlcli.commands._report import Printer, complain, say
 from mlcli.errors import Interrupted, MlcliError, lost_peer, out_of_memory
 from mlcli.io import tally
@@ -45,6 +44,7 @@ def build(wanted: str | None = None) -> typer.Typer:
     """
     app = typer.Typer(
         name="mlcli",
+        cls=_help.Group,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
@@ -54,9 +54,9 @@ def build(wanted: str | None = None) -> typer.Typer:
     for command in COMMANDS:
         if wanted in (None, command.name):
             module = importlib.import_module(f"mlcli.commands.{command.module}")
-            run, kind = guarded(module.run, command.name), getattr(module, "Parser", TyperCommand)
+            run, kind = guarded(module.run, command.name), getattr(module, "Parser", _help.Command)
         else:
-            run, kind = listed, TyperCommand
+            run, kind = listed, _help.Command
         app.command(
             command.name,
             cls=kind,

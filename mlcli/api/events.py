@@ -63,6 +63,10 @@ class Task:
         if self.listener.on_progress:
             self.listener.on_progress(Step(self.title, done, self.total, note))
 
+    def resumed(self, done: int) -> None:
+        """So many of the steps were done in an earlier run."""
+        self.done = done
+
     def complain(self, problem: object) -> None:
         """A problem met in this piece of work."""
         self.listener.problem(problem)

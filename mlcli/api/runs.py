@@ -301,6 +301,7 @@ def fit(
     """
     due_at = time.monotonic() + FIRST_REPORT
     with Progress(plan.steps, str(run.folder)) as bar:
+        bar.line(f"{run.folder}: {counted(plan.steps, 'step')}, {plan.steps_per_epoch:,} an epoch")
 
         def show(event: loop.Progress) -> None:
             nonlocal due_at
@@ -308,6 +309,7 @@ def fit(
             if event.event == "warning":
                 bar.line(f"{run.folder}: {event.note}")
             if event.event == "resumed":
+                bar.resumed(event.step)
                 bar.line(f"{run.folder}: resumed after step {event.step}")
             bar.to(event.step, f"epoch {event.epoch}  {note}" if note else "", always=event.event == "epoch")
             due = event.step == plan.steps or time.monotonic() >= due_at

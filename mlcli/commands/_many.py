@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+from mlcli.commands._help import Command
 
 
-def taking_many(*options: str) -> type[TyperCommand]:
+def taking_many(*options: str) -> type[Command]:
     """The kind of command in which each of these options takes all words up to the next option."""
 
-    class Parser(TyperCommand):
+    class Parser(Command):
         def parse_args(self, context: Any, words: list[str]) -> list[str]:
             return super().parse_args(context, repeated(words, options))
 

@@ -81,17 +81,39 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequen
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-class Progress:
-    """A bar on a terminal; in a log a line now and then; nothing when quiet."""
+def _has_room_for_bars() -> bool:
+    """Whether stderr is a terminal with columns: one of 0 x 0, as some containers and editors open, draws no bar."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # a stream without a descriptor
+        return False
 
+
+def _duration(seconds: float) -> str:
+    """`0:05`, `12:40`, `27:05:00`: hours, where there are any, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """A bar on a terminal; in a log lines with what is done of how much, the rate and the time left; or nothing.
+
+    quiet: nothing. The first line comes at the first step after FIRST_SECONDS, so that long work says its total soon
+    and short work nothing; then one every LOG_SECONDS.
+    """
+
+    FIRST_SECONDS = 2.0
     LOG_SECONDS = 30.0
     WIDEST = 30  # characters of what stands before the bar; a long path would leave it no room
 
     def __init__(self, total: int | None, what: str, *, quiet: bool = False, start: int = 0):
-        self.total, self.what, self.done, self.said = total, what, start, time.monotonic()
+        self.total, self.what, self.done, self.start = total, what, start, start
+        self.began = time.monotonic()
+        self.due = self.began + self.FIRST_SECONDS  # when the next line comes
         self.bar = None
         self.silent = quiet
-        if not quiet and sys.stderr.isatty():
+        if not quiet and _has_room_for_bars():
             from tqdm import tqdm
 
             shown = what if len(what) <= self.WIDEST else "…" + what[1 - self.WIDEST :]
@@ -103,11 +125,27 @@ class Progress:
             if note:
                 self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(done - self.done)
-        elif not self.silent and (always or time.monotonic() - self.said > self.LOG_SECONDS):
-            self.said = time.monotonic()
+        elif not self.silent and (always or time.monotonic() > self.due):
+            self.due = time.monotonic() + self.LOG_SECONDS
             total = f"/{self.total}" if self.total else ""
-            print(f"{self.what} {done}{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            parts = [f"{self.what} {done}{total}{self._speed(done)}", note]
+            print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
         self.done = done
+
+    def resumed(self, done: int) -> None:
+        """So much was done before this process began, which says nothing of how fast this one is."""
+        self.done = self.start = done
+        if self.bar is not None:
+            self.bar.initial = self.bar.n = self.bar.last_print_n = done
+
+    def _speed(self, done: int) -> str:
+        """`, 12.3/s, 1:05 left`: the rate since the work began, and the time that the rest takes at this rate."""
+        seconds, steps = time.monotonic() - self.began, done - self.start
+        if steps <= 0 or seconds <= 0:
+            return ""
+        rate = steps / seconds
+        text = f", {rate:.3g}/s" if rate >= 1 else f", {seconds / steps:.3g} s each"
+        return f"{text}, {_duration((self.total - done) / rate)} left" if self.total and self.total > done else text
 
     def complain(self, problem: object) -> None:
         """An error that does not disturb the bar; said even when quiet."""
@@ -158,6 +196,10 @@ class Bar(Task):
     def to(self, done: int, note: str = "", *, always: bool = False) -> None:
         self.done = done
         self.bar.to(done, note, always=always)
+
+    def resumed(self, done: int) -> None:
+        self.done = done
+        self.bar.resumed(done)
 
     def complain(self, problem: object) -> None:
         self.bar.complain(problem)

@@ -6,9 +6,11 @@ import typing
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from mlcli import cli
 from mlcli.commands import COMMANDS
+from tests.cli import mlcli
 
 # Words that the field has others for (see "Words" in the design), in the sense that help uses them.
 NOT_THE_FIELDS = (
@@ -68,3 +70,30 @@ def test_the_options_are_those_of_the_configuration(command):
     # A number that nobody gave is chosen by something, which the help says; a path that nobody gave is none.
     numbers = [each for each in options(function.config) if {int, float} & set(typing.get_args(hints[each.name]))]
     assert [each.name for each in numbers if each.default is None and not of(each).shown_default] == []
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+@pytest.mark.parametrize("width", [20, 43, 80, 99, 100, 200])
+def test_help_wraps_at_any_width_and_loses_nothing(width):
+    app = cli.build()
+    for name in ("", *(command.name for command in COMMANDS)):
+        shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": str(width)}).stdout
+        assert max(map(len, shown.splitlines())) <= width and "…" not in shown
+        for owner, _, parameter in PARAMETERS:
+            if owner == name:
+                names = [parameter.metavar] if parameter.param_type_name == "argument" else parameter.opts
+                assert all(squeezed(each) in squeezed(shown) for each in names)
+                # Panels have columns beside each other, so their texts are in pieces
+                assert width >= 100 or squeezed(parameter.help) in squeezed(shown)
+        if not name:
+            assert all(command.name in shown for command in COMMANDS)
+            assert width >= 100 or all(squeezed(command.example) in squeezed(shown) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_usage_error_wraps_too(width):
+    said = mlcli("classify", "--accept-nothing", env={"COLUMNS": str(width)}, status=2).stderr
+    assert "--accept-nothing" in re.sub(r"[\s│]", "", said) and max(map(len, said.splitlines())) <= width

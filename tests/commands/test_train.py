@@ -169,6 +169,7 @@ def test_broken_images_are_named_and_the_rest_trains(tmp_path):
     (root / "blue/05.png").write_bytes((root / "blue/04.png").read_bytes()[:100])
     done = train(root, "-o", tmp_path / "run", "--epochs", 1, "--batch-size", 8)
     assert "red/00.png" in done.stderr and "blue/05.png" in done.stderr
+    assert f"{tmp_path / 'run'}: 2 steps, 2 an epoch" in done.stderr  # at the start, before any line of progress
     assert json.loads((tmp_path / "run/config.json").read_text())["data"]["training"]["count"] == 16
 
 
