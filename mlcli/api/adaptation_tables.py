@@ -30,6 +30,16 @@ def figures(result: Mapping[str, Any]) -> Table:
     return ("", result["metric"], "standard deviation", "95 % interval", "runs"), lines
 
 
+def numbers(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """`figures` for a program: the names as in the JSON, the values as numbers from 0 to 1, each in its own column."""
+    lines = [
+        (name, entry["mean"], entry["sd"], *entry["interval"], len(entry["runs"]))
+        for name, entry in result.items()
+        if isinstance(entry, Mapping) and "interval" in entry
+    ]
+    return ("model", result["metric"].lower().replace(" ", "_"), "sd", "low", "high", "runs"), lines
+
+
 def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Details of a result, as (name, value): tests of significance, label flips, and how checkpoints were chosen."""
     found = []

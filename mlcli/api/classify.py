@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from mlcli.methods.evaluation.classification import Evaluation
     from mlcli.models.model import Model
 
+UNKNOWN = "unknown"  # in place of the class of an image whose best class is too improbable
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly):
     images: common.Images = common.images()
     top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
+    min_probability: float = option(
+        0.0,
+        "Least probability of the most probable class; an image with less is unknown.",
+        minimum=0,
+        maximum=1,
+        panel=METHOD,
+    )
     evaluate: bool = option(
         False, "Measure the accuracy on IMAGES, which is a folder of class folders then.", panel=DATA
     )
@@ -41,21 +50,31 @@ class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExac
 class Prediction:
     """The predictions for one image: (label, WordNet id or "", index, probability) of each class, best first.
 
+    unknown: whether the best class has less than the wanted probability; `classes` are mere candidates then.
     error: why there are none.
     """
 
     image: str
     classes: tuple[tuple[str, str, int, float], ...] = ()
     error: str = ""
+    unknown: bool = False
+
+    @property
+    def answers(self) -> tuple[tuple[str, str, int | None, float], ...]:
+        """The classes that are reported; of an unknown image UNKNOWN alone, with the probability of its best class."""
+        return ((UNKNOWN, "", None, self.classes[0][3]),) if self.unknown else self.classes
 
     def as_json(self) -> dict[str, Any]:
         if self.error:
             return {"image": self.image, "error": self.error}
-        predictions = [
-            {"label": label, **({"wnid": wnid} if wnid else {}), "index": index, "probability": probability}
-            for label, wnid, index, probability in self.classes
-        ]
-        return {"image": self.image, "predictions": predictions}
+        predictions = [_entry(*answer) for answer in self.answers]
+        candidates = {"candidates": [_entry(*candidate) for candidate in self.classes]} if self.unknown else {}
+        return {"image": self.image, "predictions": predictions, **candidates}
+
+
+def _entry(label: str, wnid: str, index: int | None, probability: float) -> dict[str, Any]:
+    """A class as JSON has it."""
+    return {"label": label, **({"wnid": wnid} if wnid else {}), "index": index, "probability": probability}
 
 
 @dataclass(frozen=True)
@@ -95,8 +114,9 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
         >>> result.predictions[0].classes[0][0]
         'tiger cat'
 
-    Images that cannot be read have an `error` in place of their predictions. Raises DataError where there is no image,
-    UsageError for options that do not go together, WeightsError for a model that cannot be had.
+    Images that cannot be read have an `error` in place of their predictions. Those whose best class has less than
+    `min_probability` are `unknown`, and with `evaluate` they are counted apart. Raises DataError where there is no
+    image, UsageError for options that do not go together, WeightsError for a model that cannot be had.
     """
     from mlcli.methods.evaluation.classification import probabilities
     from mlcli.models import registry
@@ -125,7 +145,8 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
                 failures += 1
                 predictions.append(Prediction(str(path), error=str(row)))
             else:
-                predictions.append(Prediction(str(path), _best(model, row, config.top_k)))
+                best = _best(model, row, config.top_k)
+                predictions.append(Prediction(str(path), best, unknown=best[0][3] < config.min_probability))
             bar.to(done)
     return Classification(model, tuple(predictions), failures=failures)
 
@@ -159,7 +180,7 @@ def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> 
                 yield label, row
 
     with Progress(len(folder.paths), "evaluate") as bar:
-        evaluation = classification.evaluate(model.classes, answers(bar))
+        evaluation = classification.evaluate(model.classes, answers(bar), config.min_probability)
     if not evaluation.count:
         raise DataError(f"{folder.root}: no readable image in it")
     return Classification(model, evaluation=evaluation, flipped=config.flip, failures=failures)

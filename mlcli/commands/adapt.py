@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlcli.api.adapt import AdaptConfig, AllOptions, adapt
-from mlcli.api.adaptation_tables import facts, figures, per_class
+from mlcli.api.adaptation_tables import facts, figures, numbers, per_class
 from mlcli.api.call import Call
 from mlcli.api.events import say
 from mlcli.commands import _options as option
@@ -29,7 +29,7 @@ def run(
     """
     result = call.run(adapt)
     results = result.as_json()
-    printed = {"json": json_text, "csv": lambda each: csv_text(*figures(each))}
+    printed = {"json": json_text, "csv": lambda each: csv_text(*numbers(each))}
     out(printed.get(format, _text)(results))
     say(f"{result.folder}: done")
 

@@ -1,6 +1,7 @@
 """`mlcli classify`"""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mlcli.methods.evaluation.classification import Evaluation
     from mlcli.models.model import Model
 
+ANSWERED = ("unknown", "answered_accuracy")  # columns of an evaluation with --min-probability
 FEW = 20  # classes, up to which they are named below the predictions, and their confusions are a table
 
 
@@ -32,9 +34,10 @@ def run(
     """Name what images show.
 
     Prints the most probable classes of each image. The default model knows the 1,000 classes of ImageNet, whose WordNet
-    ids JSON and CSV give beside their names. With --evaluate the folders of IMAGES may be named by label, WordNet id,
-    synonym or number of a class. Images that cannot be read are named, the others are classified, and the exit status
-    is 1.
+    ids JSON and CSV give beside their names. With --min-probability, an image whose most probable class has less is
+    called unknown. With --evaluate the folders of IMAGES may be named by label, WordNet id, synonym or number of a
+    class; unknown images are counted, and the accuracy on the answered ones is given too. Images that cannot be read
+    are named, the others are classified, and the exit status is 1.
     """
     document = Result(output, overwrite)
     result = call.run(classify)
@@ -51,7 +54,7 @@ def run(
 def _predictions_csv(result: "Classification") -> str:
     header = ("image", "rank", "label", "wnid", "index", "probability", "error")
     good, bad = ([p for p in result.predictions if bool(p.error) == wrong] for wrong in (False, True))
-    rows = [(p.image, rank, *one, "") for p in good for rank, one in enumerate(p.classes, 1)]
+    rows = [(p.image, rank, *one, "") for p in good for rank, one in enumerate(p.answers, 1)]
     return csv_text(header, [*rows, *((p.image, "", "", "", "", "", p.error) for p in bad)])
 
 
@@ -59,7 +62,7 @@ def _predictions_table(result: "Classification") -> str:
     rows = [
         (p.image if rank == 0 else "", label, f"{probability:7.2%}")
         for p in result.predictions
-        for rank, (label, _, _, probability) in enumerate(p.classes)
+        for rank, (label, _, _, probability) in enumerate(p.answers)
     ]
     return table(("image", "class", "probability"), rows, right=(2,)) + _footnote(result.model) if rows else ""
 
@@ -72,10 +75,24 @@ def _footnote(model: "Model") -> str:
 
 
 def _evaluation_csv(result: "Classification") -> str:
-    columns = ("wnid", "accuracy", "count")
-    per_class = result.as_json()["per_class"]
+    report = result.as_json()
+    columns = ("wnid", "accuracy", "count", *(ANSWERED if "unknown" in report else ()))
+    per_class = report["per_class"]
     rows = [(name, *(entry.get(column, "") for column in columns)) for name, entry in per_class.items()]
     return csv_text(("class", *columns), rows)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _answered_text(report: Mapping[str, Any]) -> str:
+    """How many images are unknown by --min-probability, and the accuracy on the others."""
+    low, high = report["answered_interval"]
+    answered = counted(report["count"] - report["unknown"], "answered image")
+    accuracy = _percent(report["answered_accuracy"])
+    accuracy = f", accuracy {accuracy} (95 % interval {low:.2%} to {high:.2%})" if accuracy else ""
+    return f"{counted(report['unknown'], 'image')} unknown; {answered}{accuracy}\n\n"
 
 
 def evaluation_text(result: "Classification", evaluation: "Evaluation") -> str:
@@ -87,7 +104,15 @@ def evaluation_text(result: "Classification", evaluation: "Evaluation") -> str:
         f"top-5 {report['top5_accuracy']:.2%}, {counted(report['count'], 'image')}\n\n"
     )
     rows = [(name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()]
-    text += table(("class", "accuracy", "images"), rows, right=(1, 2))
+    header: tuple[str, ...] = ("class", "accuracy", "images")
+    if "unknown" in report:
+        text += _answered_text(report)
+        header += ("unknown", "accuracy of the answered")
+        entries = report["per_class"].values()
+        rows = [
+            (*row, one["unknown"], _percent(one["answered_accuracy"])) for row, one in zip(rows, entries, strict=True)
+        ]
+    text += table(header, rows, right=range(1, len(header)))
     if len(evaluation.classes) <= FEW:
         header = ("true \\ predicted", *evaluation.classes)
         counts = [(name, *row) for name, row in zip(evaluation.classes, evaluation.confusion, strict=True)]

@@ -26,5 +26,9 @@ def run(
     if format == "json":
         document.write(json_text(findings))
         return
+    if format == "csv":  # a line for each value
+        lines = [(name, one) for name, v in findings.items() for one in (v if isinstance(v, list) else [v])]
+        document.write(csv_text(("name", "value"), lines))
+        return
     rows = [(name, (", ".join(v) or "none") if isinstance(v, list) else v) for name, v in findings.items()]
-    document.write(csv_text(("name", "value"), rows) if format == "csv" else table(("name", "value"), rows))
+    document.write(table(("name", "value"), rows))

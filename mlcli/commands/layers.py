@@ -1,5 +1,8 @@
 """`mlcli layers`"""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from mlcli.api.call import Call
 from mlcli.api.layers import Layers, LayersConfig, layers
 from mlcli.commands import _options as option
@@ -7,6 +10,8 @@ from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
 from mlcli.io.files import json_text
+
+LEAST_DIMENSIONS = 3  # of a map, so that the columns of most models are the same
 
 
 @command(LayersConfig)
@@ -27,9 +32,23 @@ def run(
     if format == "json":
         document.write(json_text(entries))
         return
+    if format == "csv":
+        document.write(_csv(entries))
+        return
     rows = [
         [" x ".join(map(str, v)) if isinstance(v, list) else "all" if v is None else v for v in entry.values()]
         for entry in entries
     ]
-    header = [key.replace("_", " ") for key in Layers.KEYS]
-    document.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(4, 5, 6)))
+    document.write(table([key.replace("_", " ") for key in Layers.KEYS], rows, right=(4, 5, 6)))
+
+
+def _csv(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The shape has a column for each dimension; a receptive field, or stride, of the whole image is "all"."""
+    dimensions = max(LEAST_DIMENSIONS, *(len(entry["shape"]) for entry in entries))
+    sizes = [f"shape_{number}" for number in range(1, dimensions + 1)]
+    rows = []
+    for entry in entries:
+        shape = [*entry["shape"], *[""] * (dimensions - len(entry["shape"]))]
+        cells = {key: ["all" if value is None else value] for key, value in entry.items()} | {"shape": shape}
+        rows.append([cell for key in Layers.KEYS for cell in cells[key]])
+    return csv_text([name for key in Layers.KEYS for name in (sizes if key == "shape" else [key])], rows)

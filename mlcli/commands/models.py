@@ -31,9 +31,9 @@ def run(
     if format == "json":
         document.write(json_text(entries))
     else:
-        header = [key.replace("_", " ") for key in entries[0]]
         rows = [[_plain(value) for value in entry.values()] for entry in entries]
-        document.write(csv_text(header, rows) if format == "csv" else table(header, rows, right=(1, 2, 3, 4)))
+        words = [key.replace("_", " ") for key in entries[0]]
+        document.write(csv_text([*entries[0]], rows) if format == "csv" else table(words, rows, right=(1, 2, 3, 4)))
     if result.unlisted:
         say(f'{counted(result.unlisted, "more model")} of timm: mlcli models "timm/*"')
 

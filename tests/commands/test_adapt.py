@@ -117,7 +117,8 @@ def test_a_stage_holds_the_model_that_was_chosen_and_a_test_set_may_come_later(d
     assert "adapted" not in json.loads((run / "results.json").read_text())
     said = adapt(data, run, *options, "--resume", "--test", data / "test", "--format", "csv").stdout.splitlines()
     result = json.loads((run / "results.json").read_text())
-    assert said[0] == ",accuracy,sd,95 % interval,runs" and said[2].startswith("adapted,")
+    assert said[0] == "model,accuracy,sd,low,high,runs"
+    assert said[2].split(",")[:2] == ["adapted", str(result["adapted"]["mean"])]
     assert result["adapted"]["runs"] != result["last"]["runs"], "the choice makes no difference here"
     for seed, accuracy in enumerate(result["adapted"]["runs"]):
         words = ["classify", "--model", run / f"seed-{seed}/adapted", data / "test", "--evaluate", "--format", "json"]

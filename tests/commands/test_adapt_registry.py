@@ -62,7 +62,7 @@ def test_a_method_that_trains_nothing_has_a_table_a_report_and_a_model(registere
     table = mlcli(*words, "--resume").stdout
     assert "adapted" in table and "McNemar" in table and "chosen" not in table
     csv = mlcli(*words, "--resume", "--format", "csv").stdout
-    assert csv.splitlines()[0] == ",accuracy,sd,95 % interval,runs"
+    assert csv.splitlines()[0] == "model,accuracy,sd,low,high,runs"
 
 
 def test_without_a_test_set_the_result_still_has_guards(registered, data, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+import mlcli as package
 from tests import odd_images
 from tests.cli import ENVIRONMENT, mlcli, mlcli_process
 from tests.tiny import COLORS, class_folders
@@ -141,6 +142,59 @@ def test_no_images(tmp_path, colors):
     assert "no images there" in mlcli("classify", "-", "--model", colors, status=1, input="").stderr
 
 
+# -- unknown images --------------------------------------------------------------------------------------------------
+
+
+def test_an_image_whose_best_class_is_improbable_is_unknown(images, colors, tmp_path):
+    Image.new("RGB", (20, 16), (128, 128, 128)).save(images / "gray.png")  # as probable in each of three classes
+    arguments = ("classify", images, "--model", colors, "--min-probability", 0.5)
+    found = {
+        os.path.basename(entry["image"]): entry for entry in json.loads(mlcli(*arguments, "--format", "json").stdout)
+    }
+    (unknown,) = found["gray.png"]["predictions"]
+    candidates = found["gray.png"]["candidates"]
+    assert unknown == {"label": "unknown", "index": None, "probability": candidates[0]["probability"]}
+    assert {candidate["label"] for candidate in candidates} == set(COLORS) and unknown["probability"] < 0.5
+    assert found["red.png"]["predictions"][0]["label"] == "red" and set(found["red.png"]) == {"image", "predictions"}
+    rows = list(csv.DictReader(io.StringIO(mlcli(*arguments, "--format", "csv").stdout)))
+    (row,) = [row for row in rows if row["image"].endswith("gray.png")]
+    assert (row["rank"], row["label"], row["index"], row["error"]) == ("1", "unknown", "", "")
+    table = mlcli(*arguments).stdout
+    (line,) = [line.split() for line in table.splitlines() if "gray.png" in line]
+    assert line[1] == "unknown" and line[2] == f"{unknown['probability']:.2%}"
+    # without the option it is one of the classes
+    assert all(entry["predictions"][0]["label"] in COLORS for entry in entries(images, "--model", colors))
+
+
+def test_unknown_images_in_python(images, colors):
+    Image.new("RGB", (20, 16), (128, 128, 128)).save(images / "gray.png")
+    result = package.classify([images / "gray.png", images / "red.png"], model=str(colors), min_probability=0.5)
+    gray, red = result.predictions
+    assert gray.unknown and not red.unknown and len(gray.classes) == 3
+    assert gray.answers == (("unknown", "", None, gray.classes[0][3]),) and red.answers == red.classes
+
+
+def test_an_evaluation_counts_the_unknown_and_tells_the_accuracy_of_the_answered(tmp_path, colors):
+    class_folders(tmp_path, per_class=4, noise=5)
+    for number in range(3):  # answered as blue or unknown
+        color = COLORS["blue"] if number == 0 else (128, 128, 128)
+        Image.new("RGB", (16, 16), color).save(tmp_path / "red" / f"other{number}.png")
+    arguments = ("classify", tmp_path, "--evaluate", "--model", colors, "--min-probability", 0.5)
+    report = json.loads(mlcli(*arguments, "--format", "json").stdout)
+    assert report["count"] == 15 and report["unknown"] == 2
+    assert report["answered_accuracy"] == pytest.approx(12 / 13)
+    low, high = report["answered_interval"]
+    assert low < 12 / 13 < high
+    red = report["per_class"]["red"]
+    assert red["unknown"] == 2 and red["answered_accuracy"] == pytest.approx(4 / 5) and red["count"] == 7
+    table = mlcli(*arguments).stdout
+    assert "2 images unknown; 13 answered images, accuracy 92.31%" in table and "accuracy of the answered" in table
+    rows = {row["class"]: row for row in csv.DictReader(io.StringIO(mlcli(*arguments, "--format", "csv").stdout))}
+    assert rows["red"]["unknown"] == "2" and rows["blue"]["unknown"] == "0" and float(rows["red"]["answered_accuracy"])
+    none = mlcli(*arguments[:-1], 1).stdout  # noise keeps the best class below certainty
+    assert "15 images unknown; 0 answered images\n" in none
+
+
 # -- evaluation ------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +253,7 @@ def test_evaluate_with_folders_that_do_not_fit(tmp_path, colors, images):
         (["--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--format", "xml"], "xml"),
         (["--top-k", "0"], "top-k"),
+        (["--min-probability", "1.1"], "min-probability"),
         (["--top-k", "many"], "top-k"),
         (["--batch-size", "0"], "batch-size"),
         (["--workers", "-1"], "workers"),

@@ -51,3 +51,10 @@ def test_broken_embedded_weights_do_not_stop_the_report(monkeypatch):
 @pytest.mark.parametrize("arguments", [["--device", "tpu"], ["--precision", "fp8"], ["surplus"]])
 def test_errors(arguments):
     assert arguments[-1] in mlcli("doctor", *arguments, status=2).stderr
+
+
+def test_csv_has_a_line_for_each_value(monkeypatch):
+    found = {"threads": 2, "cuda_devices": [], "environment": ["A=1", "B=2, 3"]}
+    monkeypatch.setattr(diagnosis, "diagnose", lambda runtime: found)
+    said = mlcli("doctor", "--device", "cpu", "--format", "csv").stdout
+    assert said.splitlines() == ["name,value", "threads,2", "environment,A=1", 'environment,"B=2, 3"']

@@ -1,6 +1,9 @@
 """The README's exit statuses in every command, over the table of what can fail."""
 
+import csv
+import io
 import os
+import re
 import resource
 import shutil
 import signal
@@ -235,6 +238,14 @@ def test_0_for_a_reader_that_has_read_enough(name, line, standard_output, capsys
     standard_output(pipe_without_reader())
     assert status_of_main(*line(name)) == 0
     assert "mlcli: " not in capsys.readouterr().err or name == "adapt"
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if "--format" in OPTIONS[name]])
+def test_csv_has_names_without_spaces_and_one_value_a_column(name, line, tmp_path):
+    header, *rows = csv.reader(io.StringIO(mlcli(*line(name), "--format", "csv").stdout))
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", column) for column in header), header
+    assert len(set(header)) == len(header) and all(len(row) == len(header) for row in rows)
+    assert not [cell for row in rows for cell in row if re.search(r"\d x \d|\d to \d|%", cell)]
 
 
 # ----------------------------------------------------------------------------------------------- signals

@@ -29,12 +29,16 @@ def test_a_model_whose_weights_are_not_here(monkeypatch, tmp_path):
 
 
 def test_table_and_csv_say_the_same(colors):
-    rows = list(csv.reader(io.StringIO(mlcli("layers", "--model", colors, "--format", "csv").stdout)))
-    assert rows[0] == [key.replace("_", " ") for key in KEYS]
+    rows = list(csv.DictReader(io.StringIO(mlcli("layers", "--model", colors, "--format", "csv").stdout)))
+    sizes = ["shape_1", "shape_2", "shape_3"]
+    assert [*rows[0]] == [name for key in KEYS for name in (sizes if key == "shape" else [key])]
     table = mlcli("layers", "--model", colors).stdout
-    for row in rows[1:]:
-        assert any(line.split() == " ".join(row).split() for line in table.splitlines()), row
-    assert rows[-1][4:6] == ["all", "all"]
+    for row in rows:
+        shape = " x ".join(filter(None, (row[size] for size in sizes)))
+        words = " ".join([row["address"], row["alias"], row["kind"], shape, *list(row.values())[-3:]])
+        assert any(line.split() == words.split() for line in table.splitlines()), row
+    assert (rows[0]["shape_1"], rows[0]["shape_3"], rows[-1]["shape_1"]) == ("64", "16", "3")
+    assert (rows[-1]["shape_2"], rows[-1]["receptive_field"], rows[-1]["stride"]) == ("", "all", "all")
 
 
 def test_output(colors, tmp_path):

@@ -39,7 +39,7 @@ def test_timms_models_are_listed_by_pattern():
 def test_table_and_csv():
     rows = list(csv.DictReader(io.StringIO(mlcli("models", "--format", "csv").stdout)))
     cifarnet = next(row for row in rows if row["name"] == "cifarnet")
-    assert cifarnet["weights on disk"] == "yes" and cifarnet["imagenet top1"] == "" and cifarnet["license"] == "MIT"
+    assert cifarnet["weights_on_disk"] == "yes" and cifarnet["imagenet_top1"] == "" and cifarnet["license"] == "MIT"
     table = mlcli("models").stdout.splitlines()
     line = next(line.split() for line in table if line.split()[:1] == ["resnet50"])
     assert line[:4] == ["resnet50", "25.6", "224", "1000"]

@@ -87,7 +87,7 @@ def test_what_is_drawn_again_does_not_mix_with_what_was_there(tmp_path):
     first = files(tmp_path / "out")
     mlcli(*arguments, 12)
     assert files(tmp_path / "out") == first and len(first) == 12
-    assert "holds 12 others" in mlcli(*arguments, 3, status=2).stderr and files(tmp_path / "out") == first
+    assert "holds 12 other images" in mlcli(*arguments, 3, status=2).stderr and files(tmp_path / "out") == first
     mlcli(*arguments, 30)
     assert len(files(tmp_path / "out")) == 30
 

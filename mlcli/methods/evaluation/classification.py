@@ -1,7 +1,7 @@
 """Predictions of a classifier, and their accuracy."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,12 +58,14 @@ class Evaluation:
     """Accuracy of a classifier on labeled images.
 
     confusion[i][j]: number of images of class i that are predicted as j. top5: number of images whose class is among
-    the five most probable.
+    the five most probable. answered: (correct predictions, images) of each class, of those images alone whose most
+    probable class has at least a wanted probability; None where none is wanted.
     """
 
     classes: tuple[str, ...]
     confusion: list[list[int]]
     top5: int
+    answered: list[tuple[int, int]] | None = None
 
     @property
     def count(self) -> int:
@@ -85,6 +87,24 @@ class Evaluation:
         """Mean of the accuracies of the classes, so that frequent and rare classes count the same."""
         return sum(correct / count for correct, count in self.recalls) / len(self.recalls)
 
+    def _answers(self, per_class: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """How many images are unknown, and the accuracy on the others; these are added to the entries of classes too.
+
+        The accuracy is None where no image is answered.
+        """
+        if self.answered is None:
+            return {}
+        for name, (correct, count) in zip(self.classes, self.answered, strict=True):
+            if name in per_class:
+                unknown = per_class[name]["count"] - count
+                per_class[name] |= {"unknown": unknown, "answered_accuracy": correct / count if count else None}
+        correct, count = (sum(column) for column in zip(*self.answered, strict=True))
+        return {
+            "unknown": self.count - count,
+            "answered_accuracy": correct / count if count else None,
+            "answered_interval": list(wilson(correct, count)),
+        }
+
     def as_json(self) -> dict[str, Any]:
         """The figures with their 95 % intervals, for JSON."""
         per_class = {
@@ -92,6 +112,7 @@ class Evaluation:
             for index, (name, row) in enumerate(zip(self.classes, self.confusion, strict=True))
             if sum(row)
         }
+        answers = self._answers(per_class)
         return {
             "accuracy": self.correct / self.count,
             "interval": list(wilson(self.correct, self.count)),
@@ -99,20 +120,30 @@ class Evaluation:
             "balanced_interval": list(balanced_interval(self.recalls)),
             "top5_accuracy": self.top5 / self.count,
             "count": self.count,
+            **answers,
             "per_class": per_class,
             "confusion": self.confusion,
         }
 
 
-def evaluate(classes: Sequence[str], predictions: Iterable[tuple[int, Tensor]]) -> Evaluation:
-    """Evaluate pairs of (label, probabilities (classes,))."""
+def evaluate(
+    classes: Sequence[str], predictions: Iterable[tuple[int, Tensor]], min_probability: float = 0.0
+) -> Evaluation:
+    """Evaluate pairs of (label, probabilities (classes,)).
+
+    min_probability: the least probability of the most probable class with which an image counts as answered.
+    """
     confusion = [[0] * len(classes) for _ in classes]
     top5 = 0
+    answered = [(0, 0)] * len(classes)
     for label, row in predictions:
-        best = row.topk(min(5, len(classes))).indices.tolist()
+        values, best = (found.tolist() for found in row.topk(min(5, len(classes))))
         confusion[label][best[0]] += 1
         top5 += label in best
-    return Evaluation(tuple(classes), confusion, top5)
+        if values[0] >= min_probability:
+            correct, count = answered[label]
+            answered[label] = correct + (best[0] == label), count + 1
+    return Evaluation(tuple(classes), confusion, top5, answered if min_probability > 0 else None)
 
 
 def accuracy(model: Model, images: ImageDataset, runtime: Runtime, batch_size: int = 500) -> float:
