@@ -109,6 +109,7 @@ def guarded(run: Callable[..., Any], name: str = "mlcli") -> Callable[..., Any]:
             )
         signals.outlasted.clear()
         failed = True
+        failure = 2 if kwargs.get("exit_status") else 1  # 1 is an answer there
         try:
             with events.listening(printer):
                 run(*args, **kwargs)
@@ -121,7 +122,7 @@ def guarded(run: Callable[..., Any], name: str = "mlcli") -> Callable[..., Any]:
                 raise typer.Exit(128 + signals.arrived[0]) from None  # the rest comes of breaking off what ran
             if speaks:
                 complain(error)
-            raise typer.Exit(error.exit_status) from None
+            raise typer.Exit(failure if error.exit_status == 1 else error.exit_status) from None
         except (MemoryError, RuntimeError) as error:
             if out_of_memory(error):
                 complain(
@@ -134,7 +135,7 @@ def guarded(run: Callable[..., Any], name: str = "mlcli") -> Callable[..., Any]:
                     "another process of the group has ended, so this one cannot continue; what was saved is kept, and "
                     "the same command with --resume resumes it"
                 )
-            raise typer.Exit(1) from None
+            raise typer.Exit(failure) from None
         finally:
             if speaks and (failed or counted.met_images) and (text := counted.summary()):
                 say(f"{name}: {text}", kwargs.get("quiet", False))

@@ -134,6 +134,12 @@ class Verification:
     of_list: bool = False
     failures: int = 0
 
+    @property
+    def same(self) -> bool:
+        """Whether all pairs show the same identity or, with a gallery, each image one of its identities."""
+        pairs = all(pair.verdict is not None and pair.verdict.same for pair in self.pairs)
+        return pairs and all(one.identity is not None for one in self.identifications or ())
+
     def as_json(self) -> Any:
         """What `mlcli siamese-verify --format json` prints."""
         if self.evaluation is not None:
@@ -168,10 +174,7 @@ def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
 
     config = call.config
     images: list[OneImage] = [] if config.images is None else listed(config.images)
-    file = images[0] if len(images) == 1 and config.gallery is None else None
-    pairs_file = (
-        Path(file) if isinstance(file, (str, os.PathLike)) and os.fspath(file).lower().endswith(".csv") else None
-    )
+    pairs_file = _pairs_file(images) if config.gallery is None else None
     if config.evaluate is not None and (images or config.gallery):
         raise UsageError("--evaluate takes its folder alone; leave out the images and --gallery")
     if config.evaluate is None and not (pairs_file or (images if config.gallery else len(images) == 2)):

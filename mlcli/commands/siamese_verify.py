@@ -12,6 +12,7 @@ from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
 from mlcli.counting import counted
+from mlcli.errors import UsageError
 from mlcli.io.files import json_text
 
 NOBODY = "nobody"
@@ -23,6 +24,7 @@ def run(
     format: option.FormatOption = option.Format.table,
     output: option.Output = None,
     overwrite: option.Overwrite = False,
+    exit_status: option.ExitStatus = False,
     quiet: option.Quiet = False,
 ) -> None:
     """Decide whether two images show the same identity, or which one of a gallery an image shows.
@@ -31,7 +33,12 @@ def run(
     were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate
     reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that distances
     are the same everywhere.
+
+    With --exit-status, for scripts, the exit status is 0 if all pairs show the same identity, or each image one of the
+    gallery; 1 if not; and 2 if an image cannot be read or anything else fails.
     """
+    if exit_status and call.config.evaluate is not None:
+        raise UsageError("--exit-status: tells whether images show the same identity; leave it out with --evaluate")
     document = Result(output, overwrite)
     result = call.run(siamese_verify)
     if format == "json":
@@ -45,6 +52,8 @@ def run(
     if text:
         document.write(text)
     if result.failures:
+        raise typer.Exit(2 if exit_status else 1)
+    if exit_status and not result.same:
         raise typer.Exit(1)
 
 

@@ -65,7 +65,7 @@ def test_the_options_are_those_of_the_configuration(command):
     run = importlib.import_module(f"mlcli.commands.{command.module}").run
     own = set(list(inspect.signature(inspect.unwrap(run)).parameters)[1:])
     assert shown == fields | own and not fields & own
-    assert own <= {"format", "output", "overwrite", "quiet"} | {"template"}, own
+    assert own <= {"format", "output", "overwrite", "quiet"} | {"template", "exit_status"}, own
     hints = typing.get_type_hints(function.config)
     # A number that nobody gave is chosen by something, which the help says; a path that nobody gave is none.
     numbers = [each for each in options(function.config) if {int, float} & set(typing.get_args(hints[each.name]))]

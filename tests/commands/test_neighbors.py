@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,6 +230,16 @@ def test_interrupted_it_keeps_what_is_done(colors, tmp_path):
     kept = int(errors.split(b": keeps ")[1].split()[0])
     done = neighbors(*arguments, status=1)
     assert f"449 vectors, {449 - kept} of them computed now" in done.stderr and 40 <= kept < 449
+
+
+def test_a_query_that_among_has_taken_is_said(images, queries, colors, tmp_path):
+    words = ("--model", colors, "-o", tmp_path / "o.png", "--among", images, queries[0])
+    said = re.sub(r"[│\s]+", " ", neighbors(*words, status=2, env={"COLUMNS": "1000"}).stderr)
+    assert f"QUERY...: missing; --among has taken all words up to the next option ({images} {queries[0]})" in said
+    assert "Name it before --among" in said and not (tmp_path / "o.png").exists()
+    # where --among has one value alone, nothing was taken
+    assert "Missing argument" in neighbors("--among", images, "-o", tmp_path / "o.png", status=2).stderr
+    assert "No such option" in neighbors("--among", images, queries[0], "--nosuch", status=2).stderr
 
 
 def test_an_option_takes_all_words_up_to_the_next():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mlcli.methods.metric_learning import embedder
 from tests.cli import mlcli
 from tests.tiny import identities
 
@@ -181,6 +182,46 @@ def test_small_groups_are_left_out_of_one_shot_classification_and_that_is_said(n
     assert (found["one_shot"]["way"], found["one_shot"]["identities"]) == (6, 6)
     assert found["one_shot_across"]["identities"] == 10
     assert "4 identities left out of 1-shot classification" in done.stderr and "not 6" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- exit status
+
+
+def test_the_exit_status_tells_scripts_the_verdict(network, unseen, tmp_path):
+    same, different = [unseen / "x/k/00.png", unseen / "x/k/01.png"], [unseen / "x/k/00.png", unseen / "y/m/00.png"]
+    mlcli("siamese-verify", network, *different, status=0)  # of the work, unless it is asked for
+    verify = ["siamese-verify", network, "--exit-status"]
+    assert " same " in mlcli(*verify, *same, status=0).stdout
+    assert " different " in mlcli(*verify, *different, status=1).stdout
+    (tmp_path / "same.csv").write_text("{},{}\n".format(*same))
+    (tmp_path / "mixed.csv").write_text("{},{}\n{},{}\n".format(*same, *different))
+    mlcli(*verify, tmp_path / "same.csv", status=0)
+    mlcli(*verify, tmp_path / "mixed.csv", status=1)
+
+
+def test_the_exit_status_of_a_gallery(network, unseen, tmp_path):
+    for name in ("k", "l"):
+        shutil.copytree(unseen / "x" / name, tmp_path / "gallery" / name)
+    verify = ["siamese-verify", network, "--exit-status", "--gallery", tmp_path / "gallery"]
+    mlcli(*verify, "-k", 1, unseen / "x/k/02.png", status=0)
+    mlcli(*verify, "-k", 1, unseen / "x/k/02.png", unseen / "y/p/01.png", status=1)
+
+
+def test_with_the_exit_status_as_verdict_whatever_fails_is_2(network, unseen, tmp_path, monkeypatch):
+    verify, image = ["siamese-verify", "--exit-status", network], unseen / "x/k/00.png"
+    assert "absent.png" in mlcli(*verify, image, "absent.png", status=2).stderr
+    (tmp_path / "pairs.csv").write_text(f"{image},{image}\n{image},absent.png\n{image},{unseen / 'y/m/00.png'}\n")
+    mlcli(*verify, tmp_path / "pairs.csv", status=2)
+    assert "absent" in mlcli(*verify[:2], tmp_path / "absent", image, image, status=2).stderr
+    assert "give two images" in mlcli(*verify, image, status=2).stderr
+    assert "leave it out with --evaluate" in mlcli(*verify, "--evaluate", unseen, status=2).stderr
+    mlcli(*verify, image, image, "-o", tmp_path / "pairs.csv" / "out", status=2)
+
+    def out_of_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(embedder, "load", out_of_memory)
+    assert "memory does not suffice" in mlcli(*verify, image, image, status=2).stderr
 
 
 @pytest.mark.parametrize(
