@@ -26,6 +26,8 @@ class Option:
     argument: whether it is given by its position.
     cli_required: whether the command line must give it, although it has a default in Python.
     applies: whether it has an effect on a run, by the options of the run; None where it always has.
+    completes: what a shell offers for it: the name of a "model" with weights, of an "architecture" to train, of a
+    "layer", a "device" or a "class" of a run.
     """
 
     help: str
@@ -41,6 +43,7 @@ class Option:
     argument: bool = False
     cli_required: bool = False
     applies: Callable[[Mapping[str, Any]], bool] | None = None
+    completes: str = ""
 
 
 def option(default: Any, help: str, *flags: str, **more: Any) -> Any:

@@ -120,6 +120,9 @@ def test_completion():
     assert offered == [command.name for command in COMMANDS]
     variables |= {"COMP_CWORD": "3", "COMP_WORDS": "mlcli classify --format "}
     assert mlcli_process(env=variables).stdout.decode().split() == ["table", "json", "csv"]
+    variables |= {"COMP_CWORD": "5", "COMP_WORDS": "mlcli classify -o . --model cifarn"}
+    done = mlcli_process(env=variables)
+    assert done.stdout.decode().split() == ["cifarnet"] and done.stderr == b""
     assert b"complete_bash" in mlcli_process(env={"_MLCLI_COMPLETE": "source_bash"}).stdout
 
 

@@ -79,6 +79,7 @@ class AdaptConfig(common.Trains):
         None,
         "Network: lenet, digits, cifarnet, or an architecture of torchvision or timm, from scratch; with --pretrained "
         "a model or the folder of a run.",
+        completes="architecture",
         shown_default=f"{Adaptation.model}; with --pretrained {PRETRAINED['model']}; with --task segment "
         f"{MASKS['model']}",
         panel=NETWORK,

@@ -35,7 +35,7 @@ SEARCH_BATCH_SIZE = 64  # images per batch in the search for patches
 @dataclass(frozen=True, kw_only=True)
 class AtlasConfig(common.UsesClasses, common.ReadsImages, common.Computes):
     output: Path = common.output_folder()
-    layer: str = option("conv4", "Address or alias of a layer (see `mlcli layers`).", panel=NETWORK)
+    layer: str = option("conv4", "Address or alias of a layer (see `mlcli layers`).", panel=NETWORK, completes="layer")
     units: str | int = common.units()
     images: common.Paths | None = option(
         None,

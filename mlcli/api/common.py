@@ -58,7 +58,7 @@ class ReadsImages(ReadsFiles):
 class UsesModel(Config):
     """The model that is used."""
 
-    model: str = option(DEFAULT_MODEL, MODEL_HELP, cli_type=str, panel=NETWORK)
+    model: str = option(DEFAULT_MODEL, MODEL_HELP, cli_type=str, panel=NETWORK, completes="model")
     weights: Path | None = option(
         None, "Weights in place of the model's own: a .safetensors file or a checkpoint.", path="input", panel=NETWORK
     )
@@ -80,7 +80,7 @@ class UsesClasses(UsesModel):
 class Computes(Config):
     """Where and how numbers are computed."""
 
-    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", panel=COMPUTING)
+    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", panel=COMPUTING, completes="device")
     precision: str = option(
         "auto",
         "Arithmetic precision; auto is bf16 where the hardware has it natively, else fp32.",
@@ -161,7 +161,8 @@ def gray() -> Any:
 
 
 def architecture() -> Any:
-    return option("cifarnet", "Architecture: cifarnet, or one of torchvision or timm.", cli_type=str, panel=NETWORK)
+    help = "Architecture: cifarnet, or one of torchvision or timm."
+    return option("cifarnet", help, cli_type=str, panel=NETWORK, completes="architecture")
 
 
 def steps_limit() -> Any:

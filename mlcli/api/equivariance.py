@@ -40,6 +40,7 @@ class EquivarianceConfig(common.UsesModel, common.ReadsImages):
         "Address or alias of a layer (see `mlcli layers`), or logits; can be given several times.",
         cli_type=list[str],
         shown_default="all stages and the logits",
+        completes="layer",
         panel=NETWORK,
     )
     range: float | None = option(

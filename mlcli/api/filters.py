@@ -15,7 +15,10 @@ class FiltersConfig(common.UsesModel):
     output: Path | None = image_output()
     model: str = same(common.UsesModel, "model", default="cifarnet")
     layer: str = option(
-        "conv1", "Layer, or a unit of it as in conv4:12; `mlcli layers` lists the layers.", panel=NETWORK
+        "conv1",
+        "Layer, or a unit of it as in conv4:12; `mlcli layers` lists the layers.",
+        panel=NETWORK,
+        completes="layer",
     )
     size: int = option(56, "Side of a tile in pixels.", minimum=8, maximum=1024, panel=OUTPUT)
     overwrite: bool = common.overwrite()

@@ -54,6 +54,7 @@ class GanConfig(common.Trains):
     model: str = option(
         "cifarnet",
         "Classifier in whose features the distances to the data are measured (see --compared).",
+        completes="model",
         panel=METHOD,
     )
     weights: Path | None = same(common.UsesModel, "weights", panel=METHOD)

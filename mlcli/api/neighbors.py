@@ -46,6 +46,7 @@ class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExact
         None,
         "Address or alias of the layer whose values are compared (see `mlcli layers`).",
         shown_default="the last hidden layer",
+        completes="layer",
         panel=NETWORK,
     )
     index: Path | None = option(

@@ -31,6 +31,7 @@ class PatchesConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly
     layer: str | Sequence[str] = option(
         ("conv3",),
         "Address or alias of a layer (see `mlcli layers`); can be given several times.",
+        completes="layer",
         panel=NETWORK,
         cli_type=list[str],
     )

@@ -31,6 +31,7 @@ class PretextConfig(common.Trains):
     model: str = option(
         "cifarnet",
         "Architecture: cifarnet, or one of torchvision or timm; with --pretrained, a model or the folder of a run.",
+        completes="architecture",
         cli_type=str,
         panel=NETWORK,
     )

@@ -47,6 +47,7 @@ class SampleConfig(common.Computes):
         None,
         "Class of a conditional generator to draw; can be given several times.",
         "--class",
+        completes="class",
         cli_type=list[str],
         shown_default="all",
         panel=METHOD,

@@ -40,6 +40,7 @@ class SiameseTrainConfig(common.Trains):
     model: str | None = option(
         None,
         "Network: smallnet, trained from scratch, or the name of a trained model or the folder of a run.",
+        completes="architecture",
         shown_default=f"{SMALLNET}; {CIFARNET} for --loss fisher",
         cli_type=str,
         panel=NETWORK,

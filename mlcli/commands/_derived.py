@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mlcli.api import completion
 from mlcli.api.call import C, Call
 from mlcli.commands import _options
 from mlcli.options import Option, of, options
@@ -88,6 +89,8 @@ def _typer_option(name: str, known: Option, without_default: bool) -> Any:
     more |= {"rich_help_panel": known.panel, "metavar": known.metavar or METAVARS.get(known.path)}
     if known.path in _options.PARSERS:
         more["parser"] = _options.PARSERS[known.path]
+    if known.completes:
+        more["autocompletion"] = _completion(known.completes)
     if known.shown_default is not None:
         more["show_default"] = known.shown_default
     elif without_default:
@@ -95,6 +98,15 @@ def _typer_option(name: str, known: Option, without_default: bool) -> Any:
     if known.argument:
         return typer.Argument(**more)
     return typer.Option(*(known.flags or (f"--{name.replace('_', '-')}",)), **more)
+
+
+def _completion(kind: str) -> Callable[..., list[str]]:
+    """What Typer asks for the words that a shell offers."""
+
+    def words(context: typer.Context, incomplete: str) -> list[str]:
+        return completion.offered(kind, context.params, incomplete)
+
+    return words
 
 
 def _optional(kind: Any) -> bool:

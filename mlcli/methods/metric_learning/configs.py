@@ -129,6 +129,7 @@ class Fisher:
         "conv2",
         "Layer whose feature maps --loss fisher compares.",
         panel=NETWORK,
+        completes="layer",
         applies=lambda options: options["loss"] == FISHER,
     )
     between: float = 0.1
