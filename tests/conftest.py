@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import tempfile
 
 # A shell starts a job in the background with SIGINT ignored, nohup one with SIGHUP, which the processes that tests
 # interrupt would inherit.
@@ -12,6 +13,14 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 # Tests run in several processes, which share the cores. Before torch is imported, which reads this once.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+# Indexes go to the user's cache, which for tests is another than that of whoever runs them; what libraries keep there
+# stays where it is.
+CACHE = tempfile.TemporaryDirectory(prefix="mlcli-tests-")
+for variable, folder in {"MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch", "HF_HOME": "huggingface"}.items():
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault(variable, os.path.join(home, folder))
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 # The figures in the tests are a processor's. tests/test_cuda.py, named by itself, finds the GPUs; and so do all tests
 # where the variable is set.

@@ -143,7 +143,7 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
 
     options = determining(config, images=given or None, size=side, precision=runtime.precision)
     options |= asdict(hyperparameters)
-    made_with = record("atlas", options, model, images={"count": len(images), "hash": digest(images)})
+    made_with = record("atlas", options, model, address=layer.address, images={"count": len(images), "hash": digest(images)})
     folder = AtlasFolder(config.output, units)
     resumed = config.resume and folder.started
     result = Atlas(config.output, folder.page, name, tuple(units), made_with, failures)

@@ -122,10 +122,11 @@ def equivariance(call: Call[EquivarianceConfig]) -> Equivariance:
     """
     import torch
 
+    from mlcli.api.layer_names import addresses
     from mlcli.api.outputs import claim_folder, refuse_existing_folder
     from mlcli.imaging import image_io
     from mlcli.methods.visualization import motion
-    from mlcli.methods.visualization.equivariance import Measure, is_map, named_layers
+    from mlcli.methods.visualization.equivariance import LOGITS, Measure, is_map, named_layers
     from mlcli.models import registry
     from mlcli.runtime import signals
     from mlcli.runtime.device import Runtime
@@ -135,7 +136,9 @@ def equivariance(call: Call[EquivarianceConfig]) -> Equivariance:
     claim_folder(call, config.output, lambda: refuse_existing_folder(config.output, config.overwrite))
     runtime = Runtime.choose(config.device, "fp32")
     model = registry.load(config.model, config.weights).to(runtime)
-    layers = named_layers(model, inputs.listed(config.layer) if config.layer else [])
+    names = inputs.listed(config.layer) if config.layer else []
+    layers = named_layers(model, names)
+    addresses(model, [name for name in names if name != LOGITS])
     coarsest = max((one.stride for one in layers.values() if is_map(one, config.padding)), default=1)
     amounts = motion.amounts(config.transform, config.range, config.points, model.preprocessing.crop, coarsest)
     measure = Measure(model, layers, config.transform, amounts, runtime, config.padding)

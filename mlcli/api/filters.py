@@ -53,6 +53,7 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     """
     from torch import nn
 
+    from mlcli.api.layer_names import addresses
     from mlcli.api.outputs import record
     from mlcli.methods.visualization import filter_images
     from mlcli.models import registry
@@ -65,6 +66,7 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     address, unit = split_unit(config.layer)
     model = registry.load(config.model, config.weights)
     convolution = features.convolution(model, address)
+    addresses(model, [address], features.convolution)
     kernels = convolution.module
     assert isinstance(kernels, nn.Conv2d)
     weight = kernels.weight.detach().float()

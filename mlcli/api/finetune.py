@@ -109,6 +109,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     becomes infinite.
     """
     from mlcli.api import misclassified, run_reports, runs
+    from mlcli.api.layer_names import addresses
     from mlcli.api.outputs import write_beside
     from mlcli.methods.learning import finetuning
     from mlcli.models import registry
@@ -120,6 +121,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     given = registry.load(options["model"], options["weights"]).to(runtime)
     features = finetuning.Features(given, runtime)
     finetuning.frozen(given, options["freeze"])  # raises where there is no such layer
+    last_frozen = addresses(given, [options["freeze"]]) if options["freeze"] not in ("all", "none") else {}
     seed_global(options["seed"], "training/initialization")
     training, validation = _read(options, given, call.config.workers, processes)
     if options["baseline"] and not validation:
@@ -129,7 +131,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     if config.freeze != "all" and not validation:
         note = {"note": f"--freeze {config.freeze}: folds test the last layer alone; --val tests the tuned network"}
         complain(note["note"])
-    data = {"training": runs.summary(*training), "model": {"count": 1, "hash": given.hash}}
+    data = {"training": runs.summary(*training), "model": {"count": 1, "hash": given.hash, "addresses": last_frozen}}
     if validation:
         data["validation"] = runs.summary(*validation)
     resumed = call.config.resume and folder.exists()

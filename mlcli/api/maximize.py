@@ -203,8 +203,10 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
     options that do not go together and for an `output` that exists, ImageError for an initial image that cannot be
     read, WeightsError for a model that cannot be had.
     """
+    from mlcli.api import layer_names
     from mlcli.api.outputs import determining, record
     from mlcli.methods.visualization import activation_maximization
+    from mlcli.methods.visualization.objective_parser import named_layers
     from mlcli.models import registry
     from mlcli.runtime.device import Runtime
 
@@ -221,6 +223,8 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
     if config.precision == "auto":
         runtime = activation_maximization.with_fastest_precision(runtime, model)
     objectives = _objectives(config, model)
+    texts = config.interpolate or [config.objective or ""]
+    layers = layer_names.addresses(model, (name for text in texts for name in named_layers(text, model)))
     hyperparameters = _hyperparameters(config, model, objectives)
     snapshots = _snapshots(config.snapshots, hyperparameters.steps)
     side = config.size or model.preprocessing.resize or model.preprocessing.crop
@@ -255,7 +259,7 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
         precision=runtime.precision,
         **asdict(hyperparameters),
     )
-    written = record("maximize", options, model, images=[image.as_json() for image in images])
+    written = record("maximize", options, model, addresses=layers, images=[image.as_json() for image in images])
     return MaximizedImages.written(layout.draw(made), written, config.output, images=images)
 
 

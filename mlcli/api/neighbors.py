@@ -53,7 +53,7 @@ class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExact
         None,
         "File that keeps the feature vectors.",
         path="file",
-        shown_default="one in the folder of --among, or in ~/.cache/mlcli",
+        shown_default="one for each folder and model, in $XDG_CACHE_HOME/mlcli or ~/.cache/mlcli",
         panel=OUTPUT,
     )
     refresh: bool = option(False, "Compute all feature vectors again.", panel=COMPUTING)
@@ -99,7 +99,8 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
 
     Distances are Euclidean, or cosine distances from 0 to 2. A map is averaged over its positions. A query that is
     itself among the images is not its own neighbor; a copy of it under another name is. The feature vectors of `among`
-    are kept in an index file: a later call computes only those of new and changed files.
+    are kept in an index file, in the user's cache unless `index` names one: a later call computes only those of new and
+    changed files.
 
         >>> import mlcli
         >>> result = mlcli.neighbors("cat.jpg", among="photos")  # doctest: +SKIP
@@ -111,6 +112,7 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     unknown layers, DataError where none of the queries or of the images can be read, BusyError where another process
     updates the index.
     """
+    from mlcli.api import layer_names
     from mlcli.api.outputs import determining, record
     from mlcli.imaging import image_io
     from mlcli.methods.visualization import feature_index
@@ -133,17 +135,14 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights).to(runtime)
     layer = features.hidden(model) if config.layer is None else features.resolve(model, config.layer)
+    layer_names.addresses(model, [config.layer] if config.layer else [])
     compute = partial(
         feature_vectors, model, layer, runtime=runtime, batch_size=config.batch_size, workers=config.workers
     )
 
     vectors, errors = _query_vectors(asked, compute)
-    file, source = (
-        (config.index, None)
-        if config.index
-        else feature_index.default_file(among, images, model, layer, runtime, config.weights)
-    )
-    index = feature_index.Index(file, feature_index.made_with(model, layer, runtime), source)
+    made_with = feature_index.made_with(model, layer, runtime)
+    index = feature_index.Index(config.index or _default_index(among, images, made_with), made_with)
     index.require_width(vectors.shape[1])
     failures = _update(index, images, compute, config.refresh) + unlisted + unseen + len(errors)
     readable = [query for query in asked if query not in errors]
@@ -163,6 +162,15 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
         index=index.file,
         failures=failures,
     )
+
+
+def _default_index(among: Sequence[str], images: Sequence[Path], made_with: Mapping[str, Any]) -> Path:
+    """The index in the user's cache; says where an earlier version left one that is no longer used."""
+    from mlcli.api.index_file import default_index, former_indexes
+
+    for former in former_indexes(among):
+        say(f"{former}: an index that an earlier version left among the images; only --index uses it, you may delete it")
+    return default_index(among, images, made_with)
 
 
 def _query_vectors(queries: "Sequence[Image]", compute: Callable[..., Any]) -> "tuple[Tensor, dict[Image, str]]":

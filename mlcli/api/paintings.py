@@ -118,7 +118,7 @@ class Painting:
         if not os.path.isfile(self.state_file):
             self._save(None, origin, 0)  # says, until the JSON is written too, that what is there is not all
         image_io.write(work.result(), self.target, like=self.content)
-        told = told_of(model, {"content": str(self.content), **options}, progress, time.monotonic() - began)
+        told = told_of(work, model, {"content": str(self.content), **options}, progress, time.monotonic() - began)
         files.write_json(self.target.with_name(self.target.name + ".json"), told)
         self.state_file.unlink(missing_ok=True)
         say(f"{self.target}: {width} x {height}, {counted(progress.steps, 'step')}, loss {progress.losses.total:.4g}")
@@ -162,11 +162,15 @@ class Painting:
         )
 
 
-def told_of(model: Model, options: Mapping[str, Any], progress: StyleProgress, seconds: float) -> dict[str, Any]:
-    """What reproduces a painting, and its last losses."""
+def told_of(
+    work: Stylization, model: Model, options: Mapping[str, Any], progress: StyleProgress, seconds: float
+) -> dict[str, Any]:
+    """What reproduces a painting, the addresses of its layers, and its last losses."""
     height, width = progress.size
     losses = progress.losses._asdict()
-    return record("stylize", dict(options), model, size=[width, height], losses=losses, seconds=round(seconds, 1))
+    addresses = {name: layer.address for name, layer in work.extractor.perception.layers.items()}
+    told = {"size": [width, height], "addresses": addresses, "losses": losses, "seconds": round(seconds, 1)}
+    return record("stylize", dict(options), model, **told)
 
 
 def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], list[Exception]]:

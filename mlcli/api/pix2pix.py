@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Pix2PixConfig(translation_runs.TranslationConfig):
     data: Path = argument("Folder with A/ and B/, or with side-by-side files.", path="input", metavar="DATA")
+    side_by_side: bool = option(
+        False,
+        "Take the left half of each file as A and the right half as B; files of 2:1 are taken so without it.",
+        panel=DATA,
+    )
     direction: str = same(Pix2Pix, "direction")
     val: float | str | None = option(
         None,
@@ -40,9 +45,9 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
     """Learn to translate images from aligned pairs, by a conditional GAN (Isola et al. 2017).
 
     data: a folder whose A/ and B/ hold the pairs under equal names (also trainA/ trainB/, train/A train/B, or files
-    with both images side by side); `mlcli.pairs` writes such folders. The run folder holds the generator, for
-    `mlcli.translate`, with sample images and a report. With `resume` an interrupted run continues to the same numbers
-    as one never interrupted, and a finished one is left as it is.
+    with both images side by side, which are 2:1 unless `side_by_side`); `mlcli.pairs` writes such folders. The run
+    folder holds the generator, for `mlcli.translate`, with sample images and a report. With `resume` an interrupted run
+    continues to the same numbers as one never interrupted, and a finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.pix2pix("facades", output="runs/facades", size=128, labels_a=12)  # doctest: +SKIP
@@ -50,7 +55,7 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
 
     `metrics` has the last value of each loss, and of `val_l1`, the mean absolute error on the validation pairs, where
     pixels are in [0, 1]. Files without a partner, and pairs that cannot be read, are left out and named. Raises
-    UsageError for options that do not go together, DataError where there are no pairs.
+    UsageError for options that do not go together and for a folder of images that are no pairs, DataError where there are no pairs.
     """
     from mlcli.api import runs
     from mlcli.data.pairs import PairSet
@@ -63,6 +68,9 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
     config = translation_runs.hyperparameters(Pix2Pix, options)
     specs, resize_crop = translation_runs.image_specs(options), translation_runs.resize_crop(config)
     training, held_out = pairings(options)
+    if not (options["side_by_side"] or (call.config.resume and run.exists())):
+        for pairing in filter(None, (training, held_out)):
+            pairing.require_side_by_side()
 
     def read(pairing: "Pairing", resize_crop: "ResizeCrop") -> "PairSet":
         def load(**more: Any) -> PairSet:

@@ -38,7 +38,7 @@ from mlcli.training.tensorboard import Curves
 
 # Options that change no number of the result; data sets are compared by the hash of their files.
 FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume"}
-FREE |= {"data", "folder_a", "folder_b", "images", "source", "target"}
+FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "side_by_side"}
 # What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
 LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
@@ -149,7 +149,7 @@ def start(
         stored = config.get("data", {})
         for name in sorted((stored.keys() | data.keys()) - {*MEASURED}):
             then, now = stored.get(name, {}), data.get(name, {})
-            if name == "model" and then != now:
+            if name == "model" and then.get("hash") != now.get("hash"):
                 raise RunError(
                     f"{run.folder}: began with other weights of its model; bring them back, or begin another"
                 )

@@ -136,6 +136,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     too few to hold some out; TrainingError where the loss becomes infinite.
     """
     from mlcli.api import run_reports, runs
+    from mlcli.api.layer_names import addresses
     from mlcli.methods.metric_learning import embedder
     from mlcli.methods.metric_learning.verification import require_pairs
     from mlcli.models import pretrained
@@ -151,10 +152,13 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
 
     training, validation = _data(options["data"], options["val"], options["seed"], cross_validates=solves)
     seed_global(options["seed"], "training/initialization")
-    if solves:
+    data: dict[str, dict[str, Any]] = {}
+    if solves:  # otherwise the network is part of the state
         assert given is not None  # _check
         own = options["size"] or (_size(training, CIFARNET) if options["model"] == CIFARNET else None)
-        encoder = embedder.up_to(given, options.get("layer") or Fisher.layer, own)
+        layer = options.get("layer") or Fisher.layer
+        encoder = embedder.up_to(given, layer, own)
+        data["model"] = {"count": 1, "hash": encoder.hash, "addresses": addresses(encoder, [layer])}
     else:
         of_model = pretrained.default_size(given, training.paths) if given else _size(training, SMALLNET)
         side = options["size"] or of_model
@@ -162,15 +166,13 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
         runtime = runtime.for_training_of(encoder.network, options["precision"])
     size, channels = encoder.preprocessing.crop, encoder.preprocessing.channels
     prepare = embedder.preparation(encoder, options["content"])
-    sets, data = {}, {}
+    sets = {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
             sets[name] = runs.read_images(part, size, channels, call.config.workers, processes, prepare)
             where = part.root if name == "training" else f"{part.root} (validation)"
             require_pairs(sets[name].class_labels, where)
             data[name] = runs.summary(part, sets[name])
-    if solves:  # otherwise the network is part of the state
-        data["model"] = {"count": 1, "hash": encoder.hash}
     make = _solved if solves else _trained
     config, method, plan = make(options, encoder, sets, runtime, processes)
     processes.check_batch(plan.batch_size, "--loss fisher" if solves else "--identities")

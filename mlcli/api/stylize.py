@@ -212,9 +212,13 @@ class Studio:
 
     @cached_property
     def extractor(self) -> "FeatureExtractor":
+        from mlcli.api import layer_names
         from mlcli.methods.painting import style_transfer
 
-        return style_transfer.open_layers(self.model, self.method, self.runtime)
+        found = style_transfer.open_layers(self.model, self.method, self.runtime)
+        named = [*(self.given["content_layers"] or ()), *(self.given["style_layers"] or ())]
+        layer_names.addresses(self.model, [name for name, _ in named])
+        return found
 
     @cached_property
     def style_images(self) -> list[Any]:
@@ -268,7 +272,7 @@ def in_memory(config: StylizeConfig, studio: Studio) -> Stylized:
                 height, width = progress.size
                 bar.to(progress.step, f"{width} x {height}  loss {progress.losses.total:.4g}")
         options = {"content": str(content), **studio.options}
-        told = told_of(studio.model, options, progress, time.monotonic() - began)
+        told = told_of(work, studio.model, options, progress, time.monotonic() - began)
         painted.append(ImageResult.written(work.result(), told, None))
     return Stylized(tuple(painted), failures)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mlcli.api import inputs
+from mlcli.api import inputs, layer_names
 from mlcli.api.events import Progress, Task
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging.memory_images import MemoryImage
@@ -33,6 +33,7 @@ def named_units(model: Model, given: str, units: str) -> tuple[str, Layer, list[
     if unit is not None and units != "all":
         raise UsageError(f"--layer {given}: names a unit; leave --units out, or the unit")
     layer = features.resolve(model, address)
+    layer_names.addresses(model, [address])
     return address, layer, parse_units(units if unit is None else str(unit), layer)
 
 

@@ -26,6 +26,10 @@ def run(
 
     Each with the address and alias by which other commands know it, its kind, output shape, receptive field and
     stride in input pixels at the model's own input size, and its parameters.
+
+    The aliases conv1, conv2, ... mean the ends of the convolutional stages of any model. Where an alias is the address
+    of another layer too, as conv1 is in a ResNet, the alias is meant, which is said on stderr; conv1@address names the
+    layer of that address.
     """
     document = Result(output, overwrite)
     entries = call.run(layers).as_json()

@@ -26,8 +26,8 @@ def run(
 
     Draws each query with its neighbors, nearest first, and prints their distances. A query that is itself among the
     images is not its own neighbor; a copy of it under another name is. The feature vectors of the images are kept in
-    an index: a later call computes only those of new and changed files, or all for another model or layer. A map is
-    averaged over its positions.
+    an index in the user's cache, or in the file of --index: a later call computes only those of new and changed files,
+    or all for another model or layer. A map is averaged over its positions.
     """
     result = call.run(neighbors)
     out(json_text(result.as_json()) if format == "json" else _text(result, format))

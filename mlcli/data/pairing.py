@@ -1,6 +1,7 @@
 """Finding aligned pairs of images: in two folders under equal names, or side by side in one file."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from mlcli.data import folders
 from mlcli.data.class_names import normalized
 from mlcli.data.sources import find_images
-from mlcli.errors import DataError, ImageError
+from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.imaging.decoder import size_in_header
 from mlcli.io import tally
 
 PARTS = ("train", "val", "test")
@@ -34,6 +36,23 @@ class Pairing:
     def digest(self) -> str:
         """SHA-256 over names and sizes, to recognize the same list of pairs."""
         return folders.digest([path for pair in self.paths for path in pair], self.root)
+
+    def require_side_by_side(self) -> None:
+        """Raise UsageError unless each file is twice as wide as high, as a file that holds a pair of squares is.
+
+        A folder of photographs looks like a folder of side-by-side files, and would be cut into halves. Sizes are read
+        from headers; a file without a readable one is left to the decoder.
+        """
+        for path, _ in self.paths if self.halves else ():
+            size = size_in_header(path)
+            if size is not None and size[1] != 2 * size[0]:
+                raise UsageError(
+                    f"{self.root}: no pairs in it; there is no A/ and B/, and {path} ({size[1]} x {size[0]} pixels) is "
+                    "not 2:1, as files with both images of a pair side by side are. Put the pairs into two folders, A/ "
+                    "and B/, under equal names; make pairs from photographs by "
+                    f"`mlcli pairs {shlex.quote(str(self.root))} --make edges -o PAIRS`; or take the left half of each "
+                    "file as A and the right half as B by --side-by-side"
+                )
 
     def split(self, fraction: float, seed: int) -> tuple["Pairing", "Pairing"]:
         """(rest, held out): a fraction (0 to 1) of the pairs is held out, drawn by the seed; at least one each."""

@@ -86,6 +86,20 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
         raise ImageError(f"{path}: broken or cut off ({reason}); replace the file{advice}") from error
 
 
+def size_in_header(path: str | Path) -> tuple[int, int] | None:
+    """(height, width) of an upright image as the header of its file says, without decoding; None where it cannot say.
+
+    What is wrong with such a file is said where it is decoded.
+    """
+    prepare()
+    try:
+        with _open(path) as stream, Image.open(stream) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    except Exception:  # decoders of broken files raise whatever they stumble over
+        return None
+
+
 def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.Image | Tensor, int]:
     allowed = reading.current()
     stream.seek(0)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,10 @@ from PIL import Image
 from mlcli.commands._many import repeated
 from mlcli.imaging import image_io
 from mlcli.imaging.image_io import read
+from mlcli.io.locks import file_locked
 from mlcli.runtime import device as runtime
 from tests.cli import ENVIRONMENT, mlcli
 from tests.tiny import COLORS, class_folders
-
-INDEX = ".vectors-{}-features-*.safetensors"
 
 
 @pytest.fixture
@@ -102,11 +102,19 @@ def test_a_query_is_not_its_own_neighbor_but_its_copy_is(images, colors, tmp_pat
         assert entry["neighbors"][0]["distance"] < 1e-6 < entry["neighbors"][1]["distance"]
 
 
-def test_the_index_is_kept_and_follows_the_folder(images, queries, colors, tmp_path):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache of the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_index_is_kept_and_follows_the_folder(images, queries, colors, tmp_path, cache):
     arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "out.png", "--overwrite")
     said = neighbors(*arguments).stderr
-    (file,) = images.glob(INDEX.format(colors.name))
+    file = Path(json.loads((tmp_path / "out.png.json").read_text())["index"])
     assert f"{file}: 12 vectors, 12 of them computed now" in said
+    assert file.parent == cache / "mlcli" / "indexes" and not list(images.glob(".*"))
     before = file.read_bytes()
     again = neighbors(*arguments)
     assert "12 vectors, 0 of them computed now" in again.stderr and file.read_bytes() == before
@@ -131,11 +139,36 @@ def test_an_index_in_a_chosen_file_notices_another_layer(images, queries, colors
     assert record["address"].startswith("conv2.") and record["options"]["layer"] == "conv2"
 
 
-def test_files_among_stand_in_the_cache(images, queries, colors, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_an_index_among_the_images_is_used_if_it_is_named_and_never_written(images, queries, colors, tmp_path, cache):
+    former = images / ".vectors-colors-features.safetensors"
+    arguments = (queries[0], "--among", images, "--model", colors, "-o", tmp_path / "o.png", "--overwrite")
+    neighbors(*arguments, "--index", former)  # as an earlier version named it
+    before = former.read_bytes(), former.stat().st_mtime_ns
+    done = neighbors(*arguments)
+    assert f"{former}: an index that an earlier version left" in done.stderr and "12 of them computed now" in done.stderr
+    assert (former.read_bytes(), former.stat().st_mtime_ns) == before
+    assert "0 of them computed now" in neighbors(*arguments, "--index", former).stderr
+
+
+def test_several_folders_have_an_index_of_their_own_and_a_lock(images, queries, colors, tmp_path, cache):
+    arguments = (queries[0], "--model", colors, "-o", tmp_path / "o.png", "--overwrite", "--among")
+    red, green, blue = (images / name for name in ("red", "green", "blue"))
+    neighbors(*arguments, red, green)
+    assert "8 vectors, 0 of them computed now" in neighbors(*arguments, green, red).stderr
+    (file,) = cache.glob("mlcli/indexes/*.safetensors")
+    Image.new("RGB", (16, 16), COLORS["red"]).save(red / "new.png")
+    with file_locked(file):
+        busy = neighbors(*arguments, red, green, status=1)
+        assert str(file) in busy.stderr and "is working on it" in busy.stderr
+        assert "4 of them computed now" in neighbors(*arguments, blue).stderr
+    assert "1 of them computed now" in neighbors(*arguments, red, green).stderr
+    assert not list(images.rglob(".*")) and len(list(cache.glob("mlcli/indexes/*"))) == 2
+
+
+def test_files_among_stand_in_the_cache(images, queries, colors, tmp_path, cache):
     some = sorted((images / "red").iterdir())
     done = neighbors(queries[0], "--among", *some, "--model", colors, "-k", 9, "-o", tmp_path / "o.png")
-    assert str(tmp_path / "cache" / "mlcli") in done.stderr and "4 vectors" in done.stderr
+    assert str(cache / "mlcli") in done.stderr and "4 vectors" in done.stderr
     paths = "\n".join(map(str, some))
     (entry,) = entries(queries[0], "--among", "-", "--model", colors, "-o", tmp_path / "o.png", input=paths)
     assert len(entry["neighbors"]) == 4
@@ -267,9 +300,9 @@ def test_a_home_that_takes_no_index_names_the_option(images, queries, colors, tm
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(variable, str(tmp_path / "file"))  # nothing can be made below it, by root neither
-    some = sorted((images / "red").iterdir())
-    arguments = (queries[0], "--among", *some, "--model", colors, "-k", 1, "-o", tmp_path / "o.png")
+    arguments = (queries[0], "--among", images, "--model", colors, "-k", 1, "-o", tmp_path / "o.png")
     assert "or name another file for the index with --index" in neighbors(*arguments, status=1).stderr
+    assert not list(images.glob(".*"))
     neighbors(*arguments, "--index", tmp_path / "index")
 
 

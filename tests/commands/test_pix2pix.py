@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from mlcli.models import translators
 from tests import drawn
@@ -88,11 +89,30 @@ def test_pairs_that_cannot_serve_are_named_and_the_rest_trains(tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["data"]["training"]["count"] == 3
 
 
+def test_a_folder_of_photographs_is_refused_unless_it_is_said_to_hold_pairs(tmp_path):
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for number, (width, height) in enumerate([(32, 16), (24, 16), (16, 24)]):
+        Image.new("RGB", (width, height), (80 * number, 90, 90)).save(photos / f"{number}.png")
+    command = ["pix2pix", photos, "-o", run, *SMALL, "--steps", 1]
+    said = mlcli(*command, status=2).stderr
+    assert "1.png (24 x 16 pixels) is not 2:1" in " ".join(said.split()) and not run.exists()
+    assert all(way in said for way in ("A/", "mlcli pairs", "--side-by-side"))
+    mlcli(*command, "--side-by-side")
+    assert json.loads((run / "config.json").read_text())["data"]["training"]["count"] == 3
+    mlcli(*command, "--resume")  # a run is not asked again
+    for number in (1, 2):
+        (photos / f"{number}.png").unlink()
+    mlcli(*command[:3], tmp_path / "pairs", *command[4:])
+    val = tmp_path / "val"
+    val.mkdir()
+    Image.new("RGB", (24, 16)).save(val / "0.png")
+    assert "0.png" in mlcli(*command[:3], tmp_path / "other", *command[4:], "--val", val, status=2).stderr
+
+
 def test_the_other_direction_gray_label_maps_and_rectangles(tmp_path):
     root = drawn.write(tmp_path / "data", 3)
     for file in (root / "A").iterdir():  # a map of two classes
-        from PIL import Image
-
         Image.open(file).convert("L").point(lambda value: value > 128).save(file)
     options = ["--size", "24x16", "--labels-a", 2, "--channels-b", 1, "--steps", 1, *SMALL[2:]]
     mlcli("pix2pix", root, "-o", tmp_path / "run", *options, "--val", 0.3)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlcli.data.pairing import find_pairs, parts
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop
-from mlcli.errors import DataError
+from mlcli.errors import DataError, UsageError
 from mlcli.io import tally
 from tests.flat import flat, save
 
@@ -66,6 +66,22 @@ def test_side_by_side_files(tmp_path):
     assert torch.equal(a[0, 0], torch.tensor(left, dtype=torch.uint8)) and torch.equal(b, a + 100)
     assert "odd.png: 5 pixels wide" in str(data.problems[0]) and len(data) == 1
     assert data.names(torch.tensor([0])) == [str(tmp_path / "train" / "1.png")]
+
+
+def test_photographs_are_no_pairs_side_by_side(tmp_path):
+    flat(tmp_path / "1.png", size=(4, 8))  # (height, width)
+    upright = Image.new("RGB", (6, 12))
+    exif = upright.getexif()
+    exif[0x0112] = 6  # to be rotated by a quarter
+    upright.save(tmp_path / "2.jpg", exif=exif)
+    (tmp_path / "3.png").write_bytes(b"is named when it is decoded")
+    find_pairs(tmp_path).require_side_by_side()
+    flat(tmp_path / "4.png", size=(6, 8))
+    with pytest.raises(UsageError, match=r"4\.png \(8 x 6 pixels\) is not 2:1.*A/ and B/.*mlcli pairs.*--side-by-side"):
+        find_pairs(tmp_path).require_side_by_side()
+    for side in "AB":  # of any size
+        flat(tmp_path / "two" / side / "1.png", size=(6, 8))
+    find_pairs(tmp_path / "two").require_side_by_side()
 
 
 def test_folders_that_serve_for_nothing(tmp_path):

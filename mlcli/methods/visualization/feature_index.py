@@ -6,15 +6,12 @@ what the vectors were made. A path below the folder of the index is relative to 
 with its index; any other path is absolute.
 """
 
-import hashlib
 import json
 import os
-import re
 import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,8 +41,8 @@ Vectors = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | ImageError]]]
 class Index:
     """The feature vectors in one file. Vectors of another model, layer or precision are ignored."""
 
-    def __init__(self, file: str | Path, made_with: Mapping[str, Any], source: str | Path | None = None):
-        """Open `file`, or begin a new index if it does not exist. With `source`, begin with the contents of that index.
+    def __init__(self, file: str | Path, made_with: Mapping[str, Any]):
+        """Open `file`, or begin a new index if it does not exist.
 
         made_with: JSON values on which the vectors depend besides the images. Raises UsageError for an existing file
         that is not an index, so that no other file is ever overwritten.
@@ -56,7 +53,7 @@ class Index:
         self.paths: list[str] = []  # (N,) absolute
         self.marks: list[tuple[int, int]] = []  # (N,) size in bytes, modification time in ns
         self._slice: Any = None  # lazy slice of `vectors` in the file, read in blocks
-        self._load(self.file if source is None else Path(source))
+        self._load(self.file)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -253,9 +250,6 @@ def _mark(path: str) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else UNKNOWN
 
 
-# -- default file and dependencies of an index ---------------------------------------------------------------
-
-
 def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict[str, Any]:
     """Everything that the feature vector of an image depends on besides the image."""
     return {
@@ -266,52 +260,3 @@ def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict[str, Any]:
         "precision": runtime.precision,
         **reading.current().settings(),
     }
-
-
-def default_file(
-    inputs: Sequence[str | Path],
-    paths: Sequence[Path],
-    model: Model,
-    layer: Layer,
-    runtime: Runtime,
-    weights: str | Path | None = None,
-) -> tuple[Path, Path | None]:
-    """(the default file of an index, an existing index to begin with or None).
-
-    inputs: the arguments of the user. paths: the images in them. weights: a file that replaces the model's own weights.
-    The index of one folder is in that folder. The index of several inputs, or of a read-only folder, is in the user's
-    cache; it begins with the contents of an index in the folder.
-    """
-    name = f".vectors-{_slug(model, layer, runtime, weights)}.safetensors"
-    folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    beside = None
-    if len(inputs) == 1 and os.path.isdir(inputs[0]):
-        folder = os.path.abspath(inputs[0])
-        beside = Path(inputs[0]) / name
-        with suppress(MlcliError):
-            check_writable(beside)
-            return beside, None
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "")) / "mlcli"
-    if not cache.is_absolute():  # the XDG standard says to ignore a relative path
-        cache = Path(os.path.expanduser("~/.cache/mlcli"))
-    if not cache.is_absolute():  # a user without a home folder
-        raise UsageError("there is no home folder for the index; name a file for it with --index")
-    file = cache / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}{name}"
-    return file, beside if beside is not None and os.path.exists(beside) and not os.path.exists(file) else None
-
-
-def _slug(model: Model, layer: Layer, runtime: Runtime, weights: str | Path | None) -> str:
-    """Part of the file name that tells the indexes of a folder apart.
-
-    It names the model, the layer, a precision other than fp32, and a hash of the paths of weight files. A run that was
-    trained again keeps the name of its index; `made_with` then shows that its vectors are outdated.
-    """
-    run = os.path.isfile(os.path.join(model.name, "model.safetensors"))
-    parts = [os.path.basename(os.path.abspath(model.name)) if run else model.name, layer.address]
-    parts = [part[:80] for part in parts]
-    if runtime.precision != "fp32":
-        parts.append(runtime.precision)
-    files = [os.path.abspath(file) for file in (model.name if run else None, weights) if file]
-    if files:
-        parts.append(hashlib.sha256(os.fsencode("\n".join(files))).hexdigest()[:8])
-    return re.sub(r"[^\w.-]+", "_", "-".join(parts))

@@ -10,6 +10,7 @@
     conv4:12@center      a neuron: its value at the center of the map; @2,5 in column 2, row 5 of the map
     negative(conv4:12)   the negative part of a channel: the mean of max(0, -x), x its value before the ReLU
     conv3                a whole layer: its mean square (DeepDream)
+    conv1@address        the layer of this address, where an alias of the same name hides it
     logit:cat, logit:3, logit:n02129604
                          a class before the softmax: its label, a synonym, its WordNet id or its number. The longest
                          name of a class after the colon counts; quotes mark the end of a name
@@ -33,7 +34,7 @@ from mlcli.models.structure.graph import Layer
 from mlcli.models.structure.units import parse_numbers
 
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-NAME = re.compile(r"[A-Za-z_][\w.]*(-\d[\w.]*)*")
+NAME = re.compile(r"[A-Za-z_][\w.]*(-\d[\w.]*)*(@address\b)?")
 # 12, 0-15, 3,9, all; but in 12-2*tv the 2 is a factor
 UNITS = re.compile(r"all\b|\d+(-\d+(?!\s*[.*\d]))?(,\d+(-\d+(?!\s*[.*\d]))?)*")
 # Text that is meant as the name of a class but names none: in quotes, or words
@@ -60,6 +61,13 @@ def parse(text: str, model: Model) -> list[Objective]:
     Raises UsageError with the position in the text, and with the nearest names for an unknown layer or class.
     """
     return _Parser(text, model).parse()
+
+
+def named_layers(text: str, model: Model) -> dict[str, Layer]:
+    """The layers that an expression names, by these names. Raises UsageError as `parse` does."""
+    parser = _Parser(text, model)
+    parser.parse()
+    return parser.layers
 
 
 class _Parser:

@@ -3,7 +3,7 @@
 An address is a node of the network's graph: a module (`features.10`, `layer1.0.conv2`), a whole block (`layer1`, its
 last node) or an operation between modules (`layer1.0.add`). The aliases conv1, conv2, ... stand on every model for
 the end of its first to last convolutional stage. Where a network has a module of such a name too (`conv1` of a
-ResNet), the alias is meant. With `@signed` behind it an address means the values before the ReLU that ends the layer,
+ResNet), the alias is meant, and `conv1@address` is the module. With `@signed` behind it an address means the values before the ReLU that ends the layer,
 which tell how strongly a unit is against something; timm's norms may end with an activation, which is left out as well.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError
 from mlcli.models.model import Model, logits
-from mlcli.models.structure.graph import Layer, graph_of, on_shapes, operation
+from mlcli.models.structure.graph import ADDRESS, Layer, graph_of, on_shapes, operation
 from mlcli.models.structure.receptive_fields import ALL, steps
 from mlcli.models.structure.tracing import keep_values, target_name
 
@@ -40,15 +40,21 @@ def resolve(model: Model, address: str) -> Layer:
     return graph_of(model).resolve(address.removesuffix(SIGNED))
 
 
+def hidden_by(model: Model, alias: str) -> Layer | None:
+    """The layer whose address is the same name as an alias of another layer; None where there is none."""
+    return graph_of(model).hidden_by(alias)
+
+
 def convolution(model: Model, address: str) -> Layer:
     """The convolution that an address means: itself, or the first one of the stage or block that it names.
 
     Raises UsageError where there is none.
     """
     graph = graph_of(model)
-    target = graph.resolve(address.removesuffix(SIGNED))
-    inside = [layer for layer in graph.layers if layer.address == address or layer.address.startswith(address + ".")]
-    if target.alias == address:
+    name = address.removesuffix(SIGNED)
+    target, module = graph.resolve(name), name.removesuffix(ADDRESS)
+    inside = [layer for layer in graph.layers if layer.address == module or layer.address.startswith(module + ".")]
+    if target.alias == name:
         ends = [index for index, layer in enumerate(graph.layers) if layer.alias]
         last = graph.layers.index(target)
         inside = graph.layers[max((end + 1 for end in ends if end < last), default=0) : last + 1]

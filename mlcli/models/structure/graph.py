@@ -25,6 +25,8 @@ from mlcli.networks.translated import Translated
 
 __all__ = ["WHOLE"]  # as others here name it
 
+ADDRESS = "@address"  # behind a name: the address is meant, and not the alias of the same name
+
 
 @dataclasses.dataclass
 class Layer:
@@ -151,21 +153,34 @@ class Graph:
             ahead += source.all_input_nodes
         return found
 
-    def resolve(self, address: str) -> Layer:
-        """The layer of an address or alias; a block is its last node. Raises UsageError with the nearest names."""
-        if ":" in address:
-            raise UsageError(f"{address}: names a unit, where a whole layer is wanted; leave out all from the colon on")
-        for match in (
-            lambda layer: layer.alias == address != "",
-            lambda layer: layer.address == address,
-            lambda layer: layer.address.startswith(address + "."),
-        ):
-            found = [layer for layer in self.layers if match(layer)]
-            if found:
-                return found[-1]
+    def resolve(self, name: str) -> Layer:
+        """The layer of an alias or address, in this order; a block is its last node.
+
+        With `@address` behind the name, no alias is meant. Raises UsageError with the nearest names.
+        """
+        if ":" in name:
+            raise UsageError(f"{name}: names a unit, where a whole layer is wanted; leave out all from the colon on")
+        address = name.removesuffix(ADDRESS)
+        layer = (self._of_alias(name) if address == name else None) or self._of_address(address)
+        if layer is not None:
+            return layer
         known = dict.fromkeys(name for layer in self.layers for name in (layer.alias, layer.address) if name)
         near = did_you_mean(address, list(known))
-        raise UsageError(f"{address}: no layer of {self.name}{near}; `mlcli layers` lists them")
+        raise UsageError(f"{name}: no layer of {self.name}{near}; `mlcli layers` lists them")
+
+    def hidden_by(self, alias: str) -> Layer | None:
+        """The layer whose address is the same name as an alias of another layer; None where there is none."""
+        stage, layer = self._of_alias(alias), self._of_address(alias)
+        return None if stage is None or layer is stage else layer
+
+    def _of_alias(self, name: str) -> Layer | None:
+        return next((layer for layer in self.layers if layer.alias == name != ""), None)
+
+    def _of_address(self, address: str) -> Layer | None:
+        """The layer of an address, or the last node of a block."""
+        own = [layer for layer in self.layers if layer.address == address]
+        inside = own or [layer for layer in self.layers if layer.address.startswith(address + ".")]
+        return inside[-1] if inside else None
 
     def ends(self) -> tuple[Layer, Layer]:
         """(the last hidden layer, the last layer)."""

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.methods.visualization import feature_index
-from mlcli.methods.visualization.feature_index import Index, default_file, made_with
+from mlcli.methods.visualization.feature_index import Index, made_with
 from mlcli.models import registry
 from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
@@ -249,51 +249,6 @@ def test_what_vectors_depend_on(model):
         model.network.conv1.conv.weight[0, 0, 0, 0] += 1
     del model.hash
     assert made_with(model, layer, FP32) != first
-
-
-def test_in_the_folder_or_in_the_cache_of_the_user(images, tmp_path, model, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    layer = features.hidden(model)
-    beside = images / ".vectors-cifarnet-features.safetensors"
-    paths = listed(images)
-    assert default_file([str(images)], paths, model, layer, FP32) == (beside, None)
-    several, none = default_file([str(path) for path in paths], paths, model, layer, FP32)
-    assert several.parent == tmp_path / "cache" / "mlcli" and none is None
-    assert default_file(["-"], paths, model, layer, FP32) == (several, None)
-    assert default_file([str(images), "x.png"], [*paths, Path("x.png")], model, layer, FP32)[0] != several
-
-    def read_only(path):
-        if Path(path).parent == images:
-            raise MlcliError("read-only")
-
-    monkeypatch.setattr(feature_index, "check_writable", read_only)
-    assert default_file([str(images)], paths, model, layer, FP32) == (several, None)
-    kept = Index(beside, MADE)
-    kept._write([], {str(path): torch.ones(3) for path in paths}, [feature_index._mark(str(path)) for path in paths])
-    assert default_file([str(images)], paths, model, layer, FP32) == (several, beside)
-    kept = Index(several, MADE, beside)
-    (images / "5.png").write_bytes(b"new")
-    compute = Counting()
-    kept.update(listed(images), compute)
-    assert compute.asked == ["5.png"] and len(Index(several, MADE)) == 6 and len(Index(beside, MADE)) == 5
-    assert default_file([str(images)], listed(images), model, layer, FP32) == (several, None)
-
-
-def test_no_two_models_or_precisions_share_a_file(images, tmp_path, model):
-    layer, paths = features.hidden(model), listed(images)
-
-    def name(runtime=FP32, weights=None, **changed):
-        return default_file([str(images)], paths, replace(model, **changed), layer, runtime, weights)[0].name
-
-    runs = [tmp_path / parent / "run" for parent in "ab"]
-    for run in runs:
-        run.mkdir(parents=True)
-        (run / "model.safetensors").touch()
-    names = [name(), name(Runtime(CPU, "bf16")), name(weights="w.pth"), name(weights="v.pth")]
-    names += [name(name="timm/resnet50"), name(name="resnet50"), *(name(name=str(run)) for run in runs)]
-    assert len(set(names)) == len(names)
-    assert name(name=str(runs[0])).startswith(".vectors-run-features-") and name(name=f"{runs[0]}/") == names[-2]
-    assert name(name="timm/resnet50") == ".vectors-timm_resnet50-features.safetensors"
 
 
 VALID = {

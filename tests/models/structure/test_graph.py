@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mlcli.data.preprocessing import Preprocessing
+from mlcli.errors import UsageError
 from mlcli.models import registry
 from mlcli.models.model import Model
 from mlcli.models.structure import features
@@ -47,6 +48,34 @@ def test_the_stages_of_each_family(name):
     assert [layer.alias for layer in stages] == [f"conv{n}" for n in range(1, len(stages) + 1)]
     assert all(layer.is_map for layer in stages)
     assert len({layer.address for layer in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    "name, alias, stage, own",
+    [("resnet18", "conv1", "relu", "conv1"), ("googlenet", "conv2", "conv3.relu", "conv2.relu")],
+)
+def test_an_alias_is_meant_where_an_address_has_its_name_too(name, alias, stage, own):
+    model = untrained(name)
+    assert features.resolve(model, alias).address == stage
+    assert features.resolve(model, f"{alias}@address").address == own
+    assert features.hidden_by(model, alias).address == own
+    assert features.hidden_by(model, "layer1") is None and features.hidden_by(model, "conv5") is None
+    with pytest.raises(UsageError, match="conv9@address: no layer"):
+        features.resolve(model, "conv9@address")
+
+
+def test_an_alias_that_ends_the_block_of_its_name_hides_nothing():
+    model = untrained("cifarnet")
+    assert all(features.hidden_by(model, f"conv{number}") is None for number in range(1, 6))
+    assert features.resolve(model, "conv2@address").address == features.resolve(model, "conv2").address
+
+
+def test_the_values_of_a_hidden_layer():
+    model = registry.create("resnet18", [str(n) for n in range(1000)], 224)
+    model.network.eval()
+    values = Activations(model, ["conv1", "conv1@address", "conv1@address@signed"])(torch.rand(1, 3, 224, 224))
+    assert values["conv1"].min() == 0 > values["conv1@address"].min()
+    assert torch.equal(values["conv1@address"], values["conv1@address@signed"])
 
 
 def test_shapes_and_parameters_are_those_of_the_network():
