@@ -143,7 +143,9 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
 
     options = determining(config, images=given or None, size=side, precision=runtime.precision)
     options |= asdict(hyperparameters)
-    made_with = record("atlas", options, model, address=layer.address, images={"count": len(images), "hash": digest(images)})
+    made_with = record(
+        "atlas", options, model, address=layer.address, images={"count": len(images), "hash": digest(images)}
+    )
     folder = AtlasFolder(config.output, units)
     resumed = config.resume and folder.started
     result = Atlas(config.output, folder.page, name, tuple(units), made_with, failures)
@@ -278,8 +280,9 @@ def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Seque
         if not patches:
             return []
         pairs = patches[kind]
-        drawn = canvas.mosaic([[tile for _, tile in pairs]], PATCH_SIDE, rows=2)
-        return [Drawn(f"{kind}.jpg", f"{caption}: {values(pairs)}", drawn)]
+        lines = max(2, -(-len(pairs) // canvas.MOST_COLUMNS))
+        drawn = canvas.mosaic([[tile for _, tile in pairs]], PATCH_SIDE, rows=lines)
+        return [Drawn(f"{kind}.jpg", f"{caption}: {values(pairs)}", drawn, lines / 2)]
 
     side = max(MADE_SIDE // 2, height)
     activations = sorted(one.activation for one in made["diverse"])

@@ -44,17 +44,25 @@ ADVICE = "restore the file, or start from scratch with --overwrite"
 CONFIG = schema.record(
     {"command": schema.text(200), "options": schema.OBJECT}, {"command_line": schema.text(COMMAND_LINE)}
 )
-IMAGE = schema.record({"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)}, closed=True)
+IMAGE = schema.record(
+    {"file": _own_file, "caption": schema.text(), "ratio": schema.number(1e-3, 1e3)},
+    {"height": schema.number(0.1, 100)},
+    closed=True,
+)
 UNIT = schema.record({"heading": schema.text(), "images": schema.items(IMAGE)})
 PATCHES = schema.record({"images": schema.integer(0, 1 << 62), "units": UNITS})
 
 
 class Drawn(NamedTuple):
-    """An image of a row: the end of its file's name, the caption below it, and the image itself."""
+    """An image of a row: the end of its file's name, the caption below it, the image itself, and its `height`.
+
+    height: on the page, in heights of a row of images.
+    """
 
     name: str
     caption: str
     image: Image
+    height: float = 1.0
 
 
 class AtlasFolder:
@@ -145,7 +153,8 @@ class AtlasFolder:
             file = self.unit_file(unit, f"-{image.name}")
             image_io.write(image.image, file, quality=90)
             width, height = image.image.size
-            images.append({"file": f"units/{file.name}", "caption": image.caption, "ratio": round(width / height, 4)})
+            entry = {"file": f"units/{file.name}", "caption": image.caption, "ratio": round(width / height, 4)}
+            images.append(entry | {"height": image.height})
         write_json(self.unit_file(unit), {"unit": unit, "heading": heading, "images": images, "optimized": optimized})
 
     def write_page(self, title: str, note: str, record: Mapping[str, Any]) -> None:

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.image_result import ImageResult, image_output, require_writable
 from mlcli.errors import UsageError
 from mlcli.options import NETWORK, OUTPUT, option, same
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mlcli.methods.visualization.filter_images import Kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,6 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     from mlcli.models import registry
     from mlcli.models.structure import features
     from mlcli.models.structure.units import split_unit
-    from mlcli.reporting import canvas
 
     config = call.config
     require_writable(config.output, overwrite=config.overwrite)
@@ -78,10 +83,10 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
     else:
         unit = unit or 0
         drawn = filter_images.one_unit(weight, unit, kernels.groups)
-    image = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=config.size)
+    image = _with_scales(drawn, weight.shape[1] if in_color else 0, config.size)
     structure = [round(fraction, 4) for fraction in filter_images.structure(weight).tolist()]
     options = {name: config.as_json()[name] for name in ("model", "weights", "layer", "size")}
-    told = record("filters", options, model, address=convolution.address, structure=structure)
+    told = record("filters", options, model, address=convolution.address, structure=structure, scales=drawn.scales)
     return FilterSheet.written(
         image,
         told,
@@ -91,3 +96,21 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
         of=len(weight),
         unit=None if in_color else unit,
     )
+
+
+def _with_scales(drawn: "Kernels", channels: int, size: int) -> "Image.Image":
+    """The kernels with their numbers, and what black, gray and white stand for.
+
+    channels: 1 or 3 where each kernel has a scale of its own; 0 for one scale of all.
+    """
+    from mlcli.reporting import canvas, legend
+
+    if not channels:
+        grid = canvas.grid(drawn.tiles, [str(number) for number in drawn.numbers], side=size)
+        most = f"{drawn.scales[0]:.3g}"
+        return legend.with_gray_scale(grid, f"\N{MINUS SIGN}{most}", "0", f"+{most}", "One scale for all kernels.")
+    labels = [f"{number}\n±{scale:.2g}" for number, scale in zip(drawn.numbers, drawn.scales, strict=True)]
+    grid = canvas.grid(drawn.tiles, labels, side=size)
+    note = "Each kernel has its own scale, from minus to plus the largest of its weights, w, which is below it"
+    note += "; red, green and blue are scaled alike." if channels == 3 else "."
+    return legend.with_gray_scale(grid, "\N{MINUS SIGN}w", "0", "+w", note)

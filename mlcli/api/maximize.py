@@ -171,7 +171,7 @@ class Layout:
             height, width = (side * self.zoom for side in size)
         else:
             lines = int(self.labels is not None)
-            height, width = canvas.grid_size(count, *size, columns=self.columns, side=self.side, lines=lines)
+            height, width = canvas.GridLayout(count, *size, self.columns, self.side, lines=lines).size
         image_io.require_room(output or Path("result.png"), height, width)
 
     def draw(self, made: "Maximized") -> "Tensor | Image.Image":

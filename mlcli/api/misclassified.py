@@ -37,9 +37,7 @@ def draw(
     shown = wrong[:SHOWN]
     pairs = zip(images.class_labels[wrong].tolist(), predicted[wrong].tolist(), strict=True)
     names = [(classes[true], classes[answer]) for true, answer in pairs]
-    labels = [
-        f"{canvas.shortened(true, SIDE)}\n{canvas.shortened('as ' + answer, SIDE)}" for true, answer in names[:SHOWN]
-    ]
+    labels = [f"{true}\nas {answer}" for true, answer in names[:SHOWN]]
     tiles = images.batch(shown).expand(-1, 3, -1, -1)
     file = run.misclassified_file
     image_io.write(canvas.grid(tiles, labels, side=SIDE), file)

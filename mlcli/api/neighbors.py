@@ -130,8 +130,8 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     (asked, unlisted), (searched, unseen) = inputs.named(given), inputs.named(among)
     images = [image for image in searched if isinstance(image, Path)]
     if config.output is not None:
-        size = canvas.rows_size(len(asked), 1 + min(config.k, len(images)), config.size)
-        image_io.require_room(config.output, *size)
+        layout = canvas.rows_layout(len(asked), 1 + min(config.k, len(images)), config.size)
+        image_io.require_room(config.output, *layout.size)
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights).to(runtime)
     layer = features.hidden(model) if config.layer is None else features.resolve(model, config.layer)
@@ -155,7 +155,7 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     options = determining(config, queries=given, among=among, precision=runtime.precision)
     results = [query.as_json() for query in queries]
     return Neighbors.written(
-        canvas.rows_of_files(_rows(found, among, config.size), config.size),
+        canvas.rows_of_files(_rows(found, among), config.size),
         record("neighbors", options, model, address=layer.address, index=index.file, results=results),
         config.output,
         queries=queries,
@@ -169,7 +169,9 @@ def _default_index(among: Sequence[str], images: Sequence[Path], made_with: Mapp
     from mlcli.api.index_file import default_index, former_indexes
 
     for former in former_indexes(among):
-        say(f"{former}: an index that an earlier version left among the images; only --index uses it, you may delete it")
+        say(
+            f"{former}: an index that an earlier version left among the images; only --index uses it, you may delete it"
+        )
     return default_index(among, images, made_with)
 
 
@@ -241,22 +243,20 @@ def _search(
 
 
 def _rows(
-    found: "Mapping[Image, Sequence[tuple[Path, float]]]", among: Sequence[str], size: int
-) -> "list[list[tuple[Image, str]]]":
-    """A row for each query and its neighbors: images with labels of name, relative to a folder given, and distance."""
-    from mlcli.reporting.canvas import shortened
+    found: "Mapping[Image, Sequence[tuple[Path, float]]]", among: Sequence[str]
+) -> "list[list[tuple[Image, str, str]]]":
+    """A row for each query and its neighbors: images, their names relative to a folder given, and their distances."""
     from mlcli.reporting.printable import printable
 
     folders = [Path(given) for given in among]
 
-    def label(image: "Image", below: str) -> str:
-        name = str(image)
-        if isinstance(image, Path):
-            root = next((f for f in folders if f != image and image.is_relative_to(f)), image.parent)
-            name = str(image.relative_to(root).with_suffix(""))
-        return shortened(printable(name), size) + f"\n{below}"
+    def name(image: "Image") -> str:
+        if not isinstance(image, Path):
+            return printable(str(image))
+        root = next((f for f in folders if f != image and image.is_relative_to(f)), image.parent)
+        return printable(str(image.relative_to(root).with_suffix("")))
 
     return [
-        [(query, label(query, "query")), *((image, label(image, f"{distance:.3f}")) for image, distance in neighbors)]
+        [(query, name(query), "query"), *((image, name(image), f"{distance:.3f}") for image, distance in neighbors)]
         for query, neighbors in found.items()
     ]

@@ -10,7 +10,6 @@ from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
 from mlcli.counting import counted
-from mlcli.errors import UsageError
 from mlcli.options import NETWORK, OUTPUT, option
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 RECORD = "patches.json"
 PAGE = 32  # units in one image, at most
 PAGE_PIXELS = 16_000_000  # pixels of the tiles of one image, at most: of large tiles there are fewer units
-MAX_WIDTH = 50_000  # pixels of the tiles of a row, at most; JPEG ends at 65,535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +89,7 @@ def patches(call: Call[PatchesConfig]) -> UnitPatches:
     config = call.config
     output = config.output
     outputs.claim_folder(call, output, lambda: outputs.refuse_existing_folder(output, config.overwrite))
-    lengths = _lengths(config.top, config.size)
+    lengths = _lengths(config.top)
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights).to(runtime)
     layers = inputs.listed(config.layer)
@@ -125,14 +123,11 @@ def _wanted(model: "Model", layers: Sequence[str], units: str) -> dict[str, list
     return wanted
 
 
-def _lengths(top: int, size: int) -> list[int]:
-    """The number of tiles drawn of each group: a third of the slight ones. Raises UsageError for a row too wide."""
+def _lengths(top: int) -> list[int]:
+    """The number of tiles drawn of each group: a third of the slight ones."""
     from mlcli.methods.visualization.top_patches import GROUPS
 
-    lengths = [(top + 2) // 3 if group.startswith("slightly") else top for group in GROUPS]
-    if (width := sum(lengths) * size) > MAX_WIDTH:
-        raise UsageError(f"--top {top} with --size {size}: rows of {width} pixels; at most {MAX_WIDTH} can be drawn")
-    return lengths
+    return [(top + 2) // 3 if group.startswith("slightly") else top for group in GROUPS]
 
 
 def _draw(

@@ -55,7 +55,8 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
 
     `metrics` has the last value of each loss, and of `val_l1`, the mean absolute error on the validation pairs, where
     pixels are in [0, 1]. Files without a partner, and pairs that cannot be read, are left out and named. Raises
-    UsageError for options that do not go together and for a folder of images that are no pairs, DataError where there are no pairs.
+    UsageError for options that do not go together and for a folder of images that are no pairs, DataError where there
+    are no pairs.
     """
     from mlcli.api import runs
     from mlcli.data.pairs import PairSet

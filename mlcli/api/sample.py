@@ -128,7 +128,7 @@ def sample(call: Call[SampleConfig]) -> Samples:
     options = determining(config, classes=names, **effective)
     told = record("sample", options, sampler)
     if output is None or not separate:
-        grid = ImageResult.written(sampler.grid(*drawn), told, output)
+        grid = ImageResult.written(sampler.grid(*drawn, wrap=config.columns is None), told, output)
         return Samples(len(drawn.labels), told, grid.image, () if output is None else (output,), output)
     written = _write_each(sampler, drawn, output)
     files.write_json(output.with_name(output.name + ".json"), told)

@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -16,40 +17,96 @@ from mlcli.errors import UsageError
 from mlcli.imaging.decoding import decode
 from mlcli.imaging.image_io import MAX_PIXELS, fit, to_bytes, to_pillow
 from mlcli.imaging.memory_images import MemoryImage
+from mlcli.reporting import captions
 
-PAPER, INK, LINE = (255, 255, 255), (70, 70, 70), (200, 200, 200)
-FONT_SIZE, LINE_HEIGHT = 11, 14  # pixels
+PAPER, LINE = (255, 255, 255), (200, 200, 200)
+MOST_COLUMNS = 16  # tiles side by side in a row, at most: longer rows go on in the next line
+SHEET_COLUMNS = 32  # the same of all strips in a row of a sheet
+LABEL_WIDTH = 40  # pixels that a label has where tiles are narrower
 
 
-def grid_size(
-    n: int,
-    height: int,
-    width: int,
-    *,
-    columns: int | None = None,
-    side: int = 56,
-    gap: int = 6,
-    apart: int = 0,
-    lines: int = 0,
-) -> tuple[int, int]:
-    """(height, width) of a `grid` of n tiles (height, width), with `lines` lines of text below each."""
-    columns = columns or math.ceil(math.sqrt(n))
-    scale = max(1, side // max(height, width))
-    return (
-        math.ceil(n / columns) * (height * scale + LINE_HEIGHT * lines + gap) + gap,
-        columns * (width * scale + gap) + gap + apart,
-    )
+@dataclass(frozen=True)
+class GridLayout:
+    """Where the n tiles (height, width) of a `grid` are. lines: of text below each tile."""
+
+    n: int
+    height: int
+    width: int
+    columns: int | None = None
+    side: int = 56
+    gap: int = 6
+    apart: int = 0
+    lines: int = 0
+    wrap: bool = True
+
+    @property
+    def in_row(self) -> int:
+        """Tiles in a row, which may take several lines."""
+        return self.columns or math.ceil(math.sqrt(self.n))
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """(height, width) of a tile as it is drawn, enlarged by an integer factor."""
+        scale = max(1, self.side // max(self.height, self.width))
+        return self.height * scale, self.width * scale
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """(height, width) of a tile with its label."""
+        height, width = self.tile
+        width = max(width, LABEL_WIDTH) if self.lines else width
+        return height + captions.line_height(width) * self.lines, width
+
+    @property
+    def wrapped(self) -> tuple[int, int]:
+        """(lines of a row, tiles in each), without the first tile where it stands apart; the lines are about equal."""
+        tiles, most = self.in_row - self.lead, MOST_COLUMNS - self.lead
+        lines = math.ceil(tiles / most) if self.wrap and self.columns and tiles > most else 1
+        return lines, math.ceil(tiles / lines)
+
+    @property
+    def lead(self) -> int:
+        """1 where the first tile of a row stands apart: the other lines of the row begin under its second one."""
+        return int(self.apart > 0)
+
+    @property
+    def between(self) -> int:
+        """Additional pixels between rows of several lines."""
+        return 3 * self.gap * (self.wrapped[0] > 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the grid."""
+        full, rest = divmod(self.n, self.in_row)
+        lines, tiles = self.wrapped
+        last = max(1, math.ceil((rest - self.lead) / tiles)) if rest else 0
+        height, width = self.cell
+        rows = full + (rest > 0)
+        return (
+            (full * lines + last) * (height + self.gap) + (rows - 1) * self.between + self.gap,
+            (self.lead + tiles) * (width + self.gap) + self.gap + self.apart,
+        )
+
+    def position(self, index: int) -> tuple[int, int]:
+        """(x, y) of the cell of a tile."""
+        row, place = divmod(index, self.in_row)
+        lines, tiles = self.wrapped
+        line, column = (0, 0) if place < self.lead else divmod(place - self.lead, tiles)
+        column += self.lead if place >= self.lead else 0
+        height, width = self.cell
+        x = self.gap + column * (width + self.gap) + (self.apart if column else 0)
+        return x, self.gap + (row * lines + line) * (height + self.gap) + row * self.between
 
 
 def grid_boxes(
     n: int, height: int, width: int, *, side: int = 56, gap: int = 6, lines: int = 0
 ) -> list[tuple[int, int, int, int]]:
     """(left, top, right, bottom) of each tile in a `grid` of n tiles (height, width) that is about square."""
-    columns = math.ceil(math.sqrt(n))
-    scale = max(1, side // max(height, width))
-    cell = width * scale + gap, height * scale + LINE_HEIGHT * lines + gap
-    corners = [(gap + i % columns * cell[0], gap + i // columns * cell[1]) for i in range(n)]
-    return [(x, y, x + width * scale, y + height * scale) for x, y in corners]
+    layout = GridLayout(n, height, width, side=side, gap=gap, lines=lines)
+    (tile_height, tile_width), (_, cell_width) = layout.tile, layout.cell
+    corners = [(x + (cell_width - tile_width) // 2, y) for x, y in map(layout.position, range(n))]
+    return [(x, y, x + tile_width, y + tile_height) for x, y in corners]
+
 
 
 def grid(
@@ -60,31 +117,28 @@ def grid(
     side: int = 56,
     gap: int = 6,
     apart: int = 0,
+    wrap: bool = True,
 ) -> Image.Image:
     """Tiles (N, 3, h, w) in [0, 1] in rows, each enlarged to about `side` pixels by an integer factor.
 
-    labels: a short text below each tile, all with the same number of lines. columns: by default the grid is about
-    square. apart: additional pixels between the first column and the others.
+    labels: a short text below each tile, of one line or several, each shortened to the width of its cell. columns: the
+    tiles in a row; by default the grid is about square. wrap: a row of more than MOST_COLUMNS tiles has several lines.
+    apart: additional pixels between the first column and the others, under which the other lines of a row stand.
     Raises UsageError for an image that is too large to be read again.
     """
     n, _, height, width = tiles.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    scale = max(1, side // max(height, width))
-    font = ImageFont.load_default(FONT_SIZE)
-    lines = labels[0].count("\n") + 1 if labels is not None else 0
-    cell_width, cell_height = width * scale + gap, height * scale + LINE_HEIGHT * lines + gap
-    size = grid_size(n, height, width, columns=columns, side=side, gap=gap, apart=apart, lines=lines)
-    canvas = _blank(size[1], size[0], n, side)
-    draw = ImageDraw.Draw(canvas)
+    lines = max((label.count("\n") + 1 for label in labels), default=0) if labels is not None else 0
+    layout = GridLayout(n, height, width, columns, side, gap, apart, lines, wrap)
+    (tile_height, tile_width), (_, cell_width) = layout.tile, layout.cell
+    canvas = _blank(layout.size[1], layout.size[0], n, side)
+    draw, font, line_height = ImageDraw.Draw(canvas), captions.font(cell_width), captions.line_height(cell_width)
     for index, tile in enumerate(tiles):
-        row, column = divmod(index, columns)
-        x, y = gap + column * cell_width + (apart if column else 0), gap + row * cell_height
-        image = to_pillow(tile).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-        canvas.paste(image, (x, y))
-        if labels is not None:
-            for number, line in enumerate(labels[index].split("\n")):
-                top = (x + width * scale / 2, y + height * scale + 1 + LINE_HEIGHT * number)
-                draw.text(top, line, INK, font, anchor="ma")
+        x, y = layout.position(index)
+        image = to_pillow(tile).resize((tile_width, tile_height), Image.Resampling.NEAREST)
+        canvas.paste(image, (x + (cell_width - tile_width) // 2, y))
+        for number, line in enumerate(labels[index].split("\n") if labels is not None else ()):
+            top = (x + cell_width / 2, y + tile_height + 1 + line_height * number)
+            draw.text(top, captions.shortened(line, cell_width), captions.INK, font, anchor="ma")
     return canvas
 
 
@@ -106,28 +160,48 @@ def sheet(
 ) -> Image.Image:
     """Rows of a label and strips; the strips are in columns, each with a heading.
 
-    lengths: the width of each column in tiles. Tiles smaller than (side, side) are centered in their cells.
+    lengths: the number of tiles in each column; where they are more than SHEET_COLUMNS in all, strips have several
+    lines. Tiles smaller than (side, side) are centered in their cells.
     Raises UsageError for an image that is too large to be read again.
     """
-    font = ImageFont.load_default(FONT_SIZE)
-    cell, margin, line = side + gap, 14, LINE_HEIGHT
+    font, line = captions.font(side), captions.line_height(side)
+    cell, margin = side + gap, 14
+    in_line = _in_line(lengths)
     label_width = round(max(font.getlength(label) for label, _ in rows)) + margin
-    widths = [max(n * cell, round(font.getlength(h))) for n, h in zip(lengths, headings, strict=True)]
+    texts = [[heading, *(strips[i].caption for _, strips in rows)] for i, heading in enumerate(headings)]
+    widths = [max(n * cell, round(max(map(font.getlength, column)))) for n, column in zip(in_line, texts, strict=True)]
     lefts = [label_width + sum(widths[:i]) + i * margin for i in range(len(widths))]
-    head, height = 3 * line, cell + line
-    canvas = _blank(lefts[-1] + widths[-1] + margin, head + len(rows) * height, len(rows) * sum(lengths), side)
+    width = lefts[-1] + widths[-1] + margin
+    titles = captions.paragraph(title, width - margin, side)
+    head = line * (len(titles) + 2)
+    lines = [
+        max(1, *(math.ceil(len(strip.tiles) / n) for strip, n in zip(strips, in_line, strict=True)))
+        for _, strips in rows
+    ]
+    height = head + cell * sum(lines) + line * len(rows)
+    canvas = _blank(width, height, len(rows) * sum(lengths), side)
     draw = ImageDraw.Draw(canvas)
-    draw.text((margin // 2, 4), title, INK, font)
+    draw.text((margin // 2, 4), "\n".join(titles), captions.INK, font, spacing=line - font.size)
     for left, heading in zip(lefts, headings, strict=True):
-        draw.text((left, 4 + 3 * line // 2), heading, INK, font)
-    for number, (label, strips) in enumerate(rows):
-        y = head + number * height
-        draw.text((label_width - margin // 2, y + side / 2), label, INK, font, anchor="rm")
-        for left, strip in zip(lefts, strips, strict=True):
+        draw.text((left, head - line * 5 // 4), heading, captions.INK, font)
+    y = head
+    for (label, strips), count in zip(rows, lines, strict=True):
+        draw.text((label_width - margin // 2, y + count * cell / 2), label, captions.INK, font, anchor="rm")
+        for left, n, strip in zip(lefts, in_line, strips, strict=True):
             for index, tile in enumerate(strip.tiles):
-                _place(canvas, tile, left + index * cell, y, side)
-            draw.text((left, y + side), strip.caption, INK, font)
+                _place(canvas, tile, left + index % n * cell, y + index // n * cell, side)
+            below = max(1, math.ceil(len(strip.tiles) / n)) * cell - gap
+            draw.text((left, y + below + 2), strip.caption, captions.INK, font)
+        y += count * cell + line
     return canvas
+
+
+def _in_line(lengths: Sequence[int]) -> list[int]:
+    """How many tiles of each strip are side by side, so that all strips together have at most SHEET_COLUMNS."""
+    lines = 1
+    while sum(math.ceil(n / lines) for n in lengths) > max(SHEET_COLUMNS, len(lengths)):
+        lines += 1
+    return [math.ceil(n / lines) for n in lengths]
 
 
 def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 1, gap: int = 2) -> Image.Image:
@@ -165,39 +239,28 @@ def _blank(width: int, height: int, tiles: int, side: int) -> Image.Image:
     return Image.new("RGB", (width, height), PAPER)
 
 
-def shortened(text: str, width: float) -> str:
-    """A label of at most `width` pixels: where it is longer, its middle is replaced by an ellipsis."""
-    font = ImageFont.load_default(FONT_SIZE)
-    if font.getlength(text) <= width:
-        return text
-    for kept in range(min(len(text), int(width)) - 1, 0, -1):
-        cut = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
-        if font.getlength(cut) <= width:
-            return cut
-    return ""
+def rows_layout(rows: int, columns: int, side: int, lines: int = 3) -> GridLayout:
+    """The layout of the image that `rows_of_files` draws; its labels have three lines, or fewer."""
+    return GridLayout(rows * columns, side, side, columns, side, apart=side // 4, lines=lines)
 
 
-def rows_size(rows: int, columns: int, side: int) -> tuple[int, int]:
-    """(height, width) of the image that `rows_of_files` draws."""
-    return grid_size(rows * columns, side, side, columns=columns, side=side, apart=side // 4, lines=2)
-
-
-def rows_of_files(rows: Sequence[Sequence[tuple[Path | MemoryImage, str]]], side: int) -> Image.Image:
-    """Image files in rows, each with a label; the first image of a row is set apart from the others.
+def rows_of_files(rows: Sequence[Sequence[tuple[Path | MemoryImage, str, str]]], side: int) -> Image.Image:
+    """Image files in rows, each with its name and a note; the first image of a row is set apart from the others.
 
     Rows may differ in length. The cell of a file that cannot be read stays white.
     """
     columns = max(map(len, rows))
     cells = {(r, c): cell for r, row in enumerate(rows) for c, cell in enumerate(row)}
-    paths = list(dict.fromkeys(path for path, _ in cells.values()))
+    paths = list(dict.fromkeys(path for path, _, _ in cells.values()))
     decoded = decode(paths, lambda image: to_bytes(square(image, side)))
     images = {paths[index]: image for index, image in decoded if isinstance(image, Tensor)}
     white = torch.full((3, side, side), 255, dtype=torch.uint8)
+    _, width = rows_layout(1, 1, side).cell
     tiles, labels = [], []
     for cell in itertools.product(range(len(rows)), range(columns)):
-        path, label = cells.get(cell, (None, "\n"))
+        path, name, note = cells.get(cell, (None, "", ""))
         tiles.append(white if path is None else images.get(path, white))
-        labels.append(label)
+        labels.append(f"{captions.wrapped(name, width)}\n{note}")
     return grid(torch.stack(tiles), labels, columns=columns, side=side, apart=side // 4)
 
 

@@ -10,11 +10,15 @@ from mlcli.reporting.sections import Section
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image of a row: its file, relative to the page, its caption, and its width divided by its height."""
+    """One image of a row: its file, relative to the page, its caption, and its width divided by its height.
+
+    height: in heights of a usual image of a row; one with more lines of tiles is higher.
+    """
 
     file: str
     caption: str
     ratio: float = 1.0
+    height: float = 1.0
 
 
 @dataclass(frozen=True)

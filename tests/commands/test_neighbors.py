@@ -75,16 +75,17 @@ def test_vectors_are_those_of_fp32_and_kept_apart_from_others(images, queries, c
 def test_the_image_shows_query_and_neighbors(images, queries, colors, tmp_path):
     found = entries(*queries, "--among", images, "--model", colors, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
     drawn = read(tmp_path / "o.png")
-    assert drawn.shape == (3, 2 * (48 + 2 * 14 + 6) + 6, 3 * (48 + 6) + 6 + 12)
+    below = 2 * 15  # pixels of a name and a distance
+    assert drawn.shape == (3, 2 * (48 + below + 6) + 6, 3 * (48 + 6) + 6 + 12)
     for row, entry in enumerate(found):
-        top = 6 + row * (48 + 28 + 6)
+        top = 6 + row * (48 + below + 6)
         assert (drawn[:, top : top + 48, 6:54].float().mean((1, 2)) - read(entry["query"])[:, 0, 0]).abs().max() < 1
         assert (drawn[:, top : top + 48, 60:72] == 255).all()  # the gap
         for column, neighbor in enumerate(entry["neighbors"], 1):
             left = 18 + column * 54
             tile = drawn[:, top : top + 48, left : left + 48]
             assert (tile[:, 1::3, 1::3] == read(neighbor["image"])).all()  # 16 pixels, each 3 wide
-        assert (drawn[:, top + 48 : top + 76] < 128).any()  # labels
+        assert (drawn[:, top + 48 : top + 48 + below] < 128).any()  # labels
     first = (tmp_path / "o.png").read_bytes()
     entries(*queries, "--among", images, "--model", colors, "-k", 2, "--size", 48, "-o", tmp_path / "o.png")
     assert (tmp_path / "o.png").read_bytes() == first
@@ -145,7 +146,9 @@ def test_an_index_among_the_images_is_used_if_it_is_named_and_never_written(imag
     neighbors(*arguments, "--index", former)  # as an earlier version named it
     before = former.read_bytes(), former.stat().st_mtime_ns
     done = neighbors(*arguments)
-    assert f"{former}: an index that an earlier version left" in done.stderr and "12 of them computed now" in done.stderr
+    assert (
+        f"{former}: an index that an earlier version left" in done.stderr and "12 of them computed now" in done.stderr
+    )
     assert (former.read_bytes(), former.stat().st_mtime_ns) == before
     assert "0 of them computed now" in neighbors(*arguments, "--index", former).stderr
 
@@ -292,7 +295,7 @@ def test_small_images_keep_their_pixels_and_strips_are_cut(colors, tmp_path):
     (entry,) = entries(
         tmp_path / "small.png", "--among", tmp_path, "--model", colors, "--size", 64, "-o", tmp_path / "o.webp"
     )
-    assert len(entry["neighbors"]) == 2 and read(tmp_path / "o.webp").shape == (3, 6 + 64 + 34, 6 + 3 * 70 + 16)
+    assert len(entry["neighbors"]) == 2 and read(tmp_path / "o.webp").shape == (3, 6 + 64 + 2 * 15 + 6, 6 + 3 * 70 + 16)
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])

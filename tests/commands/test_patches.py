@@ -157,7 +157,6 @@ def test_a_network_of_gray_images(images, tmp_path):
         (["--units", "x"], 2, "give all, or numbers and ranges"),
         (["--size", "8"], 2, "size"),
         (["--top", "0"], 2, "top"),
-        (["--top", "100", "--size", "512"], 2, "rows of 137216 pixels"),
         (["-o", "images/00.png"], 2, "a file; give the name of a folder"),
         (["-o", "images"], 2, "holds something already"),
         (["-o", "/dev/null/out"], 1, "cannot be written"),

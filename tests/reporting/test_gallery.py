@@ -19,7 +19,7 @@ def page(tmp_path_factory):
     color = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 8, 8)
     image_io.write(color, folder / "a b#" / "red.png")
     rows = [
-        Row(n, f"conv4:{n}", [GalleryImage("a b#/red.png", "channel <+>"), GalleryImage("none.png", "", 2.5)])
+        Row(n, f"conv4:{n}", [GalleryImage("a b#/red.png", "channel <+>"), GalleryImage("none.png", "", 2.5, 3)])
         for n in range(300)
     ]
     made_by = [Section("Options", [Table(("option", "value"), [("--seed", 0)])])]
@@ -35,7 +35,8 @@ def test_the_page_needs_nothing_from_elsewhere(page):
     source = page.read_text()
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", source)
     assert source.count('loading="lazy"') == 600 and 'src="a%20b%23/red.png"' in source
-    assert "<p>what &lt;is&gt; here</p>" in source and source.count('--ratio:1"') == source.count("--ratio:2.5") == 300
+    assert "<p>what &lt;is&gt; here</p>" in source
+    assert source.count('--ratio:1"') == source.count('--ratio:2.5;--height:3"') == 300
     assert "<pre>mlcli atlas &#39;&lt;x&gt;&#39;</pre>" in source and '<th scope="row">--seed</th>' in source
     assert "channel &lt;+&gt;" in source and "<h1>an &#34;atlas&#34; &amp; more</h1>" in source
 

@@ -65,15 +65,17 @@ class Sampler:
                 raise WeightsError("the generator's images hold values that are no numbers; its weights are damaged")
             yield image_io.to_bytes((images + 1) / 2).cpu()
 
-    def grid(self, latent: Tensor, labels: Tensor, columns: int) -> Image:
-        """The images in rows; with classes, the name of the class below the first image of each row."""
+    def grid(self, latent: Tensor, labels: Tensor, columns: int, *, wrap: bool = True) -> Image:
+        """The images in rows; with classes, the name of the class below the first image of each row.
+
+        wrap: a long row has several lines.
+        """
         images = self(latent, labels).expand(-1, 3, -1, -1)
-        size = self.network.size
         names = [
-            canvas.shortened(self.classes[label], max(SIDE, size)) if index % columns == 0 else ""
+            self.classes[label] if index % columns == 0 else ""
             for index, label in enumerate(labels.tolist() if self.classes else ())
         ]
-        return canvas.grid(images, names or None, columns=columns, side=SIDE, gap=2)
+        return canvas.grid(images, names or None, columns=columns, side=SIDE, gap=2, wrap=wrap)
 
     @property
     def hash(self) -> str:

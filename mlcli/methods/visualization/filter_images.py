@@ -8,10 +8,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels to draw: tiles (N, 3, k, k) in [0, 1], and the number of the unit or input channel of each."""
+    """Kernels to draw: tiles (N, 3, k, k) in [0, 1], and the number of the unit or input channel of each.
+
+    scales: the weight that 1 stands for in each tile; 0.5 stands for 0, and 0 for minus this weight.
+    """
 
     tiles: Tensor
     numbers: list[int]
+    scales: list[float]
 
 
 def first_layer(weight: Tensor) -> Kernels:
@@ -20,9 +24,10 @@ def first_layer(weight: Tensor) -> Kernels:
     Each kernel has its own scale: zero is mid-gray and the largest absolute weight fills the range, so the structure of
     weak kernels is visible too.
     """
-    scaled = weight / weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    largest = weight.abs().amax((1, 2, 3))
+    scaled = weight / largest.clamp_min(1e-12)[:, None, None, None]
     order = arrange(weight)
-    return Kernels((0.5 + 0.5 * scaled[order]).expand(-1, 3, -1, -1), order.tolist())
+    return Kernels((0.5 + 0.5 * scaled[order]).expand(-1, 3, -1, -1), order.tolist(), largest[order].tolist())
 
 
 def one_unit(weight: Tensor, unit: int, groups: int = 1) -> Kernels:
@@ -33,9 +38,11 @@ def one_unit(weight: Tensor, unit: int, groups: int = 1) -> Kernels:
     """
     kernel = weight[unit]  # (C, k, k)
     order = kernel.square().sum((1, 2)).argsort(descending=True, stable=True)
-    scaled = kernel[order] / kernel.abs().max().clamp_min(1e-12)
+    largest = kernel.abs().max()
+    scaled = kernel[order] / largest.clamp_min(1e-12)
     first = unit * groups // len(weight) * len(kernel)
-    return Kernels((0.5 + 0.5 * scaled)[:, None].expand(-1, 3, -1, -1), (first + order).tolist())
+    tiles = (0.5 + 0.5 * scaled)[:, None].expand(-1, 3, -1, -1)
+    return Kernels(tiles, (first + order).tolist(), [largest.item()] * len(order))
 
 
 def arrange(weight: Tensor) -> Tensor:

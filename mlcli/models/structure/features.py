@@ -3,8 +3,9 @@
 An address is a node of the network's graph: a module (`features.10`, `layer1.0.conv2`), a whole block (`layer1`, its
 last node) or an operation between modules (`layer1.0.add`). The aliases conv1, conv2, ... stand on every model for
 the end of its first to last convolutional stage. Where a network has a module of such a name too (`conv1` of a
-ResNet), the alias is meant, and `conv1@address` is the module. With `@signed` behind it an address means the values before the ReLU that ends the layer,
-which tell how strongly a unit is against something; timm's norms may end with an activation, which is left out as well.
+ResNet), the alias is meant, and `conv1@address` is the module. With `@signed` behind it an address means the values
+before the ReLU that ends the layer, which tell how strongly a unit is against something; timm's norms may end with an
+activation, which is left out as well.
 """
 
 import copy

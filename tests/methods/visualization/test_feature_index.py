@@ -1,6 +1,5 @@
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest

@@ -52,6 +52,7 @@ def test_each_first_kernel_has_its_own_scale_and_zero_is_mid_gray():
         expected = 0.5 + 0.5 * weight[number] / max(weight[number].abs().max(), 1e-12)
         torch.testing.assert_close(tile, expected)
     of = dict(zip(drawn.numbers, drawn.tiles, strict=True))
+    assert dict(zip(drawn.numbers, drawn.scales, strict=True)) == {n: float(weight[n].abs().max()) for n in range(3)}
     assert of[0].max() == 1 and of[0].min() == 0 and (of[2] == 0.5).all()
 
 
@@ -68,6 +69,7 @@ def test_one_unit_shows_its_channels_on_one_scale_the_strongest_first():
     drawn = filter_images.one_unit(weight, 2)
     assert drawn.numbers == [3, 1, 4, 0, 2]
     scale = weight[2].abs().max()
+    assert drawn.scales == [float(scale)] * 5
     for tile, number in zip(drawn.tiles, drawn.numbers, strict=True):
         torch.testing.assert_close(tile, (0.5 + 0.5 * weight[2, number] / scale).expand(3, -1, -1))
 
