@@ -53,8 +53,8 @@ def convolution(model: Model, address: str) -> Layer:
     """
     graph = graph_of(model)
     name = address.removesuffix(SIGNED)
-    target, module = graph.resolve(name), name.removesuffix(ADDRESS)
-    inside = [layer for layer in graph.layers if layer.address == module or layer.address.startswith(module + ".")]
+    target, own = graph.resolve(name), name.removesuffix(ADDRESS)
+    inside = [layer for layer in graph.layers if layer.address == own or layer.address.startswith(own + ".")]
     if target.alias == name:
         ends = [index for index, layer in enumerate(graph.layers) if layer.alias]
         last = graph.layers.index(target)
