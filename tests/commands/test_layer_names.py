@@ -61,15 +61,24 @@ ADDRESSES = {
 }
 
 
+def run(here, model, command, name, output):
+    """(what is said, the address in the JSON) of a command on the layer of this name."""
+    words = [str(word).format(output, name=name) for word in COMMANDS[command]]
+    said = " ".join(mlcli(command, *words, "--model", model, "--device", "cpu").stderr.split())
+    ending, address = ADDRESSES[command]
+    return said, address(json.loads((here / f"{output}{ending}").read_text()), name)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_alias_is_meant_which_is_said_once_and_the_address_is_in_the_json(here, colors, command):
-    ending, address = ADDRESSES[command]
-    for name, meant in (("conv1", "conv2.1.relu"), ("conv1@address", "conv1.relu")):
-        output = f"{command}-{meant}"
-        words = [str(word).format(output, name=name) for word in COMMANDS[command]]
-        said = " ".join(mlcli(command, *words, "--model", colors, "--device", "cpu").stderr.split())
-        assert said.count(SAID) == (name == "conv1"), said
-        assert address(json.loads((here / f"{output}{ending}").read_text()), name) == meant
+    said, meant = run(here, colors, command, "conv1", command)
+    assert said.count(SAID) == 1 and meant == "conv2.1.relu"
+
+
+@pytest.mark.parametrize("command", ["neighbors", "maximize"])
+def test_the_address_is_meant_where_that_is_said(here, colors, command):
+    said, meant = run(here, colors, command, "conv1@address", f"{command}-address")
+    assert "alias" not in said and meant == "conv1.relu"
 
 
 def test_the_kernels_of_the_stage_are_meant(here, colors):
