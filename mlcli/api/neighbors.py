@@ -246,7 +246,7 @@ def _rows(
     found: "Mapping[Image, Sequence[tuple[Path, float]]]", among: Sequence[str]
 ) -> "list[list[tuple[Image, str, str]]]":
     """A row for each query and its neighbors: images, their names relative to a folder given, and their distances."""
-    from mlcli.reporting.printable import printable
+    from mlcli.printable import printable
 
     folders = [Path(given) for given in among]
 

@@ -31,7 +31,7 @@ class Group(TyperGroup):
         if console.width >= PANELS_FROM:
             super().format_help(ctx, formatter)
             return
-        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        commands: list[Any] = [self.commands[name] for name in self.list_commands(ctx)]
         records = [(command.rich_help_panel, command.name, command.short_help) for command in commands]
         _print_list(console, self, ctx, records)
 

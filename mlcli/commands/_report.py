@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mlcli.api.events import Listener, Task
-from mlcli.reporting.printable import printable
+from mlcli.printable import printable
 from mlcli.runtime import garbage
 
 

@@ -103,7 +103,9 @@ def evaluation_text(result: "Classification", evaluation: "Evaluation") -> str:
         f"accuracy {report['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"top-5 {report['top5_accuracy']:.2%}, {counted(report['count'], 'image')}\n\n"
     )
-    rows = [(name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()]
+    rows: list[tuple[Any, ...]] = [
+        (name, f"{entry['accuracy']:.2%}", entry["count"]) for name, entry in report["per_class"].items()
+    ]
     header: tuple[str, ...] = ("class", "accuracy", "images")
     if "unknown" in report:
         text += _answered_text(report)

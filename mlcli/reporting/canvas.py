@@ -108,7 +108,6 @@ def grid_boxes(
     return [(x, y, x + tile_width, y + tile_height) for x, y in corners]
 
 
-
 def grid(
     tiles: Tensor,
     labels: Sequence[str] | None = None,

@@ -9,15 +9,19 @@ from PIL.ImageFont import FreeTypeFont
 
 INK = (32, 32, 32)  # on white, a contrast of 16 to 1
 SMALLEST = 12  # pixels of a font
-TILES = (
-    12  # a font is this fraction of the side of a tile, so that it can still be read when large tiles are scaled down
-)
+TILES = 12  # a tile is so many times as high as its font, which can then be read where large tiles are scaled down
 SEPARATORS = "_-/. "  # after which a name is broken into lines
+
+
+@cache
+def font_of_size(size: int) -> FreeTypeFont:
+    """DejaVu Sans, the font of the charts, which matplotlib brings. Pillow's own has ASCII alone, and no arrows."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def font(side: float = 0) -> FreeTypeFont:
     """The font of the text below a tile of this side in pixels. Other letters than Latin ones are in it too."""
-    return _font(max(SMALLEST, round(side / TILES)))
+    return font_of_size(max(SMALLEST, round(side / TILES)))
 
 
 def line_height(side: float = 0) -> int:
@@ -75,9 +79,3 @@ def _fitting(drawn: FreeTypeFont, text: str, width: float) -> int:
     """How many characters of a text, from its beginning, are at most `width` pixels wide."""
     counts = range(min(len(text), max(0, int(width))), 0, -1)
     return next((count for count in counts if drawn.getlength(text[:count]) <= width), 0)
-
-
-@cache
-def _font(size: int) -> FreeTypeFont:
-    # The font of the charts. Pillow's own has ASCII alone
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

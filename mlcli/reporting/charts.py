@@ -24,8 +24,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 from torch import Tensor
 
+from mlcli.printable import printable
 from mlcli.reporting import theme
-from mlcli.reporting.printable import printable
 
 Dash = Literal["-", "--", ":", "-.", ""]
 COLORS = tuple(light for light, _ in theme.SERIES)  # in the order of use; then they repeat, dashed

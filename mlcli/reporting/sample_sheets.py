@@ -1,16 +1,14 @@
 """Sheets of samples: rows of images under titles of their columns, and pairs of images with their distances."""
 
-import importlib.util
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mlcli.imaging.image_io import to_pillow
-from mlcli.reporting.canvas import INK, PAPER
+from mlcli.reporting.canvas import PAPER
+from mlcli.reporting.captions import INK, font_of_size
 
 SMALLEST = 96  # pixels: smaller images are enlarged to about this width, so that titles and images can be seen
 GAP = 4
@@ -24,14 +22,6 @@ class Pair(NamedTuple):
     caption: str
 
 
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and, unlike Pillow's own font, has arrows."""
-    found = importlib.util.find_spec("matplotlib")
-    assert found is not None and found.origin is not None  # a dependency
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
-
-
 def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Image:
     """Rows of images (1, 1 or 3, H, W) in [0, 1], one for each title.
 
@@ -42,7 +32,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Im
     widths = [max(row[column].width for row in tiles) for column in range(len(titles))]
     width = sum(widths) + GAP * (len(titles) + 1)
     size = max(11, width // 42)
-    while size > 8 and any(font(size).getlength(t) > w for t, w in zip(titles, widths, strict=True)):
+    while size > 8 and any(font_of_size(size).getlength(t) > w for t, w in zip(titles, widths, strict=True)):
         size -= 1
     top = GAP + round(1.5 * size)
     heights = [max(tile.height for tile in row) + GAP for row in tiles]
@@ -50,7 +40,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Im
     draw = ImageDraw.Draw(sheet)
     lefts = [GAP + sum(widths[:column]) + GAP * column for column in range(len(titles))]
     for left, width_of_column, title in zip(lefts, widths, titles, strict=True):
-        draw.text((left + width_of_column / 2, GAP), title, INK, font(size), anchor="ma")
+        draw.text((left + width_of_column / 2, GAP), title, INK, font_of_size(size), anchor="ma")
     for number, row in enumerate(tiles):
         for left, tile in zip(lefts, row, strict=True):
             sheet.paste(tile, (left, top + sum(heights[:number])))
@@ -73,9 +63,9 @@ def pairs(found: Sequence[Pair], *, in_row: int = 2) -> Image.Image:
         for column, (image, name) in enumerate(zip(images, pair.names, strict=True)):
             x = left + column * (side + GAP)
             sheet.paste(image, (x, top))
-            draw.text((x + side / 2, top + height + 2), _cut(name, side, size), INK, font(size), anchor="ma")
+            draw.text((x + side / 2, top + height + 2), _cut(name, side, size), INK, font_of_size(size), anchor="ma")
         center = left + side + GAP / 2
-        draw.text((center, top + height + 2 + line), pair.caption, INK, font(size), anchor="ma")
+        draw.text((center, top + height + 2 + line), pair.caption, INK, font_of_size(size), anchor="ma")
     return sheet
 
 
@@ -88,7 +78,9 @@ def _enlarged(image: Tensor) -> Image.Image:
 
 def _cut(text: str, width: int, size: int) -> str:
     """A name that fits the width: of a longer one its end, which tells more than its beginning."""
-    if font(size).getlength(text) <= width:
+    if font_of_size(size).getlength(text) <= width:
         return text
-    kept = next(n for n in range(len(text) - 1, -1, -1) if font(size).getlength("…" + text[len(text) - n :]) <= width)
+    kept = next(
+        n for n in range(len(text) - 1, -1, -1) if font_of_size(size).getlength("…" + text[len(text) - n :]) <= width
+    )
     return "…" + text[len(text) - kept :]

@@ -1,4 +1,4 @@
-"""Texts, such as names of files, with characters that can be shown alone."""
+"""Texts, such as names of files, with characters that can be shown alone: a leaf that anyone may import."""
 
 
 def printable(text: str) -> str:
