@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlcli.counting import counted
 from mlcli.reporting.sections import Table
 
 MOST_CLASSES = 25  # of a confusion matrix; of more classes, the most frequent confusions are listed
@@ -40,7 +41,7 @@ def _accuracies(evaluation: Mapping[str, Any]) -> Table:
         for name, ends, words in MEASURES
         if name in evaluation and not (name == "top5_accuracy" and len(evaluation.get("confusion", ())) <= 5)
     ]
-    count = f"Measured on {evaluation['count']:,} images." if "count" in evaluation else ""
+    count = f"Measured on {counted(evaluation['count'], 'image')}." if "count" in evaluation else ""
     return Table(("", "value", "95 % interval"), rows, "", count)
 
 
@@ -61,5 +62,5 @@ def _confusions(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> T
     ]
     cells.sort(key=lambda cell: -cell[0])
     rows = [(true, answer, f"{count} of {total}") for count, true, answer, total in cells[:MOST_CONFUSIONS]]
-    caption = f"The {len(rows)} most frequent of {len(cells)} pairs of classes that are confused."
+    caption = f"The most frequent of the confusions between {counted(len(cells), 'pair')} of classes."
     return Table(("true class", "predicted class", "images"), rows, "Confusions", caption, rows_named=False)

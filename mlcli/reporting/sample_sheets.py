@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mlcli.imaging.image_io import to_pillow
+from mlcli.reporting import captions
 from mlcli.reporting.canvas import PAPER
-from mlcli.reporting.captions import INK, font_of_size
 
 SMALLEST = 96  # pixels: smaller images are enlarged to about this width, so that titles and images can be seen
 GAP = 4
@@ -32,7 +32,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Im
     widths = [max(row[column].width for row in tiles) for column in range(len(titles))]
     width = sum(widths) + GAP * (len(titles) + 1)
     size = max(11, width // 42)
-    while size > 8 and any(font_of_size(size).getlength(t) > w for t, w in zip(titles, widths, strict=True)):
+    while size > 8 and any(captions.font_of_size(size).getlength(t) > w for t, w in zip(titles, widths, strict=True)):
         size -= 1
     top = GAP + round(1.5 * size)
     heights = [max(tile.height for tile in row) + GAP for row in tiles]
@@ -40,7 +40,7 @@ def columns(titles: Sequence[str], rows: Sequence[Sequence[Tensor]]) -> Image.Im
     draw = ImageDraw.Draw(sheet)
     lefts = [GAP + sum(widths[:column]) + GAP * column for column in range(len(titles))]
     for left, width_of_column, title in zip(lefts, widths, titles, strict=True):
-        draw.text((left + width_of_column / 2, GAP), title, INK, font_of_size(size), anchor="ma")
+        draw.text((left + width_of_column / 2, GAP), title, captions.INK, captions.font_of_size(size), anchor="ma")
     for number, row in enumerate(tiles):
         for left, tile in zip(lefts, row, strict=True):
             sheet.paste(tile, (left, top + sum(heights[:number])))
@@ -52,8 +52,7 @@ def pairs(found: Sequence[Pair], *, in_row: int = 2) -> Image.Image:
     tiles = [[_enlarged(image) for image in pair.images] for pair in found]
     side = max((tile.width for pair in tiles for tile in pair), default=SMALLEST)
     height = max((tile.height for pair in tiles for tile in pair), default=SMALLEST)
-    size, apart = 12, 6 * GAP
-    line = round(1.35 * size)
+    drawn, line, apart = captions.font(side), captions.line_height(side), 6 * GAP
     cell = (2 * side + GAP + apart, height + 2 * line + apart)
     in_row = max(1, min(in_row, len(found)))
     sheet = Image.new("RGB", (in_row * cell[0], -(-len(found) // in_row) * cell[1]), PAPER)
@@ -63,9 +62,11 @@ def pairs(found: Sequence[Pair], *, in_row: int = 2) -> Image.Image:
         for column, (image, name) in enumerate(zip(images, pair.names, strict=True)):
             x = left + column * (side + GAP)
             sheet.paste(image, (x, top))
-            draw.text((x + side / 2, top + height + 2), _cut(name, side, size), INK, font_of_size(size), anchor="ma")
+            draw.text(
+                (x + side / 2, top + height + 2), captions.shortened(name, side), captions.INK, drawn, anchor="ma"
+            )
         center = left + side + GAP / 2
-        draw.text((center, top + height + 2 + line), pair.caption, INK, font_of_size(size), anchor="ma")
+        draw.text((center, top + height + 2 + line), pair.caption, captions.INK, drawn, anchor="ma")
     return sheet
 
 
@@ -74,13 +75,3 @@ def _enlarged(image: Tensor) -> Image.Image:
     made = to_pillow(image)
     factor = max(1, SMALLEST // made.width)
     return made.resize((made.width * factor, made.height * factor), Image.Resampling.NEAREST)
-
-
-def _cut(text: str, width: int, size: int) -> str:
-    """A name that fits the width: of a longer one its end, which tells more than its beginning."""
-    if font_of_size(size).getlength(text) <= width:
-        return text
-    kept = next(
-        n for n in range(len(text) - 1, -1, -1) if font_of_size(size).getlength("…" + text[len(text) - n :]) <= width
-    )
-    return "…" + text[len(text) - kept :]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlcli.counting import counted
 from mlcli.reporting.sections import Chart
 
 
@@ -39,8 +40,8 @@ def distances(measured: Mapping[str, Any]) -> Chart:
     curves.append(charts.Curve(f"threshold {threshold:.4g}", [threshold, threshold], [0, largest]))
     ends = (0.0, max(edges[-1], threshold)), (0.0, 1.05 * largest)
     panel = charts.Panel(curves, "distance", "fraction of the pairs", x_range=ends[0], y_range=ends[1])
-    same, different = (f"{measured['pairs'][kind]:,}" for kind in ("same", "different"))
-    captions = [f"{same} pairs of the same identity and {different} of different identities."]
+    same, different = (counted(measured["pairs"][kind], "pair") for kind in ("same", "different"))
+    captions = [f"{same} of the same identity and {different} of different identities."]
     svg = charts.to_svg(charts.line_chart(panel, height=3.2), "histograms of the distances of pairs")
     return Chart(svg, "Distances of pairs", captions)
 

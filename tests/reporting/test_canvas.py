@@ -90,7 +90,7 @@ def test_large_tiles_are_not_shrunk_and_oblong_ones_fit():
 
 
 def test_a_image_beyond_all_bounds_is_refused():
-    with pytest.raises(UsageError, match="--size 1024: 2048 tiles"):
+    with pytest.raises(UsageError, match="--size 1024: 2,048 tiles"):
         canvas.grid(torch.zeros(1, 3, 1, 1).expand(2048, -1, -1, -1), side=1024)
 
 

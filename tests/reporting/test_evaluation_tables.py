@@ -23,7 +23,7 @@ def test_of_many_classes_the_most_frequent_confusions_are_listed():
     names = [f"c{number}" for number in range(count)]
     *_, confusions = evaluation_tables.tables(Evaluation(tuple(names), confusion, 16).as_json(), names)
     assert confusions.rows == [("c2", "c0", "5 of 5"), ("c0", "c1", "2 of 2")]
-    assert confusions.caption == "The 2 most frequent of 2 pairs of classes that are confused."
+    assert confusions.caption == "The most frequent of the confusions between 2 pairs of classes."
 
 
 def test_what_an_earlier_version_did_not_write_is_left_out():

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mlcli.reporting import sample_sheets
+from mlcli.reporting import captions, sample_sheets
 
 RED, BLUE = (torch.tensor(color)[:, None, None].expand(3, 16, 16) for color in ([1.0, 0, 0], [0, 0, 1.0]))
 
@@ -28,7 +28,7 @@ def test_a_gray_image_and_a_large_one_are_drawn_as_they_are():
 
 
 def test_titles_have_arrows():
-    arrow, unknown = (bytes(sample_sheets.font(20).getmask(text)) for text in ("→", "\ue000"))
+    arrow, unknown = (bytes(captions.font_of_size(20).getmask(text)) for text in ("→", "\ue000"))
     assert arrow != unknown, "no box in place of the arrow"
 
 
@@ -41,9 +41,3 @@ def test_pairs_are_apart_from_each_other():
     blue = np.unique(of_color(sheet, (0, 0, 255))[1])
     second = columns[columns > sheet.width // 2].min()
     assert blue.min() - first <= 5 and second - blue[blue < sheet.width // 2].max() >= 20
-
-
-def test_a_name_that_is_too_long_keeps_its_end():
-    assert sample_sheets._cut("short", 96, 12) == "short"
-    cut = sample_sheets._cut("a-very-long-name-17", 60, 12)
-    assert cut.startswith("…") and cut.endswith("-17") and sample_sheets.font(12).getlength(cut) <= 60

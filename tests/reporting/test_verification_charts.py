@@ -28,7 +28,7 @@ def test_the_histograms_count_each_pair_once():
     chart = verification_charts.distances(measured())
     for words in ("distance", "fraction of the pairs", "same", "different", "threshold 0.55"):
         assert f">{words}<" in chart.svg
-    assert chart.captions == ["3 pairs of the same identity and 4 of different identities."]
+    assert chart.captions == ["3 pairs of the same identity and 4 pairs of different identities."]
 
 
 def test_the_outline_of_a_histogram_has_the_height_of_each_bin():
