@@ -4,8 +4,8 @@
     >>> mlcli.classify("samples/photos/cat.jpg", top_k=1).predictions[0].classes[0][0]
     'tiger cat'
 
-Each command is a function of its name (siamese-train is `siamese_train`, models is `list_models`). They are imported
-when they are first used, so that `import mlcli` loads no torch and changes nothing.
+Each command is a function of its name (siamese-train is `siamese_train`, models is `list_models`, docs is `read_docs`).
+They are imported when they are first used, so that `import mlcli` loads no torch and changes nothing.
 """
 
 from typing import Any

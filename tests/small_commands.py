@@ -86,6 +86,7 @@ SMALL = {
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
     "models": Small(""),
     "doctor": Small(""),
+    "docs": Small(""),
 }
 
 

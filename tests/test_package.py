@@ -27,7 +27,7 @@ def test_importing_it_changes_nothing_and_loads_nothing_large():
 
 
 def test_each_command_is_a_function():
-    functions = {"list_models" if command.name == "models" else command.name.replace("-", "_") for command in COMMANDS}
+    functions = {api.named_after(command.name) for command in COMMANDS}
     assert functions == api.names() <= set(dir(mlcli))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         mlcli.nothing  # noqa: B018

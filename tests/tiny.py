@@ -1,18 +1,27 @@
 """Tiny labeled data sets that a network can learn in seconds, drawn again in each test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+Color = tuple[int, int, int]
 COLORS = {"blue": (60, 60, 200), "green": (60, 200, 60), "red": (200, 60, 60)}
 
 
-def class_folders(root: Path, *, per_class: int = 20, size: int = 16, seed: int = 0, noise: float = 60) -> Path:
-    """root/{blue,green,red}/NN.png: noisy squares of one color."""
+def class_folders(
+    root: Path,
+    *,
+    per_class: int = 20,
+    size: int = 16,
+    seed: int = 0,
+    noise: float = 60,
+    colors: Mapping[str, Color] = COLORS,
+) -> Path:
+    """root/{blue,green,red}/NN.png, or with other classes of other colors: noisy squares of one color."""
     random = np.random.default_rng(seed)
-    for name, color in COLORS.items():
+    for name, color in colors.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(per_class):

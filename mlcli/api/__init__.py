@@ -17,6 +17,11 @@ def names() -> frozenset[str]:
     return frozenset(module.stem for module in modules if "\n@function(" in module.read_text("utf-8"))
 
 
+def named_after(command: str) -> str:
+    """The name of the function behind a command. Two commands have the names of other things in the package."""
+    return {"models": "list_models", "docs": "read_docs"}.get(command, command.replace("-", "_"))
+
+
 def load(name: str) -> Callable[..., Any]:
     """The function of this name. Imports its module, which loads no torch before it is called."""
     return getattr(importlib.import_module(f"mlcli.api.{name}"), name)

@@ -39,4 +39,5 @@ COMMANDS = (
     Command("segment", "segment", "Adapt", "mlcli segment runs/scanner-b scans/ -o masks"),
     Command("models", "models", "Check", "mlcli models"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
+    Command("docs", "docs", "Check", "mlcli docs stylize"),
 )

@@ -81,6 +81,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequen
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
+def markdown(text: str) -> str:
+    """A document in Markdown: formatted on a terminal, in a pipe as it is.
+
+    The addresses of links are shown, since most are relative to a file, which a terminal cannot open.
+    """
+    if not sys.stdout.isatty():
+        return text
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(Markdown(text, hyperlinks=False))
+    return captured.get()
+
+
 def _has_room_for_bars() -> bool:
     """Whether stderr is a terminal with columns: one of 0 x 0, as some containers and editors open, draws no bar."""
     try:

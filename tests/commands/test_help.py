@@ -58,8 +58,7 @@ def test_the_options_are_those_of_the_configuration(command):
     from mlcli import api
     from mlcli.options import of, options
 
-    name = {"models": "list_models"}.get(command.name, command.name.replace("-", "_"))
-    function = api.load(name)
+    function = api.load(api.named_after(command.name))
     fields = {each.name for each in options(function.config)}
     shown = {parameter for owner, parameter, _ in PARAMETERS if owner == command.name}
     run = importlib.import_module(f"mlcli.commands.{command.module}").run

@@ -1,0 +1,60 @@
+"""Command lines made short: the options that take the time are given once more, smaller, and the last one counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlcli import api
+from mlcli.api.call import configuration_of
+from mlcli.commands import COMMANDS
+from mlcli.options import of, options
+
+TRANSLATION = ["--size 16", "--filters 4", "--discriminator-filters 4", "--layers 1", "--steps 2", "--precision fp32"]
+# Of "--scales 16|--size 16" the one that is given is given again; else the first.
+SHORT: dict[str, list[str]] = {
+    "patches": ["--top 2", "--size 16"],
+    "neighbors": ["-k 2", "--size 16"],
+    "maximize": ["--steps 2", "--size 32", "--octaves 1"],
+    "atlas": ["--units 0", "--top 2", "--steps 1"],
+    "equivariance": ["--points 2"],
+    "stylize": ["--scales 16|--size 16", "--steps 2"],
+    "analogy": ["--passes 1", "--levels 1"],
+    "train": ["--epochs 1", "--batch-size 6", "--precision fp32", "--size 16"],
+    "finetune": ["--epochs 1", "--batch-size 6", "--copies 0", "--precision fp32"],
+    "pretext": ["--epochs 1", "--batch-size 6", "--size 16", "--labels 9", "--precision fp32"],
+    "siamese-train": ["--steps 2", "--identities 3", "--images-per-identity 2", "--dimension 4", "--size 16"],
+    "siamese-verify": ["--trials 2", "--way 2"],
+    "pairs": ["--size 16"],
+    "pix2pix": TRANSLATION,
+    "cyclegan": ["--generator unet", *TRANSLATION],
+    "gan": ["--steps 2", "--filters 4", "--latent 4", "--batch-size 6", "--compared 6", "--precision fp32"],
+    "sample": ["-n 2"],
+    "adapt": ["--source-steps 2", "--steps 2", "--batch-size 6", "--candidates 1", "--seeds 1", "--precision fp32"],
+    "render": ["-n 4", "--size 16"],
+}
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `mlcli`, with those that make it short."""
+    given = {word.partition("=")[0] for word in arguments}
+    if not arguments or given & {"--help", "-h"}:
+        return list(arguments)
+    more = [word for option in SHORT.get(arguments[0], []) for word in _chosen(option, given).split()]
+    return [*arguments, *more]
+
+
+def _chosen(option: str, given: set[str]) -> str:
+    ways = option.split("|")
+    return next((way for way in ways if way.split()[0] in given), ways[0])
+
+
+def call(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a function of the api that are given by name, with those that make it short."""
+    command = next(command.name for command in COMMANDS if api.named_after(command.name) == function)
+    fields = {flag: each.name for each in options(configuration_of(api.load(function))) for flag in _flags(each)}
+    given = {flag for flag, name in fields.items() if name in arguments}
+    short = dict(_chosen(option, given).split() for option in SHORT.get(command, []))
+    return arguments | {fields[flag]: int(value) if value.isdigit() else value for flag, value in short.items()}
+
+
+def _flags(each: Any) -> Sequence[str]:
+    return of(each).flags or (f"--{each.name.replace('_', '-')}",)
