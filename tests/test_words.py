@@ -10,6 +10,7 @@ import mlcli
 
 PACKAGE = Path(mlcli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+PAGES = sorted(PACKAGE.rglob("*.md"))
 # What no text says, in any sense that this project has for it
 NEVER = r"pictures?|recipes?|\w*colour\w*|\w*neighbour\w*|grey|behaviours?|centres?|judges?|judged|players?|mirrored"
 NEVER += r"|labelled|artefacts?"
@@ -38,7 +39,7 @@ def texts(file: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    "file", [*FILES, PACKAGE.parent / "README.md"], ids=lambda file: str(file.relative_to(PACKAGE.parent))
+    "file", [*FILES, *PAGES, PACKAGE.parent / "README.md"], ids=lambda file: str(file.relative_to(PACKAGE.parent))
 )
 def test_texts_use_the_words_of_the_field(file):
     if not file.exists():

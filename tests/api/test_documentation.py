@@ -1,8 +1,7 @@
-"""The lines of Python that the readme and the docstrings of the functions show."""
+"""The lines of Python that the docstrings of the functions show. Those of the pages run in tests/docs."""
 
 import doctest
 import importlib
-import re
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,3 @@ def test_the_lines_of_a_docstring_run(name, beside_samples):
     said = []
     runner.run(example, out=said.append)
     assert runner.failures == 0, "".join(said)
-
-
-def test_the_lines_of_the_readme_run(beside_samples, capsys):
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    exec(compile(block, "README.md", "exec"), {})
-    assert "tiger cat" in capsys.readouterr().out
-    assert (beside_samples / "cat.png").exists() and (beside_samples / "runs/digits/model.safetensors").exists()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mlcli import api
 from mlcli.api.call import configuration_of
-from mlcli.commands import COMMANDS, Command
+from mlcli.commands import Command
 from mlcli.commands._derived import METAVARS
 from mlcli.options import of, options
 

@@ -1,6 +1,6 @@
 """Write what is generated in the pages: the tables of options, and the lines of links to definitions.
 
-    python -m tests.docs.regenerate [PAGE...]
+python -m tests.docs.regenerate [PAGE...]
 """
 
 import sys

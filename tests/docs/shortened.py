@@ -15,7 +15,7 @@ SHORT: dict[str, list[str]] = {
     "neighbors": ["-k 2", "--size 16"],
     "maximize": ["--steps 2", "--size 32", "--octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1"],
-    "equivariance": ["--points 2"],
+    "equivariance": ["--points 2", "--layer conv1"],
     "stylize": ["--scales 16|--size 16", "--steps 2"],
     "analogy": ["--passes 1", "--levels 1"],
     "train": ["--epochs 1", "--batch-size 6", "--precision fp32", "--size 16"],

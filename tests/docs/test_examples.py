@@ -1,6 +1,5 @@
 """Every code block of the pages and of the README runs, over tiny data and made short."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,5 +119,8 @@ def short(function):
 
 def shown(printed: str) -> list[str]:
     """The lines of a text, without their numbers and their spaces; … stands for lines that are left out."""
-    lines = (re.sub(r"\s+", " ", re.sub(r"─+", "─", re.sub(r"\d[\d.,]*", "0", line))).strip() for line in printed.splitlines())
+    lines = (
+        re.sub(r"\s+", " ", re.sub(r"─+", "─", re.sub(r"\d[\d.,]*", "0", line))).strip()
+        for line in printed.splitlines()
+    )
     return [line for line in lines if line and line != "…"]

@@ -76,7 +76,9 @@ def checkpoint(file: Path) -> None:
     """Weights of a ResNet-50 of three classes, as training scripts write them."""
     with torch.device("meta"):
         network = registry.create("resnet50", list(OBJECTS), 224).network
-    torch.save({"state_dict": {key: torch.zeros(t.shape, dtype=t.dtype) for key, t in network.state_dict().items()}}, file)
+    torch.save(
+        {"state_dict": {key: torch.zeros(t.shape, dtype=t.dtype) for key, t in network.state_dict().items()}}, file
+    )
 
 
 DATA: dict[str, Maker] = {
