@@ -56,7 +56,10 @@ class Shell:
         self.environment = ENVIRONMENT | {"PATH": path, "COLUMNS": "120"}
 
     def run(self, script: str, folder: Path) -> str:
-        """Run a script in a folder, its commands made short. Returns what it printed; a failure is an AssertionError."""
+        """Run a script in a folder, its commands made short. Returns what it printed.
+
+        A failure is an AssertionError.
+        """
         return self.start(["bash", "-euo", "pipefail", "-c", script], folder)
 
     def make(self, makefile: str, folder: Path) -> str:

@@ -9,7 +9,8 @@ from mlcli.commands import COMMANDS
 from mlcli.options import of, options
 
 TRANSLATION = ["--size 16", "--filters 4", "--discriminator-filters 4", "--layers 1", "--steps 2", "--precision fp32"]
-# Of "--scales 16|--size 16" the one that is given is given again; else the first.
+SOLVED = "fisher"  # a loss that takes no training steps, and refuses the options of training
+# Of "--scales 16|--size 16" the one that is given is given again; else the first. "?--size" only where it is given.
 SHORT: dict[str, list[str]] = {
     "patches": ["--top 2", "--size 16"],
     "neighbors": ["-k 2", "--size 16"],
@@ -17,7 +18,7 @@ SHORT: dict[str, list[str]] = {
     "atlas": ["--units 0", "--top 2", "--steps 1"],
     "equivariance": ["--points 2", "--layer conv1"],
     "stylize": ["--scales 16|--size 16", "--steps 2"],
-    "analogy": ["--passes 1", "--levels 1"],
+    "analogy": ["--passes 1", "--levels 1", "?--size 24x18"],
     "train": ["--epochs 1", "--batch-size 6", "--precision fp32", "--size 16"],
     "finetune": ["--epochs 1", "--batch-size 6", "--copies 0", "--precision fp32"],
     "pretext": ["--epochs 1", "--batch-size 6", "--size 16", "--labels 9", "--precision fp32"],
@@ -29,7 +30,7 @@ SHORT: dict[str, list[str]] = {
     "gan": ["--steps 2", "--filters 4", "--latent 4", "--batch-size 6", "--compared 6", "--precision fp32"],
     "sample": ["-n 2"],
     "adapt": ["--source-steps 2", "--steps 2", "--batch-size 6", "--candidates 1", "--seeds 1", "--precision fp32"],
-    "render": ["-n 4", "--size 16"],
+    "render": ["-n 20", "--size 32"],
 }
 
 
@@ -38,22 +39,26 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     given = {word.partition("=")[0] for word in arguments}
     if not arguments or given & {"--help", "-h"}:
         return list(arguments)
-    more = [word for option in SHORT.get(arguments[0], []) for word in _chosen(option, given).split()]
-    return [*arguments, *more]
-
-
-def _chosen(option: str, given: set[str]) -> str:
-    ways = option.split("|")
-    return next((way for way in ways if way.split()[0] in given), ways[0])
+    return [*arguments, *(word for pair in _more(arguments[0], given) for word in pair)]
 
 
 def call(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a function of the api that are given by name, with those that make it short."""
     command = next(command.name for command in COMMANDS if api.named_after(command.name) == function)
     fields = {flag: each.name for each in options(configuration_of(api.load(function))) for flag in _flags(each)}
-    given = {flag for flag, name in fields.items() if name in arguments}
-    short = dict(_chosen(option, given).split() for option in SHORT.get(command, []))
-    return arguments | {fields[flag]: int(value) if value.isdigit() else value for flag, value in short.items()}
+    given = {flag for flag, name in fields.items() if name in arguments} | {str(each) for each in arguments.values()}
+    short = {fields[flag]: int(value) if value.isdigit() else value for flag, value in _more(command, given)}
+    return arguments | short
+
+
+def _more(command: str, given: set[str]) -> list[tuple[str, str]]:
+    """The options, with their values, that make a command short. given: the words of its command line."""
+    more = []
+    for option in [] if SOLVED in given else SHORT.get(command, []):
+        ways = [tuple(way.removeprefix("?").split()) for way in option.split("|")]
+        chosen = next((way for way in ways if way[0] in given), None if option.startswith("?") else ways[0])
+        more += [chosen] if chosen else []
+    return more
 
 
 def _flags(each: Any) -> Sequence[str]:

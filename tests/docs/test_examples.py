@@ -1,5 +1,6 @@
 """Every code block of the pages and of the README runs, over tiny data and made short."""
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlcli import api
+from mlcli.models import registry
 from mlcli.models.sources.timm_models import TimmModels
 from mlcli.models.sources.torchvision_models import TorchvisionModels
 from mlcli.reporting import diagnosis
@@ -46,7 +48,23 @@ def nothing_is_downloaded(patched, tmp_path_factory):
     patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for source in (TorchvisionModels, TimmModels):
         patched.setattr(source, "fetch", lambda self, name, network: None)
+    patched.setattr(registry, "load", each_once(registry.load))
     patched.setattr(diagnosis, "forward_seconds", lambda *_: 0.01)
+
+
+def each_once(load):
+    """`registry.load` that opens each model by name once, and gives copies of it."""
+    opened = {}
+
+    def loaded(name, weights=None, **options):
+        key = name, *sorted(options.items())
+        if weights is not None or Path(name).exists():
+            return load(name, weights, **options)
+        if key not in opened:
+            opened[key] = load(name, **options)
+        return copy.deepcopy(opened[key])
+
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +92,7 @@ class Folders:
         folder = self.root / f"{block.page.stem}-{block.number}"
         if key not in self.done:
             folder.mkdir()
-            self.world.provide(block.code, folder)
+            self.world.provide(block.code, folder, whole=bool(block.printed))
         for before in range(self.done.get(key, 0), number):
             self.done[key] = before + 1
             self.shell.run(commands(block.code)[before], folder)
@@ -85,7 +103,7 @@ class Folders:
         """A folder with what a block of one command needs."""
         folder = self.root / f"{block.page.stem}-{block.number}"
         folder.mkdir()
-        self.world.provide(block.code, folder)
+        self.world.provide(block.code, folder, whole=bool(block.printed))
         return folder
 
 

@@ -70,9 +70,8 @@ def test_a_wrong_link_is_found(link, expected):
 
 def test_the_line_of_a_definition_is_added_and_corrected():
     for anchor in ("", "#L1"):
-        text = with_lines(
-            f"See [`Config.as_json`](../api/call.py{anchor}), [`no`](../api/call.py), [it](x.md).", folder
-        )
+        page = f"See [`Config.as_json`](../api/call.py{anchor}), [`no`](../api/call.py), [it](x.md)."
+        text = with_lines(page, FOLDER)
         line = int(re.search(r"call\.py#L(\d+)", text)[1])
         assert "def as_json" in (FOLDER / "../api/call.py").read_text("utf-8").splitlines()[line - 1]
         assert "[`no`](../api/call.py), [it](x.md)" in text

@@ -133,11 +133,14 @@ class TinyWorld:
     def __init__(self, folder: Path, shell: Shell):
         self.folder, self.shell = folder, shell
 
-    def provide(self, code: str, folder: Path) -> None:
-        """Put what the code reads into a folder."""
+    def provide(self, code: str, folder: Path, *, whole: bool = False) -> None:
+        """Put what the code reads into a folder. whole: with the sample photographs at their own size."""
         for name in named(code):
             if not (folder / name).exists():
                 copy(ROOT / name if name == SAMPLES else self.make(name), folder / name)
+                if name == SAMPLES and not whole:
+                    for file in (folder / SAMPLES / "photos").iterdir():
+                        reduce(file)
 
     def make(self, name: str) -> Path:
         path = self.folder / name
@@ -163,6 +166,11 @@ def named(code: str) -> Iterable[str]:
         if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-]|\.\w)", code) and not re.search(written, code):
             found += [name, *NEEDED.get(name, ())]
     return found
+
+
+def reduce(file: Path) -> None:
+    with Image.open(file) as image:
+        image.resize((48, 48 * image.height // image.width)).save(file)
 
 
 def copy(source: Path, target: Path) -> None:
