@@ -8,7 +8,7 @@ from typing import NamedTuple
 FENCED = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```[ ]*$(?P<after>\s*)", re.MULTILINE | re.DOTALL)
 RUN = ("sh", "python", "crontab", "make")  # languages of blocks that the tests run
 OPENING, CLOSING = re.compile(r"(?:^|[;&|]\s*)(?:for|while|until|if|case)\b"), re.compile(r"\b(?:done|fi|esac)\b")
-STATEFUL = re.compile(r"(?:cd|export|set|\w+=\S*)(?:\s|$)")  # what the lines below a line depend on
+STATEFUL = re.compile(r"(?:cd|export|set|wait|\w+=\S*)(?:\s|$)")  # what the lines below a line depend on
 
 
 class Block(NamedTuple):

@@ -10,18 +10,19 @@ from mlcli.options import of, options
 
 TRANSLATION = ["--size 16", "--filters 4", "--discriminator-filters 4", "--layers 1", "--steps 2", "--precision fp32"]
 SOLVED = "fisher"  # a loss that takes no training steps, and refuses the options of training
-# Of "--scales 16|--size 16" the one that is given is given again; else the first. "?--size" only where it is given.
+# Of "--scales 16|--size 16" the one that is given is given again; else the first. "seuda: --filters 4" is for
+# command lines that have the word `seuda`.
 SHORT: dict[str, list[str]] = {
     "patches": ["--top 2", "--size 16"],
     "neighbors": ["-k 2", "--size 16"],
     "maximize": ["--steps 2", "--size 32", "--octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1"],
     "equivariance": ["--points 2", "--layer conv1"],
-    "stylize": ["--scales 16|--size 16", "--steps 2"],
-    "analogy": ["--passes 1", "--levels 1", "?--size 24x18"],
-    "train": ["--epochs 1", "--batch-size 6", "--precision fp32", "--size 16"],
+    "stylize": ["--scales 32|--size 32", "--steps 2"],
+    "analogy": ["--passes 1", "--levels 1", "--size: --size 24x18"],
+    "train": ["--steps 3", "--batch-size 6", "--precision fp32", "--size 16"],
     "finetune": ["--epochs 1", "--batch-size 6", "--copies 0", "--precision fp32"],
-    "pretext": ["--epochs 1", "--batch-size 6", "--size 16", "--labels 9", "--precision fp32"],
+    "pretext": ["--steps 3", "--batch-size 6", "--size 16", "--labels 9", "--precision fp32"],
     "siamese-train": ["--steps 2", "--identities 3", "--images-per-identity 2", "--dimension 4", "--size 16"],
     "siamese-verify": ["--trials 2", "--way 2"],
     "pairs": ["--size 16"],
@@ -29,7 +30,11 @@ SHORT: dict[str, list[str]] = {
     "cyclegan": ["--generator unet", *TRANSLATION],
     "gan": ["--steps 2", "--filters 4", "--latent 4", "--batch-size 6", "--compared 6", "--precision fp32"],
     "sample": ["-n 2"],
-    "adapt": ["--source-steps 2", "--steps 2", "--batch-size 6", "--candidates 1", "--seeds 1", "--precision fp32"],
+    "adapt": [
+        *("--source-steps 2", "--steps 2", "--batch-size 6", "--candidates 1", "--seeds 1", "--precision fp32"),
+        *("seuda: --filters 4", "seuda: --source-batch-size 6", "cycada: --filters 4", "cycada: --pixel-steps 2"),
+        "simgan: --filters 4",
+    ],
     "render": ["-n 20", "--size 32"],
 }
 
@@ -55,9 +60,10 @@ def _more(command: str, given: set[str]) -> list[tuple[str, str]]:
     """The options, with their values, that make a command short. given: the words of its command line."""
     more = []
     for option in [] if SOLVED in given else SHORT.get(command, []):
-        ways = [tuple(way.removeprefix("?").split()) for way in option.split("|")]
-        chosen = next((way for way in ways if way[0] in given), None if option.startswith("?") else ways[0])
-        more += [chosen] if chosen else []
+        condition, _, alternatives = option.rpartition(": ")
+        ways = [tuple(way.split()) for way in alternatives.split("|")]
+        if not condition or condition in given:
+            more.append(next((way for way in ways if way[0] in given), ways[0]))
     return more
 
 

@@ -12,6 +12,7 @@ from mlcli.models import registry
 from mlcli.models.sources.timm_models import TimmModels
 from mlcli.models.sources.torchvision_models import TorchvisionModels
 from mlcli.reporting import diagnosis
+from mlcli.reporting.diagnosis import OFFLINE
 from tests.docs import shortened
 from tests.docs.code_blocks import Block, blocks, commands, cron_commands
 from tests.docs.regenerate import PAGES, ROOT
@@ -21,13 +22,17 @@ from tests.docs.tiny_world import TinyWorld
 INSTALLS = re.compile(r"\bpip install\b")  # .ci/run does what the README's installations say
 
 
+def count(block: Block) -> int:
+    return len(commands(block.code)) if block.language == "sh" else 1
+
+
 def examples() -> list[tuple[Block, int]]:
     """The commands of all blocks, by their numbers; a block of another language is one."""
     found = []
     for page in (ROOT / "README.md", *PAGES):
         for block in blocks(page):
-            count = len(commands(block.code)) if block.language == "sh" else 1
-            found += [(block, number) for number in range(count) if not INSTALLS.search(block.code)]
+            if not INSTALLS.search(block.code):
+                found += [(block, number) for number in range(count(block))]
     return found
 
 
@@ -58,7 +63,7 @@ def each_once(load):
 
     def loaded(name, weights=None, **options):
         key = name, *sorted(options.items())
-        if weights is not None or Path(name).exists():
+        if weights is not None or name not in OFFLINE:
             return load(name, weights, **options)
         if key not in opened:
             opened[key] = load(name, **options)
@@ -127,7 +132,7 @@ def test_it_runs(block, number, folders, shell, monkeypatch, capsys):
         monkeypatch.setattr(api, "load", lambda name: short(load(name)))
         exec(compile(block.code, str(block.page), "exec"), {"__name__": "__main__"})
         printed = capsys.readouterr().out
-    if block.printed and number == len(commands(block.code)) - 1:
+    if block.printed and number == count(block) - 1:
         assert [line for line in shown(block.printed) if line not in shown(printed)] == [], printed
 
 

@@ -19,7 +19,8 @@ from tests import drawn, shapes, tiny
 from tests.docs.shell import Shell
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = "samples"
+SAMPLES = [f"samples/{part}" for part in ("photos", "styles", "digits/test", "digits/unlabeled", "tiles.py")]
+SAMPLES += [f"samples/{script}.py" for script in ("facades", "scenes", "glyphs")]
 Maker = Callable[[Path], object]
 
 ANIMALS = ("bird", "cat", "dog", "frog", "horse", "ship")
@@ -134,13 +135,19 @@ class TinyWorld:
         self.folder, self.shell = folder, shell
 
     def provide(self, code: str, folder: Path, *, whole: bool = False) -> None:
-        """Put what the code reads into a folder. whole: with the sample photographs at their own size."""
+        """Put what the code reads into a folder.
+
+        whole: with the samples as they are. Else there are few of the digits, and the photographs are small.
+        """
         for name in named(code):
-            if not (folder / name).exists():
-                copy(ROOT / name if name == SAMPLES else self.make(name), folder / name)
-                if name == SAMPLES and not whole:
-                    for file in (folder / SAMPLES / "photos").iterdir():
-                        reduce(file)
+            if (folder / name).exists():
+                continue
+            copy(ROOT / name if name in SAMPLES else self.make(name), folder / name)
+            if name.startswith("samples/digits") and not whole:
+                thin_out(folder / name)
+            elif name == "samples/photos" and not whole:
+                for file in (folder / name).iterdir():
+                    reduce(file)
 
     def make(self, name: str) -> Path:
         path = self.folder / name
@@ -161,11 +168,21 @@ class TinyWorld:
 def named(code: str) -> Iterable[str]:
     """The names in a piece of code that stand for something here, and that it does not write itself."""
     found = []
-    for name in (*DATA, *RUNS, SAMPLES):
-        written = rf"(?:-o|--output|output=)[ =]?['\"]?{re.escape(name)}(?![\w.-])"
-        if re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-]|\.\w)", code) and not re.search(written, code):
+    for name in (*DATA, *RUNS, *SAMPLES):
+        exact = re.escape(name)
+        # As the output of a command, or of a rule of make
+        written = rf"(?:-o|--output|output=)[ =]?['\"]?{exact}(?![\w.-])|^{exact}[\w./-]*:"
+        read = re.search(rf"(?<![\w./-]){exact}(?![\w-]|\.\w)", code)
+        if read and not re.search(written, code, re.MULTILINE):
             found += [name, *NEEDED.get(name, ())]
     return found
+
+
+def thin_out(folder: Path, kept: int = 4) -> None:
+    """Keep so many files of each folder."""
+    for each in [folder, *folder.rglob("*/")]:
+        for file in sorted(file for file in each.iterdir() if file.is_file())[kept:]:
+            file.unlink()
 
 
 def reduce(file: Path) -> None:
