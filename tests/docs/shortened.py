@@ -26,10 +26,13 @@ SHORT: dict[str, list[str]] = {
     "siamese-train": ["--steps 2", "--identities 3", "--images-per-identity 2", "--dimension 4", "--size 16"],
     "siamese-verify": ["--trials 2", "--way 2"],
     "pairs": ["--size 16"],
-    "pix2pix": TRANSLATION,
+    "pix2pix": [*TRANSLATION, "pix2pixhd: --generator unet"],
     "cyclegan": ["--generator unet", *TRANSLATION],
-    "gan": ["--steps 2", "--filters 4", "--latent 4", "--batch-size 6", "--compared 6", "--precision fp32"],
-    "sample": ["-n 2"],
+    "gan": [
+        *("--steps 2", "--filters 4", "--latent 4", "--batch-size 6", "--compared 6", "--precision fp32"),
+        "--discriminator-steps: --discriminator-steps 2",
+    ],
+    "sample": ["-n 12"],
     "adapt": [
         *("--source-steps 2", "--steps 2", "--batch-size 6", "--candidates 1", "--seeds 1", "--precision fp32"),
         *("seuda: --filters 4", "seuda: --source-batch-size 6", "cycada: --filters 4", "cycada: --pixel-steps 2"),
