@@ -1,6 +1,7 @@
 """Every code block of the pages and of the README runs, over tiny data and made short."""
 
 import copy
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,7 +138,11 @@ def test_it_runs(block, number, folders, shell, monkeypatch, capsys):
 
 
 def short(function):
-    return lambda *args, **kwargs: function(*args, **shortened.call(function.__name__, kwargs))
+    @functools.wraps(function)
+    def shorter(*args, **kwargs):
+        return function(*args, **shortened.call(function.__name__, kwargs))
+
+    return shorter
 
 
 def shown(printed: str) -> list[str]:
