@@ -53,7 +53,7 @@ def filters(call: Call[FiltersConfig]) -> FilterSheet:
         >>> import mlcli
         >>> sheet = mlcli.filters()
         >>> sheet.image.size
-        (502, 614)
+        (502, 817)
 
     Raises UsageError for a layer or a unit that is not there, and for an `output` that exists.
     """

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 
 @dataclass(frozen=True)
 class Table:
@@ -68,6 +66,8 @@ def of_values(values: Mapping[str, Any], header: tuple[str, str], title: str = "
 
 def from_file(file: Path, title: str, captions: Sequence[str] = ()) -> EmbeddedImage:
     """A PNG file as an image of the page."""
+    from PIL import Image
+
     content = file.read_bytes()
     with Image.open(io.BytesIO(content)) as image:
         width = image.width
@@ -76,6 +76,8 @@ def from_file(file: Path, title: str, captions: Sequence[str] = ()) -> EmbeddedI
 
 def tiles(file: Path, boxes: Sequence[Sequence[int]], captions: Sequence[Sequence[str]]) -> list[EmbeddedImage]:
     """Parts of a PNG file as images of the page. boxes: (left, top, right, bottom) of each in pixels."""
+    from PIL import Image
+
     found = []
     with Image.open(file) as image:
         for box, lines in zip(boxes, captions, strict=True):

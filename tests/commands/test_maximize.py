@@ -62,7 +62,7 @@ def test_a_class_fills_a_large_image(quick):
 
 def test_a_grid_of_units(quick):
     pixels, record = quick("conv1:0-2")
-    assert pixels.shape == (2 * (96 + 14 + 6) + 6, 2 * (96 + 6) + 6, 3)
+    assert pixels.shape == (2 * (96 + 15 + 6) + 6, 2 * (96 + 6) + 6, 3)
     assert [entry["objective"] for entry in record["images"]] == ["conv1:0", "conv1:1", "conv1:2"]
     for (row, column), channel in zip(((0, 0), (0, 1), (1, 0)), (2, 1, 0), strict=True):
         top, left = 6 + row * 116, 6 + column * 102
@@ -71,7 +71,7 @@ def test_a_grid_of_units(quick):
 
 def test_an_interpolation_is_a_strip(quick):
     pixels, record = quick("--interpolate", "conv1:2", "conv1:0", "--frames", 3, steps=24)
-    assert pixels.shape == (96 + 14 + 12, 3 * 102 + 6, 3)
+    assert pixels.shape == (96 + 15 + 12, 3 * 102 + 6, 3)
     frames = [pixels[6:102, left : left + 96].mean((0, 1)) for left in (6, 108, 210)]
     assert frames[0][0] > frames[2][0] and frames[2][2] > frames[0][2]
     assert [entry["objective"] for entry in record["images"]][::2] == ["conv1:2 + 0*conv1:0", "0*conv1:2 + conv1:0"]
@@ -81,7 +81,7 @@ def test_a_batch_and_snapshots(quick):
     pixels, record = quick("conv1:2 - 2*diversity(conv3)", "--batch", 4, steps=3)
     assert pixels.shape == (96 + 12, 4 * 102 + 6, 3) and len(record["images"]) == 4
     pixels, record = quick("conv1:2", "--snapshots", "0,8,12", steps=12, name="steps.png")
-    assert pixels.shape == (96 + 14 + 12, 3 * 102 + 6, 3) and record["options"]["snapshots"] == [0, 8]
+    assert pixels.shape == (96 + 15 + 12, 3 * 102 + 6, 3) and record["options"]["snapshots"] == [0, 8]
     red = [pixels[6:102, left : left + 96, 0].mean() for left in (6, 108, 210)]
     assert red == sorted(red)
 

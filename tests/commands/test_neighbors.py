@@ -271,7 +271,7 @@ def test_interrupted_it_keeps_what_is_done(colors, tmp_path):
 def test_a_query_that_among_has_taken_is_said(images, queries, colors, tmp_path):
     words = ("--model", colors, "-o", tmp_path / "o.png", "--among", images, queries[0])
     said = re.sub(r"[│\s]+", " ", neighbors(*words, status=2, env={"COLUMNS": "1000"}).stderr)
-    assert f"QUERY...: missing; --among has taken all words up to the next option ({images} {queries[0]})" in said
+    assert f"QUERY: missing; --among has taken all words up to the next option ({images} {queries[0]})" in said
     assert "Name it before --among" in said and not (tmp_path / "o.png").exists()
     # where --among has one value alone, nothing was taken
     assert "Missing argument" in neighbors("--among", images, "-o", tmp_path / "o.png", status=2).stderr

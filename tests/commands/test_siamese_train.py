@@ -245,7 +245,7 @@ def test_what_is_wrong_with_the_data_is_said_and_the_rest_goes_on(data, tmp_path
         (["absent"], 1, "no such folder"),
         (["one"], 1, "images of 1 identity; two at least"),
         (["few"], 1, "too few to hold some out"),
-        (["few", "--val", "few"], 1, "images of 0 identity"),
+        (["few", "--val", "few"], 1, "of 0 identities"),
         (["many", "--val", "2"], 2, "no fraction between 0 and 1"),
         (["many", "--orientations", "3"], 2, "take 1, 4 or 8"),
         (["many", "--orientations", "8", "--flip"], 2, "--orientations 8 another one; take one"),

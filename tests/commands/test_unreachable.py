@@ -26,7 +26,7 @@ INPUTS = {
     "pretext --probe": ["d", "--probe", "{}", "-o", "out"],
     "siamese-train --val": ["d", "--val", "{}", "-o", "out"],
     "pix2pix": ["{}", "-o", "out"],
-    "pix2pix --from": ["d", "--from", "{}", "-o", "out"],
+    "pix2pix --from": ["d", "--side-by-side", "--from", "{}", "-o", "out"],
     "cyclegan": ["d", "{}", "-o", "out"],
     "adapt": ["--method", "adda", "d", "{}", "-o", "out"],
     "adapt --task": ["--method", "seuda", "--task", "segment", "{}", "d", "-o", "out"],
