@@ -8,8 +8,9 @@ from mlcli.networks.cifarnet import CifarNet
 from tests.cli import mlcli
 from tests.tiny import class_folders
 
-SAID = "conv1 is the alias of a convolutional stage and means conv2.1.relu; the layer conv1.relu is named by "
-SAID += "conv1@address"
+SAID = "conv3 is the alias of a convolutional stage and means conv4.relu; the layer conv3.1.relu is named by "
+SAID += "conv3@address"
+TUNING = ["--epochs", 1, "--val", "0.4", "--copies", 0, "--folds", 2]
 STYLE = ["--steps", 1, "--size", 32, "--init", "content"]
 
 
@@ -23,9 +24,9 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def here(photos, monkeypatch):
-    """The working folder; the first stage of the network ends with another block than the one that is called conv1."""
+    """The working folder; the third stage of the network ends with another block than the one of that name."""
     monkeypatch.chdir(photos)
-    monkeypatch.setattr(CifarNet, "stages", ("conv2", "conv3", "conv4"), raising=False)
+    monkeypatch.setattr(CifarNet, "stages", ("conv1", "conv3", "conv4"), raising=False)
     return photos
 
 
@@ -45,8 +46,8 @@ COMMANDS = {
         "--style-layer",
         "{name}",
     ],
-    "finetune": ["photos", "-o", "{}", "--freeze", "{name}", "--epochs", 1, "--val", "0.4"],
-    "siamese-train": ["photos", "-o", "{}", "--loss", "fisher", "--folds", 2, "--layer", "{name}"],
+    "finetune": ["photos", "-o", "{}", "--freeze", "{name}", *TUNING],
+    "siamese-train": ["photos", "-o", "{}", "--loss", "fisher", "--size", 16, "--layer", "{name}"],
 }
 # Where the address stands in which file
 ADDRESSES = {
@@ -71,22 +72,22 @@ def run(here, model, command, name, output):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_alias_is_meant_which_is_said_once_and_the_address_is_in_the_json(here, colors, command):
-    said, meant = run(here, colors, command, "conv1", command)
-    assert said.count(SAID) == 1 and meant == "conv2.1.relu"
+    said, meant = run(here, colors, command, "conv3", command)
+    assert said.count(SAID) == 1 and meant == "conv4.relu"
 
 
 @pytest.mark.parametrize("command", ["neighbors", "maximize"])
 def test_the_address_is_meant_where_that_is_said(here, colors, command):
-    said, meant = run(here, colors, command, "conv1@address", f"{command}-address")
-    assert "alias" not in said and meant == "conv1.relu"
+    said, meant = run(here, colors, command, "conv3@address", f"{command}-address")
+    assert "alias" not in said and meant == "conv3.1.relu"
 
 
 def test_the_kernels_of_the_stage_are_meant(here, colors):
-    for name, meant in (("conv1", "conv1.conv"), ("conv2", "conv3.0.conv"), ("conv2@address", "conv2.0.conv")):
+    for name, meant in (("conv2", "conv2.0.conv"), ("conv3", "conv4.conv"), ("conv3@address", "conv3.0.conv")):
         result = mlcli("filters", "--model", colors, "--layer", name, "-o", "kernels.png", "--overwrite")
         told = " ".join(result.stderr.split())
-        assert ("conv2 is the alias" in told) == (name == "conv2")
-        assert "conv1 is the alias" not in told, "the first convolution of the stage is that of the block of its name"
+        assert ("conv3 is the alias" in told) == (name == "conv3")
+        assert "conv2 is the alias" not in told, "the first convolution of the stage is that of the block of its name"
         assert json.loads((here / "kernels.png.json").read_text())["address"] == meant
 
 
