@@ -29,7 +29,7 @@ def test_the_models_are_those_of_the_catalog():
 
 def test_names_that_are_begun(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert offered("model", "resnet1") == ["resnet101", "resnet152", "resnet18"]
+    assert offered("model", "resnet1") == ["resnet18", "resnet101", "resnet152"]
     assert offered("model", "cif") == offered("architecture", "cif") == ["cifarnet"]
     assert offered("architecture", "len") == ["lenet"] and offered("model", "len") == []
     assert offered("model", "ti")[0].startswith("timm/") and offered("model", "nosuch") == []
