@@ -103,7 +103,7 @@ def test_transfer_and_numbers(pair):
     [
         (["a.png", "a2.png"], "takes 3 images, A A_PRIME B, not 2"),
         (["a.png", "--mode", "texture-transfer"], "takes 2 images, TEXTURE B, not 1"),
-        (["a.png", "b.png", "--mode", "texture-synthesis"], "takes 1 image, A, not 2"),
+        (["a.png", "b.png", "--mode", "texture-synthesis"], "takes 1 image, TEXTURE, not 2"),
         (["a.png", "--mode", "texture-synthesis", "--remap", "a"], "--remap compares with A and B"),
         (["a.png", "--mode", "texture-synthesis", "--source-weight", "1"], "--source-weight compares"),
         (["a.png", "a2.png", "b.png", "--size", "64"], "as large as B"),

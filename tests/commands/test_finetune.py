@@ -183,7 +183,7 @@ def test_of_many_images_a_part_is_held_out_and_that_is_said(data, colors, tmp_pa
     monkeypatch.setattr("mlcli.methods.learning.configs.SCARCE", 20)
     root = with_a_single_one(data, tmp_path / "data")
     done = mlcli("finetune", root, "--model", colors, *QUICK, "--folds", 4, "-o", tmp_path / "run")
-    assert "6 of 25 images are held out to test on, as by --val" in done.stderr
+    assert "held out to test on, as by --val: 6 of 25 images" in done.stderr
     assert "one image of 'rare', which is learned and cannot be tested" in done.stderr
     assert results(tmp_path / "run")["validation"]["count"] == 6
 

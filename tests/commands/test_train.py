@@ -65,7 +65,7 @@ def test_learns_and_the_run_folder_is_whole(finished):
     report = (finished / "report.html").read_text()
     assert "val_accuracy" in report and "<svg" in report and "http" not in report, "one page that opens offline"
     evaluation = json.loads((finished / "results.json").read_text())["validation"]
-    assert evaluation["accuracy"] == pytest.approx(last["val_accuracy"]) and evaluation["count"] == 24
+    assert evaluation["accuracy"] == pytest.approx(last["val_accuracy"]) and evaluation["count"] == 12
     assert "Confusion matrix" in report and "balanced accuracy" in report
 
 

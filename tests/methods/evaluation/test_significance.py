@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -139,15 +138,3 @@ def test_principal_components_of_a_line():
     found = projection.principal_components(points)
     assert torch.allclose(found[:, 0].abs(), 5 * t.abs(), atol=1e-6)
     assert found[:, 0].abs().max() == found[:, 0].max(), "the sign is settled"
-
-
-def test_both_domains_before_and_after_in_one_image():
-    random = torch.Generator().manual_seed(0)
-    source, target = torch.randn(30, 5, generator=random), torch.randn(20, 5, generator=random) + 4
-    image = np.asarray(projection.before_and_after((source, target), (source, target)))
-    height, width, _ = image.shape
-    assert width >= 2 * 300 and height >= 300
-    for half in (image[:, : width // 2], image[:, width // 2 :]):
-        colors = half.reshape(-1, 3).astype(int)
-        blue, orange = (colors[:, 2] > colors[:, 0] + 80).sum(), (colors[:, 0] > colors[:, 2] + 80).sum()
-        assert blue > orange > 100
