@@ -42,7 +42,7 @@ def test_a_query_in_memory_and_no_file(photos, colors):
     first, second = result.queries
     assert [image.parent.name for image, _ in first.neighbors] == ["blue"] * 3
     assert first.neighbors == second.neighbors and (first.image, second.image) == ("image 0", "image 1")
-    assert result.output is None and result.image.width == 6 + 4 * 22 + 4
+    assert result.output is None and result.image.width == 6 + 4 * (40 + 6) + 4  # labels need 40 pixels
 
 
 def test_what_cannot_be_read_has_an_error(photos, colors, tmp_path):

@@ -16,9 +16,10 @@ STYLE = ["--steps", 1, "--size", 32, "--init", "content"]
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder in which photos/ has squares of three colors."""
+    """A folder in which photos/ and others/ have squares of three colors."""
     root = tmp_path_factory.mktemp("here")
     class_folders(root / "photos", per_class=3)
+    class_folders(root / "others", per_class=3, seed=1)
     return root
 
 
@@ -47,7 +48,7 @@ COMMANDS = {
         "{name}",
     ],
     "finetune": ["photos", "-o", "{}", "--freeze", "{name}", *TUNING],
-    "siamese-train": ["photos", "-o", "{}", "--loss", "fisher", "--size", 16, "--layer", "{name}"],
+    "siamese-train": ["photos", "-o", "{}", "--loss", "fisher", "--val", "others", "--size", 16, "--layer", "{name}"],
 }
 # Where the address stands in which file
 ADDRESSES = {
