@@ -6,13 +6,16 @@ python -m tests.docs.regenerate [PAGE...]
 import sys
 from pathlib import Path
 
+from mlcli.api import read_docs
 from mlcli.api.read_docs import FOLDER
 from mlcli.commands import COMMANDS
 from tests.docs.code_links import with_lines
 from tests.docs.option_tables import with_table
 
 ROOT = FOLDER.parents[1]
-PAGES = sorted(FOLDER.rglob("*.md"))
+README = ROOT / "README.md"
+OF_COMMANDS, GUIDES = sorted(FOLDER.glob("*.md")), sorted((FOLDER / read_docs.GUIDES).glob("*.md"))
+PAGES = [*OF_COMMANDS, *GUIDES]
 COMMAND_OF = {FOLDER / f"{command.name}.md": command for command in COMMANDS}
 
 

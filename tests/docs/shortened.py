@@ -1,6 +1,6 @@
 """Command lines made short: the options that take the time are given once more, smaller, and the last one counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlcli import api
@@ -16,12 +16,12 @@ SHORT: dict[str, list[str]] = {
     "patches": ["--top 2", "--size 16"],
     "neighbors": ["-k 2", "--size 16"],
     "maximize": ["--steps 2", "--size 32", "--octaves 1"],
-    "atlas": ["--units 0", "--top 2", "--steps 1"],
+    "atlas": ["--units 0", "--top 2", "--steps 1", "--size 32"],
     "equivariance": ["--points 2", "--layer conv1"],
-    "stylize": ["--scales 32|--size 32", "--steps 2"],
+    "stylize": ["--scales 32|--size 32", "--steps 2", "--style-layer conv1", "--content-layer conv2"],
     "analogy": ["--passes 1", "--levels 1", "--size: --size 24x18"],
     "train": ["--steps 3", "--batch-size 6", "--precision fp32", "--size 16"],
-    "finetune": ["--epochs 1", "--batch-size 6", "--copies 0", "--precision fp32"],
+    "finetune": ["--epochs 1", "--batch-size 6", "--copies 0", "--folds 2", "--precision fp32"],
     "pretext": ["--steps 3", "--batch-size 6", "--size 16", "--labels 9", "--precision fp32"],
     "siamese-train": ["--steps 2", "--identities 3", "--images-per-identity 2", "--dimension 4", "--size 16"],
     "siamese-verify": ["--trials 2", "--way 2"],
@@ -50,10 +50,10 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     return [*arguments, *(word for pair in _more(arguments[0], given) for word in pair)]
 
 
-def call(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def call(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a function of the api that are given by name, with those that make it short."""
-    command = next(command.name for command in COMMANDS if api.named_after(command.name) == function)
-    fields = {flag: each.name for each in options(configuration_of(api.load(function))) for flag in _flags(each)}
+    command = next(each.name for each in COMMANDS if api.named_after(each.name) == function.__name__)
+    fields = {flag: each.name for each in options(configuration_of(function)) for flag in _flags(each)}
     given = {flag for flag, name in fields.items() if name in arguments} | {str(each) for each in arguments.values()}
     short = {fields[flag]: int(value) if value.isdigit() else value for flag, value in _more(command, given)}
     return arguments | short

@@ -6,10 +6,9 @@ import pytest
 
 from mlcli.api.read_docs import FOLDER
 from tests.docs.code_links import FENCE, Link, defined_name, definitions, links, with_lines
-from tests.docs.regenerate import COMMAND_OF, PAGES, ROOT
+from tests.docs.regenerate import COMMAND_OF, PAGES, README, ROOT
 
 CLOSE = 10  # lines by which a link may miss, so that not every edit of a file asks for new pages
-README = ROOT / "README.md"
 UNWRITTEN = {page for page in COMMAND_OF if not page.exists()}
 LINKS = [(page, link) for page in (README, *PAGES) for link in links(page.read_text("utf-8"))]
 

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from mlcli.api.read_docs import FOLDER, GUIDES
+from mlcli.api.read_docs import FOLDER
 from mlcli.commands import COMMANDS
 from mlcli.options import option
 from tests.docs import option_tables
 from tests.docs.code_links import FENCE
-from tests.docs.regenerate import PAGES, ROOT, regenerated
+from tests.docs.regenerate import OF_COMMANDS, PAGES, ROOT, regenerated
 
 SECTIONS = [
     "Papers",
@@ -23,7 +23,6 @@ SECTIONS = [
 ]
 BY_NAME = {command.name: command for command in COMMANDS}
 LONGEST = 60  # words of a paragraph
-OF_COMMANDS = [page for page in PAGES if page.parent.name != GUIDES]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
