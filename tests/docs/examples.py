@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlcli.api.call import current
 from mlcli.models import registry
 from mlcli.models.model import Model
 from mlcli.reporting.diagnosis import OFFLINE
@@ -17,6 +18,7 @@ from tests.docs.shell import Shell
 from tests.docs.tiny_world import TinyWorld
 
 INSTALLS = re.compile(r"\bpip install\b")  # .ci/run does what the README's installations say
+LOOKING = ("classify", "patches", "neighbors", "maximize", "atlas")  # commands that leave a model as it is
 SIDE = 64  # pixels of the images that networks take instead of 224
 
 
@@ -57,9 +59,9 @@ def shown(printed: str) -> list[str]:
 
 
 class OpenedModels:
-    """In place of `registry.load`: opens each offline model once, and gives copies of it, for small images.
+    """In place of `registry.load`: opens each offline model once, for small images.
 
-    whole: whether models take images of their own size.
+    Commands that change a model get a copy of it. whole: whether models take images of their own size.
     """
 
     def __init__(self) -> None:
@@ -69,13 +71,13 @@ class OpenedModels:
     def __call__(self, name: str, weights: Any = None, **options: Any) -> Model:
         if weights is not None or name not in OFFLINE:
             return self.load(name, weights, **options)
-        key = name, *sorted(options.items())
+        key = name, self.whole, *sorted(options.items())
         if key not in self.opened:
-            self.opened[key] = self.load(name, **options)
-        model = copy.deepcopy(self.opened[key])
-        if not self.whole and model.preprocessing.crop > SIDE:
-            model.preprocessing = replace(model.preprocessing, resize=SIDE, crop=SIDE)
-        return model
+            model = self.opened[key] = self.load(name, **options)
+            if not self.whole and model.preprocessing.crop > SIDE:
+                model.preprocessing = replace(model.preprocessing, resize=SIDE, crop=SIDE)
+        call = current()
+        return self.opened[key] if call and call.name in LOOKING else copy.deepcopy(self.opened[key])
 
 
 class Examples:

@@ -38,7 +38,7 @@ def test_the_commands_of_a_crontab():
 
 def test_what_takes_the_time_is_given_again():
     short = shortened.command_line
-    assert short(["train", "x", "--steps", "900"])[-8:-6] == ["--steps", "3"]
+    assert short(["train", "x", "--steps", "900"])[4:6] == ["--steps", "2"]
     assert short(["stylize", "x", "--size=99"])[3:5] == ["--size", "32"]
     assert short(["stylize", "x", "--scales", "9,99"])[4:6] == ["--scales", "32"]
     assert "--filters" in short(["adapt", "--method", "seuda"]) and "--filters" not in short(
@@ -49,7 +49,7 @@ def test_what_takes_the_time_is_given_again():
 
 
 def test_the_same_of_functions():
-    assert shortened.call(mlcli.train, {"epochs": 9})["steps"] == 3
+    assert shortened.call(mlcli.train, {"epochs": 9})["steps"] == 2
     assert shortened.call(mlcli.stylize, {"size": 999})["size"] == 32
     assert shortened.call(mlcli.siamese_train, {"loss": "fisher"}) == {"loss": "fisher"}
     for name in api.names():

@@ -21,6 +21,7 @@ from tests.docs.shell import Shell
 ROOT = Path(__file__).parents[2]
 SAMPLES = [f"samples/{part}" for part in ("photos", "styles", "digits/test", "digits/unlabeled", "tiles.py")]
 SAMPLES += [f"samples/{script}.py" for script in ("facades", "scenes", "glyphs")]
+FEW = 4  # of the sample digits of a folder
 Maker = Callable[[Path], object]
 
 ANIMALS = ("bird", "cat", "dog", "frog", "horse", "ship")
@@ -142,10 +143,9 @@ class TinyWorld:
         for name in named(code):
             if (folder / name).exists():
                 continue
-            copy(ROOT / name if name in SAMPLES else self.make(name), folder / name)
-            if name.startswith("samples/digits") and not whole:
-                thin_out(folder / name)
-            elif name == "samples/photos" and not whole:
+            few = name.startswith("samples/digits") and not whole
+            copy(ROOT / name if name in SAMPLES else self.make(name), folder / name, few=few)
+            if name == "samples/photos" and not whole:
                 for file in (folder / name).iterdir():
                     reduce(file)
 
@@ -178,18 +178,17 @@ def named(code: str) -> Iterable[str]:
     return found
 
 
-def thin_out(folder: Path, kept: int = 4) -> None:
-    """Keep so many files of each folder."""
-    for each in [folder, *folder.rglob("*/")]:
-        for file in sorted(file for file in each.iterdir() if file.is_file())[kept:]:
-            file.unlink()
-
-
 def reduce(file: Path) -> None:
     with Image.open(file) as image:
         image.resize((48, 48 * image.height // image.width)).save(file)
 
 
-def copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path, *, few: bool = False) -> None:
+    """Copy a file or a folder. few: of each folder a few files alone."""
+
+    def rest(folder: str, names: list[str]) -> list[str]:
+        files = sorted(name for name in names if (Path(folder) / name).is_file())
+        return files[FEW:] if few else []
+
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    shutil.copytree(source, target, ignore=rest) if source.is_dir() else shutil.copy(source, target)
