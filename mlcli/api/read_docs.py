@@ -34,9 +34,10 @@ class Page:
 
     @property
     def summary(self) -> str:
-        """The first sentence of the page, after its heading, on one line."""
+        """The first sentence of the page, after its heading, on one line and without links."""
         _, paragraph, *_ = self.text.split("\n\n")
-        return re.split(r"(?<=[.?!])\s", " ".join(paragraph.split()))[0]
+        words = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", " ".join(paragraph.split()))
+        return re.split(r"(?<=[.?!])\s", words)[0]
 
 
 @dataclass(frozen=True)

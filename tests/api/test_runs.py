@@ -6,9 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlcli.api import runs
+from mlcli.api import run_reports, runs
 from mlcli.errors import Interrupted
-from mlcli.reporting import report
 from mlcli.runtime.processes import Processes
 from tests.linear_fit import CPU, LinearFit, new_run, plan
 
@@ -32,7 +31,7 @@ def test_the_report_takes_a_twentieth_of_the_time(tmp_path, monkeypatch, clock):
     def step(number):
         clock.now += 0.2
 
-    monkeypatch.setattr(report, "write", write)
+    monkeypatch.setattr(run_reports, "write", write)
     runs.fit(new_run(tmp_path / "run"), LinearFit(at_step=step), plan(epochs=9), Processes(CPU))
     assert written == [25, 45], "after five seconds, and at the end"
 
@@ -44,7 +43,7 @@ def test_an_interrupted_training_has_a_report_of_what_was_done(tmp_path, monkeyp
         if number == 12:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(report, "write", lambda run: written.append(run.metrics()[-1]["step"]))
+    monkeypatch.setattr(run_reports, "write", lambda run: written.append(run.metrics()[-1]["step"]))
     with pytest.raises(Interrupted, match="after step 13"):
         runs.fit(new_run(tmp_path / "run"), LinearFit(at_step=step), plan(), Processes(CPU))
     assert written == [12]
