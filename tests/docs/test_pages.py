@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from mlcli.api.read_docs import FOLDER
 from mlcli.commands import COMMANDS
 from mlcli.options import option
 from tests.docs import option_tables
