@@ -39,7 +39,9 @@ def texts(file: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    "file", [*FILES, *PAGES, PACKAGE.parent / "README.md"], ids=lambda file: str(file.relative_to(PACKAGE.parent))
+    "file",
+    [*FILES, *PAGES, PACKAGE.parent / "README.md", PACKAGE.parent / "samples" / "README.md"],
+    ids=lambda file: str(file.relative_to(PACKAGE.parent)),
 )
 def test_texts_use_the_words_of_the_field(file):
     if not file.exists():

@@ -14,6 +14,7 @@ from mlcli.models.model import Model
 from mlcli.reporting.diagnosis import OFFLINE
 from tests.docs import shortened
 from tests.docs.code_blocks import Block, blocks, commands, cron_commands
+from tests.docs.regenerate import SAMPLES
 from tests.docs.shell import Shell
 from tests.docs.tiny_world import TinyWorld
 
@@ -36,7 +37,13 @@ def count(block: Block) -> int:
 def name(example: tuple[Block, int]) -> str:
     """PAGE-BLOCK-COMMAND."""
     block, index = example
-    return f"{block.page.stem}-{block.number}-{index + 1}"
+    return f"{block_name(block)}-{index + 1}"
+
+
+def block_name(block: Block) -> str:
+    """PAGE-BLOCK; the page of the samples is called as their folder, since two pages have the name README."""
+    page = "samples" if block.page == SAMPLES else block.page.stem
+    return f"{page}-{block.number}"
 
 
 def short(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,7 +113,7 @@ class Examples:
 
     def folder(self, block: Block) -> Path:
         """The folder of a block, with what it reads."""
-        folder = self.root / f"{block.page.stem}-{block.number}"
+        folder = self.root / block_name(block)
         if folder not in self.done:
             self.done[folder] = 0
             folder.mkdir()

@@ -13,7 +13,7 @@ from tests.docs.code_links import with_lines
 from tests.docs.option_tables import with_table
 
 ROOT = FOLDER.parents[1]
-README = ROOT / "README.md"
+README, SAMPLES = ROOT / "README.md", ROOT / "samples" / "README.md"
 OF_COMMANDS, GUIDES = sorted(FOLDER.glob("*.md")), sorted((FOLDER / read_docs.GUIDES).glob("*.md"))
 PAGES = [*OF_COMMANDS, *GUIDES]
 COMMAND_OF = {FOLDER / f"{command.name}.md": command for command in COMMANDS}

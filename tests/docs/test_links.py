@@ -1,4 +1,4 @@
-"""Every relative link of the pages and of the README leads to something that is there."""
+"""Every relative link of the pages, of the README and of the page of the samples leads to something that is there."""
 
 import re
 
@@ -6,10 +6,10 @@ import pytest
 
 from mlcli.api.read_docs import FOLDER
 from tests.docs.code_links import FENCE, Link, defined_name, definitions, links, with_lines
-from tests.docs.regenerate import PAGES, README, ROOT
+from tests.docs.regenerate import PAGES, README, ROOT, SAMPLES
 
 CLOSE = 10  # lines by which a link may miss, so that not every edit of a file asks for new pages
-LINKS = [(page, link) for page in (README, *PAGES) for link in links(page.read_text("utf-8"))]
+LINKS = [(page, link) for page in (README, SAMPLES, *PAGES) for link in links(page.read_text("utf-8"))]
 
 
 def headings(page: str) -> set[str]:

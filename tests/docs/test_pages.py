@@ -8,7 +8,7 @@ from mlcli.commands import COMMANDS
 from mlcli.options import option
 from tests.docs import option_tables
 from tests.docs.code_links import FENCE
-from tests.docs.regenerate import OF_COMMANDS, PAGES, ROOT, regenerated
+from tests.docs.regenerate import OF_COMMANDS, PAGES, README, ROOT, SAMPLES, regenerated
 
 SECTIONS = [
     "Papers",
@@ -35,7 +35,11 @@ def test_a_page_has_all_sections(page):
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_readme_is_short():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [README, SAMPLES, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_paragraphs_are_short(page):
     paragraphs = FENCE.sub("", page.read_text("utf-8")).split("\n\n")
     items = [item for each in paragraphs for item in re.split(r"^- ", each, flags=re.MULTILINE)]
