@@ -3,6 +3,8 @@ import signal
 import sys
 import tempfile
 
+import pytest
+
 # A shell starts a job in the background with SIGINT ignored, nohup one with SIGHUP, which the processes that tests
 # interrupt would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -26,3 +28,12 @@ os.environ["XDG_CACHE_HOME"] = CACHE.name
 # where the variable is set.
 if "PYTEST_XDIST_WORKER" not in os.environ and not any("test_cuda" in word for word in sys.argv):
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_charts():
+    """Charts are left out; a module or a folder that is about charts has a fixture of this name that leaves them in."""
+    from tests import quick_charts  # imports torch, for which the environment is set above
+
+    with quick_charts.left_out():
+        yield

@@ -1,7 +1,8 @@
-"""What the server of tests/forks.py imports, so that its forks have it from the start."""
+"""What the server of tests/forks.py imports, so that its forks have it from the start; their reports have no charts."""
 
 import mlcli.cli
-from tests import killing
+from tests import killing, quick_charts
 
 mlcli.cli.build()
 killing.import_all()
+quick_charts.left_out().__enter__()

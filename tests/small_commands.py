@@ -57,9 +57,9 @@ SMALL = {
     "equivariance": Small("{input} --model {model} --layer conv1 --points 2 -o {out}", "few", "folder"),
     "stylize": Small("{input} --style {query} --model {model} --scales 16 --steps 2 -o {out}", "query", "file", ".png"),
     "analogy": Small("{input} {query} {query} --passes 1 -o {out}", "query", "file", ".png"),
-    "train": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "classes", "run"),
+    "train": Small("{input} --model smallnet --epochs 2 --batch-size 6 --precision fp32 -o {out}", "classes", "run"),
     "finetune": Small("{input} --model {model} --precision fp32 --copies 1 -o {out}", "classes", "run"),
-    "pretext": Small("{input} --epochs 2 --batch-size 6 --precision fp32 -o {out}", "photos", "run"),
+    "pretext": Small("{input} --model smallnet --epochs 2 --batch-size 6 --precision fp32 -o {out}", "photos", "run"),
     "siamese-train": Small(
         "{input} --steps 2 --identities 3 --images-per-identity 2 --dimension 4 --size 16 --precision fp32 -o {out}",
         "identities",

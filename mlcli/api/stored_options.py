@@ -71,13 +71,14 @@ def _bounded(kind: Any, least: float | None, most: float | None) -> Check:
 
 @cache
 def _hyperparameters() -> dict[str, Check]:
-    """name: the check of each field of the methods' hyperparameters."""
+    """name: the check of each field of the methods' hyperparameters, whichever method has it."""
     defaults: dict[str, list[Any]] = {}
     for module in MODULES:
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
                 if field.default is not MISSING:
-                    defaults.setdefault(field.name, []).append(field.default)
+                    choices = of(field).choices if "option" in field.metadata else ()
+                    defaults.setdefault(field.name, []).extend([field.default, *(choices or ())])
     return {name: _like(values) for name, values in defaults.items()}
 
 

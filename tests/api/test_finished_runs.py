@@ -9,7 +9,7 @@ from mlcli.api.train import train
 from mlcli.errors import RunError, UsageError
 from tests.tiny import class_folders
 
-QUICK = {"epochs": 2, "batch_size": 6, "precision": "fp32"}
+QUICK = {"epochs": 2, "model": "smallnet", "batch_size": 6, "precision": "fp32"}
 
 
 @pytest.fixture

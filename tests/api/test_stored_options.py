@@ -7,6 +7,8 @@ import pytest
 from mlcli.api.stored_options import checked
 from mlcli.commands import COMMANDS
 from mlcli.io.schema import Invalid
+from mlcli.methods.learning import configs as learning
+from mlcli.methods.metric_learning import configs as metric_learning
 from tests.cli import mlcli
 from tests.mutations import mutations
 from tests.tiny import class_folders
@@ -49,6 +51,12 @@ def test_every_training_command_has_a_check_of_its_options(command):
 def test_an_option_that_the_command_line_would_not_take_is_refused(option, bad):
     with pytest.raises(Invalid, match=f"^options.{option} should be "):
         checked("train", {option: bad})
+
+
+@pytest.mark.parametrize("optimizer", [*learning.OPTIMIZERS, *metric_learning.OPTIMIZERS])
+def test_a_default_by_the_model_is_taken_where_the_command_has_no_option_for_it(optimizer):
+    """`pretext` has no --optimizer, and that of the model in force, which is another one than siamese-train's."""
+    assert checked("pretext", {"optimizer": optimizer})
 
 
 def test_hyperparameters_without_an_option_are_of_the_kind_of_their_default():

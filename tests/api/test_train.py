@@ -9,7 +9,7 @@ from mlcli.training.run_folder import Run
 from tests.cli import mlcli as command_line
 from tests.tiny import class_folders
 
-QUICK = {"epochs": 2, "batch_size": 6, "precision": "fp32", "save_every": 0}
+QUICK = {"epochs": 2, "model": "smallnet", "batch_size": 6, "precision": "fp32", "save_every": 0}
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,8 @@ def data(tmp_path_factory):
 def test_a_run_from_python_is_that_of_the_command(data, tmp_path):
     steps = []
     run = mlcli.train(data, output=tmp_path / "a", val=0.2, on_progress=steps.append, **QUICK)
-    command_line(
-        "train", data, "-o", tmp_path / "b", "--val", "0.2", "--epochs", 2, "--batch-size", 6, "--precision", "fp32",
-    )  # fmt: skip
+    words = ["--epochs", 2, "--model", "smallnet", "--batch-size", 6, "--precision", "fp32"]
+    command_line("train", data, "-o", tmp_path / "b", "--val", "0.2", *words)
     model = (run.folder / "model.safetensors").read_bytes()
     assert model == (tmp_path / "b" / "model.safetensors").read_bytes()
     assert run.as_json()["metrics"]["val_accuracy"] == Run(tmp_path / "b").metrics()[-1]["val_accuracy"]

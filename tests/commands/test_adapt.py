@@ -17,7 +17,7 @@ from mlcli.methods.adaptation.adda import ADDA
 from mlcli.methods.adaptation.registry import METHODS
 from mlcli.methods.adaptation.supervised_stage import SupervisedStage
 from mlcli.models import registry, translators
-from tests import shapes
+from tests import quick_charts, shapes
 from tests.cli import mlcli
 from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_killed_and_resumed
 
@@ -299,7 +299,8 @@ def test_segmentation(tmp_path):
     words += ["--test", tmp_path / "test", "-o", tmp_path / "run", *QUICK, *SMALL["seuda"], "--format", "json"]
     words += ["--hold-out", 0.25]
     next((tmp_path / "target" / "masks").iterdir()).unlink()  # its image is one of the target all the same
-    result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
+    with quick_charts.drawn():
+        result = json.loads(mlcli(*words, "--source-steps", 60, "--target-labels").stdout)
     assert result["metric"] == "dice" and result["target_supervised"]["mean"] > 0.5
     assert result["per_class"]["adapted"].keys() == {"class 1"}
     low, high = result["held_out"]["interval"]

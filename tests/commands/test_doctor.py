@@ -10,6 +10,12 @@ from mlcli.reporting import diagnosis
 from tests.cli import mlcli
 
 
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """Times are taken with few images."""
+    monkeypatch.setattr(diagnosis, "BATCH", 2)
+
+
 def test_json(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     found = json.loads(mlcli("doctor", "--device", "cpu", "--precision", "fp32", "--format", "json").stdout)
