@@ -68,7 +68,7 @@ def test_hyperparameters_without_an_option_are_of_the_kind_of_their_default():
 
 def test_a_damaged_config_is_one_message_and_a_finished_run_stays_one(data, tmp_path):
     run = tmp_path / "run"
-    words = ["train", data, "-o", run, "--steps", 2, "--batch-size", 6, "-q"]
+    words = ["train", data, "--model", "smallnet", "-o", run, "--steps", 2, "--batch-size", 6, "-q"]
     mlcli(*words)
     whole = (run / "config.json").read_text()
     refused = 0
@@ -90,7 +90,7 @@ def test_a_damaged_config_is_one_message_and_a_finished_run_stays_one(data, tmp_
 
 
 def test_a_longer_run_resumes_where_the_learning_rate_is_constant_and_else_says_how(data, tmp_path):
-    words = ["train", data, "--batch-size", 6, "--schedule", "constant", "-q"]
+    words = ["train", data, "--model", "smallnet", "--batch-size", 6, "--schedule", "constant", "-q"]
     for folder, epochs in ((tmp_path / "whole", [2]), (tmp_path / "longer", [1, 2])):
         for number in epochs:
             mlcli(*words, "-o", folder, "--epochs", number, "--resume")
@@ -101,7 +101,7 @@ def test_a_longer_run_resumes_where_the_learning_rate_is_constant_and_else_says_
         "was started with epochs 2"
         in mlcli(*words, "-o", tmp_path / "longer", "--epochs", 1, "--resume", status=2).stderr
     )
-    words = ["train", data, "-o", tmp_path / "falling", "--batch-size", 6, "--epochs", 1, "-q"]
+    words = ["train", data, "--model", "smallnet", "-o", tmp_path / "falling", "--batch-size", 6, "--epochs", 1, "-q"]
     mlcli(*words)
     for longer in (["--epochs", 8], ["--epochs", 2]):
         said = mlcli(*words[:-3], *longer, "-q", "--resume", status=2).stderr

@@ -48,7 +48,7 @@ def test_label_flips_are_in_the_report(data, tmp_path):
 
 def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
     """With a pool that is full after 4 steps, so that what is resumed needs the old images."""
-    command = ["cyclegan", data / "A", data / "B", *SMALL, "--steps", 24, "--pool", 4]
+    command = ["cyclegan", data / "A", data / "B", *SMALL, "--steps", 12, "--pool", 4]
     steps = killed_and_resumed(10, 1, tmp_path, *command)
     assert len(set(steps)) > 3, "the kills fell into the training"
     whole, broken = tmp_path / "whole", tmp_path / "broken"

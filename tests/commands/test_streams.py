@@ -136,7 +136,7 @@ def test_help_that_cannot_be_written(arguments):
 def test_training_goes_on_whatever_becomes_of_its_messages(tmp_path):
     class_folders(tmp_path / "data", per_class=4)
     command = [sys.executable, "-m", "tests.broken_streams", tmp_path, "train", tmp_path / "data", "--val", "0.25"]
-    command += ["--epochs", "3", "--batch-size", "3", "--precision", "fp32", "--device", "cpu"]
+    command += ["--epochs", "2", "--batch-size", "3", "--precision", "fp32", "--device", "cpu", "--model", "smallnet"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.stdout.splitlines() == ["reader-gone 0", "full 0", "missing 0", "hung-up 0"], done.stderr
     models = {(tmp_path / line.split()[0] / "model.safetensors").read_bytes() for line in done.stdout.splitlines()}
