@@ -18,13 +18,6 @@ from tests.killing import killed_and_resumed, two_processes_killed_and_resumed
 from tests.tiny import class_folders
 
 NETWORK = ("--model", "smallnet", "--optimizer", "muon", "--lr", 0.1)  # a fifth of the time of cifarnet
-    "--model",
-    "smallnet",
-    "--optimizer",
-    "muon",
-    "--lr",
-    0.1,
-)  # whose steps take a fifth of the time of cifarnet's
 
 
 @pytest.fixture(scope="module", autouse=True)
