@@ -45,7 +45,7 @@ def by_network(name: str) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
     objective: str | None = argument(
-        'Expression to maximize, such as conv4:12, conv4:0-15, logit:cat or "conv4:12 - 2*tv".',
+        'Expression to maximize, such as conv4:12, conv4:0-15, logit:goldfish or "conv4:12 - 2*tv".',
         metavar="OBJECTIVE",
         default=None,
     )
@@ -192,7 +192,7 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
 
     An objective is a sum of addresses with weights: a channel (conv4:12), a neuron (conv4:12@center, conv4:12@2,5), a
     whole layer (conv3, DeepDream), a class (logit:tiger), penalties (tv, l1, l2, blur) and the similarity of the images
-    of a `batch`, as in "conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)". Several units (conv4:0-15) make a grid.
+    of a `batch`, as in "conv4:12 + 0.5*conv5:7 - diversity(conv4)". Several units (conv4:0-15) make a grid.
 
         >>> import mlcli
         >>> result = mlcli.maximize("conv1:3", model="cifarnet", steps=4)

@@ -16,7 +16,7 @@ COMMANDS = (
     Command("filters", "filters", "Look inside", "mlcli filters -o filters.png"),
     Command("patches", "patches", "Look inside", "mlcli patches photos/ --layer conv3 --units 0-15 -o patches"),
     Command("neighbors", "neighbors", "Look inside", "mlcli neighbors cat.jpg --among photos/ -o neighbors.png"),
-    Command("maximize", "maximize", "Look inside", "mlcli maximize logit:cat -o cat.png"),
+    Command("maximize", "maximize", "Look inside", "mlcli maximize logit:goldfish -o goldfish.png"),
     Command("atlas", "atlas", "Look inside", "mlcli atlas --layer conv4 --images photos/ -o atlas"),
     Command("equivariance", "equivariance", "Look inside", "mlcli equivariance photos/ -o equivariance"),
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
