@@ -61,8 +61,8 @@ class Training:
 def train(call: Call[TrainConfig]) -> Training:
     """Train a classifier from scratch on class folders.
 
-    Images are flipped, shifted, cut out and mixed at random, which teaches the invariances of the task. The run folder
-    holds the model, the options, the metrics and a report. With `resume` an interrupted run continues to the same
+    Images are flipped and shifted at random, and parts of them hidden, which teaches the invariances of the task. The
+    run folder holds the model, the options, the metrics and a report. With `resume` an interrupted run continues to the same
     numbers as one never interrupted, and a finished one is left as it is.
 
         >>> import mlcli
