@@ -24,14 +24,14 @@ COMMANDS = (
     Command("train", "train", "Learn", "mlcli train cifar10/train --val cifar10/test -o runs/cifar"),
     Command("finetune", "finetune", "Learn", "mlcli finetune horses/ -o runs/horses"),
     Command("pretext", "pretext", "Learn", "mlcli pretext photos/ -o runs/unlabeled"),
-    Command("siamese-train", "siamese_train", "Learn", "mlcli siamese-train faces/ --flip -o runs/faces"),
+    Command("siamese-train", "siamese_train", "Learn", "mlcli siamese-train faces/ --loss fisher --flip -o runs/faces"),
     Command("siamese-verify", "siamese_verify", "Learn", "mlcli siamese-verify runs/faces one.jpg other.jpg"),
     Command("pairs", "pairs", "Translate", "mlcli pairs photos/ --make edges -o edges2photos"),
     Command("pix2pix", "pix2pix", "Translate", "mlcli pix2pix facades/ -o runs/facades"),
     Command("cyclegan", "cyclegan", "Translate", "mlcli cyclegan horses/ zebras/ -o runs/zebras"),
     Command("translate", "translate", "Translate", "mlcli translate runs/facades maps/ -o facades"),
-    Command("gan", "gan", "Translate", "mlcli gan photos/ -o runs/photos"),
-    Command("sample", "sample", "Translate", "mlcli sample runs/photos -n 64 -o samples.png"),
+    Command("gan", "gan", "Translate", "mlcli gan cifar10/train --flip -o runs/objects"),
+    Command("sample", "sample", "Translate", "mlcli sample runs/objects -n 64 -o samples.png"),
     Command(
         "adapt", "adapt", "Adapt", "mlcli adapt --method adda mnist/train usps/train --test usps/test -o runs/usps"
     ),

@@ -13,9 +13,9 @@ def run(call: Call[TrainConfig], quiet: option.Quiet = False) -> None:
 
     `mlcli finetune` starts from the weights of a model instead: --freeze none trains all its layers further.
 
-    Images are flipped, shifted and cut out at random, and mixed with --cutmix, which teaches the invariances of the
-    task. The run folder holds the model, the options, the metrics and a report; `--resume` continues an interrupted
-    run to the same numbers, and does nothing when the run is done.
+    Images are flipped and shifted at random, and parts of them hidden, which teaches the invariances of the task. The run
+    folder holds the model, the options, the metrics and a report; `--resume` continues an interrupted run to the
+    same numbers, and does nothing when the run is done.
     """
     result = call.run(train)
     say(f"{result.folder}: done" + "".join(f", {name} {value:.4f}" for name, value in result.metrics.items()))

@@ -118,7 +118,7 @@ NEEDED = {"pairs.csv": ("one.jpg", "other.jpg", "cat.jpg", "dog.jpg")}  # by wha
 RUNS = {
     "runs/cifar": "mlcli train cifar10/train --val cifar10/test",
     "runs/digits": "mlcli gan mnist/train --conditional --gray",
-    "runs/photos": "mlcli gan photos",
+    "runs/objects": "mlcli gan cifar10/train --flip",
     "runs/horses": "mlcli finetune horses --model cifarnet",
     "runs/rotation": "mlcli pretext cifar10/train",
     "runs/faces": "mlcli siamese-train faces --flip",
