@@ -61,7 +61,7 @@ def test_the_page_of_an_atlas_has_the_same_look(tmp_path):
     gallery.write(page, "atlas", [Row(3, "conv4:3", [GalleryImage("a.png", "channel +")])], made_by, "", "mlcli atlas")
     page.write_text(page.read_text("utf-8").replace("</html>", PROBE + "</html>"), "utf-8")
     seen = browser.see(page, tmp_path / "net.json", browser.DARK, "--window-size=500,900")
-    assert seen.console == [] and seen.requests == [] and "<pre>mlcli atlas</pre>" in seen.dom
+    assert seen.console == [] and seen.requests == [] and "<pre><span>mlcli</span> <span>atlas</span></pre>" in seen.dom
     width, paper, _ = html.unescape(re.findall(r'data-seen="([^"]*)"', seen.dom)[0]).split("|")
     assert int(width) <= 500 and paper == rgb(theme.COLORS["page"][1])
 
