@@ -37,3 +37,13 @@ def drawn_charts():
 
     with quick_charts.left_out():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_work_of_minutes_says_its_progress():
+    """Else what a command says depended on how slow the machine is. Tests of progress have a clock of their own."""
+    from mlcli.commands._report import Progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "FIRST_SECONDS", 600.0)
+        yield

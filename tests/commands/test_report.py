@@ -68,6 +68,9 @@ def test_a_terminal_without_a_size_gets_lines_and_no_bar(monkeypatch):
         assert "a" * 30 in seen()
 
 
+FIRST_SECONDS = Progress.FIRST_SECONDS  # before it is put off for all tests, in conftest.py
+
+
 class Clock:
     now = 1000.0
 
@@ -80,6 +83,7 @@ def clock(monkeypatch):
     """The time in seconds, which a test sets."""
     clock = Clock()
     monkeypatch.setattr(_report, "time", clock)
+    monkeypatch.setattr(Progress, "FIRST_SECONDS", FIRST_SECONDS)
     return clock
 
 
