@@ -132,7 +132,7 @@ def test_interrupted_keeps_what_is_learned(photos, finished, tmp_path, monkeypat
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, number)
 
-    command = ["pretext", photos, "-o", tmp_path / "run", *SHORT]
+    command = ["pretext", photos, "-o", tmp_path / "run", *LEARNING]
     with monkeypatch.context() as patched:
         patched.setattr(Supervised, "step", interrupted)
         assert "after step 7 of 16; all is saved. Resume with: mlcli" in mlcli(*command, status=130).stderr
@@ -148,7 +148,7 @@ def test_labels_are_never_read(finished, photos, tmp_path):
         for file in sorted(photos.iterdir())[index::2]:
             (tmp_path / "data" / name / file.name).write_bytes(file.read_bytes())
     paths = sorted((tmp_path / "data").rglob("*.png"), key=lambda path: path.name)
-    mlcli("pretext", *paths, "-o", tmp_path / "run", *SHORT)
+    mlcli("pretext", *paths, "-o", tmp_path / "run", *LEARNING)
     assert (tmp_path / "run/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
