@@ -155,6 +155,31 @@ def _member(path: str | os.PathLike[str], file: str, inside: str) -> tuple[Archi
 # ------------------------------------------------------------------------------------------------ listing
 
 
+def labels(path: str | os.PathLike[str]) -> dict[Path, str]:
+    """The class of each member below a path that an archive names it for; empty where it names none.
+
+    Raises ImageError where the archive cannot be read.
+    """
+    if not (parts := split(path)):
+        return {}
+    file, inside = parts
+    try:
+        found = archive(file, fresh=True).labels()
+    except ArchiveError as error:
+        raise ImageError(f"{file}: {error}") from None
+    start = f"{inside}/" if inside else ""
+    return {Path(file) / name: label for name, label in (found or {}).items() if name.startswith(start)}
+
+
+def folders(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the folders in a folder, or in an archive; not the hidden ones. Raises OSError and ImageError."""
+    if parts := split(path):
+        found = archive(parts[0]).entries(parts[1], os.fspath(path))
+        return [entry.name for entry in found if entry.is_folder and not entry.name.startswith(".")]
+    with os.scandir(path) as listed:
+        return [entry.name for entry in listed if not entry.name.startswith(".") and entry.is_dir()]
+
+
 def in_reading_order(paths: list[Path], parts: tuple[str, str] | None) -> list[Path]:
     """The paths in the order in which they are best read. parts: of `split` for all of them."""
     if not (parts and archive(parts[0]).front_to_back):

@@ -55,7 +55,9 @@ class LeftOut:
             for name in names:
                 tally.current().leave_out(f"{path}/{name}", "member{s} of archives that cannot be taken")
             more = f"; {advice}" if advice else ""
-            errors.append(ImageError(f"{path}: {counted(len(names), 'member')} {reason}, left out{_first(names)}{more}"))
+            errors.append(
+                ImageError(f"{path}: {counted(len(names), 'member')} {reason}, left out{_first(names)}{more}")
+            )
         return errors
 
 
@@ -253,4 +255,3 @@ class IndexBuilder:
         return [self.names[number] for number in kept], [
             array("Q", map(column.__getitem__, kept)) for column in self.columns
         ]
-

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import threading
-from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
