@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlcli.data import path_lists
-from mlcli.data.sources import find_images
+from mlcli.data.sources import Found, find_images
 from mlcli.data.walking import Listing, Walker
 from mlcli.errors import DataError, ImageError
 from mlcli.io import input_files
@@ -137,9 +137,9 @@ def of(root: Path, is_class: Callable[[str], object] = lambda name: False) -> Cl
             classes |= input_files.labels(name)
         except ImageError as error:
             raise DataError(str(error)) from None
-    if not classes:
+    found = find_images([root]) if classes else Found()
+    if not any(path in classes for path in found.paths):
         return FolderImages(root, is_class)
-    found = find_images([root])
     return ListedImages(root, {path: classes.get(path) for path in found.paths}, found.problems)
 
 

@@ -46,9 +46,9 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
     A file is included whatever its ending, even if it does not exist; reading it reports that later. Pipes, sockets
     and devices are left out, since a reader might wait for them forever, except `/dev/stdin` and a shell's
     `<(command)`. A folder is walked recursively (see `walking`), linked folders included; its images are sorted by
-    their path in it. An archive is walked as a folder is, and its members have its path in front; `{00..99}` and `{a,b}`
-    in a name that is not there are expanded. `-` stands for the paths on `stdin` (default: that of the process), one a
-    line or NUL-separated.
+    their path in it. An archive is walked as a folder is; the paths of its members begin with its own. `{00..99}` and
+    `{a,b}` in a name that is not there are expanded. `-` stands for the paths on `stdin` (default: that of the
+    process), one a line or NUL-separated.
     """
     found = Found(stdin=stdin)
     for given in inputs:

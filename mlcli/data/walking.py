@@ -121,8 +121,8 @@ class Walker:
     def images(self, inside: str = "") -> list[Path]:
         """The images below the root, or below a folder in it, sorted by their path.
 
-        Those of an archive that is read from front to back are in its order. Each folder is listed once. Links are followed after all real folders, so an image has its path without links
-        where there is one.
+        Those of an archive that is read from front to back are in its order. Each folder is listed once. Links are
+        followed after all real folders, so an image has its path without links where there is one.
         """
         self._seen.clear()
         names: list[str] = []

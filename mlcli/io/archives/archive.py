@@ -45,7 +45,7 @@ class LeftOut:
         self.names: dict[tuple[str, str], list[str]] = {}
 
     def add(self, name: str, reason: str, advice: str = "") -> None:
-        """Leave out a member. reason: what follows `3 members` in a message: `with names that lead out of it`."""
+        """Leave out a member. reason: what is said of several: `links to what is no member`."""
         self.names.setdefault((reason, advice), []).append(name)
 
     def problems(self, path: str | os.PathLike[str]) -> list[ImageError]:
@@ -54,10 +54,8 @@ class LeftOut:
         for (reason, advice), names in self.names.items():
             for name in names:
                 tally.current().leave_out(f"{path}/{name}", "member{s} of archives that cannot be taken")
-            more = f"; {advice}" if advice else ""
-            errors.append(
-                ImageError(f"{path}: {counted(len(names), 'member')} {reason}, left out{_first(names)}{more}")
-            )
+            told = f"{path}: {counted(len(names), 'member')} left out: {reason}{_first(names)}"
+            errors.append(ImageError(f"{told}; {advice}" if advice else told))
         return errors
 
 
@@ -218,11 +216,11 @@ class IndexBuilder:
     def accept(self, name: str) -> str | None:
         """The clean name of a member to take; None where its name says that it is to be left out, which is counted."""
         if (clean := cleaned(name)) is None:
-            self.left_out.add(name, "with a name that leads out of it")
+            self.left_out.add(name, "names that lead out of the archive")
         elif not clean:
-            self.left_out.add(name, "without a name")
+            self.left_out.add(name, "empty names")
         elif IN_PATH.search(clean, max(0, len(clean) - 12)) and IN_PATH.search(clean.rpartition("/")[2]):
-            self.left_out.add(clean, "that is an archive itself", "unpack it, and name it on its own")
+            self.left_out.add(clean, "archives inside the archive", "unpack these, and name them on their own")
         else:
             return clean
         return None
@@ -238,7 +236,7 @@ class IndexBuilder:
         known = {name: number for number, name in enumerate(self.names)} if links else {}
         for name, target in links:
             if (number := known.get(target)) is None:
-                self.left_out.add(name, "that is a link to what is no member")
+                self.left_out.add(name, "links to what is no member")
             else:
                 self.add(name, *(column[number] for column in self.columns))
 

@@ -32,10 +32,10 @@ def compression(head: bytes) -> str:
 
 def _zstd() -> Any:
     try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
+        from compression import zstd  # Python 3.14
     except ImportError:
         try:
-            from backports import zstd  # type: ignore[import-not-found,unused-ignore]
+            from backports import zstd
         except ImportError:
             raise ArchiveError(
                 "compressed by zstd, which this Python cannot read; `pip install 'mlcli[zstd]'`, or `zstd -d` it once"

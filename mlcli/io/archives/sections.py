@@ -2,10 +2,7 @@
 
 import io
 import os
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from typing_extensions import WriteableBuffer
+from typing import Any, BinaryIO
 
 BUFFER = 1 << 16
 
@@ -30,7 +27,7 @@ class _Raw(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         into = memoryview(buffer)[: max(0, self._size - self._at)]
         count = os.preadv(self._descriptor, [into], self._start + self._at) if into else 0
         self._at += count

@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from mlcli.counting import counted
 from mlcli.io.archives.archive import MEMBER_BYTES, Archive, ArchiveError, IndexBuilder
 from mlcli.io.archives.compressed import CompressedFile, compression
 from mlcli.io.archives.sections import section
@@ -56,7 +57,7 @@ class TarArchive(Archive):
         except ArchiveError as error:
             if not builder.names:
                 raise
-            self.problem = f"{error}; the {len(builder.names):,} before it are taken"
+            self.problem = f"{error}; its first {counted(len(builder.names), 'member')} are taken"
         builder.link(links)
         self.names, (self._positions, self._sizes) = builder.sorted()
         self.repeated = builder.repeated
@@ -71,9 +72,9 @@ class TarArchive(Archive):
             folder = posixpath.dirname(name) if header.kind == b"2" else ""
             links.append((name, posixpath.normpath(posixpath.join(folder, header.link))))
         elif header.kind in (b"3", b"4", b"6"):
-            self.left_out.add(name, "that is a pipe or a device")
+            self.left_out.add(name, "pipes or devices")
         elif header.sparse:
-            self.left_out.add(name, "that is stored as a sparse file", "unpack it")
+            self.left_out.add(name, "sparse files", "unpack the archive")
         else:
             builder.add(name, header.at, header.size)
 
@@ -116,12 +117,10 @@ def _headers(read: Read, total: int | None) -> Iterator[Header]:
     values: dict[str, str] = {}
     while True:
         block = read(position, BLOCK)
-        if not block or block == ZEROS:
-            if not block and not position:
-                raise ArchiveError("empty; get the archive again")
+        if block == ZEROS:
             return
         if len(block) < BLOCK:
-            raise ArchiveError("cut off within a header; get the archive again")
+            raise ArchiveError("cut off, for the mark of its end is missing; get the archive again")
         if sum(block) - sum(block[148:156]) + 8 * 32 != _number(block[148:156]):
             raise ArchiveError(f"{'damaged' if position else 'no tar archive'} (no header at byte {position:,})")
         kind, size, at = block[156:157], _number(block[124:136]), position + BLOCK
@@ -181,7 +180,7 @@ def _pax(content: bytes) -> dict[str, str]:
         length, _, rest = content.partition(b" ")
         size = int(length) if length.isdigit() and len(length) < 8 else 0
         line = content[:size]
-        if size < 5 or not line.endswith(b"\n") or b"=" not in line:
+        if len(line) != max(5, size) or not line.endswith(b"\n") or b"=" not in line:
             raise ArchiveError("damaged (a pax header that cannot be read)")
         key, _, value = line[len(length) + 1 : -1].partition(b"=")
         values[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")

@@ -40,11 +40,11 @@ class ZipArchive(Archive):
                 if name.endswith("/") or (clean := builder.accept(name)) is None:
                     continue
                 if flags & ENCRYPTED:
-                    self.left_out.add(clean, "that is encrypted", "unpack it with its password")
+                    self.left_out.add(clean, "encrypted", "unpack the archive with its password")
                 elif stat.S_ISLNK(mode):
-                    self.left_out.add(clean, "that is a link")
+                    self.left_out.add(clean, "links")
                 elif method not in (STORED, DEFLATED):
-                    self.left_out.add(clean, f"compressed by method {method}", "only deflated and stored ones are read")
+                    self.left_out.add(clean, f"compressed by method {method}", "unpack the archive")
                 else:
                     offset, packed, unpacked, check = row
                     builder.add(clean, offset + shift, packed, unpacked, check, method)
@@ -118,7 +118,7 @@ def _entries(descriptor: int, start: int, size: int) -> Iterator[tuple[str, int,
     """(name, flags, method, mode of the file, (offset, packed and unpacked size, check sum)) of each member."""
     end, held, at = start + size, b"", 0
     while True:
-        if len(held) - at < ENTRY.size + 3 * 65_535 and start < end:
+        while len(held) - at < ENTRY.size + 3 * 65_535 and start < end:
             piece = os.pread(descriptor, min(PIECE, end - start), start)
             if not piece:
                 raise ArchiveError(DAMAGED)
