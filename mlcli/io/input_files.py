@@ -17,13 +17,14 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from mlcli.errors import ImageError, UsageError
 from mlcli.io.archives.archive import IN_PATH, Archive, ArchiveError, Stamp
 
-MOST_NAMES = 1_000_000  # that one pattern is expanded to
+MOST_NAMES = 100_000  # that one pattern is expanded to
 
 _archives: dict[str, tuple[Stamp, Archive | ArchiveError]] = {}  # by absolute path
 _lock = threading.Lock()
@@ -204,7 +205,7 @@ def expanded(name: str | os.PathLike[str]) -> list[str]:
     if "{" not in names[0] or os.path.lexists(names[0]):
         return names
     while _BRACES.search(names[0]):
-        names = [each for name in names for each in _alternatives(name)]
+        names = list(islice((each for name in names for each in _alternatives(name)), MOST_NAMES + 1))
         if len(names) > MOST_NAMES:
             raise UsageError(f"{os.fspath(name)}: stands for more than {MOST_NAMES:,} names")
     return names
@@ -219,8 +220,6 @@ def _alternatives(name: str) -> Iterator[str]:
         values = iter(found["names"].split(","))
     else:
         first, last = int(found["first"]), int(found["last"])
-        if abs(last - first) >= MOST_NAMES:
-            raise UsageError(f"{name}: stands for more than {MOST_NAMES:,} names")
         width = len(found["first"]) if found["first"][0] == "0" else 0
         step = 1 if last >= first else -1
         values = (f"{number:0{width}d}" for number in range(first, last + step, step))
