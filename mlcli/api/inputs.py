@@ -172,12 +172,13 @@ def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
     total = sha256()
     for name, value in sorted(options.items()):
         for each in value if isinstance(value, list) else [value]:
-            if each == "-" or (name in ("data", "val") and os.path.isfile(each) and each.endswith(".csv")):
+            if name == "output" or not isinstance(each, str):
+                continue
+            if each == "-" or (name in ("data", "val") and each.lower().endswith(".csv")):
                 return None
-            if name != "output" and isinstance(each, str):
-                for file in filter(os.path.exists, map(input_files.file_behind, input_files.expanded(each))):
-                    for line in _described(file, os.path.realpath(output)):
-                        total.update(f"{name} {line}\n".encode("utf-8", "surrogateescape"))
+            for file in filter(os.path.exists, map(input_files.file_behind, input_files.expanded(each))):
+                for line in _described(file, os.path.realpath(output)):
+                    total.update(f"{name} {line}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 
