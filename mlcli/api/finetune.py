@@ -36,7 +36,7 @@ class FinetuneConfig(common.Trains, common.UsesModel):
     freeze: str = same(Finetune, "freeze")
     val: str | float | None = option(
         None,
-        "Labeled folder to test on, or the fraction of DATA to hold out, as in 0.1.",
+        "Labeled folder, archive or CSV list to test on, or the fraction of DATA to hold out, as in 0.1.",
         cli_type=str,
         shown_default=f"cross-validation; with more than {configs.SCARCE} images, one part of --folds is held out",
         panel=DATA,

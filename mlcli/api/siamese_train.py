@@ -35,7 +35,7 @@ FEWEST = 10  # false accepts that set a threshold; with fewer, the rate on other
 
 @dataclass(frozen=True, kw_only=True)
 class SiameseTrainConfig(common.Trains):
-    data: Path = argument("Folder with one folder of images per identity.", path="input", metavar="DATA")
+    data: Path = argument("Folder or archive with one folder of images per identity.", path="input", metavar="DATA")
     loss: str = same(Siamese, "loss")
     model: str | None = option(
         None,
