@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mlcli.counting import counted
 from mlcli.data import path_lists
 from mlcli.data.sources import Found, find_images
 from mlcli.data.walking import Listing, Walker
@@ -143,10 +144,12 @@ def of(root: Path, is_class: Callable[[str], object] = lambda name: False) -> Cl
     return ListedImages(root, {path: classes.get(path) for path in found.paths}, found.problems)
 
 
-def require_folder(root: Path) -> None:
-    """Raise DataError where there is neither a folder nor an archive of this name."""
+def require_folder(root: Path, *, single: bool = False) -> None:
+    """Raise DataError where there is neither a folder nor an archive of this name, or with `single` several."""
     if not input_files.is_folder(root):
         raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
+    if single and (count := len(input_files.expanded(root))) > 1:
+        raise DataError(f"{root}: stands for {counted(count, 'folder')}, where one is needed; name one of them")
 
 
 def _of_list(file: Path) -> ListedImages:

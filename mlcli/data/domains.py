@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
+from mlcli.data import class_images
 from mlcli.data.folders import HELD_OUT, TRAINING
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.pairing import Pairing, match, shortened
@@ -111,6 +112,7 @@ def masks_beside(root: str | Path) -> Pairing:
 
     Raises DataError where there are no such folders, or no pair in them.
     """
+    class_images.require_folder(Path(root), single=True)
     folders = [Path(root) / "images", Path(root) / "masks"]
     for folder in folders:
         if not input_files.is_folder(folder):

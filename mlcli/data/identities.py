@@ -24,7 +24,7 @@ def open_identities(root: str | os.PathLike[str], *, loose: bool = False) -> tup
     there is no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
     root = Path(root)
-    class_images.require_folder(root)
+    class_images.require_folder(root, single=True)
     found = find_images([root])
     problems: list[Exception] = list(found.problems)
     folders = {path.parent for path in found.paths} - {root}

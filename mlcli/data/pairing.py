@@ -78,7 +78,7 @@ def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
     Raises DataError where there are no pairs, or more than one of these layouts.
     """
     root = Path(root)
-    class_images.require_folder(root)
+    class_images.require_folder(root, single=True)
     if part is None:
         part = "train" if "train" in parts(root) else ""
     present = [(layout, sides) for layout, sides in _layouts(root, part) if _is_layout(sides)]
