@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from mlcli.errors import reason
 from mlcli.io.archives.archive import MEMBER_BYTES, Archive, ArchiveError, IndexBuilder
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")  # names of columns, the most likely first
 LABELS = ("label", "labels", "class", "cls", "category", "fine_label")
+MOST_ROWS = 20_000_000
 ROWS = 32  # that are decoded at a time
 KEPT = 64 << 20  # bytes of the rows behind the reader, for threads that come a little later
 
@@ -45,7 +47,7 @@ class ParquetArchive(Archive):
                 self._starts = [sum(groups[:number]) for number in range(len(groups))]  # first row of each row group
                 names = self._row_names(file)
         except self._errors as error:
-            raise ArchiveError(f"cannot be read as a Parquet file ({str(error).splitlines()[0]})") from None
+            raise ArchiveError(f"cannot be read as a Parquet file ({reason(error)})") from None
         builder = IndexBuilder(self.left_out, 1)
         for row, name in enumerate(names):
             if (clean := builder.accept(name)) is not None:
@@ -88,6 +90,8 @@ class ParquetArchive(Archive):
 
     def _row_names(self, file: Any) -> list[str]:
         count = file.metadata.num_rows
+        if not 0 <= count <= MOST_ROWS:
+            raise ArchiveError(f"declares {count:,} rows, where {MOST_ROWS:,} at most are read")
         if self._has_path:
             column = f"{self._column}.path"
             table = file.read(columns=[column])
@@ -111,7 +115,9 @@ class ParquetArchive(Archive):
             with parquet.ParquetFile(self.path) as file:
                 values = file.read(columns=[self._label]).column(0).to_pylist()
         except self._errors as error:
-            raise ArchiveError(f"its column {self._label} cannot be read ({str(error).splitlines()[0]})") from None
+            raise ArchiveError(f"its column {self._label} cannot be read ({reason(error)})") from None
+        if len(values) <= max(self._rows, default=-1):
+            raise ArchiveError(f"damaged (its column {self._label} has {len(values):,} values)")
         return {
             name: self._class_name(values[self._rows[number]])
             for number, name in enumerate(self.names)
@@ -128,7 +134,7 @@ class ParquetArchive(Archive):
             try:
                 content = self._read(row)
             except self._errors as error:
-                raise ArchiveError(f"cannot be read ({str(error).splitlines()[0]})") from None
+                raise ArchiveError(f"cannot be read ({reason(error)})") from None
         if content is None:
             raise ArchiveError("the row holds no bytes of an image")
         if len(content) > MEMBER_BYTES:
