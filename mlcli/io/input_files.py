@@ -166,7 +166,7 @@ def labels(path: str | os.PathLike[str]) -> dict[Path, str]:
     file, inside = parts
     try:
         found = archive(file, fresh=True).labels()
-    except ArchiveError as error:
+    except (ArchiveError, OSError) as error:
         raise ImageError(f"{file}: {error}") from None
     start = f"{inside}/" if inside else ""
     return {Path(file) / name: label for name, label in (found or {}).items() if name.startswith(start)}
