@@ -264,7 +264,10 @@ def _not_empty(stream: BinaryIO, path: str | Path) -> BinaryIO:
 def _unidentified(path: str | Path) -> str:
     """What to say of a file that Pillow does not know: which format it is, where that is known, and what reads it."""
     kind = None
-    if os.path.isfile(path) or input_files.split(path):  # a pipe is spent
+    parts = input_files.split(path)
+    if parts and not parts[1]:
+        return "an archive, where one image is needed; name a member of it"
+    if os.path.isfile(path) or parts:  # a pipe is spent
         with suppress(OSError, ImageError):
             kind = formats.sniff(path)
     if kind is None:  # by its ending, of formats that have no mark

@@ -63,6 +63,14 @@ def test_one_line_says_what_was_left_out(colors, tmp_path):
     assert "2 members of archives that cannot be taken" in lines[-1] and "1 other file (1 .txt)" in lines[-1]
 
 
+def test_one_image_can_be_a_member_and_no_archive(archives, tmp_path):
+    image = archives[1] / "red" / "00.png"
+    quick = {"size": 16, "steps": 1, "model": "cifarnet"}
+    assert mlcli.stylize(image, style=archives[0] / "blue" / "00.png", output=tmp_path / "a.png", **quick)
+    with pytest.raises(MlcliError, match="a.tar: an archive, where one image is needed; name a member of it"):
+        mlcli.stylize(image, style=archives[0], output=tmp_path / "b.png", **quick)
+
+
 def test_train_gives_the_same_weights(data, archives, tmp_path):
     whole = mlcli.train(data, output=tmp_path / "folder", val=0.25, **QUICK)
     for number, archive in enumerate(archives[1:]):
