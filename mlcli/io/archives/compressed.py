@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from mlcli.io.archives import recent
 from mlcli.io.archives.archive import ArchiveError
 
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -110,14 +111,20 @@ class CompressedFile:
         self._make, self._opens = _MAKERS[kind], opens
         self._most = RATIO * size + ALLOWANCE
         self._lock = threading.Lock()
-        self._decoder = _Decoder(self._make)
-        self._window: deque[tuple[int, bytes]] = deque()  # (position, bytes), up to where the decoder is
-        self._held = 0
-        self._spacing = SPACING
-        self._copies: list[_Decoder] = []  # by their positions
+        self.release()
+
+    def release(self) -> None:
+        """Hold nothing in memory any more."""
+        with self._lock:
+            self._decoder = _Decoder(self._make)
+            self._window: deque[tuple[int, bytes]] = deque()  # (position, bytes), up to where the decoder is
+            self._held = 0
+            self._spacing = SPACING
+            self._copies: list[_Decoder] = []  # by their positions
 
     def read_at(self, position: int, size: int) -> bytes:
         """The bytes from a position on; fewer at the end. Raises ArchiveError, and OSError."""
+        recent.used(self)
         with self._lock:
             descriptor = self._opens()
             try:

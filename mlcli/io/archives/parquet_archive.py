@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from mlcli.errors import reason
+from mlcli.io.archives import recent
 from mlcli.io.archives.archive import MEMBER_BYTES, Archive, ArchiveError, IndexBuilder
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")  # names of columns, the most likely first
@@ -37,9 +38,7 @@ class ParquetArchive(Archive):
         self._errors = (pyarrow.ArrowException, OSError, ValueError)
         self._lock = threading.Lock()
         self._file: Any = None
-        self._window: deque[tuple[int, bytes | None]] = deque()  # (row, its bytes), up to where the reader is
-        self._reader: Iterator[tuple[int, bytes | None]] = iter(())
-        self._next, self._held = 0, 0
+        self.release()
         try:
             with parquet.ParquetFile(self.path) as file:
                 self._describe(file)
@@ -53,6 +52,16 @@ class ParquetArchive(Archive):
             if (clean := builder.accept(name)) is not None:
                 builder.add(clean, row)
         self.names, (self._rows,) = builder.sorted()
+
+    def release(self) -> None:
+        """Hold nothing in memory any more."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+            self._file = None
+            self._window: deque[tuple[int, bytes | None]] = deque()  # (row, its bytes), up to where the reader is
+            self._reader: Iterator[tuple[int, bytes | None]] = iter(())
+            self._next, self._held = 0, 0
 
     def _describe(self, file: Any) -> None:
         """Find the column of images and that of labels."""
@@ -130,6 +139,7 @@ class ParquetArchive(Archive):
 
     def open(self, number: int) -> BinaryIO:
         row = self._rows[number]
+        recent.used(self)
         with self._lock:
             try:
                 content = self._read(row)

@@ -6,7 +6,7 @@ import pytest
 
 from mlcli.errors import ImageError
 from mlcli.io import input_files
-from mlcli.io.archives import parquet_archive
+from mlcli.io.archives import parquet_archive, recent
 from tests.archives import image_bytes
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -36,6 +36,14 @@ def test_rows_of_bytes_are_named_by_their_numbers(tmp_path, monkeypatch):
     for row in [*range(120), *range(119, -1, -7), 60, 3, 119, 0]:
         assert read(file / f"{row:07d}") == BYTES[row]
     assert list(index.labels().items())[:3] == [("0000000", "0"), ("0000001", "1"), ("0000002", "2")]
+
+
+def test_only_the_files_read_last_hold_bytes_in_memory(tmp_path):
+    files = [write(tmp_path / f"{number}.parquet", {"image": BYTES}) for number in range(2 * recent.MOST)]
+    for row in (0, 119, 50):
+        assert all(read(file / f"{row:07d}") == BYTES[row] for file in files)
+    windows = [bool(input_files.archive(str(file))._window) for file in files]
+    assert windows == [False] * recent.MOST + [True] * recent.MOST
 
 
 def test_structs_of_hugging_face_have_paths_and_names_of_classes(tmp_path):

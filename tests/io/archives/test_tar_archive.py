@@ -8,7 +8,7 @@ import pytest
 
 from mlcli.errors import ImageError
 from mlcli.io import input_files, tally
-from mlcli.io.archives import tar_archive
+from mlcli.io.archives import recent, tar_archive
 from mlcli.io.archives.archive import ArchiveError
 from tests.archives import image_bytes, write_tar
 
@@ -53,6 +53,15 @@ def test_a_compressed_tar_is_read_from_any_position(tmp_path, monkeypatch):
             assert read(file / name) == members[name]
     index = input_files.archive(str(tmp_path / "a.tar.gz"))
     assert 1 < len(index._compressed._copies) <= 4
+
+
+def test_only_the_archives_read_last_hold_bytes_in_memory(tmp_path):
+    members = {f"{number}.png": os.urandom(300) for number in range(3)}
+    files = [write_tar(tmp_path / f"{number}.tgz", members, "w:gz") for number in range(2 * recent.MOST)]
+    for name in members:
+        assert all(read(file / name) == members[name] for file in files)
+    windows = [bool(input_files.archive(str(file))._compressed._window) for file in files]
+    assert windows == [False] * recent.MOST + [True] * recent.MOST
 
 
 def test_two_gzip_streams_in_a_row_are_one_file(tmp_path):
