@@ -191,7 +191,7 @@ class ClassFolder:
         And over the classes where the paths do not hold them.
         """
         files = digest(self.paths, self.root)
-        return hashlib.sha256(repr((files, self.labels)).encode()).hexdigest() if self.listed else files
+        return hashlib.sha256(repr((files, self.classes, self.labels)).encode()).hexdigest() if self.listed else files
 
 
 def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
