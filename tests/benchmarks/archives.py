@@ -88,8 +88,9 @@ def members(count: int) -> None:
         listed = len(input_files.archive(str(file)).names)
         print(f"{listed:,} members listed: {time.process_time() - began:.1f} s, {resident() - before:.0f} MB")
         began = time.process_time()
-        found = len(find_images([file]).paths)
-        print(f"{found:,} images found: {time.process_time() - began:.1f} s more, {resident() - before:.0f} MB in all")
+        paths = find_images([file]).paths
+        told = f"{time.process_time() - began:.1f} s more, {resident() - before:.0f} MB in all"
+        print(f"{len(paths):,} images found: {told}")
 
 
 def main() -> None:
