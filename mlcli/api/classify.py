@@ -29,13 +29,13 @@ class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExac
     top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
     min_probability: float = option(
         0.0,
-        "Least probability of the most probable class; an image with less is unknown.",
+        "Smallest probability of the top class; an image below it is reported as unknown.",
         minimum=0,
         maximum=1,
         panel=METHOD,
     )
     evaluate: bool = option(
-        False, "Measure the accuracy on IMAGES, which is a folder of class folders then.", panel=DATA
+        False, "Measure the accuracy on IMAGES, which must then be a folder of class folders.", panel=DATA
     )
     flip: bool = option(
         False,

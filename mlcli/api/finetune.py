@@ -61,7 +61,7 @@ class FinetuneConfig(common.Trains, common.UsesModel):
     weight_decay: float = same(Finetune, "weight_decay")
     baseline: bool = option(
         False,
-        "Train the same network from scratch too, for comparison (needs --val); this takes longer than all else.",
+        "Train the same network from scratch too, for comparison (needs --val); it takes longer than the rest.",
         "--baseline/--no-baseline",
         panel=METHOD,
     )

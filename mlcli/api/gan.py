@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class GanConfig(common.Trains):
     images: common.Paths = common.images()
     conditional: bool = option(
-        False, "Learn the classes of IMAGES, which is a folder of class folders then.", panel=DATA
+        False, "Learn the classes of IMAGES, which must then be a folder of class folders.", panel=DATA
     )
     size: int | None = option(
         None,

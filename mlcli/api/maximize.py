@@ -45,7 +45,7 @@ def by_network(name: str) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
     objective: str | None = argument(
-        'Expression to maximize, such as conv4:12, conv4:0-15, logit:cat or "conv4:12 - 2*tv".',
+        'Expression to maximize, such as conv4:12, conv4:0-15, logit:tiger or "conv4:12 - 2*tv".',
         metavar="OBJECTIVE",
         default=None,
     )
@@ -62,7 +62,7 @@ class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
     )
     size: int | None = option(
         None,
-        "Side of the optimized image in pixels, which is the short one of a given initial image.",
+        "Side of the optimized image in pixels; with --init FILE its short side.",
         minimum=1,
         shown_default="that to which the model resizes images; with --init FILE that of the file, "
         f"at most {LARGEST_START}",
@@ -78,7 +78,7 @@ class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
         None,
         "Side of an optimized pixel in the written image, in pixels.",
         minimum=1,
-        shown_default=f"what makes a single image at least {SINGLE} pixels large, and tiles of a grid up to {TILE}",
+        shown_default=f"large enough for {SINGLE} pixels; in a grid, for tiles of about {TILE} pixels",
         panel=OUTPUT,
     )
     snapshots: str | Sequence[int] | None = option(

@@ -40,7 +40,7 @@ class PretextConfig(common.Trains):
     )
     probe: Path | None = option(
         None,
-        "Labeled folder on which a linear probe of each layer is trained and tested in the end.",
+        "Labeled folder on which a linear probe of each layer is trained and tested at the end.",
         path="input",
         panel=METHOD,
     )

@@ -55,7 +55,7 @@ class SiameseTrainConfig(common.Trains):
     )
     false_accept_rate: float | None = option(
         None,
-        "False accept rate that the threshold is set to, from 0 to 1.",
+        "False accept rate that the threshold is set to.",
         minimum=0,
         maximum=1,
         shown_default="the equal error rate",
@@ -66,7 +66,7 @@ class SiameseTrainConfig(common.Trains):
         "Side of the images in pixels.",
         minimum=16,
         shown_default=f"that of the first image, at most {LARGEST[SMALLNET]} for {SMALLNET} and {LARGEST[CIFARNET]} "
-        f"for {CIFARNET} with --loss fisher; for other models from 64 to their own",
+        f"for {CIFARNET} with --loss fisher; 64 to their own size for other models",
         panel=DATA,
     )
     gray: bool | None = option(

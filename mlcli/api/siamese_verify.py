@@ -36,7 +36,7 @@ class SiameseVerifyConfig(common.ReadsImages, common.ComputesExactly):
     )
     gallery: Path | None = option(
         None,
-        "Folder of known identities, a folder or an image each, among which the nearest ones are named.",
+        "Folder of known identities, with one subfolder or one image for each; the nearest ones are reported.",
         path="input",
         panel=DATA,
     )

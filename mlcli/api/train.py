@@ -61,9 +61,9 @@ class Training:
 def train(call: Call[TrainConfig]) -> Training:
     """Train a classifier from scratch on class folders.
 
-    Images are flipped, shifted, cut out and mixed at random, which teaches the invariances of the task. The run folder
-    holds the model, the options, the metrics and a report. With `resume` an interrupted run continues to the same
-    numbers as one never interrupted, and a finished one is left as it is.
+    Images are flipped and shifted at random, and parts of them hidden, which teaches the invariances of the task. The
+    run folder holds the model, the options, the metrics and a report. With `resume` an interrupted run continues to the
+    same numbers as one never interrupted, and a finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.train("cifar10/train", output="runs/cifar", val=0.1)  # doctest: +SKIP

@@ -52,7 +52,8 @@ ExitStatus = Annotated[
     bool,
     typer.Option(
         "--exit-status",
-        help="Tell the result by the exit status too: 0 if the same, 1 if different, 2 if something failed.",
+        help="Exit with 0 if each pair shows the same identity, or with --gallery each image one of its identities; "
+        "with 1 if not, and with 2 if an image cannot be read or anything else fails.",
         rich_help_panel=OUTPUT,
     ),
 ]

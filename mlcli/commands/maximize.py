@@ -13,8 +13,8 @@ def run(call: Call[MaximizeConfig], quiet: option.Quiet = False) -> None:
 
     An objective is a sum of addresses with weights: a channel (conv4:12), a neuron (conv4:12@center, conv4:12@2,5), a
     whole layer (conv3, DeepDream), a class (logit:tiger), penalties (tv, l1, l2, blur) and the similarity of the images
-    of a --batch, as in "conv4:12 + 0.5*conv5:7 - 100*diversity(conv4)". Several units (conv4:0-15, logit:0-9,
-    conv2:all) make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
+    of a --batch, as in "conv4:12 + 0.5*conv5:7 - diversity(conv4)". Several units (conv4:0-15, logit:0-9, conv2:all)
+    make a grid. One that begins with a minus stands in parentheses: "(-conv4:12)".
 
     Of an image larger than the model's own size, a channel sees the whole. A class sees windows of the model's own size
     at random positions, and the image grows to its full size in octaves, so that one large object fills it.

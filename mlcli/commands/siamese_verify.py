@@ -29,10 +29,10 @@ def run(
 ) -> None:
     """Decide whether two images show the same identity, or which one of a gallery an image shows.
 
-    Prints the distance, the calibrated threshold, and the probability that both are the same, as if half of all pairs
-    were. A CSV of pairs has two files a line, or columns a and b, their names as from its own folder. --evaluate
-    reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that distances
-    are the same everywhere.
+    Prints the distance, the calibrated threshold, and the probability that both are the same, assuming that half of
+    all pairs are. A CSV of pairs has two files per line, or columns a and b, their names relative to its own folder.
+    --evaluate reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that
+    distances are the same everywhere.
 
     With --exit-status, for scripts, the exit status is 0 if all pairs show the same identity, or each image one of the
     gallery; 1 if not; and 2 if an image cannot be read or anything else fails.

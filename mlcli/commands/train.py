@@ -13,8 +13,8 @@ def run(call: Call[TrainConfig], quiet: option.Quiet = False) -> None:
 
     `mlcli finetune` starts from the weights of a model instead: --freeze none trains all its layers further.
 
-    Images are flipped, shifted, cut out and mixed at random, which teaches the invariances of the task. The run
-    folder holds the model, the options, the metrics and a report; `--resume` continues an interrupted run to the
+    Images are flipped and shifted at random, and parts of them hidden, which teaches the invariances of the task. The
+    run folder holds the model, the options, the metrics and a report; `--resume` continues an interrupted run to the
     same numbers, and does nothing when the run is done.
     """
     result = call.run(train)

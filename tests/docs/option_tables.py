@@ -116,6 +116,8 @@ def _default(value: Any) -> str:
         return "on" if value else "off"
     if value is None or value in ((), "", []):
         return ""
+    if isinstance(value, tuple):
+        return ", ".join(map(_default, value))
     if isinstance(value, float):
         return f"{value:g}"
     return f"`{value.value if isinstance(value, Enum) else value}`" if isinstance(value, str) else str(value)

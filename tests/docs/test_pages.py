@@ -77,6 +77,17 @@ def test_the_rows_of_a_table():
     assert rows["`--flip`, `--no-flip`"].default == "on"
     rows = {row.flags: row for row in option_tables.rows(BY_NAME["classify"])}
     assert rows["`--format CHOICE`"].help.endswith("One of `table`, `json`, `csv`.")
+    rows = {row.flags: row for row in option_tables.rows(BY_NAME["patches"])}
+    assert rows["`--layer TEXT`"].default == "`conv3`"
+    rows = {row.flags: row for row in option_tables.rows(BY_NAME["siamese-verify"])}
+    assert "--gallery" in rows["`--exit-status`"].help
+
+
+@pytest.mark.parametrize("command", BY_NAME.values(), ids=lambda command: command.name)
+def test_limits_are_said_once(command):
+    limits = re.compile(r"at (?:least|most) [\d,.]+\d|from [\d,.]+\d? to [\d,.]+\d|from \d to \d", re.IGNORECASE)
+    said = {row.flags: limits.findall(row.help.lower()) for row in option_tables.rows(command)}
+    assert {flags: found for flags, found in said.items() if len(set(found)) < len(found)} == {}
 
 
 def test_a_table_changes_with_its_configuration(monkeypatch):

@@ -113,12 +113,13 @@ DATA: dict[str, Maker] = {
 IMAGES = "cat dog photo painted other one brick grass swirls waves portrait door map texture".split()
 DATA |= {f"{name}.jpg": functools.partial(photo, seed=100 + number) for number, name in enumerate(IMAGES)}
 NEEDED = {"pairs.csv": ("one.jpg", "other.jpg", "cat.jpg", "dog.jpg")}  # by what names them itself
+NEEDED |= {"samples/tiles.py": ("samples/photos",)}
 
 # Runs, by the commands that make them, which are made short as those of the examples
 RUNS = {
     "runs/cifar": "mlcli train cifar10/train --val cifar10/test",
     "runs/digits": "mlcli gan mnist/train --conditional --gray",
-    "runs/photos": "mlcli gan photos",
+    "runs/objects": "mlcli gan cifar10/train --flip",
     "runs/horses": "mlcli finetune horses --model cifarnet",
     "runs/rotation": "mlcli pretext cifar10/train",
     "runs/faces": "mlcli siamese-train faces --flip",
@@ -145,7 +146,7 @@ class TinyWorld:
                 continue
             few = name.startswith("samples/digits") and not whole
             copy(ROOT / name if name in SAMPLES else self.make(name), folder / name, few=few)
-            if name == "samples/photos" and not whole:
+            if name == "samples/photos" and not whole and "samples/tiles.py" not in code:
                 for file in (folder / name).iterdir():
                     reduce(file)
 
@@ -170,8 +171,8 @@ def named(code: str) -> Iterable[str]:
     found = []
     for name in (*DATA, *RUNS, *SAMPLES):
         exact = re.escape(name)
-        # As the output of a command, or of a rule of make
-        written = rf"(?:-o|--output|output=)[ =]?['\"]?{exact}(?![\w.-])|^{exact}[\w./-]*:"
+        # As the output of a command, of a script of the samples, or of a rule of make
+        written = rf"(?:-o|--output|output=|samples/\w+\.py)[ =]?['\"]?{exact}(?![\w.-])|^{exact}[\w./-]*:"
         read = re.search(rf"(?<![\w./-]){exact}(?![\w-]|\.\w)", code)
         if read and not re.search(written, code, re.MULTILINE):
             found += [name, *NEEDED.get(name, ())]

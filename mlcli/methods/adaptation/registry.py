@@ -83,7 +83,7 @@ class CycleGanOptions(Optimized):
         None,
         "Architecture of both generators.",
         choices=GENERATORS,
-        shown_default="unet, or resnet-6 where --size is no multiple of 8",
+        shown_default="unet, or resnet-6 where --size is not a multiple of 8",
         panel=METHOD,
     )
     filters: int = option(16, "Number of channels of the generator's first layer.", minimum=1, panel=METHOD)

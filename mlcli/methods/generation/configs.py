@@ -198,7 +198,7 @@ class Pix2Pix(Translation):
         minimum=0,
         panel=METHOD,
     )
-    keep_luminance: bool = option(False, "Keep the luma of gray images and learn only their colors.", panel=METHOD)
+    keep_luminance: bool = option(False, "Keep the luminance of gray images and learn only their colors.", panel=METHOD)
 
 
 @dataclass(frozen=True)

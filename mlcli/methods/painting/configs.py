@@ -102,7 +102,7 @@ class Stylize:
         "content", "Initial image: content, noise, gray, style, or the file of an image.", cli_type=str, panel=METHOD
     )
     keep_colors: bool = option(
-        False, "Keep the colors of the content, so that the luminance alone is painted.", panel=METHOD
+        False, "Keep the colors of the content, so that only the luminance is painted.", panel=METHOD
     )
     tile: int = option(
         512, "Side of the tiles of a large image in pixels, which sets the memory used.", minimum=64, panel=COMPUTING
