@@ -18,6 +18,7 @@ from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.sources import find_images
 from mlcli.errors import DataError, UsageError
 from mlcli.imaging import image_io
+from mlcli.io import input_files
 from mlcli.methods.adaptation.registry import Adaptation
 from mlcli.models import pretrained, registry, sizes
 from mlcli.models.model import Model
@@ -99,7 +100,7 @@ def _gray(images: Tensor, channels: int) -> Tensor:
 def _images_folder(root: str, segment: bool) -> Path:
     """The folder that the images of a domain are in: its images/ where masks lie beside it."""
     inside = Path(root) / "images"
-    return inside if segment and os.path.isdir(inside) else Path(root)
+    return inside if segment and input_files.is_folder(inside) else Path(root)
 
 
 def _size(source: Sequence[Path], target: Sequence[Path], config: Adaptation, model: Model | None) -> int:

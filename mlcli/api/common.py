@@ -26,7 +26,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
 
 
-def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more: Any) -> Any:
+def images(
+    help: str = "Image files, folders (walked recursively), archives, or - for paths on stdin.", **more: Any
+) -> Any:
     """The argument of images."""
     return argument(help, metavar="IMAGES", cli_type=list[str], **more)
 
@@ -142,11 +144,15 @@ class Trains(ReadsImages, Computes):
 
 
 def class_folders() -> Any:
-    return argument("Folder with one folder of images per class.", path="input", metavar="DATA")
+    return argument(
+        "Folder or archive with one folder of images per class, or a CSV list of images and classes.",
+        path="input",
+        metavar="DATA",
+    )
 
 
 def val() -> Any:
-    help = "Labeled folder to validate on, or the fraction of DATA to hold out, as in 0.1."
+    help = "Labeled folder, archive or CSV list to validate on, or the fraction of DATA to hold out, as in 0.1."
     return option(None, help, cli_type=str, shown_default="no validation", panel=DATA)
 
 

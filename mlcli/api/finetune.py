@@ -1,6 +1,5 @@
 """`mlcli.finetune`: a trained network learns other classes from few images."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -37,7 +36,7 @@ class FinetuneConfig(common.Trains, common.UsesModel):
     freeze: str = same(Finetune, "freeze")
     val: str | float | None = option(
         None,
-        "Labeled folder to test on, or the fraction of DATA to hold out, as in 0.1.",
+        "Labeled folder, archive or CSV list to test on, or the fraction of DATA to hold out, as in 0.1.",
         cli_type=str,
         shown_default=f"cross-validation; with more than {configs.SCARCE} images, one part of --folds is held out",
         panel=DATA,
@@ -193,6 +192,7 @@ def _read(
     """
     from mlcli.api import runs
     from mlcli.api.inputs import class_folder
+    from mlcli.data import class_images
     from mlcli.data.duplicates import without_duplicates
 
     whole = class_folder(options["data"], val=True)
@@ -200,7 +200,7 @@ def _read(
     whole, problems, contents = without_duplicates(whole)
     _complain_of(problems)
     val = options["val"]
-    separate = val is not None and os.path.isdir(val)
+    separate = val is not None and class_images.is_labeled(val)
     validation: ClassFolder | None
     if separate:
         training, validation = whole, class_folder(val, whole.classes, learns=False)

@@ -13,7 +13,7 @@ from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
 from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
-from mlcli.io import files, locks, tally
+from mlcli.io import files, input_files, locks, tally
 from mlcli.io.output_paths import names_image
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Batches:
 
 def _only(images: Mapping[Path, Path], given: Sequence[str], output: Path, endings: Sequence[str]) -> Path:
     """The one image whose result `output` is to be. Raises UsageError where there are more, or for its ending."""
-    if len(images) > 1 or os.path.isdir(given[0]):
+    if len(images) > 1 or input_files.is_folder(given[0]):
         raise UsageError(f"{output}: one image, where the results of a folder or of several go; {output}/ is a folder")
     if output.suffix.lower() not in endings:
         raise UsageError(f"{output}: take one of {', '.join(endings)}")

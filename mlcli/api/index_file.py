@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcli.errors import UsageError
+from mlcli.io import input_files
 
 FORMER = ".vectors-*.safetensors"  # an index of an earlier version, in the folder of the images
 
@@ -37,7 +38,7 @@ def _folders(inputs: Sequence[str], images: Sequence[Path]) -> list[str]:
 
     A list of files changes from day to day, and their index stays the same.
     """
-    folders = {os.path.abspath(given) for given in inputs if os.path.isdir(given)}
+    folders = {os.path.abspath(given) for given in inputs if input_files.is_folder(given)}
     within = tuple(os.path.join(folder, "") for folder in folders)
     others = {os.path.dirname(path) for path in map(os.path.abspath, images) if not path.startswith(within)}
     return sorted(folders | ({os.path.commonpath(others)} if others else set()))

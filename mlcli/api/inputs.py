@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
 from mlcli.api.events import Task, complain
+from mlcli.io import input_files
 
 if TYPE_CHECKING:
     from mlcli.api.common import Images
@@ -132,10 +133,10 @@ def results(
     images: dict[Path, Path] = {}
     problems: list[Exception] = []
     own = Path(os.path.realpath(output))
-    for each in given:
+    for each in (name for pattern in given for name in input_files.expanded(pattern)):
         found = find_images([each])
         problems += found.problems
-        inside = os.path.isdir(each)
+        inside = input_files.is_folder(each)
         holds_results = inside and Path(os.path.realpath(each)) in own.parents
         for path in found.paths:
             if holds_results and own in Path(os.path.realpath(path)).parents:
@@ -156,7 +157,7 @@ def modified(path: Path) -> float:
     what is made of it would be older at every call.
     """
     try:
-        status = path.stat()
+        status = os.stat(input_files.file_behind(path))
     except OSError:
         return float("inf")
     return status.st_mtime if status.st_mtime <= time.time() else min(status.st_mtime, status.st_ctime)
@@ -165,15 +166,18 @@ def modified(path: Path) -> float:
 def files_digest(options: Mapping[str, Any], output: Path) -> str | None:
     """SHA-256 over names, numbers, sizes and times of all files that options name, but for those in `output`.
 
-    It tells in little time whether something may have changed. None where that cannot be told: paths on stdin.
+    It tells in little time whether something may have changed. None where that cannot be told: paths on stdin, and
+    images that a list of classes names.
     """
     total = sha256()
     for name, value in sorted(options.items()):
         for each in value if isinstance(value, list) else [value]:
-            if each == "-":
+            if name == "output" or not isinstance(each, str):
+                continue
+            if each == "-" or (name in ("data", "val") and each.lower().endswith(".csv")):
                 return None
-            if name != "output" and isinstance(each, str) and os.path.exists(each):
-                for line in _described(each, os.path.realpath(output)):
+            for file in filter(os.path.exists, map(input_files.file_behind, input_files.expanded(each))):
+                for line in _described(file, os.path.realpath(output)):
                     total.update(f"{name} {line}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 

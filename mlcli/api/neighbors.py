@@ -28,12 +28,12 @@ METRICS = ("cosine", "euclidean")
 @dataclass(frozen=True, kw_only=True)
 class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly):
     queries: common.Images = argument(
-        "Images to find neighbors of: files, folders (walked recursively), or - for paths on stdin.",
+        "Images to find neighbors of: files, folders (walked recursively), archives, or - for paths on stdin.",
         metavar="QUERY",
         cli_type=list[str],
     )
     among: common.Paths = required(
-        "Images to search: files, folders, or - for paths on stdin; all words up to the next option.",
+        "Images to search: files, folders, archives, or - for paths on stdin; all words up to the next option.",
         "--among",
         metavar="IMAGES...",
         cli_type=list[str],

@@ -17,7 +17,7 @@ from mlcli.counting import counted
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError, reason
 from mlcli.imaging import image_io
 from mlcli.imaging.memory_images import MemoryImage
-from mlcli.io import files, schema
+from mlcli.io import files, input_files, schema
 from mlcli.io.checkpoints import read_state
 from mlcli.io.output_paths import FolderPath, names_image
 from mlcli.methods.painting.style_transfer import Progress as StyleProgress
@@ -182,7 +182,7 @@ def paintings(contents: Sequence[str], output: Path) -> tuple[list[Painting], li
     targets, problems = results(contents, output, _writable)
     if not targets:
         raise DataError(f"{' '.join(contents)}: no images there")
-    if len(targets) == 1 and not os.path.isdir(contents[0]) and not isinstance(output, FolderPath):
+    if len(targets) == 1 and not input_files.is_folder(contents[0]) and not isinstance(output, FolderPath):
         content = next(iter(targets.values()))
         image_io.output_format(output)
         _refuse_content(content, output)

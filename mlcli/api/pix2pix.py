@@ -1,6 +1,5 @@
 """`mlcli.pix2pix`: translation learned from aligned pairs."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import translation_runs
 from mlcli.api.call import Call, function
 from mlcli.api.train import Training
+from mlcli.io import input_files
 from mlcli.methods.generation.configs import Pix2Pix
 from mlcli.options import DATA, argument, option, same
 
@@ -104,7 +104,7 @@ def pairings(options: Mapping[str, Any]) -> "tuple[Pairing, Pairing | None]":
         present = parts(data)
         part = next((name for name in ("val", "test") if name in present), None)
         held_out = find_pairs(data, part) if part and "train" in present else None
-    elif os.path.isdir(val):
+    elif input_files.is_folder(val):
         held_out = find_pairs(val)
     else:
         training, held_out = training.split(runs.held_fraction(val), options["seed"])

@@ -19,6 +19,7 @@ from mlcli.api.inputs import class_folder, files_digest
 from mlcli.api.outputs import resume_command
 from mlcli.api.stored_options import checked
 from mlcli.counting import counted
+from mlcli.data import class_images
 from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageError
@@ -359,6 +360,6 @@ def with_validation(
     """
     if val is None:
         return training, None
-    if os.path.isdir(val):
+    if class_images.is_labeled(val):
         return training, class_folder(val, training.classes, learns=False)
     return training.split(held_fraction(val), seed, keep_single=keep_single)

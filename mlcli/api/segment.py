@@ -11,6 +11,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
 from mlcli.api.inputs import Readable, file_names, named
 from mlcli.errors import DataError, ImageError, UsageError
+from mlcli.io import input_files
 from mlcli.io.output_paths import names_image
 from mlcli.options import DATA, OUTPUT, argument, option
 
@@ -88,7 +89,7 @@ def segment(call: Call[SegmentConfig]) -> Segmentation:
     from mlcli.runtime.device import Runtime
 
     config = call.config
-    if config.evaluate and not os.path.isdir(config.evaluate):
+    if config.evaluate and not input_files.is_folder(config.evaluate):
         raise UsageError(f"--evaluate {config.evaluate}: no such folder")
     if config.evaluate and (config.output is None or names_image(config.output)):
         raise UsageError(f"{config.output or 'no output'}: --evaluate compares a folder of masks; name a folder")

@@ -1,6 +1,5 @@
 """`mlcli.siamese_train`: a network that tells whether two images show the same identity."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from mlcli.api.events import complain
 from mlcli.api.train import Training
 from mlcli.counting import counted
 from mlcli.errors import DataError, UsageError
+from mlcli.io import input_files
 from mlcli.methods.metric_learning import configs
 from mlcli.methods.metric_learning.configs import FISHER, Fisher, Siamese
 from mlcli.options import DATA, METHOD, NETWORK, argument, of, option, same
@@ -35,7 +35,7 @@ FEWEST = 10  # false accepts that set a threshold; with fewer, the rate on other
 
 @dataclass(frozen=True, kw_only=True)
 class SiameseTrainConfig(common.Trains):
-    data: Path = argument("Folder with one folder of images per identity.", path="input", metavar="DATA")
+    data: Path = argument("Folder or archive with one folder of images per identity.", path="input", metavar="DATA")
     loss: str = same(Siamese, "loss")
     model: str | None = option(
         None,
@@ -289,7 +289,7 @@ def _data(data: str, val: str, seed: int, *, cross_validates: bool) -> tuple["Cl
     from mlcli.data.identities import hold_out
 
     training, contents = read_identities(data, val=True)
-    if not os.path.isdir(val):
+    if not input_files.is_folder(val):
         fraction = held_fraction(val)
         return (training, None) if cross_validates else hold_out(training, fraction, seed)
     validation, _ = read_identities(val, contents, learns=False)

@@ -1,7 +1,6 @@
 """Images of a domain in memory, for methods that adapt a model from one domain to another."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +10,14 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
+from mlcli.data import class_images
 from mlcli.data.folders import HELD_OUT, TRAINING
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.data.pairing import Pairing, match, shortened
 from mlcli.data.pairs import CachedDataset, ImageSpec, unpaired
 from mlcli.errors import DataError, ImageError
 from mlcli.imaging import image_io
+from mlcli.io import input_files
 from mlcli.runtime.random_streams import rng
 
 MASK = ImageSpec(1, 256)  # the number of a class at each pixel
@@ -111,10 +112,11 @@ def masks_beside(root: str | Path) -> Pairing:
 
     Raises DataError where there are no such folders, or no pair in them.
     """
+    class_images.require_folder(Path(root), single=True)
     folders = [Path(root) / "images", Path(root) / "masks"]
     for folder in folders:
-        if not os.path.isdir(folder):
-            inside = [part for part in (*TRAINING, *HELD_OUT) if os.path.isdir(Path(root) / part / "images")]
+        if not input_files.is_folder(folder):
+            inside = [part for part in (*TRAINING, *HELD_OUT) if input_files.is_folder(Path(root) / part / "images")]
             hint = f", as in {Path(root) / inside[0]}" if inside else ""
             raise DataError(f"{root}: no {folder.name}/ in it; segmentation data are images/ and masks/{hint}")
     return match(Path(root), "images/ and masks/", *folders)

@@ -1,22 +1,20 @@
 """Duplicate files in a data set: one copy must not be in the training data while another is in the test data."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Set
 from pathlib import Path
 
 from mlcli.data.folders import ClassFolder
-from mlcli.errors import DataError, ImageError
+from mlcli.errors import DataError, ImageError, MlcliError
 from mlcli.imaging import image_io
-from mlcli.io import tally
+from mlcli.io import files, tally
 
 
 def content(path: Path) -> bytes | None:
     """A digest of the bytes of a file; None where it cannot be read."""
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError:
+        return bytes.fromhex(files.file_hash(path))
+    except MlcliError:
         return None
 
 

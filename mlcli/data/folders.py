@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
+from mlcli.data import class_images
 from mlcli.data.class_names import ClassNames, normalized
-from mlcli.data.walking import SYSTEM_FOLDERS, Walker
-from mlcli.errors import DataError, MlcliError
-from mlcli.io import tally
+from mlcli.data.walking import SYSTEM_FOLDERS
+from mlcli.errors import DataError, ImageError, MlcliError
+from mlcli.io import input_files, tally
 
 
 def positions(paths: Sequence[str | Path], among: Sequence[str | Path]) -> Tensor:
@@ -73,19 +74,18 @@ def refuse_divided(root: Path, names: Sequence[str]) -> None:
 def _folders(folder: Path) -> set[str]:
     """The normalized names of the user's folders in a folder; empty if it cannot be listed."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:
+        names = input_files.folders(folder)
+    except (OSError, ImageError):
         return set()
     return {normalized(name) for name in names if name.casefold() not in SYSTEM_FOLDERS}
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A labeled data set: a folder with one folder of images for each class.
+    """A labeled data set: a folder or an archive with one folder of images for each class, or a list of classes.
 
     paths[i] has the class classes[labels[i]]. problems: what was left out of the folder and why; parts of the data set
-    do not repeat it.
+    do not repeat it. listed: whether something else than the paths says which class an image has.
     """
 
     root: Path
@@ -93,33 +93,31 @@ class ClassFolder:
     paths: list[Path]
     labels: list[int]
     problems: tuple[MlcliError, ...] = ()
+    listed: bool = False
 
     @classmethod
     def open(cls, root: str | Path, classes: Sequence[str] | ClassNames | None = None) -> "ClassFolder":
         """List root/CLASS/**. The classes are the folder names, sorted.
 
+        root: a folder, an archive, or a pattern of archives. Where an archive says itself which class an image has
+        (members `.cls`, a column of labels), or root is a list in CSV, that takes the part of the folders.
         With `classes`, those of a trained model, folders are matched to them by label, WordNet id, synonym or number,
         and classes may be missing. Names compare after Unicode normalization; several folders can be of one class.
         Images beside the folders are left out. Raises DataError if there is no such folder, no class in it, a class
         without images, a folder that cannot be listed, or one that is none of `classes` or could be several; and
         DividedError if its folders are parts of a data set.
         """
-        root = Path(root)
-        if not os.path.isdir(root):
-            raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
-        walker = Walker(root)
-        top = walker.listing()
-        _require_listed(walker)
-        folders = sorted([*top.folders, *top.links])
         known = classes if isinstance(classes, ClassNames) else ClassNames(tuple(classes or ()))
-        if not all(map(known.matches, folders)) or not folders:
-            refuse_divided(root, folders)
-        if not folders:
+        images = class_images.of(Path(root), known.matches)
+        root, names = images.root, images.names
+        if images.by_folder and (not all(map(known.matches, names)) or not names):
+            refuse_divided(root, names)
+        if not names:
             raise DataError(f"{root}: no class folders in it; put the images of each class into one")
         if classes is None:
-            known = ClassNames(tuple({normalized(name): name for name in reversed(folders)}.values())[::-1])
-        found = {name: known.matches(name) for name in folders}
-        unknown = [name for name in folders if not found[name]]
+            known = ClassNames(tuple({normalized(name): name for name in reversed(names)}.values())[::-1])
+        found = {name: known.matches(name) for name in names}
+        unknown = [name for name in names if not found[name]]
         if unknown:
             raise DataError(f"{root}: {_nearest(unknown, known)}")
         for name, numbers in found.items():
@@ -129,18 +127,17 @@ class ClassFolder:
         paths: list[Path] = []
         labels: list[int] = []
         filled: set[int] = set()
-        for name in folders:
-            inside = walker.images(name)
+        for name in names:
+            inside = images.of_class(name)
             paths += inside
             labels += found[name] * len(inside)
             filled.update(found[name] if inside else ())
-        _require_listed(walker)
-        empty = [name for name in folders if found[name][0] not in filled]
+        empty = [name for name in names if found[name][0] not in filled]
         if empty:
-            why = "".join(f". {problem}" for problem in walker.unread)
+            why = "".join(f". {problem}" for problem in images.unread)
             raise DataError(f"{root}: no images for {_listed(empty)}; add some or remove the folder{why}")
-        problems = [*([beside_folders(root, top.images, "class")] if top.images else []), *walker.problems]
-        return cls(root, known.labels, paths, labels, tuple(problems))
+        problems = [*([beside_folders(root, images.beside, "class")] if images.beside else []), *images.problems]
+        return cls(root, known.labels, paths, labels, tuple(problems), not images.by_folder)
 
     @classmethod
     def of_one(cls, paths: Sequence[str | Path]) -> "ClassFolder":
@@ -189,14 +186,12 @@ class ClassFolder:
         return replace(part, classes=names, labels=numbers)
 
     def digest(self) -> str:
-        """SHA-256 over the paths in the root and the sizes in bytes, to recognize the same list of files."""
-        return digest(self.paths, self.root)
+        """SHA-256 over the paths in the root and the sizes in bytes, to recognize the same list of files.
 
-
-def _require_listed(walker: Walker) -> None:
-    """Raise DataError where a folder could not be listed."""
-    if walker.unlisted:
-        raise DataError(str(walker.unlisted[0]))
+        And over the classes where the paths do not hold them.
+        """
+        files = digest(self.paths, self.root)
+        return hashlib.sha256(repr((files, self.classes, self.labels)).encode()).hexdigest() if self.listed else files
 
 
 def beside_folders(root: Path, names: Sequence[str], what: str) -> DataError:
@@ -218,12 +213,12 @@ def digest(paths: Iterable[Path], root: Path | None = None) -> str:
     """SHA-256 over the paths, as given or relative to `root`, and the sizes in bytes, to recognize a list of files."""
     total = hashlib.sha256()
     for path in paths:
-        try:
-            size = path.stat().st_size
-        except OSError:
-            size = -1  # a link that leads nowhere
-        name = path.relative_to(root) if root else path
-        total.update(os.fsencode(name.as_posix()) + b"\0%d\0" % size)
+        size, _ = input_files.mark(path) or (-1, 0)  # a link that leads nowhere
+        if root and path.is_relative_to(root):
+            path = path.relative_to(root)
+        elif root:  # of several archives, or of a list
+            path = Path(os.path.relpath(path, root))
+        total.update(os.fsencode(path.as_posix()) + b"\0%d\0" % size)
     return total.hexdigest()
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
+from mlcli.data import class_images
 from mlcli.data.class_names import normalized
 from mlcli.data.folders import ClassFolder, beside_folders, refuse_divided
 from mlcli.data.sources import find_images
@@ -23,8 +24,7 @@ def open_identities(root: str | os.PathLike[str], *, loose: bool = False) -> tup
     there is no such folder or no identity in it, and DividedError where its folders are the parts of a data set.
     """
     root = Path(root)
-    if not os.path.isdir(root):
-        raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
+    class_images.require_folder(root, single=True)
     found = find_images([root])
     problems: list[Exception] = list(found.problems)
     folders = {path.parent for path in found.paths} - {root}

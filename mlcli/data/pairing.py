@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from mlcli.data import folders
+from mlcli.data import class_images, folders
 from mlcli.data.class_names import normalized
 from mlcli.data.sources import find_images
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging.decoder import size_in_header
-from mlcli.io import tally
+from mlcli.io import input_files, tally
 
 PARTS = ("train", "val", "test")
 SIDE_BY_SIDE = "side by side"
@@ -78,13 +78,12 @@ def find_pairs(root: str | Path, part: str | None = None) -> Pairing:
     Raises DataError where there are no pairs, or more than one of these layouts.
     """
     root = Path(root)
-    if not os.path.isdir(root):
-        raise DataError(f"{root}: {'a file, not a' if os.path.exists(root) else 'no such'} folder")
+    class_images.require_folder(root, single=True)
     if part is None:
         part = "train" if "train" in parts(root) else ""
     present = [(layout, sides) for layout, sides in _layouts(root, part) if _is_layout(sides)]
     for layout, sides in _layouts(root, part):
-        if len(sides) == 2 and os.path.isdir(sides[0]) != os.path.isdir(sides[1]):
+        if len(sides) == 2 and input_files.is_folder(sides[0]) != input_files.is_folder(sides[1]):
             raise DataError(f"{root}: of {layout}, one is there and the other is not")
     if len(present) > 1:
         raise DataError(f"{root}: holds {' and '.join(layout for layout, _ in present)}; keep one of them")
@@ -160,7 +159,7 @@ def _layouts(root: Path, part: str) -> list[tuple[str, list[Path]]]:
 
 
 def _is_layout(folders: Sequence[Path]) -> bool:
-    return all(map(os.path.isdir, folders))
+    return all(map(input_files.is_folder, folders))
 
 
 def shortened(problems: Sequence[object], limit: int = 4) -> str:

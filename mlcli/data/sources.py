@@ -1,4 +1,4 @@
-"""What the names on a command line stand for: files, folders, lists of paths on standard input.
+"""What the names on a command line stand for: files, folders, archives, lists of paths on standard input.
 
 A further kind of source is a function that recognizes it, a function that finds its images, and an entry in SOURCES.
 """
@@ -14,6 +14,7 @@ from mlcli.data import path_lists
 from mlcli.data.class_names import normalized
 from mlcli.data.walking import Walker, special_problem
 from mlcli.errors import ImageError, MlcliError, UsageError
+from mlcli.io import input_files
 
 
 @dataclass
@@ -45,7 +46,9 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
     A file is included whatever its ending, even if it does not exist; reading it reports that later. Pipes, sockets
     and devices are left out, since a reader might wait for them forever, except `/dev/stdin` and a shell's
     `<(command)`. A folder is walked recursively (see `walking`), linked folders included; its images are sorted by
-    their path in it. `-` stands for the paths on `stdin` (default: that of the process), one a line or NUL-separated.
+    their path in it. An archive is walked as a folder is; the paths of its members begin with its own. `{00..99}` and
+    `{a,b}` in a name that is not there are expanded. `-` stands for the paths on `stdin` (default: that of the
+    process), one a line or NUL-separated.
     """
     found = Found(stdin=stdin)
     for given in inputs:
@@ -80,8 +83,14 @@ def _walked(name: str, found: Found) -> None:
     found.problems += walker.problems
 
 
+def _expanded(name: str, found: Found) -> None:
+    for each in input_files.expanded(name):
+        add(each, found)
+
+
 def _single(name: str, found: Found) -> None:
     path = as_on_disk(name)
+    input_files.renew(path)
     if problem := special_problem(path):
         found.problems.append(problem)
     else:
@@ -91,9 +100,8 @@ def _single(name: str, found: Found) -> None:
 # The first that recognizes a name is the one; the last takes every name.
 SOURCES = [
     Source(lambda name: name == "-", _listed),
-    Source(
-        lambda name: os.path.isdir(as_on_disk(name)), _walked
-    ),  # unlike Path.is_dir, False for a name that is too long
+    Source(lambda name: input_files.expanded(name) != [name], _expanded),
+    Source(lambda name: input_files.is_folder(as_on_disk(name)), _walked),
     Source(lambda name: True, _single),
 ]
 

@@ -1,4 +1,4 @@
-"""Walking through folders: which images are in them, and what is left out and why.
+"""Walking through folders and archives: which images are in them, and what is left out and why.
 
 A file with the ending of an image is included without being opened; one with the ending of something else is left out;
 of all others the first bytes are read. Hidden names (with a leading dot) are skipped, and so are the folders that
@@ -8,14 +8,15 @@ operating systems and network disks make.
 import os
 import stat
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlcli.counting import counted
 from mlcli.errors import ImageError
 from mlcli.imaging import formats
-from mlcli.io import tally
+from mlcli.io import input_files, tally
+from mlcli.io.archives.archive import MemberEntry
 
 # Thumbnails, waste, snapshots and lost files: of Synology and QNAP disks, macOS archives, Windows, Linux, NetApp
 SYSTEM_FOLDERS = frozenset(
@@ -39,6 +40,9 @@ SYSTEM_FOLDERS = frozenset(
     )
 )
 LISTED = 2  # files that a message names, of many
+MEMBER = formats.Format("an image of a data set")  # of which nothing else is known
+
+Entry = os.DirEntry[str] | MemberEntry
 
 
 def special_kind(mode: int) -> str:
@@ -74,22 +78,25 @@ class Listing:
 
 
 class Walker:
-    """Walks below one root, once or several times. What is left out is counted in the tally.
+    """Walks below one root, a folder or an archive, once or several times. What is left out is counted in the tally.
 
-    unlisted: an ImageError for each folder that could not be listed. problems: these, and one for each special file
-    and for each format that cannot be read.
+    unlisted: an ImageError for each folder that could not be listed. problems: these, and one for each special file,
+    for each format that cannot be read, and for each reason for which members of an archive cannot be taken.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.archive = input_files.split(root)
         self.unlisted: list[ImageError] = []
+        self._members: list[ImageError] = []
+        self._empty: list[str] = []
         self._special: list[ImageError] = []
         self._unread: dict[formats.Format, list[str]] = defaultdict(list)
         self._seen: set[tuple[int, int]] = set()  # folders by device and inode, so that links to them are recognized
 
     @property
     def problems(self) -> list[ImageError]:
-        return [*self.unlisted, *self._special, *self.unread]
+        return [*self.unlisted, *self._special, *self._members, *self._without_bytes(), *self.unread]
 
     @property
     def unread(self) -> list[ImageError]:
@@ -105,11 +112,17 @@ class Walker:
             )
         return problems
 
+    def _without_bytes(self) -> list[ImageError]:
+        if not self._empty:
+            return []
+        first = ", ".join(self._empty[:LISTED]) + (", …" if len(self._empty) > LISTED else "")
+        return [ImageError(f"{self.root}: {counted(len(self._empty), 'image')} of 0 bytes, left out ({first})")]
+
     def images(self, inside: str = "") -> list[Path]:
         """The images below the root, or below a folder in it, sorted by their path.
 
-        Each folder is listed once. Links are followed after all real folders, so an image has its path without links
-        where there is one.
+        Those of an archive that is read from front to back are in its order. Each folder is listed once. Links are
+        followed after all real folders, so an image has its path without links where there is one.
         """
         self._seen.clear()
         names: list[str] = []
@@ -119,20 +132,27 @@ class Walker:
             names += found.images
             real += found.folders
             links += found.links
-        return [self.root / name for name in sorted(names)]
+        return input_files.in_reading_order([self.root / name for name in sorted(names)], self.archive)
 
     def listing(self, inside: str = "") -> Listing:
         """The content of one folder, as paths from the root; empty for a folder that this walk has listed before."""
         found, folder = Listing(), self.root / inside
+        entries: Iterable[Entry]
         try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in self._seen:
-                return found
-            self._seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as found_entries:
-                entries = sorted(found_entries, key=lambda entry: entry.name)
+            if self.archive:
+                entries = self._members_of(folder)
+            else:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in self._seen:
+                    return found
+                self._seen.add((status.st_dev, status.st_ino))
+                with os.scandir(folder) as found_entries:
+                    entries = sorted(found_entries, key=lambda entry: entry.name)
         except OSError as error:
             self.unlisted.append(ImageError(f"{folder}: cannot be listed: {error.strerror or error}"))
+            return found
+        except ImageError as error:
+            self.unlisted.append(error)
             return found
         raw = []
         for entry in entries:
@@ -148,6 +168,9 @@ class Walker:
                 self._no_file(entry, name, found)
             elif (kind := self._format(entry)) is None:
                 continue
+            elif isinstance(entry, MemberEntry) and not entry.size:
+                self._empty.append(name)
+                tally.current().leave_out(entry.path, "image{s} of 0 bytes")
             elif not kind.remedy:
                 found.images.append(name)
             elif kind.name == formats.RAW:
@@ -162,14 +185,24 @@ class Walker:
                 self._leave_out(entry, name, kind)
         return found
 
-    def _format(self, entry: os.DirEntry[str]) -> formats.Format | None:
+    def _members_of(self, folder: Path) -> Iterable[MemberEntry]:
+        """The entries of an archive, or of a folder in it; what was left out of the archive is noted once."""
+        assert self.archive is not None
+        file, _ = self.archive
+        index = input_files.archive(file, fresh=True)
+        self._members = self._members or index.problems(file)
+        return index.entries(folder.relative_to(file).as_posix().removeprefix("."), str(folder))
+
+    def _format(self, entry: Entry) -> formats.Format | None:
         """The format of a regular file, by its ending or its first bytes; None if it is no image, which is counted."""
         if kind := formats.format_of_ending(entry.name):
             return kind
+        if isinstance(entry, MemberEntry) and entry.image:
+            return MEMBER
         if not formats.is_other(entry.name):
             try:
                 kind = formats.sniff(entry.path)
-            except OSError:
+            except (OSError, ImageError):
                 tally.current().leave_out(entry.path, "file{s} that may not be read")
                 return None
             if kind:
@@ -179,11 +212,11 @@ class Walker:
         tally.current().leave_out(entry.path, tally.OTHER, formats.ending(entry.name) or "without an ending")
         return None
 
-    def _leave_out(self, entry: os.DirEntry[str], name: str, kind: formats.Format) -> None:
+    def _leave_out(self, entry: Entry, name: str, kind: formats.Format) -> None:
         self._unread[kind].append(name)
         tally.current().leave_out(entry.path, "image{s} in formats that are not read", kind.name)
 
-    def _no_file(self, entry: os.DirEntry[str], name: str, found: Listing) -> None:
+    def _no_file(self, entry: Entry, name: str, found: Listing) -> None:
         """Count an entry that is neither a folder nor a regular file: a broken link, a pipe, a socket or a device."""
         named = formats.format_of_ending(entry.name)
         if entry.is_symlink() and not os.path.exists(entry.path):

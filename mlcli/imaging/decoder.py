@@ -20,7 +20,7 @@ from torch import Tensor
 from mlcli.counting import counted
 from mlcli.errors import ImageError
 from mlcli.imaging import formats, reading, repairs, supervision, tiff
-from mlcli.io import tally
+from mlcli.io import input_files, tally
 
 # Pillow hands these to another program, or can read the header alone.
 NOT_PIXELS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
@@ -227,13 +227,14 @@ def _tiff(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.Im
 
 
 def _open(path: str | Path) -> BinaryIO:
-    """Open a regular file or a pipe for reading, or say in an ImageError why not."""
+    """Open a regular file, a member of an archive or a pipe for reading, or say in an ImageError why not."""
     try:
-        mode = os.stat(path).st_mode
+        try:
+            mode = os.stat(path).st_mode
+        except NotADirectoryError:
+            return _not_empty(input_files.open_input(path), path)
         if stat.S_ISDIR(mode):
             raise ImageError(f"{path}: a folder, not an image")
-        if stat.S_ISREG(mode) and os.stat(path).st_size == 0:
-            raise ImageError(f"{path}: empty file (0 bytes); replace it")
         if stat.S_ISFIFO(mode):  # a shell's <(command); decoders need to seek
             with open(path, "rb") as pipe:
                 data = pipe.read(PIPE_BYTES + 1)
@@ -242,7 +243,7 @@ def _open(path: str | Path) -> BinaryIO:
             return io.BytesIO(data)
         if not stat.S_ISREG(mode):
             raise ImageError(f"{path}: a device or socket, not an image")
-        return open(path, "rb")
+        return _not_empty(open(path, "rb"), path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the name") from None
     except PermissionError:
@@ -251,11 +252,23 @@ def _open(path: str | Path) -> BinaryIO:
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _not_empty(stream: BinaryIO, path: str | Path) -> BinaryIO:
+    """The stream at its beginning. Raises ImageError where there is nothing in it."""
+    if not stream.seek(0, os.SEEK_END):
+        stream.close()
+        raise ImageError(f"{path}: empty file (0 bytes); replace it")
+    stream.seek(0)
+    return stream
+
+
 def _unidentified(path: str | Path) -> str:
     """What to say of a file that Pillow does not know: which format it is, where that is known, and what reads it."""
     kind = None
-    if os.path.isfile(path):  # a pipe is spent
-        with suppress(OSError):
+    parts = input_files.split(path)
+    if parts and not parts[1]:
+        return "an archive, where one image is needed; name a member of it"
+    if os.path.isfile(path) or parts:  # a pipe is spent
+        with suppress(OSError, ImageError):
             kind = formats.sniff(path)
     if kind is None:  # by its ending, of formats that have no mark
         kind = formats.format_of_ending(os.path.basename(path))

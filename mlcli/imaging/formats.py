@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
+from mlcli.io.input_files import open_input
+
 
 @dataclass(frozen=True)
 class Format:
@@ -214,9 +216,11 @@ def format_of_bytes(head: bytes) -> Format | None:
 
 
 def sniff(path: str | os.PathLike[str]) -> Format | None:
-    """The format by the first bytes of a regular file; None for other files. Raises OSError where it may not be read.
+    """The format by the first bytes of a regular file or a member of an archive; None for what is no image.
+
+    Raises OSError where it may not be read, ImageError for a member that cannot be.
 
     Other kinds of files, such as pipes, on which a reader might wait for ever, are for the caller to keep away.
     """
-    with open(path, "rb", buffering=0) as stream:
+    with open_input(path) as stream:
         return format_of_bytes(stream.read(HEAD))

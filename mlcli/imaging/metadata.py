@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mlcli.imaging import decoder, supervision
 from mlcli.imaging.srgb import between_profiles
+from mlcli.io.input_files import open_input
 
 EXIF_BYTES = 65_000  # that a JPEG holds
 MAKER_NOTE, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, EXIF_IFD, GPS_IFD = 37500, 40962, 40963, 34665, 34853
@@ -79,7 +80,7 @@ def _header(path: str | Path, ask: Callable[[Image.Image], T], default: T) -> T:
     """What `ask` says of an image that is opened, not decoded; `default` where it cannot be opened."""
     decoder.prepare()
     try:
-        with Image.open(path) as image:
+        with open_input(path) as stream, Image.open(stream) as image:
             return ask(image)
     except Exception:  # broken metadata spoils no pixel; a file that is broken is named by whoever reads it
         return default

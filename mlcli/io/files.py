@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mlcli.errors import MlcliError
 from mlcli.io.descriptors import Descriptor, descriptor_behind
+from mlcli.io.input_files import open_input
 
 ADVICE = {
     errno.ENOSPC: "make room or choose another disk",
@@ -191,8 +192,8 @@ def file_name(text: str) -> str:
 def file_hash(path: str | Path) -> str:
     """The SHA-256 of the file's content, 64 hexadecimal digits. Raises MlcliError if it cannot be read."""
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with open_input(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise MlcliError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -20,12 +20,23 @@ from mlcli.data.domains import (
 )
 from mlcli.errors import DataError
 from mlcli.runtime.random_streams import generator
+from tests.archives import contents, write_tar
 from tests.flat import save
 
 
 def some(count: int = 12, seed: int = 0) -> Domain:
     images = torch.randint(256, (count, 1, 4, 4), generator=generator(seed)).to(torch.uint8)
     return Domain(images, [Path(f"{number}.png") for number in range(count)], torch.arange(count))
+
+
+def test_images_and_masks_in_an_archive_are_those_on_disk(tmp_path):
+    for name in ("images/1.png", "masks/1.png"):
+        save(tmp_path / "set" / name, np.zeros((8, 8)))
+    file = write_tar(tmp_path / "set.tar", contents(tmp_path / "set"))
+    assert masks_beside(file).paths == [(file / "images/1.png", file / "masks/1.png")]
+    assert len(read_masked(masks_beside(file), 8).items) == 1
+    with pytest.raises(DataError, match="no images/ in it"):
+        masks_beside(file / "images")
 
 
 def test_the_order_is_that_of_the_images_whatever_their_names():

@@ -7,6 +7,7 @@ import torch
 from mlcli.data.folders import DividedError
 from mlcli.data.identities import folds, group, hold_out, open_identities
 from mlcli.errors import DataError
+from tests.archives import contents, write_tar
 
 
 def touch(root, *names):
@@ -22,6 +23,14 @@ def test_an_identity_is_a_folder_with_images_and_its_group_the_folder_above(tmp_
     assert folder.classes == ("Greek/alpha", "Greek/beta", "Latin/a") and not problems
     assert folder.labels == [0, 0, 1, 2] and folder.paths[2] == tmp_path / "Greek/beta/1.png"
     assert [group(name) for name in (*folder.classes, "alone")] == ["Greek", "Greek", "Latin", ""]
+
+
+def test_identities_in_an_archive_are_those_on_disk(tmp_path):
+    touch(tmp_path / "set", "Greek/alpha/1.png", "Greek/alpha/2.png", "Greek/beta/1.png")
+    file = write_tar(tmp_path / "set.tar", {name: b"x" for name in contents(tmp_path / "set")})
+    folder, problems = open_identities(file)
+    assert folder.classes == ("Greek/alpha", "Greek/beta") and folder.labels == [0, 0, 1] and not problems
+    assert folder.paths[0] == file / "Greek/alpha/1.png"
 
 
 def test_folders_inside_an_identity_belong_to_it(tmp_path):

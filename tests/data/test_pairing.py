@@ -11,11 +11,21 @@ from mlcli.data.pairing import find_pairs, parts
 from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop
 from mlcli.errors import DataError, UsageError
 from mlcli.io import tally
+from tests.archives import contents, write_tar
 from tests.flat import flat, save
 
 
 def names(pairing) -> list[tuple[str, str]]:
     return [tuple(path.relative_to(pairing.root).as_posix() for path in pair) for pair in pairing.paths]
+
+
+def test_pairs_in_an_archive_are_those_on_disk(tmp_path):
+    for name in ("A/1.png", "A/2.png", "B/1.png", "B/3.png"):
+        flat(tmp_path / "set" / name)
+    file = write_tar(tmp_path / "set.tar", contents(tmp_path / "set"))
+    assert names(find_pairs(file)) == names(find_pairs(tmp_path / "set")) == [("A/1.png", "B/1.png")]
+    with pytest.raises(DataError, match="stands for 2 folders, where one is needed"):
+        find_pairs(tmp_path / "set{,.tar}")
 
 
 def test_names_match_without_their_endings_and_what_does_not_is_listed(tmp_path):

@@ -15,6 +15,7 @@ from mlcli.data.walking import SYSTEM_FOLDERS
 from mlcli.errors import ImageError
 from mlcli.imaging import decoder, formats, image_io
 from mlcli.io import tally
+from tests.archives import contents, write_tar
 
 
 @pytest.fixture
@@ -28,6 +29,21 @@ def folder(tmp_path):
 
 def names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in find_images([folder]).paths]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_an_archive_is_walked_as_its_folder_is(folder, mode):
+    """Those that are read from front to back in their own order."""
+    for name in ("b/2.png", "a/1.png", ".hidden.png", "__MACOSX/1.png", "b/.x/1.png", "note.txt", "b/raw.dng", "c/odd"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "plain.jpg", folder / name)
+    file = write_tar(folder.parent / "photos.tar", dict(reversed(contents(folder).items())), mode)
+    there, said = names(folder), tally.current().summary()
+    problems = [str(problem).removeprefix(str(folder)) for problem in find_images([folder]).problems]
+    tally.begin()
+    assert names(file) == (list(reversed(there)) if mode == "w:xz" else there) and len(there) == 4
+    assert tally.current().summary().replace(str(file), str(folder)) == said
+    assert [str(problem).removeprefix(str(file)) for problem in find_images([file]).problems] == problems
 
 
 def test_odd_endings_are_looked_into(folder):

@@ -1,14 +1,13 @@
 """An index: the feature vectors of images in one file, kept up to date with the images.
 
 The file is in the safetensors format. `vectors` (N, D) is float32. `marks` (N, 2) int64 holds the size in bytes and the
-modification time in ns of each image. `names` holds their paths as bytes, each followed by NUL. The metadata says with
-what the vectors were made. A path below the folder of the index is relative to it, so a folder can be moved together
-with its index; any other path is absolute.
+modification time in ns of each image, or what `input_files.mark` gives for a member of an archive. `names` holds their
+paths as bytes, each followed by NUL. The metadata says with what the vectors were made. A path below the folder of the
+index is relative to it, so a folder can be moved together with its index; any other path is absolute.
 """
 
 import json
 import os
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from torch import Tensor
 from mlcli.counting import counted
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.imaging import reading
-from mlcli.io import schema
+from mlcli.io import input_files, schema
 from mlcli.io.files import atomic_write, check_writable, sweep
 from mlcli.io.locks import file_locked
 from mlcli.models.model import Model
@@ -242,12 +241,8 @@ def _write_safetensors(file: Path, tensors: Mapping[str, tuple[Any, ...]], descr
 
 
 def _mark(path: str) -> tuple[int, int]:
-    """(size in bytes, modification time in ns) of a file; UNKNOWN where there is no regular file."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return UNKNOWN
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else UNKNOWN
+    """(size in bytes, modification time in ns) of a file; UNKNOWN where there is no regular file, nor a member."""
+    return input_files.mark(path) or UNKNOWN
 
 
 def made_with(model: Model, layer: Layer, runtime: Runtime) -> dict[str, Any]:
