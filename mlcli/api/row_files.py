@@ -7,8 +7,8 @@ how much of it is on the disk; that beside the complete FILE says how it was mad
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,12 +149,17 @@ class RowFile(Rows):
         self.file: GrowingFile | None = None
         size = 0
         if resume and self._begun():
-            told = read_record(self.partial if os.path.lexists(record_of(self.partial)) else output)
+            appears = self.partial != output and os.path.lexists(record_of(self.partial))
+            told = read_record(self.partial if appears else output)
             self._refuse_others(told)
             self.images, self.errors, size = told["images"], told["errors"], told.get("bytes", 0)
             self.record = {name: value for name, value in told.items() if name not in COUNTS}
             if told["complete"]:
-                self._appear()
+                if appears:
+                    self._appear()
+                elif not os.path.isfile(output) or os.path.getsize(output) != size:
+                    raise UsageError(f"{output}: has been changed since it was complete; --overwrite makes it again")
+                self.complete = True
                 return
         # The record comes before the file: what a killed command has left in that is then cut off
         self._save(size)
@@ -164,29 +169,37 @@ class RowFile(Rows):
 
     def take(self, rows: Sequence[Row]) -> None:
         assert self.file is not None
-        try:
+        with self._advising():
             if time.monotonic() - self.saved > SECONDS:
                 self._save(self.file.flush())
             self.file.append(self.format.rows([row.as_json() for row in rows]))
-        except MlcliError as error:
-            self._leave()
-            raise MlcliError(f"{error}; then {outputs.resume_command()} resumes") from error
 
     def finish(self) -> None:
         assert self.file is not None
-        if self.end is not None:
-            self.file.append(self.format.end(self.end))
-        size = self.file.flush()
-        self._leave()
-        if self.partial != self.output:
-            self._save(size, complete=True)
-        self._appear()
+        with self._advising():
+            if self.end is not None:
+                self.file.append(self.format.end(self.end))
+            size = self.file.flush()
+            self._leave()
+            if self.partial != self.output:
+                self._save(size, complete=True)
+            self._appear()
+        self.complete = True
 
     def close(self) -> None:
         if not self.complete and self.file is not None:
             with suppress(MlcliError):  # then more of it is made again
                 self._save(self.file.flush())
             self._leave()
+
+    @contextmanager
+    def _advising(self) -> Iterator[None]:
+        """Say of what cannot be written how the work is resumed. The file is as the last record says, or longer."""
+        try:
+            yield
+        except MlcliError as error:
+            self._leave()
+            raise MlcliError(f"{error}; then {outputs.resume_command()} resumes") from error
 
     def _leave(self) -> None:
         if self.file is not None:
@@ -221,10 +234,10 @@ class RowFile(Rows):
                 self.partial.unlink()
             else:
                 os.replace(self.partial, self.output)
-        write_json(record_of(self.output), {**self.record, **done, "errors": self.errors})
+        counts = {**done, "errors": self.errors, "bytes": os.path.getsize(self.output)}
+        write_json(record_of(self.output), {**self.record, **counts})
         if self.partial != self.output:
             record_of(self.partial).unlink(missing_ok=True)
-        self.complete, self.file = True, None
 
     def _refuse_others(self, told: Mapping[str, Any]) -> None:
         """Raise UsageError where the rows so far were made of other images, or with another model or other options."""

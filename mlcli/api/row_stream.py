@@ -204,12 +204,13 @@ class RowStream:
                     break
         except MlcliError as error:
             problem = error
-        gathered = self.processes.gather((own, problem and (str(problem), problem.exit_status)))
+        told = None if problem is None else (str(problem), problem.exit_status)
+        gathered = self.processes.gather((own, told))
         if problem is not None:
             raise problem
-        for _, told in gathered:
-            if told is not None:
-                raise of_another_process(*told)
+        for _, failed in gathered:
+            if failed is not None:
+                raise of_another_process(*failed)
         new = [row for part, _ in gathered for row in part]
         if rows is not None:
             rows.add(new)
