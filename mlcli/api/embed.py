@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,16 +115,19 @@ def embed(call: Call[EmbedConfig]) -> Embeddings:
     layer_names.addresses(model, [config.layer] if config.layer else [])
     paths, failures = processes.by_first(lambda: named(config.images))
 
-    def rows(some: "Sequence[Path | MemoryImage]") -> Iterator[Embedding]:
-        made = {"batch_size": config.batch_size, "workers": config.workers}
-        for path, vector in feature_vectors(model, layer, some, runtime, **made):
-            failed = isinstance(vector, ImageError)
-            yield Embedding(str(path), None if failed else vector, str(vector) if failed else "")
-
-    columns = Columns(
-        {"image": "text", "vector": features.vectors(torch.zeros(1, *layer.shape), layer).shape[1], "error": "text"},
-        _line,
+    compute = partial(
+        feature_vectors, model, layer, runtime=runtime, batch_size=config.batch_size, workers=config.workers
     )
+
+    def rows(some: "Sequence[Path | MemoryImage]") -> Iterator[Embedding]:
+        for path, vector in compute(some):
+            if isinstance(vector, ImageError):
+                yield Embedding(str(path), error=str(vector))
+            else:
+                yield Embedding(str(path), vector)
+
+    width = features.vectors(torch.zeros(1, *layer.shape), layer).shape[1]
+    columns = Columns({"image": "text", "vector": width, "error": "text"}, _line)
     options = determining(config, precision=runtime.precision)
     stream.fill(
         paths, rows, columns, record("embed", options, model, address=layer.address), batch_size=config.batch_size

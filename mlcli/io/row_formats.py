@@ -92,7 +92,8 @@ class Arrow:
         self.columns, self.arrow = columns, required("pyarrow")
         types = {"text": self.arrow.string(), "integer": self.arrow.int64(), "number": self.arrow.float64()}
         types["flag"] = self.arrow.bool_()
-        vector = self.arrow.list_(self.arrow.float32())
+        # Named as Parquet names it, so that what is read from a part is the same
+        vector = self.arrow.list_(self.arrow.field("element", self.arrow.float32()))
         self.schema = self.arrow.schema(
             [(name, types[kind] if isinstance(kind, str) else vector) for name, kind in columns.types.items()]
         )
