@@ -112,9 +112,7 @@ def main() -> int:
                 tenths = images * 10 // options.images
                 print(f"{images:,} images: {last:,.0f} MB", flush=True)
         seconds = time.monotonic() - began
-        print(
-            f"unbroken: status {process.returncode}, {seconds:.0f} s, {last:,.0f} MB at the end, {peak:,.0f} MB at most"
-        )
+        print(f"unbroken: status {process.returncode}, {seconds:.0f} s, {peak:,.0f} MB at most, its end included")
 
         kills = []
         while True:
