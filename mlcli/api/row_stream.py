@@ -23,7 +23,7 @@ from mlcli.data.batch_division import Batches, Shard
 from mlcli.errors import Interrupted, MlcliError, UsageError
 from mlcli.io import locks, tally
 from mlcli.io.descriptors import Descriptor, descriptor_behind
-from mlcli.options import COMPUTING, OUTPUT, option
+from mlcli.options import OUTPUT, option
 
 if TYPE_CHECKING:
     from mlcli.io.row_formats import Columns
@@ -33,15 +33,6 @@ FORMATS = ("table", "json", *STREAMED)
 SETTLED = 10_000  # images after which the tally keeps numbers alone
 T = TypeVar("T")
 R = TypeVar("R", bound=Row)
-
-
-def shard() -> Any:
-    return option(
-        None,
-        "Part of the images to process, such as 3/16, the third of 16; `mlcli merge` joins the parts.",
-        metavar="I/N",
-        panel=COMPUTING,
-    )
 
 
 def resume() -> Any:
@@ -63,7 +54,7 @@ class WritesRows(Config):
     )
     overwrite: bool = common.overwrite()
     resume: bool = resume()
-    shard: str | None = shard()
+    shard: str | None = common.shard("; `mlcli merge` joins the parts")
 
 
 class RowStream:

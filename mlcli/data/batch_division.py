@@ -50,6 +50,9 @@ class Shard:
         return f"{self.number}/{self.count}"
 
 
+WHOLE = Shard()
+
+
 class Batches(Sequence[T], Generic[T]):
     """The items of some batches of a sequence, as a sequence that copies nothing.
 
