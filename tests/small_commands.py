@@ -50,7 +50,7 @@ SMALL = {
     "filters": Small("--model {model} -o {out}", "", "file", ".png"),
     "patches": Small("{input} --model {model} --layer conv1 --units 0 --top 2 -o {out}", "few", "folder"),
     "neighbors": Small("{query} --among {input} --model {model} -o {out}", "photos", "file", ".png"),
-    "embed": Small("{input} --model {model} -o {out}", "few", "file", ".jsonl"),
+    "embed": Small("{input} --model {model}", "few"),
     "maximize": Small("logit:0 --model {model} --steps 1 -o {out}", "", "file", ".png"),
     "atlas": Small(
         "--model {model} --layer conv1 --units 0 --images {input} --top 2 --steps 1 -o {out}", "few", "folder"
@@ -85,7 +85,7 @@ SMALL = {
     ),
     "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
-    "merge": Small("{input} -o {out}", "part", "file", ".jsonl"),
+    "merge": Small("{part} -o {out}", "", "file", ".jsonl"),
     "models": Small(""),
     "doctor": Small(""),
     "docs": Small(""),

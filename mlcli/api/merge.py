@@ -14,7 +14,7 @@ from mlcli.api.outputs import refuse_existing
 from mlcli.api.row_files import COUNTS, ROWS_RECORD, record_of
 from mlcli.counting import counted
 from mlcli.data.batch_division import Shard
-from mlcli.errors import DataError, UsageError
+from mlcli.errors import DataError
 from mlcli.io import locks, schema
 from mlcli.io.files import atomic_write, write_json
 from mlcli.io.row_formats import join_parquet
@@ -57,7 +57,7 @@ def merge(call: Call[MergeConfig]) -> Merged:
         1000
 
     The record FILE.json is that of the whole too. Raises DataError, naming them, where parts are missing, incomplete,
-    changed since, or of different commands, UsageError where the output exists or a file is no part.
+    changed since, or of different commands, and files that are no parts; UsageError where the output exists.
     """
     config = call.config
     refuse_existing(config.output, config.overwrite)
@@ -78,18 +78,18 @@ def merge(call: Call[MergeConfig]) -> Merged:
 
 
 def _part(file: str | os.PathLike[str]) -> _Part:
-    """A part by its record. Raises UsageError where it has none, or is no part."""
+    """A part by its record. Raises DataError where it has none, or is no part."""
     path = Path(file)
     record_file = record_of(path)
     try:
         record = schema.read_json(record_file, ROWS_RECORD)
     except (OSError, schema.Invalid) as error:
         told = getattr(error, "strerror", None) or error
-        raise UsageError(
+        raise DataError(
             f"{path}: its record {record_file.name}, which tells the part, cannot be read ({told}); keep both together"
         ) from None
     if "shard" not in record:
-        raise UsageError(f"{path}: is no part, but a whole result; give files that were written with --shard")
+        raise DataError(f"{path}: is no part, but a whole result; give files that were written with --shard")
     return _Part(path, record, Shard.parse(record["shard"]))
 
 

@@ -172,7 +172,7 @@ class RowStream:
         format, end = row_format(config.format, columns), len(items) if part.number == part.count else None
         if self.in_file:
             inputs = {"images": len(items), "sha256": _digest(items)}
-            of_part = {"shard": str(part)} if part.count > 1 else {}
+            of_part = {"shard": str(part)} if config.shard else {}
             described = {**record, "format": config.format, "inputs": inputs, **of_part}
             return RowFile(config.output, format, described, end, resume=config.resume)
         if config.output is None:
