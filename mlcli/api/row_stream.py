@@ -107,7 +107,7 @@ class RowStream:
         if complete:
             say(f"{self.call.config.output}: complete already, {counted(images, 'image')}")
             return
-        numbers = self.shard.batches(len(items), batch_size)[images // batch_size :]
+        numbers = self.shard.batches(len(items), batch_size)[-(-images // batch_size) :]  # the last may not be full
         made = make(Batches(items, batch_size, numbers[processes.rank :: processes.count]))
         with ExitStack() as stack:
             if rows is not None:

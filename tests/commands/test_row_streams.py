@@ -29,7 +29,7 @@ def world(tmp_path, monkeypatch):
 
 
 def command(output, colors, *more):
-    words = ("classify", "images", "--model", colors, "--batch-size", 2, "--top-k", 2, "-q")
+    words = ("classify", "images", "--model", colors, "--batch-size", 4, "--top-k", 2, "-q")
     return (*words, "--format", output.partition(".")[2], "-o", output, *more)
 
 
@@ -48,6 +48,10 @@ def whole(world, colors):
     return found
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def interrupted(monkeypatch, after):
     """Let the prediction of the batch of this number be interrupted."""
     predict, done = classification.predict, []
@@ -62,16 +66,17 @@ def interrupted(monkeypatch, after):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("after", [0, 1, 4])
+@pytest.mark.parametrize("after", [0, 2, 3])
 def test_a_resumed_command_writes_the_same_bytes(after, format, whole, colors, monkeypatch):
     words = command(f"broken.{format}", colors)
     with monkeypatch.context() as patch:
         interrupted(patch, after)
+        patch.setattr(row_files.RowFile, "finish", interrupt)  # after the last batch, which is not full
         mlcli(*words, status=130)
     said = mlcli(*words, status=2).stderr
-    assert f"holds the first {2 * after} images" in said and "--resume resumes it" in said
+    assert f"holds the first {min(4 * after, 10)} images" in said and "--resume resumes it" in said
     with monkeypatch.context() as patch:
-        interrupted(patch, 5 - after)  # no more batches than are left
+        interrupted(patch, 3 - after)  # no more batches than are left
         mlcli(*words, "--resume", status=1)
     assert result(f"broken.{format}") == whole[format]
     with monkeypatch.context() as patch:
@@ -147,7 +152,7 @@ def test_parts_that_do_not_fit_are_named(whole, colors, monkeypatch):
         mlcli(*command("part-2.jsonl", colors, "--shard", "2/2"), status=130)
     merge = ("merge", "part-1.jsonl", "part-2.jsonl", "-o", "merged.jsonl")
     said = mlcli(*merge, status=1).stderr
-    assert "part-2.jsonl: part 2/2 is incomplete, with 2 images; run its command again with --resume" in said
+    assert "part-2.jsonl: part 2/2 is incomplete, with 4 images; run its command again with --resume" in said
     mlcli(*command("part-2.jsonl", colors, "--shard", "2/2", "--resume"), status=1)
     lines = open("part-1.jsonl").read()
     open("part-1.jsonl", "w").write(lines[:-9])
