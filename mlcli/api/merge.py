@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlcli.api import common
 from mlcli.api.call import Call, Config, function
+from mlcli.api.events import Progress
 from mlcli.api.inputs import listed
 from mlcli.api.outputs import refuse_existing
 from mlcli.api.row_files import COUNTS, ROWS_RECORD, record_of
@@ -68,10 +69,17 @@ def merge(call: Call[MergeConfig]) -> Merged:
     images, errors = (sum(part.record[name] for part in parts) for name in ("images", "errors"))
     record = {name: value for name, value in parts[0].record.items() if name not in (*COUNTS, "shard")}
     done = {"complete": True, "images": images}
-    if record["format"] == "parquet":
-        join_parquet([part.file for part in parts], config.output, done)
-    else:
-        _join_text([part.file for part in parts], config.output, headed=record["format"] == "csv")
+    with Progress(len(parts), "merge") as bar:
+
+        def files() -> Iterator[Path]:
+            for number, part in enumerate(parts, 1):
+                yield part.file
+                bar.to(number)
+
+        if record["format"] == "parquet":
+            join_parquet(files(), config.output, done)
+        else:
+            _join_text(files(), config.output, headed=record["format"] == "csv")
     size = os.path.getsize(config.output)
     write_json(record_of(config.output), {**record, **done, "errors": errors, "bytes": size})
     return Merged(config.output, images, errors)
@@ -144,7 +152,7 @@ def _unfit(part: _Part) -> str:
     return ""
 
 
-def _join_text(parts: Sequence[Path], output: Path, *, headed: bool) -> None:
+def _join_text(parts: Iterable[Path], output: Path, *, headed: bool) -> None:
     """Write files one after the other; headed: whether each begins with a header, of which the first is kept."""
     with atomic_write(output) as temporary, open(temporary, "wb") as sink:
         for number, part in enumerate(parts):

@@ -1,5 +1,6 @@
 """Rows of results as the bytes of a file that grows: JSON Lines, CSV, and Arrow, which becomes Parquet in the end."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,13 +173,16 @@ def arrow_to_parquet(rows: Path, file: Path, complete: Mapping[str, Any]) -> Non
         write_parquet(stream, stream.schema, file, complete)
 
 
-def join_parquet(parts: Sequence[Path], file: Path, complete: Mapping[str, Any]) -> None:
+def join_parquet(parts: Iterable[Path], file: Path, complete: Mapping[str, Any]) -> None:
     """Write the lines of Parquet files as one."""
     parquet = required("pyarrow.parquet")
 
+    rest = iter(parts)
+    first = next(rest)
+
     def batches() -> Iterator[Any]:
-        for part in parts:
+        for part in itertools.chain([first], rest):
             with parquet.ParquetFile(part) as opened:
                 yield from opened.iter_batches(ROW_GROUP)
 
-    write_parquet(batches(), parquet.read_schema(parts[0]), file, complete)
+    write_parquet(batches(), parquet.read_schema(first), file, complete)
