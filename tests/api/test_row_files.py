@@ -77,7 +77,8 @@ def test_what_a_killed_process_left_behind_the_last_record_is_cut_off(safe, whol
         if start == safe:
             rows._save(rows.file.flush())
         rows.add(ROWS[start : start + 2])
-    os.write(rows.file._descriptor, b'{"image": "photos/6.jp')  # a torn row; the process dies here
+    # A torn row, longer than what is to come; the process dies here
+    os.write(rows.file._descriptor, b'{"image": "photos/6.jp' * 1000)
     os.close(rows.file._descriptor)
     again = opened(file, format, resume=True)
     assert again.images == safe
@@ -108,11 +109,15 @@ def test_a_full_disk_says_how_to_resume(whole, format, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("operation", ["replace", "write_json", "unlink", "arrow_to_parquet"])
 def test_a_kill_while_the_complete_file_appears(operation, whole, format, tmp_path, monkeypatch):
-    file, rows = tmp_path / "rows", opened(tmp_path / "rows", format)
+    monkeypatch.setattr(row_files, "SECONDS", -1.0)  # the record tells of rows long before the end
+    file, rows, write_json = tmp_path / "rows", opened(tmp_path / "rows", format), row_files.write_json
 
     def dies(*arguments, **more):
-        if operation != "write_json" or arguments[1].get("complete"):
+        if operation != "write_json":
             raise KeyboardInterrupt
+        if arguments[0] == row_files.record_of(file) and arguments[1]["complete"]:
+            raise KeyboardInterrupt
+        write_json(*arguments)
 
     target = {"replace": os, "unlink": type(tmp_path)}.get(operation, row_files)
     with monkeypatch.context() as patch:
