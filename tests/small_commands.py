@@ -50,6 +50,7 @@ SMALL = {
     "filters": Small("--model {model} -o {out}", "", "file", ".png"),
     "patches": Small("{input} --model {model} --layer conv1 --units 0 --top 2 -o {out}", "few", "folder"),
     "neighbors": Small("{query} --among {input} --model {model} -o {out}", "photos", "file", ".png"),
+    "embed": Small("{input} --model {model}", "few"),
     "maximize": Small("logit:0 --model {model} --steps 1 -o {out}", "", "file", ".png"),
     "atlas": Small(
         "--model {model} --layer conv1 --units 0 --images {input} --top 2 --steps 1 -o {out}", "few", "folder"
@@ -84,6 +85,7 @@ SMALL = {
     ),
     "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
+    "merge": Small("{part} -o {out}", "", "file", ".jsonl"),
     "models": Small(""),
     "doctor": Small(""),
     "docs": Small(""),
@@ -111,6 +113,8 @@ def make(root: Path) -> Path:
     run_folder.save_tensors(
         root / "model" / "model.safetensors", classifier.network.state_dict(), classifier.describe()
     )
+    words = ("--model", root / "model", "--shard", "1/1", "--format", "jsonl", "-o", root / "part")
+    mlcli("classify", root / "few", *words)
     translator = translators.create("unet", ImageSpec(), ImageSpec(), (16, 16), filters=4, norm="instance")
     translators.save(run_folder.Run(root / "translator"), {"AtoB": translator}, {"AtoB": translator.network})
     network = Generator(16, 3, 4, 4, 0)

@@ -119,7 +119,7 @@ def test_completion():
     offered = mlcli_process(env=variables).stdout.decode().split()
     assert offered == [command.name for command in COMMANDS]
     variables |= {"COMP_CWORD": "3", "COMP_WORDS": "mlcli classify --format "}
-    assert mlcli_process(env=variables).stdout.decode().split() == ["table", "json", "csv"]
+    assert mlcli_process(env=variables).stdout.decode().split() == ["table", "json", "csv", "jsonl", "parquet"]
     variables |= {"COMP_CWORD": "5", "COMP_WORDS": "mlcli classify -o . --model cifarn"}
     done = mlcli_process(env=variables)
     assert done.stdout.decode().split() == ["cifarnet"] and done.stderr == b""

@@ -74,13 +74,14 @@ class Call(Generic[C]):
     """One call of a function of the api.
 
     name: of the command.  given: names of the options that the caller has named.  words: the command line; None where
-    it is called from Python.
+    it is called from Python.  write: prints pieces of a result that come while it is made; None where nobody prints.
     """
 
     name: str
     config: C
     given: frozenset[str]
     words: tuple[str, ...] | None = None
+    write: Callable[[bytes], None] | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
     @property

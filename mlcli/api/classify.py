@@ -1,8 +1,8 @@
 """`mlcli.classify`: what images show."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +11,31 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, Task
 from mlcli.api.inputs import class_folder, listed, named
+from mlcli.api.row_stream import RowStream, WritesRows
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.options import DATA, METHOD, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.evaluation.classification import Evaluation
     from mlcli.models.model import Model
 
+COLUMNS = {
+    "image": "text",
+    "rank": "integer",
+    "label": "text",
+    "wnid": "text",
+    "index": "integer",
+    "probability": "number",
+    "error": "text",
+}
 UNKNOWN = "unknown"  # in place of the class of an image whose best class is too improbable
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly):
+class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly, WritesRows):
     images: common.Images = common.images()
     top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
     min_probability: float = option(
@@ -81,7 +92,8 @@ def _entry(label: str, wnid: str, index: int | None, probability: float) -> dict
 class Classification:
     """What a model says of images.
 
-    predictions: of each image, in order.  evaluation: how accurate they are, in place of the predictions.
+    predictions: of each image, in order; none where they are in a file.  evaluation: how accurate they are, in place of
+    the predictions.
     failures: number of images and folders that could not be read.
     """
 
@@ -115,15 +127,25 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
         'tiger cat'
 
     Images that cannot be read have an `error` in place of their predictions. Those whose best class has less than
-    `min_probability` are `unknown`, and with `evaluate` they are counted apart. Raises DataError where there is no
-    image, UsageError for options that do not go together, WeightsError for a model that cannot be had.
+    `min_probability` are `unknown`, and with `evaluate` they are counted apart. With `output` and the `format` csv,
+    jsonl or parquet, the predictions are written while they are computed, in memory that does not grow with the number
+    of images, and `resume` resumes what was interrupted; they are not in the result then.
+
+    Raises DataError where there is no image, UsageError for options that do not go together and for an output that
+    exists, WeightsError for a model that cannot be had, BusyError where another process writes the output.
     """
+    from mlcli.api.outputs import determining, record
+    from mlcli.io.row_formats import Columns
     from mlcli.methods.evaluation.classification import probabilities
     from mlcli.models import registry
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
     config = call.config
     runtime = Runtime.choose(config.device, config.precision)
+    processes = Processes(runtime.device)
+    runtime = replace(runtime, device=processes.device)
+    stream = None if config.evaluate else RowStream(call, processes)
     model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
     model.require_classes()
     answer = partial(
@@ -134,21 +156,32 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
         batch_size=config.batch_size,
         workers=config.workers,
     )
-    if config.evaluate:
+    if stream is None:
         return _evaluated(config, model, answer)
-    paths, failures = named(config.images)
-    predictions = []
-    with Progress(len(paths), "classify") as bar:
-        for done, (path, row) in enumerate(answer(paths), 1):
+    paths, failures = processes.by_first(lambda: named(config.images))
+
+    def rows(some: "Sequence[Path | MemoryImage]") -> Iterator[Prediction]:
+        for path, row in answer(some):
             if isinstance(row, ImageError):
-                bar.complain(row)
-                failures += 1
-                predictions.append(Prediction(str(path), error=str(row)))
+                yield Prediction(str(path), error=str(row))
             else:
                 best = _best(model, row, config.top_k)
-                predictions.append(Prediction(str(path), best, unknown=best[0][3] < config.min_probability))
-            bar.to(done)
-    return Classification(model, tuple(predictions), failures=failures)
+                yield Prediction(str(path), best, unknown=best[0][3] < config.min_probability)
+
+    described = record("classify", determining(config, precision=runtime.precision), model)
+    stream.fill(paths, rows, Columns(COLUMNS, _lines), described, batch_size=config.batch_size)
+    processes.close()
+    return Classification(model, tuple(stream.kept), failures=failures + stream.errors)
+
+
+def _lines(prediction: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
+    """The lines of a table for a prediction as JSON has it: one for each class, or for the error."""
+    if "error" in prediction:
+        return [(prediction["image"], None, None, None, None, None, prediction["error"])]
+    return [
+        (prediction["image"], rank, found["label"], found.get("wnid"), found["index"], found["probability"], None)
+        for rank, found in enumerate(prediction["predictions"], 1)
+    ]
 
 
 def _best(model: "Model", row: "Tensor", count: int) -> tuple[tuple[str, str, int, float], ...]:
@@ -163,6 +196,8 @@ def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> 
     """The accuracy on a folder of class folders."""
     from mlcli.methods.evaluation import classification
 
+    if config.format in ("jsonl", "parquet") or config.resume or config.shard:
+        raise UsageError("--evaluate: gives one result; take --format table, json or csv, without --resume and --shard")
     images = listed(config.images)
     if len(images) != 1 or not isinstance(images[0], (str, os.PathLike)):
         raise UsageError("--evaluate takes one folder, with one folder of images for each class")

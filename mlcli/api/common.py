@@ -107,6 +107,12 @@ def batch_size(default: int) -> Any:
     return option(default, "Number of images per batch.", minimum=1, panel=COMPUTING)
 
 
+def shard(more: str = "") -> Any:
+    """more: what becomes of the parts."""
+    help = f"Part of the images to process, such as 3/16, the third of 16{more}."
+    return option(None, help, metavar="I/N", panel=COMPUTING)
+
+
 def seed(default: int = 0) -> Any:
     return option(default, "Seed of all random numbers.", panel=COMPUTING)
 

@@ -12,12 +12,15 @@ from mlcli.api.events import Progress, Task, complain, say
 from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
 from mlcli.counting import counted
+from mlcli.data.batch_division import Shard
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.io import files, input_files, locks, tally
 from mlcli.io.output_paths import names_image
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mlcli.runtime.processes import Processes
 
 
 def up_to_date(made: Iterable[Path], inputs: Iterable[Path], since: float = float("-inf")) -> bool:
@@ -45,6 +48,8 @@ def each_outdated(
     batch_size: int,
     workers: int | None,
     overwrite: bool,
+    processes: "Processes",
+    part: Shard,
 ) -> tuple[dict[Path, Path], int]:
     """Make a result of each image in the folder `output`; ({current result: its image}, how many failed).
 
@@ -54,7 +59,8 @@ def each_outdated(
 
     done: what was done to an image, as a participle for the message.  name: the file name of a result, given that of
     its image.  make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image,
-    the file of the image and the file to write.
+    the file of the image and the file to write.  processes: that divide the images.  part: of the images, which a job
+    of an array makes beside others.
     Raises UsageError, DataError; Interrupted after a signal, when the results in work are written.
     """
     from mlcli.imaging.decoding import decode
@@ -62,32 +68,40 @@ def each_outdated(
 
     single = names_image(output)
     record_file = output.with_name(f"{output.name}.json") if single else output / f"{command}.json"
-    if single:
-        call.hold(locks.file_locked(output))
-        refuse_existing(output, overwrite)
-    else:
-        claim_results(call, output, record_file, options, overwrite)
-    images, problems = results(given, output, name)
-    if not images and not problems:
-        raise DataError(f"{' '.join(given)}: no images there")
-    if single and images:
-        images = {output: _only(images, given, output, endings)}
     made_by: dict[str, Any] = {"run": str(weights), "sha256": files.file_hash(weights)}
-    recorded = os.path.isfile(record_file) and not (single or overwrite)
-    same = recorded and read_record(record_file).get("sha256") == made_by["sha256"]
-    # The record is written when a model first works here: what is older was made by another model
-    since = modified(record_file) if same else float("inf")
-    jobs = []
-    for result, image in images.items():
-        if os.path.exists(result) and os.path.exists(image) and os.path.samefile(result, image):
-            problems.append(UsageError(f"{image}: its result would replace it; name another folder"))
-        elif single or not up_to_date([result], [image], since):
-            jobs.append(Job(image, result))
-    for problem in problems:
-        complain(problem)
-    if jobs and not same and not single:
-        files.write_json(record_file, record(command, options, **made_by))
 
+    def begin() -> tuple[dict[Path, Path], list[Job], int]:
+        """(images by their results, what is to be made, number of problems)."""
+        if single:
+            call.hold(locks.file_locked(output))
+            refuse_existing(output, overwrite)
+        else:
+            claim_results(call, output, record_file, options, overwrite, part)
+        images, problems = results(given, output, name)
+        if not images and not problems:
+            raise DataError(f"{' '.join(given)}: no images there")
+        if single and images:
+            images = {output: _only(images, given, output, endings)}
+        own = part.items(len(images), 1)
+        images = dict(list(images.items())[own.start : own.stop])
+        recorded = os.path.isfile(record_file) and not (single or overwrite)
+        same = recorded and read_record(record_file).get("sha256") == made_by["sha256"]
+        # The record is written when a model first works here: what is older was made by another model
+        since = modified(record_file) if same else float("inf")
+        jobs = []
+        for result, image in images.items():
+            if os.path.exists(result) and os.path.exists(image) and os.path.samefile(result, image):
+                problems.append(UsageError(f"{image}: its result would replace it; name another folder"))
+            elif single or not up_to_date([result], [image], since):
+                jobs.append(Job(image, result))
+        for problem in problems:
+            complain(problem)
+        if jobs and not same and not single:
+            files.write_json(record_file, record(command, options, **made_by))
+        return images, jobs, len(problems)
+
+    images, all_jobs, problems = processes.by_first(begin)
+    jobs = all_jobs[processes.rank :: processes.count]
     # Each file waits for the disk, and waits alongside the others of its batch
     with signals.noted() as caught, Progress(len(jobs), str(output)) as bar, ThreadPoolExecutor(8) as pool:
         batches = Batches(make, save, batch_size, pool, bar)
@@ -104,11 +118,16 @@ def each_outdated(
                     caught[0],
                 )
         batches.flush()
-    if single and batches.finished:
+    failed: dict[Path, str] = {}
+    for number, each in enumerate(processes.gather(batches.failed)):
+        failed |= each
+        if number:  # the first process has said its own
+            for told in each.values():
+                complain(told)
+    if single and all_jobs and not failed and processes.main:
         files.write_json(record_file, record(command, {"image": images[output], **options}, **made_by))
-    say(f"{output}: {batches.finished} {done}, {len(images) - len(jobs)} up to date")
-    current = {result: image for result, image in images.items() if result not in batches.failed}
-    return current, len(problems) + len(batches.failed)
+    say(f"{output}: {len(all_jobs) - len(failed)} {done}, {len(images) - len(all_jobs)} up to date")
+    return {result: image for result, image in images.items() if result not in failed}, problems + len(failed)
 
 
 class Job(NamedTuple):
@@ -119,7 +138,7 @@ class Job(NamedTuple):
 
 
 class Batches:
-    """Makes results batch by batch and writes them.  finished: how many are written.  failed: the other results.
+    """Makes results batch by batch and writes them.  failed: the results that are not written, and why.
 
     A batch holds images of one size and depth.
     """
@@ -134,8 +153,7 @@ class Batches:
     ) -> None:
         self.make, self.save, self.batch_size, self.pool, self.bar = make, save, batch_size, pool, bar
         self.waiting: list[tuple[Job, Tensor]] = []
-        self.finished = 0
-        self.failed: set[Path] = set()
+        self.failed: dict[Path, str] = {}
 
     def add(self, job: Job, image: "Tensor") -> None:
         """Take an image (C, H, W) into a batch, after making the results of the one before if it does not fit."""
@@ -160,7 +178,6 @@ class Batches:
         for (job, _), writing in zip(self.waiting, saved, strict=True):
             try:
                 writing.result()
-                self.finished += 1
             except MlcliError as problem:
                 tally.current().leave_out(job.image, "image{s} whose result cannot be written")
                 self.fail(job, problem)
@@ -168,7 +185,7 @@ class Batches:
 
     def fail(self, job: Job, problem: MlcliError) -> None:
         """Name what stands in the way of a result."""
-        self.failed.add(job.result)
+        self.failed[job.result] = str(problem)
         self.bar.complain(problem)
 
 

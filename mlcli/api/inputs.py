@@ -24,7 +24,7 @@ def listed(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
+def named(images: "Images") -> "tuple[Sequence[Path | MemoryImage], int]":
     """(the images given: paths of files, and those in memory; how many folders could not be listed).
 
     Raises DataError where there is no image.
@@ -38,16 +38,18 @@ def named(images: "Images") -> "tuple[list[Path | MemoryImage], int]":
         found = find_images([os.fspath(image) for image in given])
         for problem in found.problems:
             complain(problem)
-        paths: list[Path | MemoryImage] = list(found.paths)
+        paths: Sequence[Path | MemoryImage] = found.paths
         failures = len(found.problems)
     else:
-        paths, failures = [], 0
+        mixed: list[Path | MemoryImage] = []
+        paths, failures = mixed, 0
         for number, image in enumerate(given):
             if isinstance(image, (str, os.PathLike)):
                 more, failed = named([image])
-                paths, failures = paths + more, failures + failed
+                mixed += more
+                failures += failed
             else:
-                paths.append(MemoryImage.of(image, number))
+                mixed.append(MemoryImage.of(image, number))
     if not paths:
         raise DataError(f"{' '.join(map(str, given))}: no images there")
     return paths, failures

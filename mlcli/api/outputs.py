@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
+from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import UsageError
 from mlcli.imaging import reading
 from mlcli.io import locks, schema
@@ -39,21 +40,27 @@ def refuse_existing(output: Path | None, overwrite: bool) -> None:
     check_writable(output)
 
 
-def claim_folder(call: Call[Any], folder: Path, check: Callable[[], None]) -> None:
+def claim_folder(call: Call[Any], folder: Path, check: Callable[[], None], part: Shard = WHOLE) -> None:
     """Hold the lock of a folder of results until the call ends.
 
+    part: of the results, which this call makes while others make the other parts.
     check: raises where the folder may not be written to; asked before the folder is touched, and again when no other
     process can change it any more. Raises BusyError where another process works in the folder.
     """
     if not locks.is_locked(folder):
         check()
-    call.hold(locks.folder_locked(folder))
+    call.hold(locks.folder_locked(folder) if part == WHOLE else locks.part_locked(folder, str(part)))
     check()
     sweep(folder)
 
 
 def claim_results(
-    call: Call[Any], output: Path, record_file: Path, options: Mapping[str, Any], overwrite: bool
+    call: Call[Any],
+    output: Path,
+    record_file: Path,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    part: Shard = WHOLE,
 ) -> None:
     """`claim_folder` for results that are made file by file: it may hold results made with the same options.
 
@@ -67,7 +74,7 @@ def claim_results(
         else:
             refuse_others(record_file, options)
 
-    claim_folder(call, output, check)
+    claim_folder(call, output, check, part)
 
 
 def refuse_existing_folder(output: Path, overwrite: bool) -> None:
@@ -128,6 +135,7 @@ def write_beside(
 
 # Options that change no number of a result. `record` itself tells how images were read.
 UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch", "index", "refresh"}
+UNRELATED |= {"format", "shard"}
 
 
 def determining(config: Config, **effective: Any) -> dict[str, Any]:

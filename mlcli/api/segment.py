@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
 from mlcli.api.inputs import Readable, file_names, named
+from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import input_files
 from mlcli.io.output_paths import names_image
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mlcli.models.model import Model
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class SegmentConfig(common.ReadsImages, common.Computes):
         panel=DATA,
     )
     batch_size: int = common.batch_size(8)
+    shard: str | None = common.shard()
     overwrite: bool = common.overwrite()
 
 
@@ -87,26 +90,40 @@ def segment(call: Call[SegmentConfig]) -> Segmentation:
     """
     from mlcli.methods.evaluation import segmentation
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
     config = call.config
     if config.evaluate and not input_files.is_folder(config.evaluate):
         raise UsageError(f"--evaluate {config.evaluate}: no such folder")
     if config.evaluate and (config.output is None or names_image(config.output)):
         raise UsageError(f"{config.output or 'no output'}: --evaluate compares a folder of masks; name a folder")
+    part = Shard.parse(config.shard)
+    if config.evaluate and part != WHOLE:
+        raise UsageError("--evaluate: compares all masks; call it without --shard when all parts are there")
+    if config.output is None and part != WHOLE:
+        raise UsageError("--shard: needs a folder; name it with -o FOLDER")
     runtime = Runtime.choose(config.device, config.precision)
+    processes = Processes(runtime.device)
+    runtime = replace(runtime, device=processes.device)
     model = segmentation.load(config.run).to(runtime)
     if config.output is None:
         return _in_memory(config, model, runtime)
-    files, failures = _written(call, config.output, model, runtime)
+    files, failures = _written(call, config.output, model, runtime, processes, part)
     evaluation = None
     if config.evaluate and any(os.path.isfile(file) for file in files):
         evaluation, incomparable = _evaluated(files, config.output, config.evaluate, model)
         failures += incomparable
+    processes.close()
     return Segmentation(model, files, evaluation=evaluation, failures=failures)
 
 
 def _written(
-    call: Call[SegmentConfig], output: Path, model: "Model", runtime: "Runtime"
+    call: Call[SegmentConfig],
+    output: Path,
+    model: "Model",
+    runtime: "Runtime",
+    processes: "Processes",
+    part: Shard,
 ) -> tuple[dict[Path, Path], int]:
     """({mask file: its image}, number of failures)."""
     from mlcli.api.folders import each_outdated
@@ -140,6 +157,8 @@ def _written(
         batch_size=config.batch_size,
         workers=config.workers,
         overwrite=config.overwrite,
+        processes=processes,
+        part=part,
     )
 
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,17 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.identity_folders import read_identities
 from mlcli.api.inputs import listed, named, one_image
+from mlcli.api.row_stream import RowStream, WritesRows, streams
+from mlcli.api.verdicts import (
+    IDENTIFICATION_COLUMNS,
+    PAIR_COLUMNS,
+    Identification,
+    Nearest,
+    Pair,
+    Verdict,
+    identification_lines,
+    pair_lines,
+)
 from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.options import DATA, METHOD, argument, option
@@ -20,13 +33,14 @@ from mlcli.options import DATA, METHOD, argument, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mlcli.api.common import Images, OneImage
+    from mlcli.api.common import OneImage
     from mlcli.imaging.memory_images import MemoryImage
+    from mlcli.io.row_formats import Columns
     from mlcli.methods.metric_learning.embedder import Calibration, Siamese
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiameseVerifyConfig(common.ReadsImages, common.ComputesExactly):
+class SiameseVerifyConfig(common.ReadsImages, common.ComputesExactly, WritesRows):
     run: Path = argument("Run folder of siamese-train.", path="input", metavar="RUN")
     images: common.Images | None = argument(
         "Images to compare: two; a .csv of pairs; or, with --gallery, any number.",
@@ -61,62 +75,6 @@ class SiameseVerifyConfig(common.ReadsImages, common.ComputesExactly):
     )
     seed: int = common.seed()
     batch_size: int = common.batch_size(100)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether two images show the same identity: whether their distance is at most the threshold.
-
-    probability: that they do, if half of all pairs did.
-    """
-
-    same: bool
-    distance: float
-    threshold: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images and the verdict, or the error that explains why there is none."""
-
-    a: str
-    b: str
-    verdict: Verdict | None = None
-    error: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        found = {"error": self.error} if self.verdict is None else asdict(self.verdict)
-        return {"a": self.a, "b": self.b, **found}
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """An identity of a gallery, its distance from an image, and the probability that it is the one in the image."""
-
-    identity: str
-    distance: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class Identification:
-    """Who of a gallery an image shows: identity, None for nobody, or the error that explains why it is not known.
-
-    nearest: identities of the gallery, nearest first.
-    """
-
-    image: str
-    identity: str | None = None
-    threshold: float = 0.0
-    nearest: tuple[Nearest, ...] = ()
-    error: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        if self.error:
-            return {"image": self.image, "error": self.error}
-        nearest = [asdict(one) for one in self.nearest]
-        return {"image": self.image, "identity": self.identity, "threshold": self.threshold, "nearest": nearest}
 
 
 @dataclass(frozen=True)
@@ -169,8 +127,11 @@ def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
     Images that cannot be read have an `error`. Raises UsageError for options that do not go together, DataError for a
     list, a gallery or a folder without what is needed, WeightsError where run is no Siamese network.
     """
+    from mlcli.api.outputs import determining, record
+    from mlcli.io.row_formats import Columns
     from mlcli.methods.metric_learning import embedder
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
     config = call.config
     images: list[OneImage] = [] if config.images is None else listed(config.images)
@@ -179,16 +140,55 @@ def siamese_verify(call: Call[SiameseVerifyConfig]) -> Verification:
         raise UsageError("--evaluate takes its folder alone; leave out the images and --gallery")
     if config.evaluate is None and not (pairs_file or (images if config.gallery else len(images) == 2)):
         raise UsageError("give two images, a .csv of pairs, images and --gallery FOLDER, or --evaluate FOLDER")
-    siamese = embedder.load(config.run, Runtime.choose(config.device, config.precision))
-    reader = _Reader(siamese, config)
+    runtime = Runtime.choose(config.device, config.precision)
+    processes = Processes(runtime.device)
+    runtime = replace(runtime, device=processes.device)
     if config.evaluate is not None:
+        if config.format in ("jsonl", "parquet") or config.resume or config.shard:
+            raise UsageError("--evaluate: gives one result; take --format table, json or csv, without --resume")
+        reader = _Reader(embedder.load(config.run, runtime), config)
         return Verification(evaluation=_evaluated(reader, config.evaluate, config), failures=reader.failures)
+    stream = RowStream(call, processes)
+    siamese = embedder.load(config.run, runtime)
+    reader = _Reader(siamese, config)
+    described = record("siamese-verify", determining(config, precision=runtime.precision), siamese)
     if config.gallery is not None:
-        found = _identified(reader, images, config.gallery, config.k)
-        return Verification(identifications=found, failures=reader.failures)
+        identify = _identifier(reader, config.gallery, config.k)
+        queries, unlisted = processes.by_first(lambda: named(images))
+        reader.failures += unlisted
+        if streams(call):
+            columns = Columns(IDENTIFICATION_COLUMNS, identification_lines)
+            _stream(stream, queries, identify, columns, described, reader)
+            processes.close()
+            return Verification(identifications=(), failures=reader.failures + stream.errors)
+        return Verification(identifications=tuple(identify(queries)), failures=reader.failures)
     pairs: Sequence[tuple[OneImage, OneImage]]
     pairs = _listed_pairs(pairs_file) if pairs_file else [(images[0], images[1])]
-    return Verification(_compared(reader, pairs), of_list=pairs_file is not None, failures=reader.failures)
+    if streams(call):
+        compare = partial(_compared, reader)
+        _stream(stream, pairs, compare, Columns(PAIR_COLUMNS, pair_lines), described, reader)
+        processes.close()
+        return Verification(of_list=True, failures=stream.errors)
+    return Verification(tuple(_compared(reader, pairs)), of_list=pairs_file is not None, failures=reader.failures)
+
+
+def _stream(
+    stream: RowStream,
+    items: Sequence[Any],
+    make: Callable[[Sequence[Any]], Sequence[Any]],
+    columns: "Columns",
+    described: dict[str, Any],
+    reader: "_Reader",
+) -> None:
+    """Write the rows of items while they are made, batch by batch; what cannot be read is said with its row."""
+
+    def rows(some: Sequence[Any]) -> Iterator[Any]:
+        for start in range(0, len(some), reader.batch_size):
+            yield from make(some[start : start + reader.batch_size])
+
+    failures, reader.says = reader.failures, False
+    stream.fill(items, rows, columns, described, batch_size=reader.batch_size)
+    reader.failures = failures
 
 
 def _pairs_file(images: "Sequence[OneImage]") -> Path | None:
@@ -198,7 +198,9 @@ def _pairs_file(images: "Sequence[OneImage]") -> Path | None:
 
 
 class _Reader:
-    """Embeds images; those that cannot be read are said and counted (failures)."""
+    """Embeds images; those that cannot be read are counted (failures) and, if it `says`, said."""
+
+    says = True
 
     def __init__(self, siamese: "Siamese", config: SiameseVerifyConfig):
         assert siamese.calibration is not None  # of a file it has been read
@@ -212,15 +214,17 @@ class _Reader:
         """({index of an image: its point (D,)}, {index of an unreadable image: the error})."""
         good, bad = {}, {}
         rows = self.siamese.of_files(images, batch_size=self.batch_size, workers=self.workers)
-        with Progress(len(images), title) as bar:
+        with Progress(len(images), title) if self.says else nullcontext() as bar:
             for index, (_, point) in enumerate(rows):
                 if isinstance(point, ImageError):
                     self.failures += 1
-                    bar.complain(point)
                     bad[index] = str(point)
                 else:
                     good[index] = point
-                bar.to(index + 1)
+                if bar is not None:
+                    if index in bad:
+                        bar.complain(point)
+                    bar.to(index + 1)
         return good, bad
 
 
@@ -249,7 +253,7 @@ def _listed_pairs(file: Path) -> list[tuple[str, str]]:
     return [(str(file.parent / row[first]), str(file.parent / row[second])) for _, row in rows]
 
 
-def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> tuple[Pair, ...]:
+def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> list[Pair]:
     """The verdict of each pair. Each image is read once."""
     from mlcli.data.sources import as_on_disk
     from mlcli.data.walking import special_problem
@@ -262,7 +266,8 @@ def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> 
         if isinstance(image, Path) and (problem := special_problem(image)):
             special[image] = str(problem)
             reader.failures += 1
-            complain(problem)
+            if reader.says:
+                complain(problem)
     readable = [image for image in images if image not in special]
     files = [as_on_disk(image) if isinstance(image, Path) else image for image in readable]
     points, errors = reader.points(files, "images")
@@ -279,7 +284,7 @@ def _compared(reader: _Reader, pairs: "Sequence[tuple[OneImage, OneImage]]") -> 
         else:
             distance = reader.siamese.between(of[pair[0]][None], of[pair[1]][None])
             compared.append(Pair(a, b, _verdict(reader.calibration, distance)))
-    return tuple(compared)
+    return compared
 
 
 def _verdict(calibration: "Calibration", distance: "Tensor") -> Verdict:
@@ -292,8 +297,10 @@ def _verdict(calibration: "Calibration", distance: "Tensor") -> Verdict:
     )
 
 
-def _identified(reader: _Reader, images: "Images", gallery: Path, k: int) -> tuple[Identification, ...]:
-    """Who of the gallery each image shows; one that is in the gallery itself is compared with the others there."""
+def _identifier(
+    reader: _Reader, gallery: Path, k: int
+) -> "Callable[[Sequence[Path | MemoryImage]], list[Identification]]":
+    """Tells who of the gallery images show; one that is in the gallery itself is compared with the others there."""
     import torch
 
     from mlcli.data.duplicates import without_duplicates
@@ -308,36 +315,38 @@ def _identified(reader: _Reader, images: "Images", gallery: Path, k: int) -> tup
     reader.failures += len(problems)
     if not known.paths:
         raise DataError(f"{gallery}: each of its images is of several identities; there is nothing to compare with")
-    queries, unlisted = named(images)
-    reader.failures += unlisted
     of_known, _ = reader.points(known.paths, "gallery")
     if not of_known:
         raise DataError(f"{gallery}: none of its images can be read")
     points, identities = torch.stack(list(of_known.values())), [known.labels[index] for index in of_known]
     if (count := len(set(identities))) < k:
         say(f"{gallery}: {counted(count, 'identity')}, fewer than -k {k}; all of them are named")
-    files = {index: query for index, query in enumerate(queries) if isinstance(query, Path)}
-    among = positions(list(files.values()), [known.paths[index] for index in of_known]).tolist()
-    own = {index: position for index, position in zip(files, among, strict=True) if position >= 0}
-    of_queries, errors = reader.points(queries, "queries")
-    threshold = reader.calibration.threshold
-    found = []
-    for index, query in enumerate(queries):
-        if index in errors:
-            found.append(Identification(str(query), error=errors[index]))
-            continue
-        distances = reader.siamese.distances(of_queries[index][None], points)[0]
-        if index in own:
-            distances[own[index]] = float("inf")
-        ranked, identity = nearest_identities(distances, identities, k, threshold)
-        probabilities = reader.calibration.probability(torch.tensor([distance for _, distance in ranked])).tolist()
-        nearest = tuple(
-            Nearest(known.classes[label], distance, probability)
-            for (label, distance), probability in zip(ranked, probabilities, strict=True)
-        )
-        name = None if identity is None else known.classes[identity]
-        found.append(Identification(str(query), name, threshold, nearest))
-    return tuple(found)
+    known_paths, threshold = [known.paths[index] for index in of_known], reader.calibration.threshold
+
+    def identify(queries: "Sequence[Path | MemoryImage]") -> list[Identification]:
+        files = {index: query for index, query in enumerate(queries) if isinstance(query, Path)}
+        among = positions(list(files.values()), known_paths).tolist()
+        own = {index: position for index, position in zip(files, among, strict=True) if position >= 0}
+        of_queries, errors = reader.points(queries, "queries")
+        found = []
+        for index, query in enumerate(queries):
+            if index in errors:
+                found.append(Identification(str(query), error=errors[index]))
+                continue
+            distances = reader.siamese.distances(of_queries[index][None], points)[0]
+            if index in own:
+                distances[own[index]] = float("inf")
+            ranked, identity = nearest_identities(distances, identities, k, threshold)
+            probabilities = reader.calibration.probability(torch.tensor([distance for _, distance in ranked])).tolist()
+            nearest = tuple(
+                Nearest(known.classes[label], distance, probability)
+                for (label, distance), probability in zip(ranked, probabilities, strict=True)
+            )
+            name = None if identity is None else known.classes[identity]
+            found.append(Identification(str(query), name, threshold, nearest))
+        return found
+
+    return identify
 
 
 def _evaluated(reader: _Reader, data: Path, config: SiameseVerifyConfig) -> dict[str, Any]:

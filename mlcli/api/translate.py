@@ -1,7 +1,7 @@
 """`mlcli.translate`: images translated by a trained generator."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain, say
+from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import ImageError, UsageError
 from mlcli.io.output_paths import ENDINGS
 from mlcli.methods.generation.configs import DIRECTIONS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mlcli.models.translators import Translator
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
 DEEP = (".png", ".tif", ".tiff")  # formats that can hold 16 bits per channel
 
@@ -43,6 +45,7 @@ class TranslateConfig(common.ReadsImages, common.Computes):
     )
     onnx: Path | None = option(None, "ONNX file to write the generator to.", path="file", panel=OUTPUT)
     batch_size: int = common.batch_size(8)
+    shard: str | None = common.shard()
     overwrite: bool = common.overwrite()
 
 
@@ -88,13 +91,21 @@ def translate(call: Call[TranslateConfig]) -> Translations:
     from mlcli.api.outputs import refuse_existing
     from mlcli.models import translators
     from mlcli.runtime.device import Runtime
+    from mlcli.runtime.processes import Processes
 
     config = call.config
     given = [] if config.images is None else inputs.listed(config.images)
     if not given and (config.output is not None or config.onnx is None):
         raise UsageError("give images to translate, or a file for --onnx, to export the generator")
+    part = Shard.parse(config.shard)
+    if part != WHOLE and (config.output is None or config.onnx is not None):
+        raise UsageError("--shard: of images that go into a folder; name it with -o FOLDER, without --onnx")
     refuse_existing(config.onnx, config.overwrite)
     runtime = Runtime.choose(config.device, config.precision)
+    processes = Processes(runtime.device)
+    runtime = replace(runtime, device=processes.device)
+    if processes.count > 1 and config.onnx is not None:
+        raise UsageError("--onnx: one process exports; call it without torchrun")
     translator = translators.load(config.run, config.direction)
     difference = None
     if config.onnx is not None:
@@ -106,14 +117,22 @@ def translate(call: Call[TranslateConfig]) -> Translations:
     images: tuple[Image.Image | None, ...] = ()
     failures = 0
     if given and config.output is not None:
-        files, failures = _into_files(call, given, config.output, translator.to(runtime), runtime)
+        translator.to(runtime)
+        files, failures = _into_files(call, given, config.output, translator, runtime, processes, part)
     elif given:
         images, failures = _in_memory(config, given, translator.to(runtime), runtime)
+    processes.close()
     return Translations(files, images, config.onnx, difference, failures)
 
 
 def _into_files(
-    call: Call[TranslateConfig], images: Sequence[Any], output: Path, translator: "Translator", runtime: "Runtime"
+    call: Call[TranslateConfig],
+    images: Sequence[Any],
+    output: Path,
+    translator: "Translator",
+    runtime: "Runtime",
+    processes: "Processes",
+    part: Shard,
 ) -> tuple[Mapping[Path, Path], int]:
     """({result: its image}, how many failed)."""
     from mlcli.api.folders import each_outdated
@@ -140,6 +159,8 @@ def _into_files(
         batch_size=config.batch_size,
         workers=config.workers,
         overwrite=config.overwrite,
+        processes=processes,
+        part=part,
     )
 
 

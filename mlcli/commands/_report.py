@@ -1,15 +1,13 @@
 """The only module that prints: results on stdout, progress and messages on stderr."""
 
-import csv
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from mlcli.api.events import Listener, Task
+from mlcli.io.csv_rows import csv_text as csv_text  # printed by most commands
 from mlcli.printable import printable
 from mlcli.runtime import garbage
 
@@ -25,41 +23,21 @@ def say(message: str, quiet: bool = False) -> None:
         print(printable(message), file=sys.stderr)
 
 
-# What a spreadsheet takes a cell for that begins so: a formula, which can run programs and fetch addresses. The last
-# four are the wide forms of the first, which some take for the same.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A CSV document. A name that a spreadsheet would take for a formula gets an apostrophe in front (as OWASP has it).
-
-    Numbers stay as they are, negative ones too.
-    """
-    lines: list[str] = []
-    # The writer quotes what its own line ends consist of, and a carriage return in a name is to be quoted too
-    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
-    writer.writerows(map(_cell, row) for row in (header, *rows))
-    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
-
-
-def _cell(value: object) -> object:
-    if value is None or isinstance(value, (int, float)):
-        return value
-    text = str(value)
-    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
-
-
 def out(text: str) -> None:
     """A finished document on stdout, as UTF-8 whatever the locale; undecodable file names come out as they were.
 
     Of several processes the first prints it. Raises MlcliError where it cannot be written; a reader that has read
     enough (`mlcli … | head`) is no error.
     """
+    out_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def out_bytes(piece: bytes) -> None:
+    """A piece of a document on stdout, as `out` prints it."""
     if os.environ.get("RANK", "0") != "0":
         return
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(piece)
     sys.stdout.flush()
 
 

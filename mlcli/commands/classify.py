@@ -7,9 +7,10 @@ import typer
 
 from mlcli.api.call import Call
 from mlcli.api.classify import ClassifyConfig, classify
+from mlcli.api.row_stream import streams
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
-from mlcli.commands._report import csv_text, table
+from mlcli.commands._report import csv_text, out_bytes, table
 from mlcli.commands._result import Result
 from mlcli.counting import counted
 from mlcli.io.files import json_text
@@ -26,9 +27,6 @@ FEW = 20  # classes, up to which they are named below the predictions, and their
 @command(ClassifyConfig)
 def run(
     call: Call[ClassifyConfig],
-    format: option.FormatOption = option.Format.table,
-    output: option.Output = None,
-    overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
     """Name what images show.
@@ -38,24 +36,26 @@ def run(
     called unknown. With --evaluate the folders of IMAGES may be named by label, WordNet id, synonym or number of a
     class; unknown images are counted, and the accuracy on the answered ones is given too. Images that cannot be read
     are named, the others are classified, and the exit status is 1.
+
+    For very many images, --format jsonl, csv or parquet with -o FILE writes the predictions while they are computed, in
+    memory that does not grow with their number; --resume resumes what was interrupted, and --shard divides the images
+    among the jobs of a cluster.
     """
-    document = Result(output, overwrite)
-    result = call.run(classify)
-    if format == "json":
-        document.write(json_text(result.as_json()))
-    elif result.evaluation is None:
-        document.write(_predictions_csv(result) if format == "csv" else _predictions_table(result))
+    config, call.write = call.config, out_bytes
+    if streams(call) and not config.evaluate:
+        result = call.run(classify)
     else:
-        document.write(_evaluation_csv(result) if format == "csv" else evaluation_text(result, result.evaluation))
+        document = Result(config.output, config.overwrite)
+        result = call.run(classify)
+        if config.format == "json":
+            document.write(json_text(result.as_json()))
+        elif result.evaluation is None:
+            document.write(_predictions_table(result))
+        else:
+            as_csv = config.format == "csv"
+            document.write(_evaluation_csv(result) if as_csv else evaluation_text(result, result.evaluation))
     if result.failures:
         raise typer.Exit(1)
-
-
-def _predictions_csv(result: "Classification") -> str:
-    header = ("image", "rank", "label", "wnid", "index", "probability", "error")
-    good, bad = ([p for p in result.predictions if bool(p.error) == wrong] for wrong in (False, True))
-    rows = [(p.image, rank, *one, "") for p in good for rank, one in enumerate(p.answers, 1)]
-    return csv_text(header, [*rows, *((p.image, "", "", "", "", "", p.error) for p in bad)])
 
 
 def _predictions_table(result: "Classification") -> str:

@@ -6,24 +6,21 @@ from typing import Any
 import typer
 
 from mlcli.api.call import Call
-from mlcli.api.siamese_verify import Identification, Pair, SiameseVerifyConfig, siamese_verify
+from mlcli.api.row_stream import streams
+from mlcli.api.siamese_verify import SiameseVerifyConfig, siamese_verify
+from mlcli.api.verdicts import NOBODY, Identification, Pair
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
-from mlcli.commands._report import csv_text, table
+from mlcli.commands._report import csv_text, out_bytes, table
 from mlcli.commands._result import Result
 from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.io.files import json_text
 
-NOBODY = "nobody"
-
 
 @command(SiameseVerifyConfig)
 def run(
     call: Call[SiameseVerifyConfig],
-    format: option.FormatOption = option.Format.table,
-    output: option.Output = None,
-    overwrite: option.Overwrite = False,
     exit_status: option.ExitStatus = False,
     quiet: option.Quiet = False,
 ) -> None:
@@ -32,35 +29,39 @@ def run(
     Prints the distance, the calibrated threshold, and the probability that both are the same, assuming that half of
     all pairs are. A CSV of pairs has two files per line, or columns a and b, their names relative to its own folder.
     --evaluate reports the equal error rate and other figures on identities of your own; in fp32 unless asked, so that
-    distances are the same everywhere.
+    distances are the same everywhere. For very many pairs or images, --format jsonl, csv or parquet with -o FILE
+    writes them while they are computed, and --resume resumes what was interrupted.
 
     With --exit-status, for scripts, the exit status is 0 if all pairs show the same identity, or each image one of the
     gallery; 1 if not; and 2 if an image cannot be read or anything else fails.
     """
     if exit_status and call.config.evaluate is not None:
         raise UsageError("--exit-status: tells whether images show the same identity; leave it out with --evaluate")
-    document = Result(output, overwrite)
-    result = call.run(siamese_verify)
-    if format == "json":
-        text = json_text(result.as_json())
-    elif result.evaluation is not None:
-        text = _evaluation_text(result.evaluation, format)
-    elif result.identifications is not None:
-        text = _identifications_text(result.identifications, format)
+    config, call.write = call.config, out_bytes
+    if streams(call) and config.evaluate is None:
+        if exit_status:
+            raise UsageError("--exit-status: with --format table or json, which keep all verdicts until the end")
+        result = call.run(siamese_verify)
     else:
-        text = _pairs_text(result.pairs, format)
-    if text:
-        document.write(text)
+        document = Result(config.output, config.overwrite)
+        result = call.run(siamese_verify)
+        if config.format == "json":
+            text = json_text(result.as_json())
+        elif result.evaluation is not None:
+            text = _evaluation_text(result.evaluation, config.format)
+        elif result.identifications is not None:
+            text = _identifications_text(result.identifications)
+        else:
+            text = _pairs_text(result.pairs)
+        if text:
+            document.write(text)
     if result.failures:
         raise typer.Exit(2 if exit_status else 1)
     if exit_status and not result.same:
         raise typer.Exit(1)
 
 
-def _pairs_text(pairs: Sequence[Pair], format: str) -> str:
-    if format == "csv":
-        columns = ("a", "b", "same", "distance", "threshold", "probability", "error")
-        return csv_text(columns, [[pair.as_json().get(name, "") for name in columns] for pair in pairs])
+def _pairs_text(pairs: Sequence[Pair]) -> str:
     rows = [
         (
             pair.a,
@@ -77,23 +78,9 @@ def _pairs_text(pairs: Sequence[Pair], format: str) -> str:
     return table(header, rows, right=(3, 4, 5)) if rows else ""
 
 
-def _identifications_text(found: Sequence[Identification], format: str) -> str:
+def _identifications_text(found: Sequence[Identification]) -> str:
     # An image that nobody can be named for, as the only one of the gallery, has a row all the same
     named = [(one, rank, near) for one in found if not one.error for rank, near in enumerate(one.nearest or [None], 1)]
-    if format == "csv":
-        rows: list[tuple[Any, ...]] = [
-            (
-                one.image,
-                one.identity or NOBODY,
-                *((rank, near.identity, near.distance, near.probability) if near else [""] * 4),
-                one.threshold,
-                "",
-            )
-            for one, rank, near in named
-        ]
-        rows += [(one.image, *[""] * 6, one.error) for one in found if one.error]
-        header = ("image", "is", "rank", "identity", "distance", "probability", "threshold", "error")
-        return csv_text(header, rows)
     shown = [
         (
             one.image if rank == 1 else "",

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from mlcli.data import path_lists
 from mlcli.data.class_names import normalized
+from mlcli.data.path_list import PathList
 from mlcli.data.walking import Walker, special_problem
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.io import input_files
@@ -25,7 +26,7 @@ class Found:
     stdin: what a source reads that is named -; None for that of the process.
     """
 
-    paths: list[Path] = field(default_factory=list)
+    paths: PathList = field(default_factory=PathList)
     problems: list[ImageError] = field(default_factory=list)
     stdin: BinaryIO | None = None
 
@@ -56,10 +57,7 @@ def find_images(inputs: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
             # an unset variable of a script, which Path takes for the current folder
             raise UsageError("an empty name among the images; name files or folders, or . for this folder")
         add(str(given), found)
-    first: dict[Path, Path] = {}
-    for path in found.paths:
-        first.setdefault(path.absolute(), path)
-    found.paths = list(first.values())
+    found.paths = found.paths.without_repeated()
     return found
 
 

@@ -168,11 +168,11 @@ def json_text(value: object) -> str:
     Numbers that are not finite become null, since JSON has none of them; paths become strings. A file name that is not
     UTF-8 is kept as Python reads it, its odd bytes as escapes \\udc80 to \\udcff.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = json.dumps(_plain(value), indent=2, allow_nan=False)
+        text = json.dumps(plain(value), indent=2, allow_nan=False)
     return text + "\n"
 
 
@@ -241,12 +241,12 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """`value` as JSON can hold it; see `json_text`."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 FOLDER_LOCK = f"{LOCK}lock"
+PART = "part-"  # in the names of the locks of parts
 PATIENCE = 0.3  # seconds to try for: another process may be looking at the lock, or be about to let go of it
 ABSENT = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # file systems without locks
 
@@ -44,6 +45,22 @@ def folder_locked(folder: str | Path, *, run: bool = False) -> Iterator[None]:
             if held(lock) and _holder(lock).get("run"):
                 raise _busy(lock.parent, lock)
     with _held(folder / FOLDER_LOCK, folder, {"run": run}):
+        for lock in folder.glob(f"{LOCK}{PART}*.lock"):
+            if held(lock):
+                raise _busy(folder, lock)
+        yield
+
+
+@contextmanager
+def part_locked(folder: str | Path, part: str) -> Iterator[None]:
+    """Hold the lock of one part of the results in a folder, such as 3/16, while others may hold those of other parts.
+
+    Raises as `folder_locked` does, where a process holds this part or the whole folder.
+    """
+    folder = Path(folder)
+    with _held(folder / f"{LOCK}{PART}{part.replace('/', '-')}.lock", folder, {"part": part}):
+        if is_locked(folder):
+            raise _busy(folder, folder / FOLDER_LOCK)
         yield
 
 

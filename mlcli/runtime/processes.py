@@ -5,15 +5,16 @@ several networks and optimizers, such as a GAN, then needs no special care.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
-from mlcli.errors import UsageError
+from mlcli.errors import MlcliError, UsageError
 
+Value = TypeVar("Value")
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -84,6 +85,33 @@ class Processes:
         """Whether the flag is set in any process, so that all stop at the same step."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0) if self.count > 1 else flag
 
+    def gather(self, value: Value) -> list[Value]:
+        """The values that the processes give, in their order; any that can be pickled."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
+    def by_first(self, work: Callable[[], Value]) -> Value:
+        """What `work` returns in the first process. An MlcliError that it raises there is raised in all."""
+        if self.count == 1:
+            return work()
+        told: list[Any] = [None, None]
+        error: MlcliError | None = None
+        if self.main:
+            try:
+                told[0] = work()
+            except MlcliError as problem:
+                error = problem
+                told[1] = (str(problem), problem.exit_status)
+        distributed.broadcast_object_list(told, 0)
+        if error is not None:
+            raise error
+        if told[1] is not None:
+            raise of_another_process(*told[1])
+        return told[0]
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes, in one message."""
         if self.count == 1:
@@ -112,6 +140,13 @@ class Processes:
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = GroupBatchNorm2d
         return network
+
+
+def of_another_process(message: str, exit_status: int) -> MlcliError:
+    """The MlcliError that another process of the group has met."""
+    error = MlcliError(message)
+    error.exit_status = exit_status
+    return error
 
 
 class _Sum(Function):

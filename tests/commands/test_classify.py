@@ -84,7 +84,7 @@ def test_csv(images, colors):
         ("blue.png", "1", "blue"),
         ("red.png", "1", "red"),
     ]
-    assert len(rows) == 5 and "empty file" in rows[-1]["error"] and not rows[-1]["label"]
+    assert len(rows) == 5 and "empty file" in rows[2]["error"] and not rows[2]["label"]
 
 
 def test_output_file(images, colors, tmp_path):

@@ -14,7 +14,7 @@ from mlcli.imaging import reading
 from tests.cli import mlcli
 from tests.written_bytes import png
 
-READ_NO_IMAGE = {"layers", "filters", "sample", "render", "models", "doctor", "docs"}
+READ_NO_IMAGE = {"layers", "filters", "sample", "render", "merge", "models", "doctor", "docs"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

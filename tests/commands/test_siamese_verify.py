@@ -258,3 +258,28 @@ def test_what_is_no_siamese_network_is_refused(colors, network, tmp_path):
     assert "not a classifier" in mlcli("filters", "--model", network, "-o", tmp_path / "out.png", status=1).stderr
     (tmp_path / "config.json").write_text("{}")
     assert "no model yet" in mlcli("siamese-verify", tmp_path, "a.png", "b.png", status=1).stderr
+
+
+# ---------------------------------------------------------------------------------------------- very many
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
+def test_a_list_of_pairs_and_a_gallery_are_written_while_they_are_computed(format, network, unseen, tmp_path):
+    a, b, other = unseen / "x/k/00.png", unseen / "x/k/01.png", unseen / "y/m/00.png"
+    (tmp_path / "pairs.csv").write_text(f"{a},{b}\n{a},absent.png\n{a},{other}\n{b},{other}\n")
+    shutil.copytree(unseen / "x", tmp_path / "gallery")
+    for words, errors in (((tmp_path / "pairs.csv",), 1), ((a, other, "--gallery", tmp_path / "gallery"), 0)):
+        words = ("siamese-verify", network, *words, "--format", format, "--batch-size", 2)
+        whole, merged = (tmp_path / f"{name}-{errors}.{format}" for name in ("whole", "merged"))
+        said = mlcli(*words, "-o", whole, status=errors).stderr
+        assert said.count("absent.png") == errors
+        parts = [tmp_path / f"part-{number}-{errors}" for number in (1, 2)]
+        for number, part in enumerate(parts, 1):
+            mlcli(*words, "-o", part, "--shard", f"{number}/2", status=(0, errors))
+        mlcli("merge", *parts, "-o", merged)
+        assert merged.read_bytes() == whole.read_bytes()
+        if format == "jsonl":
+            *rows, last = map(json.loads, whole.read_text().splitlines())
+            kept = json.loads(mlcli(*words, "--format", "json", status=errors).stdout)
+            assert [list(row) for row in rows] == [list(row) for row in kept] and last["images"] == len(kept)
+            assert ["error" in row for row in rows] == [False, True, False, False][: len(rows)] or not errors

@@ -76,7 +76,7 @@ def test_the_rows_of_a_table():
     rows = {row.flags: row for row in option_tables.rows(BY_NAME["train"])}
     assert rows["`--flip`, `--no-flip`"].default == "on"
     rows = {row.flags: row for row in option_tables.rows(BY_NAME["classify"])}
-    assert rows["`--format CHOICE`"].help.endswith("One of `table`, `json`, `csv`.")
+    assert rows["`--format CHOICE`"].help.endswith("One of `table`, `json`, `csv`, `jsonl`, `parquet`.")
     rows = {row.flags: row for row in option_tables.rows(BY_NAME["patches"])}
     assert rows["`--layer TEXT`"].default == "`conv3`"
     rows = {row.flags: row for row in option_tables.rows(BY_NAME["siamese-verify"])}

@@ -53,3 +53,20 @@ def test_threads_count_together():
     for thread in threads:
         thread.join()
     assert tally.summary() == "2,250 images read; left out: 2,250 other files (2,250 .txt)"
+
+
+def test_files_that_are_met_no_more_are_kept_as_numbers():
+    tally, whole = Tally(), Tally()
+    for number in range(30):
+        for each in (tally, whole):
+            each.add_read(f"{number}.png")
+            if number % 5 == 0:
+                each.note(f"{number}.png", "of several pages")
+            if number % 10 == 3:
+                each.leave_out(f"{number}.png", "image{s} that cannot be read")  # in the same generation, or the next
+        if number % 7 == 0:
+            tally.settle()
+    assert tally.summary() == whole.summary() and "27 images read" in tally.summary()
+    assert len(tally._now.read) + len(tally._before.read) <= 14
+    whole.add(tally.counts())
+    assert "54 images read; left out: 6 images that cannot be read; 12 of several pages (0.png, …)" in whole.summary()

@@ -15,6 +15,7 @@ from mlcli.runtime.processes import Processes
 SCRIPT = """
 import torch
 from torch import nn
+from mlcli.errors import MlcliError, UsageError
 from mlcli.runtime.processes import Processes, GroupBatchNorm2d
 
 group = Processes(torch.device("cpu"))
@@ -57,6 +58,14 @@ for layout in (torch.contiguous_format, torch.channels_last):
 assert group.all_gather(torch.tensor([group.rank])).tolist() == [0, 1]
 assert group.mean(torch.tensor(float(group.rank))) == 0.5
 assert group.any(group.rank == 1) and not group.any(False)
+assert group.gather(group.rank * "x") == ["", "x"]
+assert group.by_first(lambda: group.rank) == 0  # what the other would give is not asked for
+def refuses(): raise UsageError("no")
+try:
+    group.by_first(refuses)
+    raise AssertionError
+except MlcliError as error:
+    assert (str(error), error.exit_status) == ("no", 2)
 group.wait()
 if group.main:
     print("two agree with one")

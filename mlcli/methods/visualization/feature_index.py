@@ -3,14 +3,16 @@
 The file is in the safetensors format. `vectors` (N, D) is float32. `marks` (N, 2) int64 holds the size in bytes and the
 modification time in ns of each image, or what `input_files.mark` gives for a member of an archive. `names` holds their
 paths as bytes, each followed by NUL. The metadata says with what the vectors were made. A path below the folder of the
-index is relative to it, so a folder can be moved together with its index; any other path is absolute.
+index is relative to it, so a folder can be moved together with its index; any other path is absolute. What is
+computed is collected in a journal beside it (`vector_journal`).
 """
 
 import json
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,20 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
+from mlcli.data.path_list import PathList
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.imaging import reading
 from mlcli.io import input_files, schema
 from mlcli.io.files import atomic_write, check_writable, sweep
 from mlcli.io.locks import file_locked
+from mlcli.methods.visualization.vector_journal import Block, VectorJournal
 from mlcli.models.model import Model
 from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 KIND = "index of feature vectors"
 BLOCK = 16_384  # vectors read at a time
-PENDING_BYTES = 256 << 20  # new vectors held in memory before they are saved
+PENDING_BYTES = 16 << 20  # new vectors held in memory before they are saved
 DESCRIPTION = schema.record({"made_with": schema.OBJECT})
 UNKNOWN = (-1, -1)  # the mark of a path that does not exist or is not a regular file
 
@@ -50,7 +54,7 @@ class Index:
         self.made_with = json.loads(json.dumps(dict(made_with)))
         self.outdated = False  # whether the file existed but was made with something else
         self.paths: list[str] = []  # (N,) absolute
-        self.marks: list[tuple[int, int]] = []  # (N,) size in bytes, modification time in ns
+        self.marks = torch.empty((0, 2), dtype=torch.int64)  # (N, 2) size in bytes, modification time in ns
         self._slice: Any = None  # lazy slice of `vectors` in the file, read in blocks
         self._load(self.file)
 
@@ -70,62 +74,83 @@ class Index:
         compute: yields the vectors of images in order. recompute: compute the vectors of all these images again.
         save_seconds: time between saves. Returns the number of vectors that were computed and of images that were
         deleted. An unreadable image has no vector and is tried again in each update. The vectors of other, unchanged
-        images are kept. The index is saved regularly and on any exception, so an interrupted update can resume. The
-        file is locked meanwhile; raises BusyError if another process is updating it.
+        images are kept. What is computed is saved regularly in a journal, and joined to the index in the end and on any
+        exception, so an interrupted update can resume. The file is locked meanwhile; raises BusyError if another
+        process is updating it.
         """
-        absolute = {os.path.abspath(path): path for path in paths}
-        marks, keep = self._compare(absolute, recompute)
-        if len(keep) == len(self) and {self.paths[row] for row in keep} >= absolute.keys():
-            sweep(self.file.parent)
-            return 0, 0
+        asked = {os.path.abspath(path) for path in paths}
+        journal = VectorJournal(self.file, self.made_with)
+        if not journal.is_there():
+            keep, _ = self._kept(asked if recompute else frozenset())
+            if len(keep) == len(self) and asked.issubset(self.paths):
+                sweep(self.file.parent)
+                return 0, 0
         try:
             check_writable(self.file)
         except MlcliError as error:
             raise MlcliError(f"{error}, or name another file for the index with --index") from None
         with file_locked(self.file):
             self._load(self.file)  # another process may have updated it meanwhile
-            return self._update(absolute, compute, recompute, save_seconds)
+            self._join(range(len(self)), journal)  # what a killed process has computed
+            return self._update(paths, asked if recompute else frozenset(), compute, journal, save_seconds)
 
-    def _compare(self, absolute: Mapping[str, Path], recompute: bool) -> tuple[dict[str, tuple[int, int]], list[int]]:
-        """(the current marks of all images, the rows whose vectors are up to date)."""
-        marks = {path: _mark(path) for path in {*absolute, *self.paths}}
-        keep = [
-            row
-            for row, (path, mark) in enumerate(zip(self.paths, self.marks, strict=True))
-            if mark == marks[path] != UNKNOWN and not (recompute and path in absolute)
-        ]
-        return marks, keep
+    def _kept(self, again: Set[str]) -> "tuple[array[int], int]":
+        """(the rows whose vectors are up to date, how many images are gone). again: images to compute again."""
+        keep, gone, marks = array("q"), 0, self.marks.numpy()
+        for row, path in enumerate(self.paths):
+            mark = _mark(path)
+            gone += mark == UNKNOWN
+            if mark == tuple(marks[row].tolist()) != UNKNOWN and path not in again:
+                keep.append(row)
+        return keep, gone
 
     def _update(
-        self, absolute: Mapping[str, Path], compute: Vectors, recompute: bool, save_seconds: float
+        self, paths: Sequence[Path], again: Set[str], compute: Vectors, journal: VectorJournal, save_seconds: float
     ) -> tuple[int, int]:
-        marks, keep = self._compare(absolute, recompute)
-        gone = sum(marks[path] == UNKNOWN for path in self.paths)
+        keep, gone = self._kept(again)
         known = {self.paths[row] for row in keep}
-        missing = [given for path, given in absolute.items() if path not in known]
-        pending: dict[str, Tensor] = {}
+        missing, marks = PathList(), array("q")
+        for path in paths:
+            if (absolute := os.path.abspath(path)) not in known:
+                known.add(absolute)
+                missing.append(path)
+                marks.extend(_mark(absolute))  # before it is read: a later change is seen
+        del known
+        pending: list[tuple[int, Tensor]] = []
         computed, saved = 0, time.monotonic()
 
         def save() -> None:
-            nonlocal keep, saved
-            if pending or len(keep) < len(self):
-                self._write(keep, pending, [marks[path] for path in pending])
-                keep = list(range(len(self)))
+            nonlocal saved
+            if pending:
+                rows = [number for number, _ in pending]
+                names = [self._name(os.path.abspath(missing[row])) for row in rows]
+                vectors = torch.stack([vector for _, vector in pending]).float()
+                journal.append(Block(names, torch.tensor([marks[2 * r : 2 * r + 2].tolist() for r in rows]), vectors))
                 pending.clear()
             saved = time.monotonic()
 
         try:
-            for path, vector in compute(missing) if missing else ():
+            for number, (_, vector) in enumerate(compute(missing) if missing else ()):
                 if isinstance(vector, ImageError):
                     continue
-                pending[os.path.abspath(path)] = vector
+                pending.append((number, vector))
                 computed += 1
-                full = len(pending) * vector.nbytes > PENDING_BYTES
-                if full or time.monotonic() - saved > save_seconds:
+                if len(pending) * vector.nbytes > PENDING_BYTES or time.monotonic() - saved > save_seconds:
                     save()
         finally:
             save()
+            self._join(keep, journal)
         return computed, gone
+
+    def _join(self, keep: Sequence[int], journal: VectorJournal) -> None:
+        """Write the kept rows and those of the journal as the index, where that changes it, and remove the journal."""
+        if journal.is_there():
+            new = {os.path.join(self._folder, os.fsdecode(name)) for block in journal.blocks() for name in block.names}
+            keep = array("q", (row for row in keep if self.paths[row] not in new))
+        if len(keep) < len(self) or next(journal.blocks(), None) is not None:
+            self._write(keep, journal)
+        if journal.is_there():
+            journal.remove()
 
     def require_width(self, width: int) -> None:
         """Raise UsageError where the vectors in the file have another length than `width`."""
@@ -176,40 +201,49 @@ class Index:
             paths = opened.get_tensor("names").numpy().tobytes().split(b"\0")[:-1]
             if len(paths) != marks.get_shape()[0]:
                 raise ValueError("its parts differ in length")
-            folder = os.path.dirname(os.path.abspath(file))
-            self.paths = [os.path.join(folder, os.fsdecode(path)) for path in paths]
-            self.marks = [tuple(mark) for mark in opened.get_tensor("marks").tolist()]
+            self.paths = [os.path.join(self._folder, os.fsdecode(path)) for path in paths]
+            self.marks = opened.get_tensor("marks")
             self._slice = vectors
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise UsageError(f"{file}: cannot be read as an index ({error}); remove it or name another file") from None
 
-    def _write(self, keep: list[int], new: Mapping[str, Tensor], new_marks: list[tuple[int, int]]) -> None:
-        """Write the kept rows of the index and the new vectors to the file, and load it again."""
-        marks = torch.tensor([self.marks[row] for row in keep] + new_marks, dtype=torch.int64).view(-1, 2)
-        names = b"".join(self._name(path) + b"\0" for path in [*(self.paths[row] for row in keep), *new])
-        width = len(next(iter(new.values()))) if new else self._slice.get_shape()[1]
+    def _write(self, keep: Sequence[int], journal: VectorJournal) -> None:
+        """Write the kept rows of the index and those of the journal to the file, and load it again."""
+        rows = torch.tensor(keep, dtype=torch.int64)
+        kept, names = [self.marks[rows]], bytearray()
+        for row in keep:
+            names += self._name(self.paths[row]) + b"\0"
+        width = 0 if self._slice is None else self._slice.get_shape()[1]
+        for block in journal.blocks():
+            kept.append(block.marks)
+            names += b"".join(name + b"\0" for name in block.names)
+            width = block.vectors.shape[1]
+        marks = torch.cat(kept)
 
         def parts() -> Iterator[Tensor]:
-            rows = torch.tensor(keep, dtype=torch.int64)
             for start in range(0, len(self), BLOCK):  # block by block, since all of them may not fit into memory
                 inside = rows[(rows >= start) & (rows < start + BLOCK)] - start
                 if len(inside):
                     yield self._slice[start : start + BLOCK][inside]
-            if new:
-                yield torch.stack(list(new.values())).float()
+            for block in journal.blocks():
+                yield block.vectors
 
         tensors = {
             "marks": ("I64", marks.shape, iter([marks])),
             "vectors": ("F32", (len(marks), width), parts()),
-            "names": ("U8", (len(names),), iter([torch.frombuffer(bytearray(names), dtype=torch.uint8)])),
+            "names": ("U8", (len(names),), iter([torch.frombuffer(names, dtype=torch.uint8)])),
         }
         with atomic_write(self.file) as temporary:
             _write_safetensors(temporary, tensors, {"kind": KIND, "made_with": self.made_with})
         self._load(self.file)
 
     def _name(self, path: str) -> bytes:
-        folder = os.path.join(os.path.dirname(os.path.abspath(self.file)), "")
-        return os.fsencode(path.removeprefix(folder))
+        return os.fsencode(path.removeprefix(os.path.join(self._folder, "")))
+
+    @property
+    def _folder(self) -> str:
+        """The folder of the file, to which names are relative."""
+        return os.path.dirname(os.path.abspath(self.file))
 
 
 def _check_tensor(name: str, part: Any, dtype: str, shape: tuple[int | None, ...]) -> None:

@@ -6,13 +6,12 @@ the network.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mlcli.errors import ImageError
-from mlcli.imaging.decoding import map_images
+from mlcli.imaging.decoding import Source, map_images
 from mlcli.models.model import Model
 from mlcli.models.structure.features import Activations, vectors
 from mlcli.models.structure.graph import Layer
@@ -27,12 +26,12 @@ SPARE = 8  # candidates kept beyond k, so that rounding in float32 drops none of
 def feature_vectors(
     model: Model,
     layer: Layer,
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     runtime: Runtime,
     *,
     batch_size: int = 32,
     workers: int | None = None,
-) -> Iterator[tuple[Path, Tensor | ImageError]]:
+) -> Iterator[tuple[Source, Tensor | ImageError]]:
     """(path, feature vector (D,) float32 on the CPU) for each image in order; an ImageError for an unreadable one.
 
     The network is computed up to the layer. Raises WeightsError where a vector holds a value that is not finite.

@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.methods.visualization import feature_index
 from mlcli.methods.visualization.feature_index import Index, made_with
+from mlcli.methods.visualization.vector_journal import VectorJournal
 from mlcli.models import registry
 from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
@@ -166,15 +168,44 @@ def test_an_update_saves_its_progress(images, monkeypatch, limit):
     if not limit:
         monkeypatch.setattr(feature_index, "PENDING_BYTES", 12)  # one vector is held, the second is too much
     seen = []
+    journal = VectorJournal(images / ".index", json.loads(json.dumps(MADE)))
 
     class Watching(Counting):
         def __call__(self, paths):
             for computed in super().__call__(paths):
-                seen.append(len(opened(images)))  # what another process would find
+                seen.append(sum(len(block.names) for block in journal.blocks()))  # what a kill would leave
                 yield computed
 
     updated(images, compute=Watching(), **limit)
     assert seen == ([0, 1, 2, 3, 4] if limit else [0, 0, 2, 2, 4])
+
+
+@pytest.mark.parametrize("torn", [b"", b"\x01", b"\x02" + bytes(60)])
+def test_what_a_killed_update_has_computed_is_not_computed_again(images, tmp_path, monkeypatch, torn):
+    updated(images, file=tmp_path / "whole")
+    file = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "_join", lambda *_: None)  # killed before the end
+        with pytest.raises(KeyboardInterrupt):
+            updated(images, file=file, compute=Counting(stop_after=3), save_seconds=0)
+    assert len(opened(images, file)) == 0
+    with open(tmp_path / "broken.new", "ab") as journal:
+        journal.write(torn)
+    (images / "1.png").write_bytes(b"changed since")
+    assert updated(images, file=file)[1] == ["1.png", "3.png", "4.png"]
+    assert updated(images, file=tmp_path / "whole")[1] == ["1.png"]
+    one, other = opened(images, file), opened(images, tmp_path / "whole")
+    assert contents(one, listed(images)) == contents(other, listed(images)) and len(one) == len(other) == 5
+    assert sorted(os.listdir(tmp_path)) == ["broken", "images", "whole"]
+
+
+def test_the_journal_of_another_model_is_not_taken(images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "_join", lambda *_: None)
+        updated(images)
+    kept, compute = opened(images, model_hash="2"), Counting()
+    assert kept.update(listed(images), compute) == (5, 0) and len(compute.asked) == 5
+    assert not os.path.exists(images / ".index.new")
 
 
 def test_the_file_is_plain_safetensors(images):
