@@ -172,8 +172,15 @@ def regional(maps: Tensor) -> Tensor:
     Negative means count as 0. The roots keep a few strong activations from dominating (Arandjelovic and Zisserman
     2012).
     """
-    means = F.adaptive_avg_pool2d(maps.float(), REGIONS).clamp_min(0)
-    return F.normalize(means.sqrt().flatten(1))
+    pool = _pooled_by_products if torch.onnx.is_in_onnx_export() else F.adaptive_avg_pool2d
+    return F.normalize(pool(maps.float(), REGIONS).clamp_min(0).sqrt().flatten(1))
+
+
+def _pooled_by_products(maps: Tensor, regions: int) -> Tensor:
+    """`adaptive_avg_pool2d` by matrix products, since ONNX has none for regions of unequal sizes."""
+    sides = [torch.eye(side)[None] for side in maps.shape[2:]]  # each column a pixel, which is averaged into regions
+    rows, columns = (F.adaptive_avg_pool1d(side, regions)[0] for side in sides)  # (H, regions), (W, regions)
+    return rows.T @ maps @ columns
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
