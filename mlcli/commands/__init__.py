@@ -38,6 +38,7 @@ COMMANDS = (
     Command("render", "render", "Adapt", "mlcli render digits -o digits"),
     Command("segment", "segment", "Adapt", "mlcli segment runs/scanner-b scans/ -o masks"),
     Command("models", "models", "Check", "mlcli models"),
+    Command("export", "export", "Check", "mlcli export runs/horses -o horses.onnx"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
     Command("docs", "docs", "Check", "mlcli docs stylize"),
 )

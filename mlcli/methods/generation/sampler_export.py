@@ -25,6 +25,5 @@ def subject(sampler: Sampler) -> Subject:
     inputs = {"noise": torch.randn(2, options["latent"], generator=random)}
     if sampler.classes:
         inputs["labels"] = torch.tensor([0, len(sampler.classes) - 1])
-    description = {"weights_sha256": sampler.hash, "classes": list(sampler.classes), **options}
-    description["classes"] = list(sampler.classes)  # their names, not their number
+    description = {**options, "classes": list(sampler.classes), "weights_sha256": sampler.hash}
     return Subject(SAMPLER.name, network, inputs, (IMAGES,), batches((*inputs, IMAGES)), description)
