@@ -1,13 +1,12 @@
 """`mlcli.classify`: what images show."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.api import common
+from mlcli.api import common, engines
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, Task
 from mlcli.api.inputs import class_folder, listed, named
@@ -17,6 +16,7 @@ from mlcli.options import DATA, METHOD, option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.evaluation.classification import Evaluation
     from mlcli.models.model import Model
 
@@ -43,6 +43,7 @@ class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExac
         "--flip",
         panel=METHOD,
     )
+    engine: str = common.engine()
     batch_size: int = common.batch_size(32)
 
 
@@ -119,21 +120,23 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
     image, UsageError for options that do not go together, WeightsError for a model that cannot be had.
     """
     from mlcli.methods.evaluation.classification import probabilities
-    from mlcli.models import registry
     from mlcli.runtime.device import Runtime
 
     config = call.config
     runtime = Runtime.choose(config.device, config.precision)
-    model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
+    model = engines.opened(config.model, config.weights, runtime, config.engine, classes=config.classes)
     model.require_classes()
-    answer = partial(
-        probabilities,
-        model,
-        runtime=runtime,
-        flipped=config.flip,
-        batch_size=config.batch_size,
-        workers=config.workers,
-    )
+
+    def answer(paths: "Sequence[Path | MemoryImage]") -> "Iterator[tuple[Path | MemoryImage, Tensor | ImageError]]":
+        return probabilities(
+            engines.accelerated(model, runtime, config.engine, len(paths)),
+            paths,
+            runtime,
+            flipped=config.flip,
+            batch_size=1 if getattr(model, "one_at_a_time", False) else config.batch_size,
+            workers=config.workers,
+        )
+
     if config.evaluate:
         return _evaluated(config, model, answer)
     paths, failures = named(config.images)
@@ -159,7 +162,7 @@ def _best(model: "Model", row: "Tensor", count: int) -> tuple[tuple[str, str, in
     )
 
 
-def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> Classification:
+def _evaluated(config: ClassifyConfig, model: "Model", answer: "Callable[..., Iterator[Any]]") -> Classification:
     """The accuracy on a folder of class folders."""
     from mlcli.methods.evaluation import classification
 

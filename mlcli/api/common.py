@@ -101,6 +101,19 @@ class ComputesExactly(Computes):
     )
 
 
+ENGINES = ("auto", "torch", "openvino", "onnxruntime", "compile")
+
+
+def engine() -> Any:
+    """The option of what computes a network."""
+    return option(
+        "auto",
+        "Library that computes the network; auto is openvino on a CPU where it is installed and the images are many.",
+        choices=ENGINES,
+        panel=COMPUTING,
+    )
+
+
 def batch_size(default: int) -> Any:
     return option(default, "Number of images per batch.", minimum=1, panel=COMPUTING)
 

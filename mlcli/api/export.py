@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlcli.models.exports.subject import Subject
     from mlcli.models.model import Model
 
-ENDINGS = (".onnx", ".xml")
 IN_FOLDER = "model.onnx"  # the name of the file where a folder is named
 
 
@@ -109,13 +108,13 @@ def export(call: Call[ExportConfig]) -> Export:
     network that cannot be exported, or whose file would differ from it by more than the limits.
     """
     from mlcli.api.outputs import refuse_existing, write_beside
-    from mlcli.models.exports import exporting
+    from mlcli.models.exports import exporting, files
 
     config = call.config
     file = _file(config.output)
     _require_images(config)
     refuse_existing(file, config.overwrite)
-    if file.suffix.lower() == exporting.OPENVINO:
+    if file.suffix.lower() == files.OPENVINO:
         refuse_existing(file.with_suffix(".bin"), config.overwrite)
     exporting.require_packages(file, int8=config.int8)
     subject = _subject(config)
@@ -141,8 +140,9 @@ def export(call: Call[ExportConfig]) -> Export:
 def _file(output: Path) -> Path:
     """The file to write: as given, or in the folder given."""
     from mlcli.io.output_paths import FolderPath
+    from mlcli.models.exports.files import is_exported
 
-    if not isinstance(output, FolderPath) and output.suffix.lower() in ENDINGS:
+    if not isinstance(output, FolderPath) and is_exported(output.name):
         return output
     return Path(output) / IN_FOLDER
 

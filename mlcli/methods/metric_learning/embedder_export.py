@@ -10,9 +10,9 @@ from mlcli.data.distortions import sampled
 from mlcli.errors import UsageError
 from mlcli.methods.metric_learning.embedder import EMBEDDER, VIEWS, Siamese, preparation
 from mlcli.imaging import image_io
-from mlcli.models.exports.model_subjects import ANY_SIZE, INSIDE
+from mlcli.models.exports.model_subjects import ANY_SIZE
 from mlcli.models.exports.preprocessing_graph import PreprocessingGraph
-from mlcli.models.exports.subject import IMAGES, Subject, batches
+from mlcli.models.exports.subject import IMAGES, INSIDE, Subject, batches
 from mlcli.runtime.device import Runtime
 
 POINTS = "points"

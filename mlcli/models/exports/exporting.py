@@ -11,10 +11,9 @@ from torch import Tensor
 from mlcli.errors import MlcliError
 from mlcli.models.exports import onnx_file, openvino_file
 from mlcli.models.exports.agreement import LARGEST_DIFFERENCE, LEAST_AGREEMENT, Agreement, compare
+from mlcli.models.exports.files import OPENVINO
 from mlcli.models.exports.subject import Subject
 from mlcli.runtime import optional_packages
-
-OPENVINO = ".xml"  # how the file of OpenVINO ends; every other one is ONNX
 
 
 @dataclass(frozen=True)

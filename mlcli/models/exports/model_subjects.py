@@ -14,13 +14,12 @@ from mlcli.errors import UsageError
 from mlcli.imaging import image_io
 from mlcli.models.artifacts import CLASSIFIER, SEGMENTER
 from mlcli.models.exports.preprocessing_graph import PreprocessingGraph
-from mlcli.models.exports.subject import CLASSES, FEATURES, IMAGES, LOGITS, PIXELS, Subject, batches
+from mlcli.models.exports.subject import CLASSES, FEATURES, IMAGES, INSIDE, LOGITS, PIXELS, Subject, batches
 from mlcli.models.model import Model, logits
 from mlcli.models.structure import features
 from mlcli.models.structure.graph import graph_of
 from mlcli.models.translators import TRANSLATOR, Translator
 
-INSIDE = "preprocessing_inside"  # in a description: whether the file takes images of any size, as bytes
 ANY_SIZE = {0: "batch", 2: "height", 3: "width"}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 IMAGES = "images"  # the input of every network that takes images
+INSIDE = "preprocessing_inside"  # in a description: whether the file takes images of any size, as bytes
 LOGITS, FEATURES = "logits", "features"  # the outputs of a classifier
 
 # How the outputs of the original and of the file are compared
