@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
-from mlcli.api.inputs import Readable, files_named
+from mlcli.api.inputs import Readable, evenly, files_named
 from mlcli.api.translate import TranslateConfig
-from mlcli.counting import counted
 from mlcli.errors import UsageError
 from mlcli.options import DATA, METHOD, NETWORK, OUTPUT, argument, option, required, same
 
@@ -43,7 +42,9 @@ class ExportConfig(common.ReadsImages):
     classes: Path | None = same(common.UsesClasses, "classes")
     direction: str | None = same(TranslateConfig, "direction")
     preprocessing_inside: bool = option(
-        False, "Put resizing, cropping and normalizing into the file, which takes images of any size then.", panel=NETWORK
+        False,
+        "Put resizing, cropping and normalizing into the file, which takes images of any size then.",
+        panel=NETWORK,
     )
     int8: bool = option(False, "Quantize to 8-bit integers, which many processors compute faster.", panel=METHOD)
     calibrate: common.Paths = option(
@@ -132,7 +133,9 @@ def export(call: Call[ExportConfig]) -> Export:
     if not result.agreement.images:
         say(f"{file}: compared with the model on random inputs; --check IMAGES compares it on yours")
     made = Export(file, result.description, result.agreement.as_json(), result.bytes, unread + unseen)
-    options = {name: value for name, value in config.as_json().items() if name not in ("output", "overwrite", "workers")}
+    options = {
+        name: value for name, value in config.as_json().items() if name not in ("output", "overwrite", "workers")
+    }
     write_beside(file, "export", options, None, **{"result": made.as_json()})
     return made
 
@@ -161,10 +164,7 @@ def _inputs(
     """(images as the network takes them, each a batch; how many cannot be read)."""
     if not given or read is None:
         return [], 0
-    paths = files_named(given)
-    chosen = [paths[index * len(paths) // min(len(paths), config.sample)] for index in range(min(len(paths), config.sample))]
-    if len(chosen) < len(paths):
-        say(f"--{title}: takes {len(chosen)} of {counted(len(paths), 'image')}; --sample takes more")
+    chosen = evenly(files_named(given), config.sample, f"--{title}")
     with Progress(len(chosen), title) as bar:
         readable = Readable(chosen, None, bar, window=32, workers=config.workers, read=read)
         return [image[None] for _, image in readable], readable.failures

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
-from mlcli.api.events import Task, complain
+from mlcli.api.events import Task, complain, say
 
 if TYPE_CHECKING:
     from mlcli.api.common import Images
@@ -78,6 +78,14 @@ def files_named(images: "Images") -> list[Path]:
     memory."""
     paths, _ = named(file_names(images))
     return [path for path in paths if isinstance(path, Path)]
+
+
+def evenly(paths: list[Path], most: int, title: str) -> list[Path]:
+    """At most so many of the paths, evenly spaced; says how many are left out. title: of what they are given for."""
+    if len(paths) <= most:
+        return paths
+    say(f"{title}: takes {most} of {len(paths)} images; --sample takes more")
+    return [paths[index * len(paths) // most] for index in range(most)]
 
 
 def class_folder(

@@ -127,7 +127,18 @@ def write_beside(
 
 
 # Options that change no number of a result. `record` itself tells how images were read.
-UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch", "index", "refresh"}
+UNRELATED = {
+    "output",
+    "device",
+    "workers",
+    "overwrite",
+    "resume",
+    "accept_truncated",
+    "stretch",
+    "index",
+    "refresh",
+    "engine",
+}
 
 
 def determining(config: Config, **effective: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mlcli.data.distortions import sampled
 from mlcli.errors import UsageError
-from mlcli.methods.metric_learning.embedder import EMBEDDER, VIEWS, Siamese, preparation
 from mlcli.imaging import image_io
+from mlcli.methods.metric_learning.embedder import EMBEDDER, VIEWS, Siamese, preparation
 from mlcli.models.exports.model_subjects import ANY_SIZE
 from mlcli.models.exports.preprocessing_graph import PreprocessingGraph
 from mlcli.models.exports.subject import IMAGES, INSIDE, Subject, batches
@@ -23,7 +23,12 @@ class EmbedderOutputs(nn.Module):
 
     def __init__(self, siamese: Siamese):
         super().__init__()
-        self.network, self.space, self.encode, self.flip = siamese.model.network, siamese.space, siamese.encode, siamese.flip
+        self.network, self.space, self.encode, self.flip = (
+            siamese.model.network,
+            siamese.space,
+            siamese.encode,
+            siamese.flip,
+        )
         crop = siamese.model.preprocessing.crop
         self.register_buffer("grids", VIEWS.grid(VIEWS.around(siamese.views)[1:], (crop, crop)))
 

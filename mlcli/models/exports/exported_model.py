@@ -22,6 +22,8 @@ from mlcli.models.exports.onnx_file import OnnxRunner
 from mlcli.models.exports.openvino_file import OpenVinoRunner, weights_beside
 from mlcli.models.exports.subject import FEATURES, INSIDE, LOGITS
 from mlcli.models.model import Model
+from mlcli.models.structure.graph import Layer
+from mlcli.models.structure.receptive_fields import ALL
 from mlcli.runtime import optional_packages
 from mlcli.runtime.device import Runtime
 
@@ -82,6 +84,12 @@ class ExportedModel(Model):
         assert isinstance(self.network, RunsFile)
         return self.network
 
+    @property
+    def hidden(self) -> Layer:
+        """The last hidden layer, whose values `features` are."""
+        address = self.runs.run.description.get("features_layer") or FEATURES
+        return Layer(str(address), "exported", (), ALL, 0, False)
+
     def require_features(self) -> None:
         """Raise UsageError where the file does not give the last hidden layer."""
         if FEATURES not in self.runs.run.names:
@@ -124,7 +132,9 @@ def _runner(file: Path, runtime: Runtime) -> OnnxRunner | OpenVinoRunner:
         return OpenVinoRunner(file, runtime.precision)
     optional_packages.require("onnx", f"--model {file.name}")
     if runtime.precision != "fp32":
-        raise UsageError(f"--precision {runtime.precision}: ONNX Runtime computes a file in its own precision; take fp32")
+        raise UsageError(
+            f"--precision {runtime.precision}: ONNX Runtime computes a file in its own precision; take fp32"
+        )
     return OnnxRunner(file)
 
 
@@ -144,9 +154,7 @@ def _described(name: str, run: OnnxRunner | OpenVinoRunner, names: list[str] | N
     if names is not None and len(names) != len(labels):
         raise _other_number(names, len(labels))
     known = ClassNames.of(names) if names is not None else ClassNames(tuple(labels), tuple(wnids))
-    return ExportedModel(
-        name, RunsFile(run), known.labels, preprocessing, "exported", Path(name), wnids=known.wnids
-    )
+    return ExportedModel(name, RunsFile(run), known.labels, preprocessing, "exported", Path(name), wnids=known.wnids)
 
 
 def _foreign(name: str, run: OnnxRunner | OpenVinoRunner, names: list[str] | None) -> ExportedModel:
@@ -164,7 +172,9 @@ def _foreign(name: str, run: OnnxRunner | OpenVinoRunner, names: list[str] | Non
     (kind,) = run.types.values()
     if not square or shape[1] not in (1, 3) or kind not in ("f32", "tensor(float)"):
         told = " x ".join(map(str, shape))
-        raise WeightsError(f"{name}: takes {told} of {kind}; a classifier takes batch x 3 x side x side in 32-bit floats")
+        raise WeightsError(
+            f"{name}: takes {told} of {kind}; a classifier takes batch x 3 x side x side in 32-bit floats"
+        )
     side = sides[0] if isinstance(sides[0], int) else FOREIGN_SIDE
     preprocessing = Preprocessing(resize=side * 256 // 224, crop=side)
     if shape[1] == 1:
@@ -191,6 +201,4 @@ def _foreign(name: str, run: OnnxRunner | OpenVinoRunner, names: list[str] | Non
 
 
 def _other_number(names: list[str], outputs: Any) -> UsageError:
-    return UsageError(
-        f"--classes: holds {counted(len(names), 'name')}, the model has {counted(int(outputs), 'class')}"
-    )
+    return UsageError(f"--classes: holds {counted(len(names), 'name')}, the model has {counted(int(outputs), 'class')}")

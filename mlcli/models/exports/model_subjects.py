@@ -1,5 +1,6 @@
 """Classifiers, segmenters and translators as subjects of an export."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from mlcli.data.pairs import ImageSpec
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.imaging import image_io
@@ -117,9 +117,9 @@ def of_translator(translator: Translator, direction: str | None = None) -> Subje
 
 
 def _plain(model: Model) -> Model:
-    """The model on the CPU, in evaluation mode and contiguous memory."""
-    model.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
-    return model
+    """A copy on the CPU, in evaluation mode and contiguous memory; the model itself stays as it is."""
+    network = copy.deepcopy(model.network).to("cpu").to(memory_format=torch.contiguous_format).eval()
+    return replace(model, network=network)
 
 
 def _description(model: Model, preprocessing: Preprocessing, inside: bool) -> dict[str, Any]:
