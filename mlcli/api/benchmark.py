@@ -10,7 +10,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
 from mlcli.api.inputs import Readable, evenly, files_named
 from mlcli.errors import DataError, MlcliError
-from mlcli.options import METHOD, NETWORK, argument, option, same
+from mlcli.options import METHOD, argument, option, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ class BenchmarkConfig(common.ReadsImages):
         completes="model",
     )
     images: common.Paths | None = argument(
-        "Images to compare the predictions on, and to calibrate 8-bit integers: files, folders, or - for paths on stdin.",
+        "Images to compare predictions on and to calibrate 8-bit integers: files, folders, or - for paths on stdin.",
         metavar="[IMAGES]...",
         cli_type=list[str] | None,
         default=None,
@@ -40,14 +40,19 @@ class BenchmarkConfig(common.ReadsImages):
     weights: Any = same(common.UsesModel, "weights")
     device: str = same(common.Computes, "device")
     engines: tuple[str, ...] = option(
-        ENGINES, "Engine to measure; give it again for several.", "--engine", choices=common.ENGINES[1:], panel=NETWORK
+        ENGINES,
+        "Engine to measure; give it again for several.",
+        "--engine",
+        choices=common.ENGINES[1:],
+        cli_type=list[str],
+        panel=COMPUTING,
     )
     sample: int = option(100, "Largest number of IMAGES to use, evenly spaced.", minimum=1, panel=METHOD)
     rounds: int = option(5, "Number of rounds; the median over them is given.", minimum=1, panel=METHOD)
     seconds: float = option(0.5, "Seconds of each measurement.", minimum=0, panel=METHOD)
     least_agreement: float = option(
         0.98,
-        "Least fraction of images with the first class of fp32, for what to take.",
+        "Least fraction of images with the first class of fp32, of an engine and precision to be recommended.",
         minimum=0,
         maximum=1,
         panel=METHOD,

@@ -108,7 +108,7 @@ def export(call: Call[ExportConfig]) -> Export:
     Raises UsageError for options that do not go together and for packages that are not installed, MlcliError for a
     network that cannot be exported, or whose file would differ from it by more than the limits.
     """
-    from mlcli.api.outputs import refuse_existing, write_beside
+    from mlcli.api.outputs import determining, refuse_existing, write_beside
     from mlcli.models.exports import exporting, files
 
     config = call.config
@@ -133,10 +133,7 @@ def export(call: Call[ExportConfig]) -> Export:
     if not result.agreement.images:
         say(f"{file}: compared with the model on random inputs; --check IMAGES compares it on yours")
     made = Export(file, result.description, result.agreement.as_json(), result.bytes, unread + unseen)
-    options = {
-        name: value for name, value in config.as_json().items() if name not in ("output", "overwrite", "workers")
-    }
-    write_beside(file, "export", options, None, **{"result": made.as_json()})
+    write_beside(file, "export", determining(config), result=made.as_json())
     return made
 
 

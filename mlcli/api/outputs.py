@@ -127,18 +127,8 @@ def write_beside(
 
 
 # Options that change no number of a result. `record` itself tells how images were read.
-UNRELATED = {
-    "output",
-    "device",
-    "workers",
-    "overwrite",
-    "resume",
-    "accept_truncated",
-    "stretch",
-    "index",
-    "refresh",
-    "engine",
-}
+UNRELATED = {"output", "device", "engine", "workers", "overwrite", "resume", "accept_truncated", "stretch"}
+UNRELATED |= {"index", "refresh"}
 
 
 def determining(config: Config, **effective: Any) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def _exported(name: str, weights: str | Path | None, classes: str | Path | None,
     """The model of an ONNX or OpenVINO file."""
     if runs_on is None:
         raise UsageError(
-            f"--model {name}: an exported file, which `mlcli classify` and `mlcli neighbors` run; take the model that it "
-            "was made of"
+            f"--model {name}: an exported file, which `mlcli classify` and `mlcli neighbors` run; take the model that "
+            "it was made of"
         )
     if weights is not None:
         raise UsageError(f"--weights: an exported file, {name}, has its own; leave it out")

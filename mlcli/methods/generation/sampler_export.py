@@ -8,7 +8,7 @@ from mlcli.models.exports.subject import IMAGES, Subject, batches
 
 
 class GeneratorOutputs(nn.Module):
-    """Noise (N, latent) from N(0, 1), and labels (N,) of a conditional generator -> (images (N, C, S, S) in [0, 1],)."""
+    """Noise (N, latent) from N(0, 1), and labels (N,) where there are classes -> (images (N, C, S, S) in [0, 1],)."""
 
     def __init__(self, sampler: Sampler):
         super().__init__()

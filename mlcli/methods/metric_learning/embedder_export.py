@@ -1,5 +1,6 @@
 """A Siamese network as the subject of an export: images to points, whose distance tells identities apart."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,10 +11,10 @@ from mlcli.data.distortions import sampled
 from mlcli.errors import UsageError
 from mlcli.imaging import image_io
 from mlcli.methods.metric_learning.embedder import EMBEDDER, VIEWS, Siamese, preparation
+from mlcli.methods.metric_learning.losses import Space
 from mlcli.models.exports.model_subjects import ANY_SIZE
 from mlcli.models.exports.preprocessing_graph import PreprocessingGraph
 from mlcli.models.exports.subject import IMAGES, INSIDE, Subject, batches
-from mlcli.runtime.device import Runtime
 
 POINTS = "points"
 
@@ -21,14 +22,14 @@ POINTS = "points"
 class EmbedderOutputs(nn.Module):
     """Images (N, C, crop, crop) in [0, 1] -> (points (N, D),), the mean over the views, as `Siamese.points` has it."""
 
+    space: Space
+    encode: Callable[[Tensor], Tensor]
+    grids: Tensor  # (views beyond the first, crop, crop, 2)
+
     def __init__(self, siamese: Siamese):
         super().__init__()
-        self.network, self.space, self.encode, self.flip = (
-            siamese.model.network,
-            siamese.space,
-            siamese.encode,
-            siamese.flip,
-        )
+        self.network, self.space = siamese.model.network, siamese.space
+        self.encode, self.flip = siamese.encode, siamese.flip
         crop = siamese.model.preprocessing.crop
         self.register_buffer("grids", VIEWS.grid(VIEWS.around(siamese.views)[1:], (crop, crop)))
 
@@ -78,6 +79,3 @@ def subject(siamese: Siamese, *, inside: bool = False) -> Subject:
     }
     free = {**batches((IMAGES, POINTS)), **({IMAGES: ANY_SIZE} if inside else {})}
     return Subject(EMBEDDER.name, network, {IMAGES: example}, (POINTS,), free, description, read)
-
-
-CPU = Runtime(torch.device("cpu"), "fp32")  # what an export computes with

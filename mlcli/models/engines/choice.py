@@ -74,7 +74,7 @@ def key_of(model: Model, layer: str = "") -> dict[str, Any]:
 def _compiled(network: nn.Module) -> nn.Module:
     """By torch.compile, whose files go to the user's cache."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache("compiled networks") / "inductor"))
-    made: Callable[..., Tensor] = torch.compile(network)  # type: ignore[assignment]  # of a module it makes a module
+    made: Callable[..., Tensor] = torch.compile(network)
 
     class Compiled(nn.Module):
         """Compiled at the first batch, where errors are those of the compiler."""

@@ -18,7 +18,10 @@ from mlcli.runtime import optional_packages
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file. description: what it says of itself.  agreement: with the original.  bytes: of all its files."""
+    """An exported file.
+
+    description: what it says of itself.  agreement: with the original.  bytes: of it, and of the weights beside it.
+    """
 
     file: Path
     description: dict[str, Any]

@@ -32,8 +32,9 @@ class ClassifierOutputs(nn.Module):
 
     def __init__(self, model: Model):
         super().__init__()
-        self.network, self.traced, self.layer = model.network, None, ""
-        self.names = (LOGITS,) if model.classes else (FEATURES,)
+        self.network, self.layer = model.network, ""
+        self.traced: fx.GraphModule | None = None
+        self.names: tuple[str, ...] = (LOGITS,) if model.classes else (FEATURES,)
         try:
             graph, self.hidden = graph_of(model), features.hidden(model)
         except UsageError:  # it cannot be traced, or has no hidden layer: what it gives is all there is

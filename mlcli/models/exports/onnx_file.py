@@ -36,7 +36,7 @@ def encoded(
             torch.onnx.export(
                 network,
                 tuple(inputs.values()),
-                content,
+                content,  # type: ignore[arg-type]  # streams are taken too, which the annotation leaves out
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes=free,

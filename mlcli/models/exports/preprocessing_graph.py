@@ -19,6 +19,9 @@ class PreprocessingGraph(nn.Module):
     Strips longer than 32 times their width, whose ends `Preprocessing.prepare` cuts off first, are resized whole.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, preprocessing: Preprocessing):
         super().__init__()
         self.preprocessing = preprocessing

@@ -27,7 +27,7 @@ def quantized(content: bytes, images: Sequence[Tensor]) -> bytes:
     optional_packages.onnxruntime()
     from onnxruntime import quantization as tool
 
-    class Reader(tool.CalibrationDataReader):  # type: ignore[misc]  # the package has no types
+    class Reader(tool.CalibrationDataReader):
         def __init__(self) -> None:
             self.left: Iterator[Tensor] = iter(images)
 
