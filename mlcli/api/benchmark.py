@@ -10,7 +10,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
 from mlcli.api.inputs import Readable, evenly, files_named
 from mlcli.errors import DataError, MlcliError
-from mlcli.options import METHOD, argument, option, same
+from mlcli.options import COMPUTING, METHOD, argument, option, same
 
 if TYPE_CHECKING:
     from torch import Tensor
