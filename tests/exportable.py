@@ -27,20 +27,20 @@ def varied(network: nn.Module) -> nn.Module:
     return network
 
 
-def classifier(folder: Path, architecture: str = "cifarnet", channels: int = 3) -> None:
+def classifier(folder: Path, architecture: str = "smallnet", channels: int = 3) -> None:
     model = registry.create(architecture, ["cat", "dog", "owl"], 16, channels)
     artifacts.save(folder / artifacts.MODEL_FILE, varied(model.network).state_dict(), model.describe())
 
 
 def segmenter(folder: Path) -> None:
-    model = registry.create("segmenter", ["background", "heart"], 16, 1)
+    model = registry.create("unet", ["background", "heart"], 16, 1)
     artifacts.save(folder / artifacts.MODEL_FILE, varied(model.network).state_dict(), model.describe())
 
 
 def siamese(folder: Path, layer: str = "") -> None:
     calibration = embedder.Calibration.of(Roc(torch.arange(5.0), torch.arange(5.0) + 2), None)
     model = registry.create("cifarnet" if layer else "smallnet", ["a", "b", "c", "d"], 20, 3 if layer else 1)
-    space = embedder.Whitened(256 * embedder.REGIONS**2) if layer else embedder.Sphere(4)
+    space = embedder.Whitened(384 * embedder.REGIONS**2) if layer else embedder.Sphere(4)
     if layer:
         space.load_state_dict({name: torch.randn_like(tensor) for name, tensor in space.state_dict().items()})
     varied(model.network)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import mlcli
+from mlcli.api.export import Export
 from mlcli.errors import MlcliError, UsageError
 from mlcli.methods.generation import sampling
 from mlcli.methods.metric_learning import embedder
@@ -34,6 +35,13 @@ def runs(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def plain(runs, photos, tmp_path_factory) -> Export:
+    """The export of the classifier."""
+    file = tmp_path_factory.mktemp("plain") / "model.onnx"
+    return mlcli.export(str(runs / "classifier"), output=file, check=photos)
+
+
 def session(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
@@ -55,8 +63,8 @@ def test_a_file_computes_what_its_model_does(kind, runs, photos, tmp_path):
     assert record["command"] == "export" and record["result"]["bytes"] == result.file.stat().st_size
 
 
-def test_the_batch_and_the_values_are_those_of_the_model(runs, photos, tmp_path):
-    file = mlcli.export(str(runs / "classifier"), output=tmp_path / "model.onnx").file
+def test_the_batch_and_the_values_are_those_of_the_model(runs, plain):
+    file = plain.file
     model = registry.load(str(runs / "classifier"))
     images = torch.rand(5, 3, 16, 16)
     logits, features = session(file).run(None, {"images": model.normalized(images).numpy()})
@@ -99,8 +107,7 @@ def test_preprocessing_inside_takes_images_of_any_size(kind, runs, photos, tmp_p
         assert all(len(values) == 1 for values in one.run(None, {"images": image}))
 
 
-def test_integers_of_8_bits(runs, photos, tmp_path):
-    plain = mlcli.export(str(runs / "classifier"), output=tmp_path / "plain.onnx")
+def test_integers_of_8_bits(runs, photos, plain, tmp_path):
     small = mlcli.export(
         str(runs / "classifier"), output=tmp_path / "small.onnx", int8=True, calibrate=photos, least_agreement=0.5
     )

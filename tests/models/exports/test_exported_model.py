@@ -12,6 +12,7 @@ from mlcli.models import registry
 from mlcli.models.exports import exported_model, onnx_file
 from mlcli.models.exports.exporting import export
 from mlcli.models.exports.model_subjects import of_classifier
+from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 from tests import exportable
 
@@ -35,7 +36,9 @@ def test_a_file_is_the_model_that_it_was_made_of(file, model):
     assert made.classes == model.classes and made.preprocessing == model.preprocessing and not made.assumed
     images = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(made(images), model(images), atol=1e-5, rtol=1e-4)
-    assert made.engine == "onnxruntime" and len(made.hash) == 64 and made.hidden.address == "features"
+    assert (
+        made.engine == "onnxruntime" and len(made.hash) == 64 and made.hidden.address == features.hidden(model).address
+    )
 
 
 def test_names_of_the_classes_may_be_given(file, tmp_path):

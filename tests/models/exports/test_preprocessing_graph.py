@@ -37,7 +37,7 @@ def test_it_prepares_as_pillow_and_torch_do(preprocessing, size):
     found = PreprocessingGraph(preprocessing)(given[None])
     assert found.shape == wanted.shape
     levels = ((found - wanted) * torch.tensor(preprocessing.std)[:, None, None] * 255).abs()
-    assert levels.max() < 1.01 and (levels > 0.5).float().mean() < 0.05  # rounded to the next level now and then
+    assert levels.max() < 1.01 and (levels > 0.5).float().mean() < 0.1  # rounded to the next level now and then
 
 
 def test_a_batch_is_of_images_by_themselves():
