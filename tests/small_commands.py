@@ -85,6 +85,8 @@ SMALL = {
     "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
     "models": Small(""),
+    "export": Small("{model} --check {input} -o {out}", "few", "file", ".onnx"),
+    "benchmark": Small("{model} {input} --engine torch --engine onnxruntime --rounds 1 --seconds 0", "few"),
     "doctor": Small(""),
     "docs": Small(""),
 }

@@ -24,7 +24,7 @@ def run(
 
     Any classifier, segmenter, Siamese network or generator. The batch may have any size. Classes, preprocessing and
     the names of the outputs are in the file. The file is compared with the model before it is written, and refused
-    where they differ. Prints what was written, how many images agree, and the largest difference.
+    where they differ too much. Prints what was written, how many images agree, and the largest difference.
     """
     result = call.run(export)
     found = result.as_json()
