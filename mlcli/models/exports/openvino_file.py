@@ -50,6 +50,8 @@ class OpenVinoRunner:
         """Raises WeightsError for a file that OpenVINO does not load."""
         openvino = optional_packages.openvino()
         core = openvino.Core()
+        # Read into memory: a mapped file that somebody overwrites in place would end the process by a bus error
+        core.set_property({"ENABLE_MMAP": False})
         settings = {
             "PERFORMANCE_HINT": "LATENCY",  # all threads work on one batch
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
