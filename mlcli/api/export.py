@@ -189,8 +189,10 @@ def _subject(config: ExportConfig) -> "Subject":
 
 
 def _classifier(config: ExportConfig) -> "Model":
-    from mlcli.models import registry
+    from mlcli.models import artifacts, model_files, registry
 
+    if os.path.isfile(config.model) and artifacts.kind_of(Path(config.model)) is not None:
+        return model_files.from_file(config.model)
     if os.path.isfile(config.model):
         raise UsageError(
             f"{config.model}: a file of weights without what it belongs to; name the run folder, or the model, and "
@@ -220,7 +222,10 @@ def _of_run(config: ExportConfig, kind: str) -> "Subject":
 def _kind(name: str) -> str | None:
     """What the file of a run, or a file of weights, says that it holds; None for the name of a model."""
     from mlcli.models import artifacts, translators
+    from mlcli.models.exports.files import is_exported
 
+    if is_exported(name):
+        raise UsageError(f"{name}: an exported file already; name the model that it was made of")
     if os.path.isfile(name):
         return artifacts.kind_of(Path(name))
     files = [os.path.join(name, file) for file in (artifacts.MODEL_FILE, *translators.TRANSLATOR.files)]

@@ -107,6 +107,6 @@ def test_mistakes_are_said(file, photos, tmp_path):
         (["classify", photos, "--model", tmp_path / "absent.onnx"], "no such file"),
         (["layers", "--model", file], "take the model that it was made of"),
         (["export", "no-such-model", "-o", tmp_path / "x.onnx"], "neither a run folder nor a known model"),
-        (["export", file, "-o", tmp_path / "x.onnx"], "without what it belongs to"),
+        (["export", file, "-o", tmp_path / "x.onnx"], "an exported file already"),
     ):
         assert message in mlcli(*words, status=(1, 2)).stderr
