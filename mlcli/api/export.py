@@ -120,7 +120,7 @@ def export(call: Call[ExportConfig]) -> Export:
     exporting.require_packages(file, int8=config.int8)
     subject = _subject(config)
     if subject.read is None and (config.calibrate or config.check):
-        raise UsageError(f"--model {config.model}: takes no images; leave out --calibrate and --check")
+        raise UsageError(f"{config.model}: takes no images; leave out --calibrate and --check")
     calibrate, unread = _inputs(config.calibrate, config, subject.read, "calibrate")
     check, unseen = _inputs(config.check, config, subject.read, "check")
     result = exporting.export(
