@@ -11,7 +11,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, Task
 from mlcli.api.inputs import class_folder, listed, named
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.options import DATA, METHOD, option
+from mlcli.options import DATA, METHOD, option, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ UNKNOWN = "unknown"  # in place of the class of an image whose best class is too
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly):
     images: common.Images = common.images()
+    model: str = same(common.UsesModel, "model", help=common.RUNNABLE_HELP)
     top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
     min_probability: float = option(
         0.0,

@@ -24,6 +24,7 @@ else:  # to import those would take seconds
 DEFAULT_MODEL = "efficientnet_lite0"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
+RUNNABLE_HELP = "Name of a model (see `mlcli models`), the folder of a run, or an exported .onnx or .xml file."
 
 
 def images(help: str = "Image files, folders (walked recursively), or - for paths on stdin.", **more: Any) -> Any:

@@ -12,7 +12,7 @@ from mlcli.api.events import Progress, say
 from mlcli.api.image_result import ImageResult, image_output, require_writable
 from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required
+from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,7 @@ class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExact
         panel=DATA,
     )
     output: Path | None = image_output()
+    model: str = same(common.UsesModel, "model", help=common.RUNNABLE_HELP)
     k: int = option(5, "Number of neighbors to show.", "-k", minimum=1, panel=METHOD)
     metric: str = option("cosine", "Metric of the distance between feature vectors.", choices=METRICS, panel=METHOD)
     layer: str | None = option(

@@ -178,9 +178,14 @@ def regional(maps: Tensor) -> Tensor:
 
 def _pooled_by_products(maps: Tensor, regions: int) -> Tensor:
     """`adaptive_avg_pool2d` by matrix products, since ONNX has none for regions of unequal sizes."""
-    sides = [torch.eye(side)[None] for side in maps.shape[2:]]  # each column a pixel, which is averaged into regions
-    rows, columns = (F.adaptive_avg_pool1d(side, regions)[0] for side in sides)  # (H, regions), (W, regions)
-    return rows.T @ maps @ columns
+    rows, columns = (_averages(int(side), regions) for side in maps.shape[2:])
+    return rows @ maps @ columns.T
+
+
+def _averages(side: int, regions: int) -> Tensor:
+    """(regions, side): the weights of the pixels along a side in the mean of each region, as torch divides it."""
+    bounds = [(i * side // regions, -(-(i + 1) * side // regions)) for i in range(regions)]
+    return torch.tensor([[(a <= pixel < b) / (b - a) for pixel in range(side)] for a, b in bounds])
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:
