@@ -87,6 +87,8 @@ SMALL = {
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
     "merge": Small("{part} -o {out}", "", "file", ".jsonl"),
     "models": Small(""),
+    "export": Small("{model} --check {input} -o {out}", "few", "file", ".onnx"),
+    "benchmark": Small("{model} {input} --engine torch --engine onnxruntime --rounds 1 --seconds 0", "few"),
     "doctor": Small(""),
     "docs": Small(""),
 }

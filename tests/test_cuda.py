@@ -32,7 +32,12 @@ def options_of(command: str) -> set[str]:
     return {option.name for option in typer.main.get_command(cli.build()).commands[command].params}
 
 
-ON_A_DEVICE = [command.name for command in COMMANDS if command.name in SMALL and "device" in options_of(command.name)]
+TIMES = ("benchmark",)  # whose result is how long something took
+ON_A_DEVICE = [
+    command.name
+    for command in COMMANDS
+    if command.name in SMALL and command.name not in TIMES and "device" in options_of(command.name)
+]
 
 
 @pytest.fixture(scope="module")

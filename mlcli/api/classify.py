@@ -1,19 +1,19 @@
 """`mlcli.classify`: what images show."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.api import common
+from mlcli.api import common, engines
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, Task
 from mlcli.api.inputs import class_folder, listed, named
 from mlcli.api.row_stream import RowStream, WritesRows
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.options import DATA, METHOD, option
+from mlcli.options import DATA, METHOD, option, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.evaluation.classification import Evaluation
     from mlcli.models.model import Model
+
+    Answers = Callable[[Sequence[Path | MemoryImage]], Iterator[tuple[Path | MemoryImage, Tensor | ImageError]]]
 
 COLUMNS = {
     "image": "text",
@@ -37,6 +39,7 @@ UNKNOWN = "unknown"  # in place of the class of an image whose best class is too
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExactly, WritesRows):
     images: common.Images = common.images()
+    model: str = same(common.UsesModel, "model", help=common.RUNNABLE_HELP)
     top_k: int = option(5, "Number of classes to name.", minimum=1, panel=METHOD)
     min_probability: float = option(
         0.0,
@@ -54,6 +57,7 @@ class ClassifyConfig(common.UsesClasses, common.ReadsImages, common.ComputesExac
         "--flip",
         panel=METHOD,
     )
+    engine: str = common.engine()
     batch_size: int = common.batch_size(32)
 
 
@@ -137,7 +141,6 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
     from mlcli.api.outputs import determining, record
     from mlcli.io.row_formats import Columns
     from mlcli.methods.evaluation.classification import probabilities
-    from mlcli.models import registry
     from mlcli.runtime.device import Runtime
     from mlcli.runtime.processes import Processes
 
@@ -146,19 +149,24 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
     processes = Processes(runtime.device)
     runtime = replace(runtime, device=processes.device)
     stream = None if config.evaluate else RowStream(call, processes)
-    model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
+    model = engines.opened(config.model, config.weights, runtime, config.engine, classes=config.classes)
     model.require_classes()
-    answer = partial(
-        probabilities,
-        model,
-        runtime=runtime,
-        flipped=config.flip,
-        batch_size=config.batch_size,
-        workers=config.workers,
-    )
+
+    def answers(count: int) -> "Answers":
+        """What computes the probabilities of images, of a set of so many: by that, `auto` takes an engine."""
+        return partial(
+            probabilities,
+            engines.accelerated(model, runtime, config.engine, count),
+            runtime=runtime,
+            flipped=config.flip,
+            batch_size=1 if getattr(model, "one_at_a_time", False) else config.batch_size,
+            workers=config.workers,
+        )
+
     if stream is None:
-        return _evaluated(config, model, answer)
+        return _evaluated(config, model, answers)
     paths, failures = processes.by_first(lambda: named(config.images))
+    answer = answers(len(paths))
 
     def rows(some: "Sequence[Path | MemoryImage]") -> Iterator[Prediction]:
         for path, row in answer(some):
@@ -168,7 +176,8 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
                 best = _best(model, row, config.top_k)
                 yield Prediction(str(path), best, unknown=best[0][3] < config.min_probability)
 
-    described = record("classify", determining(config, precision=runtime.precision), model)
+    engine = engines.taken(model, runtime, config.engine, len(paths))  # another one gives other bits
+    described = record("classify", determining(config, precision=runtime.precision, engine=engine), model)
     stream.fill(paths, rows, Columns(COLUMNS, _lines), described, batch_size=config.batch_size)
     processes.close()
     return Classification(model, tuple(stream.kept), failures=failures + stream.errors)
@@ -192,7 +201,7 @@ def _best(model: "Model", row: "Tensor", count: int) -> tuple[tuple[str, str, in
     )
 
 
-def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> Classification:
+def _evaluated(config: ClassifyConfig, model: "Model", answers: "Callable[[int], Answers]") -> Classification:
     """The accuracy on a folder of class folders."""
     from mlcli.methods.evaluation import classification
 
@@ -204,7 +213,9 @@ def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> 
     folder = class_folder(Path(images[0]), model.names, learns=False)
     failures = sum(isinstance(problem, ImageError) for problem in folder.problems)
 
-    def answers(bar: Task) -> Iterator[tuple[int, "Tensor"]]:
+    answer = answers(len(folder.paths))
+
+    def labeled(bar: Task) -> Iterator[tuple[int, "Tensor"]]:
         nonlocal failures
         for done, (label, (_, row)) in enumerate(zip(folder.labels, answer(folder.paths), strict=True), 1):
             bar.to(done)
@@ -215,7 +226,7 @@ def _evaluated(config: ClassifyConfig, model: "Model", answer: partial[Any]) -> 
                 yield label, row
 
     with Progress(len(folder.paths), "evaluate") as bar:
-        evaluation = classification.evaluate(model.classes, answers(bar), config.min_probability)
+        evaluation = classification.evaluate(model.classes, labeled(bar), config.min_probability)
     if not evaluation.count:
         raise DataError(f"{folder.root}: no readable image in it")
     return Classification(model, evaluation=evaluation, flipped=config.flip, failures=failures)

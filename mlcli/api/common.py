@@ -24,6 +24,7 @@ else:  # to import those would take seconds
 DEFAULT_MODEL = "efficientnet_lite0"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MODEL_HELP = "Name of a model (see `mlcli models`), or the folder of a run."
+RUNNABLE_HELP = "Name of a model (see `mlcli models`), the folder of a run, or an exported .onnx or .xml file."
 
 
 def images(
@@ -99,6 +100,19 @@ class ComputesExactly(Computes):
         "fp32",
         "Arithmetic precision; auto is bf16 where the hardware has it natively, which changes some ranks.",
         choices=PRECISIONS,
+        panel=COMPUTING,
+    )
+
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime", "compile")
+
+
+def engine() -> Any:
+    """The option of what computes a network."""
+    return option(
+        "auto",
+        "Library that computes the network; auto is openvino on a CPU where it is installed and the images are many.",
+        choices=ENGINES,
         panel=COMPUTING,
     )
 

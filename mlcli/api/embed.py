@@ -115,8 +115,9 @@ def embed(call: Call[EmbedConfig]) -> Embeddings:
     layer_names.addresses(model, [config.layer] if config.layer else [])
     paths, failures = processes.by_first(lambda: named(config.images))
 
+    network = features.LayerVectors(model, layer)
     compute = partial(
-        feature_vectors, model, layer, runtime=runtime, batch_size=config.batch_size, workers=config.workers
+        feature_vectors, model, network, runtime=runtime, batch_size=config.batch_size, workers=config.workers
     )
 
     def rows(some: "Sequence[Path | MemoryImage]") -> Iterator[Embedding]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlcli.errors import UsageError
 from mlcli.io import input_files
+from mlcli.io.user_cache import user_cache
 
 FORMER = ".vectors-*.safetensors"  # an index of an earlier version, in the folder of the images
 
@@ -25,7 +25,8 @@ def default_index(inputs: Sequence[str], images: Sequence[Path], made_with: Mapp
     key = hashlib.sha256(json.dumps([folders, made_with], sort_keys=True).encode()).hexdigest()[:20]
     told = [os.path.basename(folders[0]), str(made_with["architecture"]), str(made_with["layer"])]
     words = [re.sub(r"[^\w.-]+", "_", word[:40], flags=re.ASCII) for word in told]
-    return _cache() / "indexes" / f"{'-'.join(words)}-{key}.safetensors"
+    cache = user_cache("the index; name a file for it with --index")
+    return cache / "indexes" / f"{'-'.join(words)}-{key}.safetensors"
 
 
 def former_indexes(inputs: Sequence[str]) -> list[Path]:
@@ -42,13 +43,3 @@ def _folders(inputs: Sequence[str], images: Sequence[Path]) -> list[str]:
     within = tuple(os.path.join(folder, "") for folder in folders)
     others = {os.path.dirname(path) for path in map(os.path.abspath, images) if not path.startswith(within)}
     return sorted(folders | ({os.path.commonpath(others)} if others else set()))
-
-
-def _cache() -> Path:
-    """The folder of this tool in the cache of the user."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "")) / "mlcli"
-    if not cache.is_absolute():  # the XDG standard says to ignore a relative path
-        cache = Path(os.path.expanduser("~/.cache/mlcli"))
-    if not cache.is_absolute():  # a user without a home folder
-        raise UsageError("there is no home folder for the index; name a file for it with --index")
-    return cache

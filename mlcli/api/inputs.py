@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
-from mlcli.api.events import Task, complain
+from mlcli.api.events import Task, complain, say
 from mlcli.io import input_files
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ def files_named(images: "Images") -> list[Path]:
     memory."""
     paths, _ = named(file_names(images))
     return [path for path in paths if isinstance(path, Path)]
+
+
+def evenly(paths: list[Path], most: int, title: str) -> list[Path]:
+    """At most so many of the paths, evenly spaced; says how many are left out. title: of what they are given for."""
+    if len(paths) <= most:
+        return paths
+    say(f"{title}: takes {most} of {len(paths)} images; --sample takes more")
+    return [paths[index * len(paths) // most] for index in range(most)]
 
 
 def class_folder(
@@ -234,27 +242,28 @@ def height_and_width(text: str, option: str = "--size") -> tuple[int, int]:
 class Readable:
     """Iterates over (number, transformed image) of the paths that can be read, and names the others.
 
-    count, failures: of those read so far. bar: moves with each. window, workers: of `decoding.decode`.
+    count, failures: of those read so far. bar: moves with each. window, workers, more: of `decoding.decode`.
     """
 
     def __init__(
         self,
         paths: "Sequence[Path | MemoryImage]",
-        transform: Callable[..., Any],
+        transform: Callable[..., Any] | None,
         bar: Task,
         *,
         window: int,
         workers: int | None,
+        **more: Any,
     ):
         self.paths, self.transform, self.bar = paths, transform, bar
-        self.window, self.workers = window, workers
+        self.window, self.workers, self.more = window, workers, more
         self.count = self.failures = 0
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         from mlcli.errors import ImageError
         from mlcli.imaging.decoding import decode
 
-        for number, image in decode(self.paths, self.transform, workers=self.workers, window=self.window):
+        for number, image in decode(self.paths, self.transform, workers=self.workers, window=self.window, **self.more):
             if isinstance(image, ImageError):
                 self.failures += 1
                 self.bar.complain(image)

@@ -6,19 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.api import common, inputs
+from mlcli.api import common, engines, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
 from mlcli.api.image_result import ImageResult, image_output, require_writable
 from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError, UsageError
-from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required
+from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, argument, option, required, same
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.imaging.memory_images import MemoryImage
     from mlcli.methods.visualization.feature_index import Index, Vectors
+    from mlcli.models.model import Model
+    from mlcli.models.structure.graph import Layer
+    from mlcli.runtime.device import Runtime
 
     Image = Path | MemoryImage
 
@@ -40,6 +43,7 @@ class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExact
         panel=DATA,
     )
     output: Path | None = image_output()
+    model: str = same(common.UsesModel, "model", help=common.RUNNABLE_HELP)
     k: int = option(5, "Number of neighbors to show.", "-k", minimum=1, panel=METHOD)
     metric: str = option("cosine", "Metric of the distance between feature vectors.", choices=METRICS, panel=METHOD)
     layer: str | None = option(
@@ -58,6 +62,7 @@ class NeighborsConfig(common.UsesModel, common.ReadsImages, common.ComputesExact
     )
     refresh: bool = option(False, "Compute all feature vectors again.", panel=COMPUTING)
     size: int = option(96, "Side of each tile in pixels.", minimum=16, maximum=1024, panel=OUTPUT)
+    engine: str = common.engine()
     batch_size: int = common.batch_size(32)
     overwrite: bool = common.overwrite()
 
@@ -112,13 +117,10 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     unknown layers, DataError where none of the queries or of the images can be read, BusyError where another process
     updates the index.
     """
-    from mlcli.api import layer_names
     from mlcli.api.outputs import determining, record
     from mlcli.imaging import image_io
     from mlcli.methods.visualization import feature_index
     from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
-    from mlcli.models import registry
-    from mlcli.models.structure import features
     from mlcli.reporting import canvas
     from mlcli.runtime.device import Runtime
 
@@ -133,12 +135,10 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
         layout = canvas.rows_layout(len(asked), 1 + min(config.k, len(images)), config.size)
         image_io.require_room(config.output, *layout.size)
     runtime = Runtime.choose(config.device, config.precision)
-    model = registry.load(config.model, config.weights).to(runtime)
-    layer = features.hidden(model) if config.layer is None else features.resolve(model, config.layer)
-    layer_names.addresses(model, [config.layer] if config.layer else [])
-    compute = partial(
-        feature_vectors, model, layer, runtime=runtime, batch_size=config.batch_size, workers=config.workers
-    )
+    model = engines.opened(config.model, config.weights, runtime, config.engine, features=True)
+    layer, network = _compared(config, model, runtime, len(images))
+    batch_size = 1 if getattr(model, "one_at_a_time", False) else config.batch_size
+    compute = partial(feature_vectors, model, network, runtime=runtime, batch_size=batch_size, workers=config.workers)
 
     vectors, errors = _query_vectors(asked, compute)
     made_with = feature_index.made_with(model, layer, runtime)
@@ -162,6 +162,31 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
         index=index.file,
         failures=failures,
     )
+
+
+def _compared(
+    config: NeighborsConfig, model: "Model", runtime: "Runtime", count: int
+) -> "tuple[Layer, Callable[[Tensor], Tensor]]":
+    """(the layer that is compared, what computes its vectors). count: of the images to search."""
+    import torch
+
+    from mlcli.api import layer_names
+    from mlcli.models.engines import choice
+    from mlcli.models.exports.exported_model import ExportedModel
+    from mlcli.models.structure import features
+
+    if isinstance(model, ExportedModel):
+        if config.layer is not None:
+            raise UsageError(
+                f"--layer {config.layer}: {model.name} gives its last hidden layer alone; leave --layer out"
+            )
+        return model.hidden, model.runs.features
+    layer = features.hidden(model) if config.layer is None else features.resolve(model, config.layer)
+    layer_names.addresses(model, [config.layer] if config.layer else [])
+    network, crop = features.LayerVectors(model, layer), model.preprocessing.crop
+    example = torch.zeros(2, model.preprocessing.channels, crop, crop)
+    key = choice.key_of(model, layer.address)
+    return layer, engines.prepared(network, example, runtime, config.engine, key, count)
 
 
 def _default_index(among: Sequence[str], images: Sequence[Path], made_with: Mapping[str, Any]) -> Path:

@@ -134,8 +134,8 @@ def write_beside(
 
 
 # Options that change no number of a result. `record` itself tells how images were read.
-UNRELATED = {"output", "device", "workers", "overwrite", "resume", "accept_truncated", "stretch", "index", "refresh"}
-UNRELATED |= {"format", "shard"}
+UNRELATED = {"output", "device", "engine", "workers", "overwrite", "resume", "accept_truncated", "stretch"}
+UNRELATED |= {"index", "refresh", "format", "shard"}
 
 
 def determining(config: Config, **effective: Any) -> dict[str, Any]:

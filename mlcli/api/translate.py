@@ -109,9 +109,11 @@ def translate(call: Call[TranslateConfig]) -> Translations:
     translator = translators.load(config.run, config.direction)
     difference = None
     if config.onnx is not None:
-        from mlcli.models.onnx import export
+        from mlcli.models.exports.exporting import export, require_packages
+        from mlcli.models.exports.model_subjects import of_translator
 
-        difference = export(translator, config.onnx)
+        require_packages(config.onnx)
+        difference = export(of_translator(translator, config.direction), config.onnx).agreement.difference
         say(f"{config.onnx}: written; its output differs from the generator's by at most {difference:.1e}")
     files: Mapping[Path, Path] = {}
     images: tuple[Image.Image | None, ...] = ()

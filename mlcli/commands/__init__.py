@@ -40,6 +40,8 @@ COMMANDS = (
     Command("segment", "segment", "Adapt", "mlcli segment runs/scanner-b scans/ -o masks"),
     Command("merge", "merge", "Check", "mlcli merge part-*.jsonl -o labels.jsonl"),
     Command("models", "models", "Check", "mlcli models"),
+    Command("export", "export", "Check", "mlcli export runs/horses -o horses.onnx"),
+    Command("benchmark", "benchmark", "Check", "mlcli benchmark resnet50 photos/"),
     Command("doctor", "doctor", "Check", "mlcli doctor"),
     Command("docs", "docs", "Check", "mlcli docs stylize"),
 )

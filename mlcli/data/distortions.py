@@ -37,21 +37,33 @@ class Distortion:
         views[1, 0], views[2, 0], views[3, 1:3], views[4, 1:3] = 1, -1, 1, -1
         return views[:count]
 
-    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """(N, C, S, S) in [0, 1], distorted by `drawn` (N, ...), of `draw`; outside, the border pixels are repeated."""
-        angle, x_scale, y_scale, shear, x, y, contrast, light = drawn[:, :8].T
+    def grid(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, H, W, 2): where in an image, from -1 to 1, each pixel of the distorted one of this size comes from."""
+        angle, x_scale, y_scale, shear, x, y, _, _ = drawn[:, :8].T
         cos, sin = (self.rotation * math.pi / 180 * angle).cos(), (self.rotation * math.pi / 180 * angle).sin()
         x_scale, y_scale = (self.scale * x_scale).exp(), (self.scale * y_scale).exp()
         shear, x, y = self.shear * shear, 2 * self.shift * x, 2 * self.shift * y  # coordinates run from -1 to 1
         # diag(scales) . shear . rotation, then the shift
         rows = [x_scale * (cos + shear * sin), x_scale * (shear * cos - sin), x, y_scale * sin, y_scale * cos, y]
-        coordinates = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
+        matrices = torch.stack(rows, 1).view(-1, 2, 3)
+        coordinates = F.affine_grid(matrices, [len(matrices), 1, *size], align_corners=False)
         if self.warp:
             knots = 2 * self.warp * drawn[:, 8:].view(-1, 2, KNOTS, KNOTS)
-            field = F.interpolate(knots, size=images.shape[2:], mode="bicubic", align_corners=True)
+            field = F.interpolate(knots, size=size, mode="bicubic", align_corners=True)
             coordinates = coordinates + field.permute(0, 2, 3, 1)
-        images = F.grid_sample(images, coordinates, padding_mode="border", align_corners=False)
+        return coordinates
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """(N, C, S, S) in [0, 1], distorted by `drawn` (N, ...), of `draw`; outside, the border pixels are repeated."""
+        size = (images.shape[2], images.shape[3])
+        images = sampled(images, self.grid(drawn, size))
         if self.contrast:
+            contrast, light = drawn[:, 6], drawn[:, 7]
             factor, more = (self.contrast * contrast).exp(), self.contrast / 2 * light
             images = ((images - 0.5) * factor[:, None, None, None] + 0.5 + more[:, None, None, None]).clamp(0, 1)
         return images
+
+
+def sampled(images: Tensor, grid: Tensor) -> Tensor:
+    """Images (N, C, H, W) at the positions of a grid (N, H, W, 2); outside, the border pixels are repeated."""
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

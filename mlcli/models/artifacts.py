@@ -105,6 +105,21 @@ def read(file: str | Path) -> Artifact:
     return artifact
 
 
+def kind_of(file: Path) -> str | None:
+    """What a file says that it holds, such as "classifier", without its tensors; None for one without a description.
+
+    Raises WeightsError for a file that is none of weights.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            description = schema.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"), mapping())
+    except Exception:  # each damage has an error of its own, which `read` says
+        return read(file).description.get("kind")
+    return None if description.get("kind") is None else str(description["kind"])
+
+
 def _read_safetensors(file: Path) -> Artifact:
     from safetensors import safe_open
 

@@ -13,10 +13,12 @@ from mlcli.data.class_names import ClassNames
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError, did_you_mean, reason
 from mlcli.models import artifacts, building, catalog
+from mlcli.models.exports.files import is_exported
 from mlcli.models.model import Model
 from mlcli.models.model_files import from_file, named, with_weights
 from mlcli.models.sources import builtin
 from mlcli.models.sources.source import Architecture
+from mlcli.runtime.device import Runtime
 
 
 def load(
@@ -25,14 +27,18 @@ def load(
     *,
     classes: str | Path | None = None,
     untrained: bool = False,
+    runs_on: Runtime | None = None,
 ) -> Model:
     """The model of this name, on the CPU, in evaluation mode.
 
     weights: a .safetensors or .pth file that takes the place of the model's own weights.
     classes: a file with the names of the classes, in the order of the outputs, for `weights` that do not bring them.
     untrained: random weights will do where the model's own are not on this disk (to list its layers).
+    runs_on: what an exported file is to be run on; without it such a file is refused, since it has no layers.
     Raises UsageError for an unknown name, WeightsError for weights that are absent or do not fit.
     """
+    if is_exported(name):
+        return _exported(name, weights, classes, runs_on)
     if os.path.isfile(file := os.path.join(name, artifacts.MODEL_FILE)):
         model = from_file(file, name)
     elif artifacts.is_run(name):
@@ -45,6 +51,20 @@ def load(
         model = named(model, classes)
     model.network.eval().requires_grad_(False)
     return model
+
+
+def _exported(name: str, weights: str | Path | None, classes: str | Path | None, runs_on: Runtime | None) -> Model:
+    """The model of an ONNX or OpenVINO file."""
+    if runs_on is None:
+        raise UsageError(
+            f"--model {name}: an exported file, which `mlcli classify` and `mlcli neighbors` run; take the model that "
+            "it was made of"
+        )
+    if weights is not None:
+        raise UsageError(f"--weights: an exported file, {name}, has its own; leave it out")
+    from mlcli.models.exports import exported_model
+
+    return exported_model.load(name, classes, runs_on)
 
 
 def _of_source(name: str, *, wants_weights: bool, untrained: bool) -> Model:

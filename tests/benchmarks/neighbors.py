@@ -74,7 +74,9 @@ def agreement(root: str) -> None:
     layer = features.hidden(model)
     with tempfile.TemporaryDirectory() as scratch:
         index = Index(Path(scratch) / "index", made_with(model, layer, runtime))
-        index.update(folder.paths, partial(feature_vectors, model, layer, runtime=runtime))
+        index.update(
+            folder.paths, partial(feature_vectors, model, features.LayerVectors(model, layer), runtime=runtime)
+        )
         vectors = torch.empty(len(folder.paths), *layer.shape)
         for positions, block in index.blocks(index.positions(folder.paths)):
             vectors[positions] = block

@@ -163,9 +163,9 @@ def test_onnx(tmp_path, monkeypatch):
 
 
 def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
-    from mlcli.models import onnx
+    from mlcli.runtime import optional_packages
 
-    monkeypatch.setattr(onnx, "NEEDED", ("no_such_package",))
+    monkeypatch.setattr(optional_packages, "EXTRAS", {"onnx": ("no_such_package",)})
     run, file = write_run(tmp_path / "run", "AtoB"), tmp_path / "generator.onnx"
     assert "pip install no_such_package" in mlcli("translate", run, "--onnx", file, status=2).stderr
     assert not file.exists()

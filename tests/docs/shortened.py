@@ -46,6 +46,8 @@ SHORT: dict[str, list[str]] = {
         "simgan: --filters 4",
     ],
     "render": ["-n 20", "--size 32"],
+    "export": ["--sample 6"],
+    "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2"],
 }
 
 

@@ -172,8 +172,20 @@ def regional(maps: Tensor) -> Tensor:
     Negative means count as 0. The roots keep a few strong activations from dominating (Arandjelovic and Zisserman
     2012).
     """
-    means = F.adaptive_avg_pool2d(maps.float(), REGIONS).clamp_min(0)
-    return F.normalize(means.sqrt().flatten(1))
+    pool = _pooled_by_products if torch.onnx.is_in_onnx_export() else F.adaptive_avg_pool2d
+    return F.normalize(pool(maps.float(), REGIONS).clamp_min(0).sqrt().flatten(1))
+
+
+def _pooled_by_products(maps: Tensor, regions: int) -> Tensor:
+    """`adaptive_avg_pool2d` by matrix products, since ONNX has none for regions of unequal sizes."""
+    rows, columns = (_averages(int(side), regions) for side in maps.shape[2:])
+    return rows @ maps @ columns.T
+
+
+def _averages(side: int, regions: int) -> Tensor:
+    """(regions, side): the weights of the pixels along a side in the mean of each region, as torch divides it."""
+    bounds = [(i * side // regions, -(-(i + 1) * side // regions)) for i in range(regions)]
+    return torch.tensor([[(a <= pixel < b) / (b - a) for pixel in range(side)] for a, b in bounds])
 
 
 def preparation(model: Model, content: bool) -> Callable[[Tensor], Tensor]:

@@ -13,8 +13,6 @@ from torch import Tensor
 from mlcli.errors import ImageError
 from mlcli.imaging.decoding import Source, map_images
 from mlcli.models.model import Model
-from mlcli.models.structure.features import Activations, vectors
-from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
 Block = tuple[Tensor, Tensor]  # indices (C,) int64 and vectors (C, D)
@@ -25,7 +23,7 @@ SPARE = 8  # candidates kept beyond k, so that rounding in float32 drops none of
 
 def feature_vectors(
     model: Model,
-    layer: Layer,
+    network: Callable[[Tensor], Tensor],
     paths: Sequence[Source],
     runtime: Runtime,
     *,
@@ -34,15 +32,15 @@ def feature_vectors(
 ) -> Iterator[tuple[Source, Tensor | ImageError]]:
     """(path, feature vector (D,) float32 on the CPU) for each image in order; an ImageError for an unreadable one.
 
-    The network is computed up to the layer. Raises WeightsError where a vector holds a value that is not finite.
+    network: normalized images -> vectors, such as `features.LayerVectors`. Raises WeightsError where a vector holds a
+    value that is not finite.
     """
-    activations = Activations(model, [layer.address])
 
     @torch.inference_mode()
     def compute(images: Tensor) -> Tensor:
         with runtime.autocast():
-            values = activations(images.to(runtime.device))[layer.address]
-        return model.finite(vectors(values.float(), layer).cpu(), runtime)  # (N, D)
+            vectors = network(model.normalized(images.to(runtime.device)))
+        return model.finite(vectors.float().cpu(), runtime)  # (N, D)
 
     return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
 

@@ -186,6 +186,18 @@ class Activations:
         return {address: values[node] for address, node in self.nodes.items()}
 
 
+class LayerVectors(nn.Module):
+    """Normalized images (N, C, H, W) -> the vectors (N, D) of a layer; nothing past the layer is computed."""
+
+    def __init__(self, model: Model, layer: Layer):
+        super().__init__()
+        activations = Activations(model, [layer.address])
+        self.extractor, self.node, self.layer = activations.extractor, activations.nodes[layer.address], layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        return vectors(self.extractor.forward(images)[self.node].float(), self.layer)
+
+
 def _without_rectifiers(extractor: fx.GraphModule) -> None:
     """Give the values whose names have the suffix `signed` as they are before their rectifier."""
     graph, output = extractor.graph, extractor.graph.output_node()

@@ -92,7 +92,7 @@ def test_a_vector_is_the_layer_averaged_over_its_positions(model, tmp_path, addr
     paths = sorted(class_folders(tmp_path, per_class=2).rglob("*.png"))
     paths[1].write_bytes(b"")
     layer = features.resolve(model, address)
-    found = list(feature_vectors(model, layer, paths, FP32, batch_size=4))
+    found = list(feature_vectors(model, features.LayerVectors(model, layer), paths, FP32, batch_size=4))
     assert [path for path, _ in found] == paths and isinstance(found[1][1], ImageError)
     outputs = []
     model.network.get_submodule(address).register_forward_hook(lambda *call: outputs.append(call[-1]))
@@ -108,5 +108,6 @@ def test_a_vector_is_the_layer_averaged_over_its_positions(model, tmp_path, addr
 def test_a_layer_that_is_no_number(model, tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
     model.network.conv5.conv.weight.fill_(math.nan)
+    network = features.LayerVectors(model, features.hidden(model))
     with pytest.raises(WeightsError, match="cifarnet: answers with no number in fp32"):
-        list(feature_vectors(model, features.hidden(model), [tmp_path / "one.png"], FP32))
+        list(feature_vectors(model, network, [tmp_path / "one.png"], FP32))
