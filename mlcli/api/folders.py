@@ -12,10 +12,10 @@ from mlcli.api.events import Progress, Task, complain, say
 from mlcli.api.inputs import modified, results
 from mlcli.api.outputs import claim_results, read_record, record, refuse_existing
 from mlcli.counting import counted
-from mlcli.data.batch_division import Shard
 from mlcli.errors import DataError, ImageError, Interrupted, MlcliError, UsageError
 from mlcli.io import files, input_files, locks, tally
 from mlcli.io.output_paths import names_image
+from mlcli.runtime.batch_division import Shard
 
 if TYPE_CHECKING:
     from torch import Tensor

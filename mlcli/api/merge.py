@@ -14,12 +14,12 @@ from mlcli.api.inputs import listed
 from mlcli.api.outputs import refuse_existing
 from mlcli.api.row_files import COUNTS, ROWS_RECORD, record_of
 from mlcli.counting import counted
-from mlcli.data.batch_division import Shard
 from mlcli.errors import DataError
 from mlcli.io import locks, schema
 from mlcli.io.files import atomic_write, write_json
 from mlcli.io.row_formats import join_parquet
 from mlcli.options import OUTPUT, argument, required
+from mlcli.runtime.batch_division import Shard
 
 NAMED = 8  # missing parts that a message names
 

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
-from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import UsageError
 from mlcli.imaging import reading
 from mlcli.io import locks, schema
 from mlcli.io.descriptors import descriptor_behind
 from mlcli.io.files import check_writable, is_vacant, sweep, write_json
+from mlcli.runtime.batch_division import WHOLE, Shard
 
 
 class Hashed(Protocol):

@@ -19,11 +19,11 @@ from mlcli.api.call import Call, Config
 from mlcli.api.events import Progress, say
 from mlcli.api.row_files import STREAMED, PipedRows, Row, RowFile, Rows, refuse_existing_rows
 from mlcli.counting import counted
-from mlcli.data.batch_division import Batches, Shard
 from mlcli.errors import Interrupted, MlcliError, UsageError
 from mlcli.io import locks, tally
 from mlcli.io.descriptors import Descriptor, descriptor_behind
 from mlcli.options import OUTPUT, option
+from mlcli.runtime.batch_division import Batches, Shard
 
 if TYPE_CHECKING:
     from mlcli.io.row_formats import Columns

@@ -10,11 +10,11 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
 from mlcli.api.inputs import Readable, file_names, named
-from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.io import input_files
 from mlcli.io.output_paths import names_image
 from mlcli.options import DATA, OUTPUT, argument, option
+from mlcli.runtime.batch_division import WHOLE, Shard
 
 if TYPE_CHECKING:
     from torch import Tensor

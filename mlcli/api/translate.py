@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain, say
-from mlcli.data.batch_division import WHOLE, Shard
 from mlcli.errors import ImageError, UsageError
 from mlcli.io.output_paths import ENDINGS
 from mlcli.methods.generation.configs import DIRECTIONS
 from mlcli.options import METHOD, NETWORK, OUTPUT, argument, option
+from mlcli.runtime.batch_division import WHOLE, Shard
 
 if TYPE_CHECKING:
     from PIL import Image

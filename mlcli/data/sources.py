@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from mlcli.data import path_lists
 from mlcli.data.class_names import normalized
-from mlcli.data.path_list import PathList
+from mlcli.data.compact_paths import PathList
 from mlcli.data.walking import Walker, special_problem
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.io import input_files

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mlcli.counting import counted
-from mlcli.data.path_list import PathList
+from mlcli.data.compact_paths import PathList
 from mlcli.errors import ImageError, MlcliError, UsageError
 from mlcli.imaging import reading
 from mlcli.io import input_files, schema

@@ -1,7 +1,7 @@
 import pytest
 
-from mlcli.data.batch_division import WHOLE, Batches, Shard
 from mlcli.errors import UsageError
+from mlcli.runtime.batch_division import WHOLE, Batches, Shard
 
 
 @pytest.mark.parametrize("items, batch_size, count", [(10, 3, 2), (10, 1, 4), (7, 10, 3), (0, 4, 2), (12, 4, 3)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcli.data.path_list import PathList
+from mlcli.data.compact_paths import PathList
 
 
 def test_it_is_a_sequence_of_paths():
