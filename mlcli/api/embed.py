@@ -89,7 +89,7 @@ def embed(call: Call[EmbedConfig]) -> Embeddings:
 
         >>> import mlcli
         >>> mlcli.embed("samples/photos", model="cifarnet").vectors.shape
-        torch.Size([9, 192])
+        torch.Size([9, 384])
 
     Raises DataError where there is no image, or none that can be read, UsageError for unknown layers and for an output
     that exists, WeightsError for a model that cannot be had, BusyError where another process writes the output.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlcli.api import call as calls
 from mlcli.api.events import Task, complain, say
+from mlcli.counting import counted
 from mlcli.io import input_files
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def evenly(paths: list[Path], most: int, title: str) -> list[Path]:
     """At most so many of the paths, evenly spaced; says how many are left out. title: of what they are given for."""
     if len(paths) <= most:
         return paths
-    say(f"{title}: takes {most} of {len(paths)} images; --sample takes more")
+    say(f"{title}: takes {most} of {counted(len(paths), 'image')}; --sample takes more")
     return [paths[index * len(paths) // most] for index in range(most)]
 
 

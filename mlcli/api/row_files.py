@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlcli.api import outputs
+from mlcli.counting import counted
 from mlcli.errors import MlcliError, UsageError
 from mlcli.io import schema
 from mlcli.io.files import check_writable, write_json
@@ -72,7 +73,7 @@ def refuse_existing_rows(output: Path, format: str, *, overwrite: bool, resume: 
         return
     if os.path.isfile(record_of(partial)) and not (told := read_record(partial))["complete"]:
         raise UsageError(
-            f"{output}: holds the first {told['images']:,} images of a command that was interrupted; "
+            f"{output}: holds the first {counted(told['images'], 'image')} of a command that was interrupted; "
             f"--resume resumes it, --overwrite replaces it"
         )
     raise UsageError(f"{output}: exists already; --overwrite replaces it")

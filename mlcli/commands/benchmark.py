@@ -11,6 +11,7 @@ from mlcli.commands import _options as option
 from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, table
 from mlcli.commands._result import Result
+from mlcli.counting import counted
 from mlcli.io.files import json_text
 
 HEADER = ("engine", "precision", "images/s", "ratio", "from", "to", "prepared in s", "same class", "difference")
@@ -67,7 +68,7 @@ def _footnote(found: Mapping[str, Any]) -> str:
         how = "export it with --int8 --calibrate IMAGES, and give the file as --model"
     else:
         how = f"--engine {take['engine'].split(',')[0]} --precision {take['precision']}"
-    on = f"{found['images']} images" if found["images"] else "random inputs"
+    on = counted(found["images"], "image") if found["images"] else "random inputs"
     return (
         f"Batches of {found['batch_size']} on {found['device']}; predictions compared on {on}.\n"
         f"Take {take['engine'].split(',')[0]} in {take['precision']}: {how}.\n"

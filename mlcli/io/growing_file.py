@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mlcli.counting import counted
 from mlcli.errors import MlcliError
 from mlcli.io.files import cannot_be_written
 
@@ -27,8 +28,8 @@ class GrowingFile:
         except OSError as error:
             raise cannot_be_written(path, error) from error
         raise MlcliError(
-            f"{path}: has {found:,} bytes, and {size:,} were written; another program has changed it, and --overwrite "
-            "makes it from scratch"
+            f"{path}: has {counted(found, 'byte')}, and {size:,} were written; another program has changed it, and "
+            "--overwrite makes it from scratch"
         )
 
     def append(self, piece: bytes) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from mlcli.counting import counted
 from mlcli.errors import reason
 from mlcli.io.archives import recent
 from mlcli.io.archives.archive import MEMBER_BYTES, Archive, ArchiveError, IndexBuilder
@@ -100,7 +101,7 @@ class ParquetArchive(Archive):
     def _row_names(self, file: Any) -> list[str]:
         count = file.metadata.num_rows
         if not 0 <= count <= MOST_ROWS:
-            raise ArchiveError(f"declares {count:,} rows, where {MOST_ROWS:,} at most are read")
+            raise ArchiveError(f"declares {counted(count, 'row')}, where {MOST_ROWS:,} at most are read")
         if self._has_path:
             column = f"{self._column}.path"
             table = file.read(columns=[column])
@@ -126,7 +127,7 @@ class ParquetArchive(Archive):
         except self._errors as error:
             raise ArchiveError(f"its column {self._label} cannot be read ({reason(error)})") from None
         if len(values) <= max(self._rows, default=-1):
-            raise ArchiveError(f"damaged (its column {self._label} has {len(values):,} values)")
+            raise ArchiveError(f"damaged (its column {self._label} has {counted(len(values), 'value')})")
         return {
             name: self._class_name(values[self._rows[number]])
             for number, name in enumerate(self.names)
@@ -148,7 +149,7 @@ class ParquetArchive(Archive):
         if content is None:
             raise ArchiveError("the row holds no bytes of an image")
         if len(content) > MEMBER_BYTES:
-            raise ArchiveError(f"of {len(content):,} bytes, more than is read of a row")
+            raise ArchiveError(f"of {counted(len(content), 'byte')}, more than is read of a row")
         return io.BytesIO(content)
 
     def _read(self, row: int) -> bytes | None:

@@ -90,7 +90,7 @@ class TarArchive(Archive):
         if self._compressed is None:
             return section(self.descriptor(), position, size)
         if size > MEMBER_BYTES:
-            raise ArchiveError(f"of {size:,} bytes, more than is read of a compressed archive; unpack it")
+            raise ArchiveError(f"of {counted(size, 'byte')}, more than is read of a compressed archive; unpack it")
         return io.BytesIO(self._compressed.read_at(position, size))
 
 
@@ -131,7 +131,7 @@ def _headers(read: Read, total: int | None) -> Iterator[Header]:
         if size < 0 or size > 1 << 62:
             raise ArchiveError(f"damaged (a header at byte {position:,} that says its size is {size:,})")
         if extension and size > EXTENSION_BYTES:
-            raise ArchiveError(f"damaged (a name of {size:,} bytes)")
+            raise ArchiveError(f"damaged (a name of {counted(size, 'byte')})")
         if kind in b"123456":  # without bytes, whatever they say
             size = 0
         if total is not None and at + size > total:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from mlcli.counting import counted
 from mlcli.io.archives.archive import MEMBER_BYTES, Archive, ArchiveError, IndexBuilder
 from mlcli.io.archives.sections import section
 
@@ -80,9 +81,9 @@ class ZipArchive(Archive):
 
 def _inflated(descriptor: int, start: int, packed: int, unpacked: int, check: int) -> bytes:
     if unpacked > MEMBER_BYTES:
-        raise ArchiveError(f"of {unpacked:,} bytes, more than is read of a compressed archive; unpack it")
+        raise ArchiveError(f"of {counted(unpacked, 'byte')}, more than is read of a compressed archive; unpack it")
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
-        raise ArchiveError(f"{unpacked:,} bytes compressed to {packed:,}, made to fill the memory")
+        raise ArchiveError(f"{counted(unpacked, 'byte')} compressed to {packed:,}, made to fill the memory")
     decoder = zlib.decompressobj(-15)
     try:
         content = decoder.decompress(os.pread(descriptor, packed, start), unpacked + 1)
