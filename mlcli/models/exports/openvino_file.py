@@ -16,6 +16,9 @@ from mlcli.runtime import optional_packages
 
 PATH_OF_DESCRIPTION = [METADATA_KEY, "description"]  # in the runtime information of a model
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# OpenVINO gives the thread a stack for signals that lives as long as the compiled network; without it the next signal
+# would end the process by a segmentation fault.
+_alive: list[Any] = []
 
 
 def weights_beside(file: Path) -> Path:
@@ -64,6 +67,7 @@ class OpenVinoRunner:
         except Exception as error:  # OpenVINO raises plain RuntimeErrors and exceptions of its own
             name = "the exported network" if isinstance(file, bytes) else str(file)
             raise WeightsError(f"{name}: OpenVINO cannot load it: {reason(error)}") from None
+        _alive.append((core, self.compiled))
         self.description: dict[str, Any] = {}
         if not isinstance(file, bytes) and model.has_rt_info(PATH_OF_DESCRIPTION):
             self.description = parsed(model.get_rt_info(PATH_OF_DESCRIPTION).astype(str), file)
