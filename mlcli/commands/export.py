@@ -31,10 +31,16 @@ def run(
     if format == "json":
         out(json_text(found))
     else:
-        rows = _rows(found)
-        out(csv_text(("name", "value"), rows) if format == "csv" else table(("name", "value"), rows))
+        out(csv_text(("name", "value"), _numbers(found)) if format == "csv" else table(("name", "value"), _rows(found)))
     if result.failures:
         raise typer.Exit(1)
+
+
+def _numbers(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The values of the JSON, one in a line; those of lists with spaces between them."""
+    flat = {**found, **found["checked"]}
+    del flat["checked"]
+    return [(name, " ".join(map(str, value)) if isinstance(value, list) else value) for name, value in flat.items()]
 
 
 def _rows(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
