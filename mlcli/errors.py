@@ -58,7 +58,7 @@ def reason(error: BaseException) -> str:
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """'; did you mean …?' with the known names closest to this one, as the end of a message; empty where none is."""
     lower = {other.lower(): other for other in known}
-    words = [lower[known] for known in lower if name.lower() in known.split()][:3]  # for cat, Egyptian cat
+    words = [lower[other] for other in lower if name.lower() in other.split()][:3]  # for cat, Egyptian cat
     close = words or [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 

@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ and not any("test_cuda" in word for w
 
 
 @pytest.fixture(scope="module", autouse=True)
-def drawn_charts():
+def charts_left_out():
     """Charts are left out; a module or a folder that is about charts has a fixture of this name that leaves them in."""
     from tests import quick_charts  # imports torch, for which the environment is set above
 

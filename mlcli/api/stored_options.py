@@ -77,8 +77,8 @@ def _hyperparameters() -> dict[str, Check]:
         for kind in vars(importlib.import_module(module)).values():
             for field in fields(kind) if is_dataclass(kind) and isinstance(kind, type) else ():
                 if field.default is not MISSING:
-                    choices = of(field).choices if "option" in field.metadata else ()
-                    defaults.setdefault(field.name, []).extend([field.default, *(choices or ())])
+                    choices = (of(field).choices or ()) if "option" in field.metadata else ()
+                    defaults.setdefault(field.name, []).extend([field.default, *choices])
     return {name: _like(values) for name, values in defaults.items()}
 
 

@@ -19,7 +19,10 @@ OURS, FP32 = SERIES[0][0], SERIES[4][0]
 
 @dataclass(frozen=True)
 class Speed:
-    """How many times as fast as a plain loop over the same network. row: words of the row in RESULTS.md."""
+    """How many times as fast as a plain loop over the same network; of several figures that with the least beside it.
+
+    row: words of the row in RESULTS.md.
+    """
 
     name: str
     row: str
@@ -39,10 +42,10 @@ class Accuracy:
 
 SPEEDS = (
     Speed("maximize, 64 channels of GoogLeNet", "64 channels of GoogLeNet's conv2", 18.6),
-    Speed("classify, SqueezeNet 1.1", "SqueezeNet 1.1, 200 photographs", 4.36),
     Speed("train, a step of 1,000 images", "a training step of cifarnet", 3.45),
-    Speed("classify, ResNet-50", "ResNet-50, 200 photographs", 3.07, 1.85),
-    Speed("stylize, VGG-19", "VGG-19 (random weights), 256 x 256", 2.08),
+    Speed("classify, SqueezeNet 1.1", "SqueezeNet 1.1, 200 photographs", 3.13),
+    Speed("classify, ResNet-50", "ResNet-50, 200 photographs", 2.51),
+    Speed("stylize, VGG-19", "VGG-19 (random weights), 256 x 256", 2.02),
     Speed("pix2pix, a step at 256 x 256", "pix2pix, U-Net-256 and PatchGAN", 2.01, 1.47),
     Speed("cyclegan, a step at 256 x 256", "CycleGAN, two ResNet-9", 1.98, 1.09),
 )

@@ -320,29 +320,6 @@ def test_segmentation(tmp_path):
     assert "holds a segmenter" in error
 
 
-def test_a_classifier_is_refused_for_masks_before_any_work(tmp_path):
-    for part in ("source", "target"):
-        shapes.write_masks(tmp_path / part, 4)
-    words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
-    said = mlcli(*words, "-o", tmp_path / "run", "--model", "lenet", status=2).stderr
-    assert "--model lenet: draws no masks" in said and not (tmp_path / "run").exists()
-
-
-def test_masks_that_do_not_fit_are_named(tmp_path):
-    for part, count, target in (("source", 20, False), ("target", 12, True)):
-        shapes.write_masks(tmp_path / part, count, ord(part[0]), target)
-    words = ["adapt", "--method", "seuda", "--task", "segment", tmp_path / "source", tmp_path / "target"]
-    words += ["-o", tmp_path / "run", *QUICK, *SMALL["seuda"]]
-    first, *others = sorted((tmp_path / "source/masks").iterdir())
-    Image.open(first).resize((50, 20), Image.Resampling.NEAREST).save(first)
-    said = mlcli(*words).stderr
-    assert f"{first.name}: is 50 x 20 pixels, its image 16 x 16" in said
-    for target in (first, *others):
-        Image.open(target).point(lambda v: 255 * v).save(target)
-    said = mlcli(*words, "--overwrite", status=1).stderr
-    assert "its masks hold 2 numbers, 0; 255; number the classes 0, 1, 2" in said
-
-
 def test_networks_with_batch_norm_serve_as_encoders(data, tmp_path):
     for name in ("digits", "cifarnet"):
         options = ["--model", name, "--source-steps", 2, "--steps", 2, "--candidates", 1]

@@ -7,7 +7,7 @@ from mlcli.methods.learning import linear_head
 from mlcli.models import registry
 from mlcli.models.sources.timm_models import TimmModels
 from mlcli.models.sources.torchvision_models import TorchvisionModels
-from mlcli.reporting import charts, diagnosis
+from mlcli.reporting import diagnosis
 from tests.docs.code_blocks import Block
 from tests.docs.examples import Examples, OpenedModels, count, short, shown
 from tests.docs.shell import Shell
@@ -23,7 +23,6 @@ def quick_models(tmp_path_factory):
         for source in (TorchvisionModels, TimmModels):
             patch.setattr(source, "fetch", lambda self, name, network: None)
         patch.setattr(diagnosis, "forward_seconds", lambda *_: 0.01)
-        patch.setattr(charts, "to_svg", lambda figure, name: "<svg></svg>")  # of reports, which have their own tests
         patch.setattr(linear_head, "ITERATIONS", 10)
         models = OpenedModels()
         patch.setattr(registry, "load", models)

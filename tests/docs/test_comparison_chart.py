@@ -22,5 +22,5 @@ def test_a_figure_stands_in_its_row_of_the_results(row, figure):
 def test_it_is_drawn_and_in_the_readme(tmp_path):
     draw().savefig(tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 10_000
-    picture = "samples/gallery/comparison.png"
-    assert f"]({picture})" in README.read_text("utf-8") and (ROOT / picture).exists()
+    file = "samples/gallery/comparison.png"
+    assert f"]({file})" in README.read_text("utf-8") and (ROOT / file).exists()
