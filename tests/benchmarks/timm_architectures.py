@@ -5,9 +5,9 @@
 Of each: `layers` (its layers, receptive fields and stages), `classify` (one image of random pixels at the model's own
 size, batch 1; the values of the traced last layer must be those of the network) and `maximize` (2 steps on the layer in
 the middle of the list, unit 0 of it where it has units). An architecture that knows no classes, or was made for images
-that are not square, gets 10 classes as `mlcli train` would give it. Above 400 million parameters the weights are fp32
-and the arithmetic bf16, and traced values are not compared. On the first `--fields` with maps that see a part of the
-image, of at most 60 million parameters and 300 pixels, receptive fields are compared with what gradients reach.
+that are not square, gets 10 classes as `mlcli train` would give it. Above 400 million parameters traced values are not
+compared, and the arithmetic is bf16 where the processor has it. On the first `--fields` with maps that see a part of
+the image, of at most 60 million parameters and 300 pixels, receptive fields are compared with what gradients reach.
 
 RESULTS is a file of JSON lines, written as they are done, the small architectures first; what is in it is not done
 again.
@@ -35,7 +35,7 @@ from mlcli.models.model import Model, logits
 from mlcli.models.sources.timm_models import TIMM
 from mlcli.models.structure.features import RECTIFIERS, Activations
 from mlcli.models.structure.graph import WHOLE, Graph, Layer, graph_of, operation
-from mlcli.runtime.device import Runtime
+from mlcli.runtime.device import Runtime, native_bf16
 
 GIANT = 400  # million parameters
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def run(name: str, giant: bool) -> dict:
     if model is None:
         return record
     graph = attempt(record, "layers", lambda: graph_of(model))  # once more, with weights
-    runtime = Runtime(CPU, "bf16" if giant else "fp32")
+    runtime = Runtime(CPU, "bf16" if giant and native_bf16(CPU) else "fp32")
     channels, side = model.preprocessing.channels, model.preprocessing.crop
     image = torch.randint(0, 256, (1, channels, side, side), dtype=torch.uint8)
 
