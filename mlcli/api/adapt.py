@@ -43,6 +43,9 @@ class AdaptConfig(common.Trains):
     test: Path | None = option(
         None, "Labeled images of the target, read for the final table alone.", path="input", panel=DATA
     )
+    cache_memory: float = common.cache_memory(
+        "Largest memory for the decoded images of each domain, in gigabytes; adaptation holds them all in memory."
+    )
     task: str = option(
         "classify",
         "Kind of the labels: classes of images (classify) or masks (segment).",
@@ -148,7 +151,7 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     model = pretrained.known(config.model, config.weights) if config.pretrained else None
     if model:
         runtime = runtime.for_training_of(model.network, options["precision"])
-    data = adaptation_data.read(options, config, model, call.config.workers, processes)
+    data = adaptation_data.read(options, config, model, call.config)
     run = _Run(folder, options, config, data, runtime, processes, call.config.save_every)
     run.context(0).require_networks()
     if processes.main:

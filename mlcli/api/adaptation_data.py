@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlcli.api import inputs, runs
+from mlcli.api.common import Trains
 from mlcli.api.events import Progress, complain
 from mlcli.data import domains
 from mlcli.data.domains import Domain
@@ -22,7 +23,6 @@ from mlcli.io import input_files
 from mlcli.methods.adaptation.registry import Adaptation
 from mlcli.models import pretrained, registry, sizes
 from mlcli.models.model import Model
-from mlcli.runtime.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,16 @@ def _summary(domain: Domain) -> dict[str, Any]:
     }
 
 
-def read(
-    options: Mapping[str, Any], config: Adaptation, model: Model | None, workers: int | None, processes: Processes
-) -> Data:
-    """Read the domains that the options name. model: the pretrained model, if any. Raises UsageError, DataError."""
+def read(options: Mapping[str, Any], config: Adaptation, model: Model | None, trains: Trains) -> Data:
+    """Read the domains that the options name.
+
+    model: the pretrained model, if any.  trains: how images are decoded. Raises UsageError, DataError.
+    """
     segment = options["task"] == "segment"
     folders = {name: _images_folder(options[name], segment) for name in ("source", "target")}
     paths = inputs.files_named([folders["target"]])
     size = options["size"] or _size(find_images([str(folders["source"])]).paths, paths, config, model)
-    reader: _Reader = _Masks(size, workers) if segment else _Classes(size, workers, processes)
+    reader: _Reader = _Masks(size, trains) if segment else _Classes(size, trains)
     source, classes = reader.labeled(options["source"], None)
     target = reader.unlabeled(options["target"], paths)
     known = reader.with_labels(target, options["target"], classes) if options["target_labels"] else None
@@ -130,16 +131,16 @@ class _Reader(Protocol):
 class _Classes:
     """Domains whose labels are classes, each a folder of images."""
 
-    def __init__(self, size: int, workers: int | None, processes: Processes) -> None:
-        self.size, self.workers, self.processes = size, workers, processes
+    def __init__(self, size: int, trains: Trains) -> None:
+        self.size, self.trains = size, trains
 
     def _read(self, folder: ClassFolder) -> ImageDataset:
-        return runs.read_images(folder, self.size, 3, self.workers, self.processes)
+        return runs.read_images(folder, self.size, 3, self.trains)
 
     def labeled(self, root: str, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str]]:
         folder = inputs.class_folder(root, classes, learns=classes is None)
         if classes is None:
-            folder, _, images = runs.read_training(folder, None, self._read, self.processes)
+            folder, _, images = runs.read_training(folder, None, self._read)
         else:
             images = self._read(folder)
         return Domain.classified(root, images, labeled=True), folder.classes
@@ -162,25 +163,22 @@ class _Classes:
 class _Masks:
     """Domains whose labels are masks: images/ and masks/, whose files have equal names."""
 
-    def __init__(self, size: int, workers: int | None) -> None:
-        self.size, self.workers = size, workers
+    def __init__(self, size: int, trains: Trains) -> None:
+        self.size = size
+        self.loading = {"workers": trains.workers, "budget_bytes": trains.cache_bytes}
         self.sizes: Mapping[Path, Sequence[int]] = {}  # height and width of the files of the target
 
     def labeled(self, root: str, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str]]:
         pairing = domains.masks_beside(root)
         with Progress(len(pairing.paths), f"reading {root}") as bar:
-            dataset = domains.read_masked(
-                pairing, self.size, workers=self.workers, progress=lambda done, _: bar.to(done)
-            )
+            dataset = domains.read_masked(pairing, self.size, **self.loading, progress=lambda done, _: bar.to(done))
         for problem in (*pairing.problems, *dataset.problems):
             complain(problem)
         return domains.segmented(root, dataset, classes)
 
     def unlabeled(self, root: str, paths: Sequence[Path]) -> Domain:
         with Progress(len(paths), f"reading {root}") as bar:
-            dataset = domains.read_unmasked(
-                paths, self.size, workers=self.workers, progress=lambda done, _: bar.to(done)
-            )
+            dataset = domains.read_unmasked(paths, self.size, **self.loading, progress=lambda done, _: bar.to(done))
         for problem in dataset.problems:
             complain(problem)
         domain, self.sizes = domains.unsegmented(root, dataset)
@@ -194,7 +192,7 @@ class _Masks:
                 pairing,
                 self.sizes,
                 classes,
-                workers=self.workers,
+                **self.loading,
                 progress=lambda done, _: bar.to(done),
             )
         for problem in (*pairing.problems, *problems):

@@ -52,7 +52,7 @@ class BenchmarkConfig(common.ReadsImages):
     seconds: float = option(0.5, "Seconds of each measurement.", minimum=0, panel=METHOD)
     least_agreement: float = option(
         0.98,
-        "Least fraction of images with the first class of fp32, of an engine and precision to be recommended.",
+        "Smallest agreement with the first class of fp32 at which an engine and precision are recommended.",
         minimum=0,
         maximum=1,
         panel=METHOD,

@@ -152,6 +152,12 @@ def top_patches(default: int) -> Any:
     return option(default, "Number of patches in each group of a unit.", minimum=1, maximum=100, panel=METHOD)
 
 
+def cache_memory(
+    help: str = "Memory for the decoded images of each data set, in gigabytes; more are kept in a file on disk.",
+) -> Any:
+    return option(4.0, help, minimum=0, panel=COMPUTING)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trains(ReadsImages, Computes):
     """A run folder, and how it is resumed."""
@@ -161,6 +167,11 @@ class Trains(ReadsImages, Computes):
     resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
     save_every: float = save_every()
     seed: int = seed()
+    cache_memory: float = cache_memory()
+
+    @property
+    def cache_bytes(self) -> int:
+        return int(self.cache_memory * 1e9)
 
 
 def class_folders() -> Any:

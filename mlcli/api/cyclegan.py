@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlcli.api import inputs, translation_runs
+from mlcli.api import common, inputs, translation_runs
 from mlcli.api.call import Call, function
 from mlcli.api.train import Training
 from mlcli.errors import UsageError
@@ -76,7 +76,7 @@ def cyclegan(call: Call[CycleGANConfig]) -> Training:
     def read(
         folders: Sequence[str], resize_crop: "ResizeCrop", most: int | None = None
     ) -> "tuple[UnpairedSets, dict[str, Any]]":
-        return unpaired_sets(folders, specs, resize_crop, most, call.config.workers)
+        return unpaired_sets(folders, specs, resize_crop, most, call.config)
 
     sets, hashes = read((options["folder_a"], options["folder_b"]), resize_crop, options["max_images"])
     data, validation = {"training": translation_runs.summary(sets, hashes)}, None
@@ -110,7 +110,7 @@ def unpaired_sets(
     specs: "tuple[ImageSpec, ImageSpec]",
     resize_crop: "ResizeCrop",
     most: int | None,
-    workers: int | None,
+    config: common.Trains,
 ) -> "tuple[UnpairedSets, dict[str, str]]":
     """(the images of two folders, a hash of the files of each). Raises DataError where one holds none.
 
@@ -128,4 +128,4 @@ def unpaired_sets(
     def load(**more: Any) -> UnpairedSets:
         return UnpairedSets.load(paths[0], paths[1], specs, resize_crop, **more)
 
-    return translation_runs.read(load, max(map(len, paths)), " and ".join(folders), workers), hashes
+    return translation_runs.read(load, max(map(len, paths)), " and ".join(folders), config), hashes

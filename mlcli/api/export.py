@@ -66,7 +66,7 @@ class ExportConfig(common.ReadsImages):
         100, "Largest number of images to calibrate or to compare on, evenly spaced.", minimum=1, panel=DATA
     )
     least_agreement: float = option(
-        0.9, "Least agreement with the model of a file in 8-bit integers.", minimum=0, maximum=1, panel=METHOD
+        0.9, "Smallest agreement of an 8-bit file with its model.", minimum=0, maximum=1, panel=METHOD
     )
     overwrite: bool = common.overwrite()
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mlcli.io.schema import Check
     from mlcli.methods.learning.supervised import Supervised
     from mlcli.models.model import Model
-    from mlcli.runtime.processes import Processes
     from mlcli.training.plan import Plan
     from mlcli.training.run_folder import Run
 
@@ -122,7 +121,7 @@ def finetune(call: Call[FinetuneConfig]) -> FinetuneResult:
     finetuning.frozen(given, options["freeze"])  # raises where there is no such layer
     last_frozen = addresses(given, [options["freeze"]]) if options["freeze"] not in ("all", "none") else {}
     seed_global(options["seed"], "training/initialization")
-    training, validation = _read(options, given, call.config.workers, processes)
+    training, validation = _read(options, given, call.config)
     if options["baseline"] and not validation:
         raise UsageError("--baseline: is compared on images that neither network learns from; name them with --val")
     config = _hyperparameters(options, len(training[1]))
@@ -183,9 +182,7 @@ def _hyperparameters(options: Mapping[str, Any], images: int) -> Finetune:
     return Finetune(**given | {"batch_size": batch_size})
 
 
-def _read(
-    options: Mapping[str, Any], model: "Model", workers: int | None, processes: "Processes"
-) -> "tuple[Labeled, Labeled | None]":
+def _read(options: Mapping[str, Any], model: "Model", config: common.Trains) -> "tuple[Labeled, Labeled | None]":
     """(training, validation) sets as the model takes them; what is left out is said.
 
     Classes without a readable image are left out. Raises DataError where fewer than two remain.
@@ -212,9 +209,9 @@ def _read(
 
     def read(folder: "ClassFolder") -> "ImageDataset":
         size, channels = preprocessing.crop, preprocessing.channels
-        return runs.read_images(folder, size, channels, workers, processes, preprocessing.prepare)
+        return runs.read_images(folder, size, channels, config, preprocessing.prepare)
 
-    training, validation, images = runs.read_training(training, validation, read, processes)
+    training, validation, images = runs.read_training(training, validation, read)
     held_out = read(validation) if validation else None
     counts = images.class_labels.bincount()
     if held_out is not None and not separate:

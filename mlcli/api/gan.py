@@ -100,11 +100,11 @@ def gan(call: Call[GanConfig]) -> Training:
     channels = 1 if options["gray"] else 3
 
     def read(folder: "ClassFolder") -> "ImageDataset":
-        return runs.read_images(folder, size, channels, call.config.workers, processes)
+        return runs.read_images(folder, size, channels, call.config)
 
     config = _hyperparameters(options)
     if options["conditional"]:
-        training, _, images = runs.read_training(training, None, read, processes)
+        training, _, images = runs.read_training(training, None, read)
     else:
         images = read(training)
     data = {"training": runs.summary(training, images)}

@@ -77,7 +77,7 @@ def pix2pix(call: Call[Pix2PixConfig]) -> Training:
         def load(**more: Any) -> PairSet:
             return PairSet.load(pairing, specs, resize_crop, **more)
 
-        return translation_runs.read(load, len(pairing.paths), str(pairing.root), call.config.workers)
+        return translation_runs.read(load, len(pairing.paths), str(pairing.root), call.config)
 
     pairs = read(training, resize_crop)
     validation = read(held_out, resize_crop.still()) if held_out else None

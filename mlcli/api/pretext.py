@@ -142,7 +142,7 @@ def pretext(call: Call[PretextConfig]) -> PretextResult:
         channels = 1 if options["gray"] else 3
 
     def read(part: "ClassFolder") -> "ImageDataset":
-        return runs.read_images(part, side, channels, call.config.workers, processes)
+        return runs.read_images(part, side, channels, call.config)
 
     images, sets = read(training), {name: read(part) for name, part in labeled.items()}
     data = {"training": runs.summary(training, images)}

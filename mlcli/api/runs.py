@@ -14,6 +14,7 @@ import torch
 from mlcli.api import call as calls
 from mlcli.api import run_reports
 from mlcli.api.call import Call
+from mlcli.api.common import Trains
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.inputs import class_folder, files_digest
 from mlcli.api.outputs import resume_command
@@ -26,6 +27,7 @@ from mlcli.errors import DataError, Interrupted, MlcliError, RunError, UsageErro
 from mlcli.imaging import reading
 from mlcli.io import locks
 from mlcli.io.files import write_json
+from mlcli.io.packed_tensors import PackedTensors
 from mlcli.io.schema import Invalid
 from mlcli.methods.generation.configs import Translation
 from mlcli.methods.learning.configs import Supervised
@@ -38,7 +40,17 @@ from mlcli.training.run_folder import CONFIG_ADVICE, Run
 from mlcli.training.tensorboard import Curves
 
 # Options that change no number of the result; data sets are compared by the hash of their files.
-FREE = {"output", "device", "workers", "save_every", "sample_every", "tensorboard", "overwrite", "resume"}
+FREE = {
+    "output",
+    "device",
+    "workers",
+    "cache_memory",
+    "save_every",
+    "sample_every",
+    "tensorboard",
+    "overwrite",
+    "resume",
+}
 FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "side_by_side"}
 # What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
@@ -223,13 +235,12 @@ def read_images(
     folder: ClassFolder,
     size: int,
     channels: int,
-    workers: int | None,
-    processes: Processes,
+    config: Trains,
     prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> ImageDataset:
     """Decode a labeled data set; broken files are named and left out.
 
-    prepare: as in `ImageDataset.load`.
+    config: how many threads decode, and how much memory there is.  prepare: as in `ImageDataset.load`.
     """
     with Progress(len(folder.paths), f"reading {folder.root}") as bar:
         images = ImageDataset.load(
@@ -237,22 +248,33 @@ def read_images(
             folder.labels,
             size=size,
             channels=channels,
-            workers=workers,
+            workers=config.workers,
+            budget_bytes=config.cache_bytes,
             progress=lambda done, total: bar.to(done),
             prepare=prepare,
         )
     for problem in images.problems:
         complain(f"{problem}; left out")
+    if images.pixels is None:
+        say_where_they_are(str(folder.root), images.packed, config)
     if not len(images):
         raise DataError(f"{folder.root}: no readable image in it")
     return images
+
+
+def say_where_they_are(title: str, packed: PackedTensors | None, config: Trains) -> None:
+    """Say that decoded images are not in memory. packed: what holds them on disk, if anything."""
+    begin = f"{title}: the decoded images are more than --cache-memory {config.cache_memory:g} holds"
+    if packed is None:
+        say(f"{begin}, and than the disk of the cache has room for; each is decoded again whenever it is used")
+    else:
+        say(f"{begin}; {packed.bytes / 1e9:.3g} GB of them are on disk, in {packed.folder}, until this ends")
 
 
 def read_training(
     training: ClassFolder,
     validation: ClassFolder | None,
     read: Callable[[ClassFolder], ImageDataset],
-    processes: Processes,
 ) -> tuple[ClassFolder, ClassFolder | None, ImageDataset]:
     """(training, validation, the training images): without the classes of which no image can be read, which are named.
 

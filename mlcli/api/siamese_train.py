@@ -169,7 +169,7 @@ def siamese_train(call: Call[SiameseTrainConfig]) -> Training:
     sets = {}
     for name, part in (("training", training), ("validation", validation)):
         if part is not None:
-            sets[name] = runs.read_images(part, size, channels, call.config.workers, processes, prepare)
+            sets[name] = runs.read_images(part, size, channels, call.config, prepare)
             where = part.root if name == "training" else f"{part.root} (validation)"
             require_pairs(sets[name].class_labels, where)
             data[name] = runs.summary(part, sets[name])

@@ -93,9 +93,9 @@ def train(call: Call[TrainConfig]) -> Training:
     channels = 1 if options["gray"] else 3
 
     def read(folder: ClassFolder) -> ImageDataset:
-        return runs.read_images(folder, size, channels, call.config.workers, processes)
+        return runs.read_images(folder, size, channels, call.config)
 
-    training, validation, images = runs.read_training(training, validation, read, processes)
+    training, validation, images = runs.read_training(training, validation, read)
     seed_global(options["seed"], "training/initialization")
     model = registry.create(options["model"], training.classes, size, channels)
     runtime = runtime.for_training_of(model.network, options["precision"])

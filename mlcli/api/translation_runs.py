@@ -135,15 +135,20 @@ def resize_crop(config: Translation) -> "ResizeCrop":
     return ResizeCrop(config.size, config.load_size, config.preprocess, config.flip, step)
 
 
-def read(load: Callable[..., Data], total: int, title: str, workers: int | None) -> Data:
+def read(load: Callable[..., Data], total: int, title: str, config: common.Trains) -> Data:
     """Load a data set, with progress; the listener is told of what is left out of it.
 
-    load: takes `workers` and `progress`.  total: number of items that it reads.
+    load: takes `workers`, `budget_bytes` and `progress`.  total: number of items that it reads.
     """
+    from mlcli.api import runs
+
     with Progress(total, f"reading {title}") as bar:
-        data = load(workers=workers, progress=lambda done, _: bar.to(done))
+        data = load(workers=config.workers, budget_bytes=config.cache_bytes, progress=lambda done, _: bar.to(done))
     for problem in data.problems:
         complain(problem)
+    for dataset in data.datasets:
+        if not isinstance(dataset.held, list):
+            runs.say_where_they_are(title, dataset.held, config)
     return data
 
 
@@ -187,8 +192,14 @@ def start_from(given: str | Path, translators: "Mapping[str, Translator]") -> No
 
     for direction, translator in translators.items():
         other = registry.load(given, direction)
-        if (other.architecture, other.options) != (translator.architecture, translator.options):
-            raise UsageError(f"--from {given}: its generator is {other.options}, not {translator.options}")
+        ours, theirs = ({"generator": one.architecture, **one.options} for one in (translator, other))
+        if ours != theirs:
+            different = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+            raise UsageError(
+                f"--from {given}: its network has other options than this one: "
+                + ", ".join(f"{name} {theirs.get(name)}, not {ours.get(name)}" for name in different)
+                + "; give those that its config.json lists"
+            )
         translator.network.load_state_dict(other.network.state_dict())
 
 

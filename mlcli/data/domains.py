@@ -37,11 +37,9 @@ class Domain:
 
     @classmethod
     def classified(cls, root: str | Path, images: ImageDataset, *, labeled: bool) -> "Domain":
-        """The images of a folder, with their classes or without. Raises DataError where they do not fit into memory."""
+        """The images of a folder, with their classes or without. Raises DataError where they are not in memory."""
         if images.pixels is None:
-            raise DataError(
-                f"{root}: too many images of {images.size} pixels to hold in memory; take fewer, or a smaller --size"
-            )
+            raise too_many(root)
         return cls(images.pixels, images.paths, images.labels if labeled else None)
 
     def __len__(self) -> int:
@@ -105,6 +103,14 @@ class Domain:
         """Labeled domains, concatenated."""
         images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
         return Domain(images, [path for part in parts for path in part.paths], labels)
+
+
+def too_many(root: str | Path) -> DataError:
+    """The error of a domain that does not fit in memory."""
+    return DataError(
+        f"{root}: the decoded images are more than --cache-memory holds, and a domain must be in memory; take fewer, a "
+        "smaller --size, or more memory"
+    )
 
 
 def masks_beside(root: str | Path) -> Pairing:
@@ -206,6 +212,8 @@ def _read(root: str | Path, dataset: CachedDataset) -> tuple[Tensor, list[Tensor
     """(images (N, C, S, S) uint8, what was read with each)."""
     if not dataset.items:
         raise DataError(f"{root}: no readable image in it")
+    if not isinstance(dataset.held, list):
+        raise too_many(root)
     images, others = zip(*(dataset.get([index])[0] for index in range(len(dataset))), strict=True)
     return torch.stack([image_io.to_bytes(image) for image in images]), list(others)
 

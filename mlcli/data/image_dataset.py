@@ -11,14 +11,15 @@ from mlcli.counting import counted
 from mlcli.errors import DataError, ImageError
 from mlcli.imaging import image_io
 from mlcli.imaging.decoding import decode
+from mlcli.io.packed_tensors import PackedTensors
 
 
 class ImageDataset:
-    """Images of one size for training, held in memory where they fit, else decoded on demand.
+    """Images of one size for training: in memory where they fit, else in a file on disk, else decoded on demand.
 
     paths, labels: of the readable images, labels int64 or None. problems: an ImageError for each of the others.
     size, channels: each image is (channels, size, size), uint8, as `prepare` makes it from the decoded image.
-    pixels: (N, channels, size, size) uint8; None: decoded on demand.
+    pixels: (N, channels, size, size) uint8 in memory, or None.  packed: the images on disk, or None.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class ImageDataset:
         channels: int,
         workers: int | None,
         pixels: Tensor | None,
+        packed: PackedTensors | None,
+        hash: str,
         prepare: Callable[[Tensor], Tensor],
     ) -> None:
         self.paths, self.labels, self.problems = paths, labels, problems
         self.size, self.channels, self.workers = size, channels, workers
-        self.pixels, self.prepare = pixels, prepare
+        self.pixels, self.packed, self._hash, self.prepare = pixels, packed, hash, prepare
 
     @classmethod
     def load(
@@ -50,7 +53,7 @@ class ImageDataset:
         progress: Callable[[int, int], None] | None = None,
         prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> "ImageDataset":
-        """Decode every image once, which finds those that cannot be read, and keep the pixels if they fit.
+        """Decode every image once, which finds those that cannot be read, and keep the pixels.
 
         prepare: (3, H, W) -> (channels, size, size). By default the central square is resized, and converted to gray
         where `channels` is 1. The values are rounded to 8 bits. budget_bytes: of pixels to keep in memory at most.
@@ -60,8 +63,10 @@ class ImageDataset:
             raise ValueError(f"{counted(len(paths), 'path')} and {counted(len(labels), 'label')}")
         prepare = _reducer(size, channels) if prepare is None else _bytes_of(prepare)
         shape = (len(paths), channels, size, size)
-        keep = torch.Size(shape).numel() <= budget_bytes
-        pixels = torch.empty(shape, dtype=torch.uint8) if keep else None
+        total_bytes = torch.Size(shape).numel()
+        pixels = torch.empty(shape, dtype=torch.uint8) if total_bytes <= budget_bytes else None
+        packed = PackedTensors.opened(total_bytes) if pixels is None else None
+        hashed = hashlib.sha256()
         good: list[int] = []
         problems: list[ImageError] = []
         for index, image in decode(paths, prepare, workers=workers):
@@ -70,6 +75,10 @@ class ImageDataset:
             else:
                 if pixels is not None:
                     pixels[len(good)] = image
+                else:
+                    hashed.update(image.contiguous().numpy().data)
+                if packed is not None:
+                    packed = packed.append([image])
                 good.append(index)
             if progress is not None:
                 progress(index + 1, len(paths))
@@ -81,6 +90,8 @@ class ImageDataset:
             channels=channels,
             workers=workers,
             pixels=None if pixels is None else pixels[: len(good)],
+            packed=None if packed is None else packed.mapped(),
+            hash=hashed.hexdigest(),
             prepare=prepare,
         )
 
@@ -94,8 +105,8 @@ class ImageDataset:
         return self.labels
 
     def digest(self) -> str:
-        """SHA-256 over the pixels, to notice other images under the same names; empty if they are not in memory."""
-        return "" if self.pixels is None else hashlib.sha256(self.pixels.numpy().data).hexdigest()
+        """SHA-256 over the pixels, to notice other images under the same names."""
+        return self._hash if self.pixels is None else hashlib.sha256(self.pixels.numpy().data).hexdigest()
 
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices` (B,) as uint8 (B, channels, size, size).
@@ -104,6 +115,8 @@ class ImageDataset:
         """
         if self.pixels is not None:
             return self.pixels[indices]
+        if self.packed is not None:
+            return torch.stack([self.packed[index][0] for index in indices.tolist()])
         chosen = [self.paths[index] for index in indices.tolist()]
         result = torch.empty((len(chosen), self.channels, self.size, self.size), dtype=torch.uint8)
         for index, image in decode(chosen, self.prepare, workers=self.workers):

@@ -25,6 +25,7 @@ from mlcli.data.pairing import Pairing, shortened
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging import image_io
 from mlcli.imaging.decoding import decode
+from mlcli.io.packed_tensors import PackedTensors
 
 MODES = ("resize-and-crop", "crop", "scale-width", "scale-width-and-crop", "none")
 SHOWN = 8  # values of a map in a message
@@ -173,9 +174,10 @@ class ResizeCrop:
 
 
 class CachedDataset:
-    """The tensors that `read` gives for items: in memory if all fit the budget, else read again on demand.
+    """The tensors that `read` gives for items: in memory if all fit, else in a file on disk, else read on demand.
 
-    items: those that can be read. problems: an ImageError for each of the others.
+    items: those that can be read. problems: an ImageError for each of the others. held: the tensors of each item, or
+    None.
     """
 
     def __init__(
@@ -190,7 +192,7 @@ class CachedDataset:
         self.read, self.workers = read, workers
         self.items: list[Any] = []
         self.problems: list[ImageError] = []
-        held: list[tuple[Tensor, ...]] | None = []
+        held: list[tuple[Tensor, ...]] | PackedTensors | None = []
         used = 0
         for number, images in decode(items, read=read, workers=workers):
             if isinstance(images, ImageError):
@@ -198,13 +200,15 @@ class CachedDataset:
             else:
                 self.items.append(items[number])
                 used += sum(image.nbytes for image in images)
-                if used > budget_bytes:
-                    held = None
-                if held is not None:
+                if isinstance(held, list) and used > budget_bytes:
+                    held = _packed(held)
+                if isinstance(held, list):
                     held.append(images)
+                elif held is not None:
+                    held = held.append(images)
             if progress is not None:
                 progress(number + 1, len(items))
-        self.held = held
+        self.held = held.mapped() if isinstance(held, PackedTensors) else held
 
     def __len__(self) -> int:
         return len(self.items)
@@ -221,6 +225,15 @@ class CachedDataset:
         return result
 
 
+def _packed(items: Sequence[tuple[Tensor, ...]]) -> PackedTensors | None:
+    """The tensors of items in a file on disk, to which more are to be appended; None where there is no room."""
+    packed = PackedTensors.opened()
+    for tensors in items:
+        if packed is not None:
+            packed = packed.append(tensors)
+    return packed
+
+
 class PairSet:
     """Aligned pairs for training. problems: an error for each file that was left out."""
 
@@ -228,6 +241,7 @@ class PairSet:
         self, pairing: Pairing, specs: tuple[ImageSpec, ImageSpec], resize_crop: ResizeCrop, dataset: CachedDataset
     ) -> None:
         self.pairing, self.specs, self.resize_crop, self.dataset = pairing, specs, resize_crop, dataset
+        self.datasets = (dataset,)
         self.problems = [*pairing.problems, *dataset.problems]
 
     @classmethod

@@ -81,7 +81,7 @@ _KNOWN = {
 
 def _optional() -> dict[str, tuple[str, str]]:
     """Formats that depend on what is installed: endings, and the remedy, empty where nothing is missing."""
-    heif = "" if _heif_installed() else "to read it, `pip install 'mlcli[heif]'`"
+    heif = "" if _heif_installed() else "to read it, `pip install pillow-heif`"
     avif = "" if _avif_installed() else "to read it, `pip install -U pillow`"
     return {"HEIC": (".heic .heif .hif .heics .heifs", heif), "AVIF": (".avif .avifs", avif)}
 

@@ -135,7 +135,7 @@ def required(library: str) -> Any:
     try:
         return importlib.import_module(library)
     except ImportError:
-        raise UsageError("Parquet needs pyarrow; pip install 'mlcli[parquet]', or take --format jsonl") from None
+        raise UsageError("Parquet needs pyarrow; `pip install pyarrow`, or take --format jsonl") from None
 
 
 def write_parquet(batches: Iterable[Any], schema: Any, file: Path, complete: Mapping[str, Any]) -> None:

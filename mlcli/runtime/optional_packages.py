@@ -20,7 +20,7 @@ def require(extra: str, option: str) -> None:
     """Raise UsageError where a package of the extra is not installed. option: what needs it, for the message."""
     absent = missing(extra)
     if absent:
-        raise UsageError(f"{option} needs {', '.join(absent)}: pip install {' '.join(absent)}, or mlcli[{extra}]")
+        raise UsageError(f"{option} needs {', '.join(absent)}: pip install {' '.join(absent)}")
 
 
 def onnxruntime() -> ModuleType:

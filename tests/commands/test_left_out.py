@@ -51,14 +51,14 @@ def test_phone_images_are_named_with_what_reads_them(folder, colors, without_hei
     (folder / "list.txt").write_text("no image")
     result = mlcli("classify", folder, "--model", colors, "--format", "csv", status=1)
     assert "2 images in the format HEIC, left out" in result.stderr
-    assert "pip install 'mlcli[heif]'" in result.stderr and "djxl" in result.stderr
+    assert "pip install pillow-heif" in result.stderr and "djxl" in result.stderr
     count = len(list(folder.rglob("*.png")))
     assert summary(result) == (
         f"classify: {count} images read; left out: 3 images in formats that are not read (2 HEIC, 1 JPEG XL), "
         "1 other file (1 .txt)"
     )
     alone = mlcli("classify", inside / "IMG_1.HEIC", "--model", colors, status=1)
-    assert "pip install 'mlcli[heif]'" in alone.stderr
+    assert "pip install pillow-heif" in alone.stderr
 
 
 def test_nothing_but_such_images(tmp_path, colors):

@@ -141,7 +141,7 @@ def test_training_goes_on_from_another_run(finished, data, tmp_path):
         assert torch.equal(weights, states[1][name]) or "running" in name or "num_batches" in name
     options[3] = 8
     said = mlcli("pix2pix", data, "-o", tmp_path / "other", *options, "--from", finished, status=2).stderr
-    assert "--from" in said
+    assert "--from" in said and "filters 4, not 8; give those that its config.json lists" in said
 
 
 @pytest.mark.parametrize(

@@ -227,4 +227,4 @@ def test_options_that_do_not_go_together_are_refused(options, told, world, color
 
 def test_parquet_without_pyarrow_says_what_to_install(world, colors, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'mlcli[parquet]'" in mlcli(*command("a.parquet", colors), status=2).stderr
+    assert "pip install pyarrow" in mlcli(*command("a.parquet", colors), status=2).stderr

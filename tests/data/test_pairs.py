@@ -12,6 +12,7 @@ from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop, UnpairedSets
 from mlcli.data.sources import find_images
 from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging import image_io
+from mlcli.io.packed_tensors import PackedTensors
 from mlcli.runtime.random_streams import generator
 from tests.flat import flat, save
 
@@ -118,12 +119,16 @@ def test_every_window_and_both_flips_come_up_and_are_windows():
 # --------------------------------------------------------------------------------------------- loaded data
 
 
-@pytest.mark.parametrize("budget", [1 << 30, 0])
-def test_a_and_b_are_cut_and_flipped_in_the_same_way(tmp_path, budget):
+@pytest.mark.parametrize("where", ["memory", "disk", "files"])
+def test_a_and_b_are_cut_and_flipped_in_the_same_way(tmp_path, where, monkeypatch):
+    budget = {"memory": 1 << 30, "disk": 1000, "files": 1000}[where]  # of bytes; the first pair has 960
+    if where == "files":
+        monkeypatch.setattr(PackedTensors, "opened", lambda: None)
     data = PairSet.load(
         find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 12), mode="crop"), budget_bytes=budget, workers=2
     )
-    assert (data.dataset.held is None) == (budget == 0)
+    kinds = {"memory": list, "disk": PackedTensors, "files": type(None)}
+    assert type(data.dataset.held) is kinds[where]
     indices = torch.tensor([4, 0, 2, 2, 1, 3])
     shown = set()
     for step in range(4):
@@ -176,7 +181,8 @@ def test_bad_pairs_are_left_out_and_named(tmp_path):
         PairSet.load(pairing, GRAY, ResizeCrop())
 
 
-def test_a_file_that_has_gone_bad_since(tmp_path):
+def test_a_file_that_has_gone_bad_since(tmp_path, monkeypatch):
+    monkeypatch.setattr(PackedTensors, "opened", lambda: None)
     data = PairSet.load(find_pairs(paired(tmp_path)), GRAY, ResizeCrop((8, 8), mode="crop"), budget_bytes=0)
     (tmp_path / "B" / "2.png").write_bytes(b"")
     with pytest.raises(DataError, match="2.png.*whole when this began"):

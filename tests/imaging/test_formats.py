@@ -106,8 +106,8 @@ def test_what_reads_heic(monkeypatch):
     for cached in (formats._formats, formats._by_ending):
         cached.cache_clear()
     try:
-        assert "pip install 'mlcli[heif]'" in format_of_ending("a.heic").remedy
-        assert "pip install 'mlcli[heif]'" in format_of_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").remedy
+        assert "pip install pillow-heif" in format_of_ending("a.heic").remedy
+        assert "pip install pillow-heif" in format_of_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").remedy
     finally:
         monkeypatch.undo()
         for cached in (formats._formats, formats._by_ending):

@@ -39,7 +39,7 @@ def _zstd() -> Any:
             from backports import zstd
         except ImportError:
             raise ArchiveError(
-                "compressed by zstd, which this Python cannot read; `pip install 'mlcli[zstd]'`, or `zstd -d` it once"
+                "compressed by zstd, which this Python cannot read; `pip install backports.zstd`, or `zstd -d` it once"
             ) from None
     return zstd.ZstdDecompressor()
 

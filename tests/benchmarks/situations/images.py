@@ -50,7 +50,7 @@ def _():
     else:
         image(Path("d/a.png"))
         Path("d/b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
-        assert "mlcli[heif]" in run("classify", "d", "--model", "cifarnet").err
+        assert "pip install pillow-heif" in run("classify", "d", "--model", "cifarnet").err
 
 
 @situation("B", "images with odd endings, or none, are looked into")
