@@ -12,7 +12,7 @@ from mlcli.commands._derived import command
 
 @command(FinetuneConfig)
 def run(call: Call[FinetuneConfig], quiet: option.Quiet = False) -> None:
-    """Train the last layers of a trained network on other classes, from few images.
+    """Teach a trained network your own classes, from twenty images of each or more.
 
     The layers of the model are kept, and the last one is solved for the classes of DATA; with --freeze, deeper layers
     are tuned too, at lower learning rates. Estimates the accuracy on --val or by cross-validation, which tests the last

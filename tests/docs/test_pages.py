@@ -112,3 +112,13 @@ def test_a_table_changes_with_its_configuration(monkeypatch):
 def test_a_page_without_room_for_its_table_is_named():
     with pytest.raises(ValueError, match="classify.md: lacks the lines"):
         option_tables.with_table("# mlcli classify\n", BY_NAME["classify"])
+
+
+def test_the_table_of_the_readme_has_the_order_and_the_panels_of_help():
+    rows = re.findall(r"^\| (?:\*\*(.+?)\*\*|\[`(.+?)`\])", README.read_text("utf-8"), re.MULTILINE)
+    expected: list[str] = []
+    for command in COMMANDS:
+        if command.panel not in expected:
+            expected.append(command.panel)
+        expected.append(command.name)
+    assert [panel or name for panel, name in rows] == expected
