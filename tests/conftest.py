@@ -12,9 +12,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Tests run in several processes, which share the cores. Before torch is imported, which reads this once.
-if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+# Before torch is imported, which reads this once. Tests run in several processes, which share the cores; and some fork
+# their process, which hangs in the fork where OpenMP has threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Indexes go to the user's cache, which for tests is another than that of whoever runs them; what libraries keep there
 # stays where it is.

@@ -48,8 +48,10 @@ _pillow_lock = threading.Lock()
 
 
 @contextmanager
-def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Tensor, int]]:
+def opened(path: str | Path, max_pixels: int, enough: int = 0) -> Iterator[tuple[Image.Image | Tensor, int]]:
     """(the first image in a file, its orientation by EXIF): a Pillow image, decoded, that is closed afterwards.
+
+    enough: as of `image_io.read`.
 
     Of a TIFF with more than 8 bits for which Pillow has no mode: its pixels, as `tiff.read` gives them.
     Raises ImageError, naming the file, for all that is no whole image of at most `max_pixels`; for what is raised
@@ -59,7 +61,7 @@ def opened(path: str | Path, max_pixels: int) -> Iterator[tuple[Image.Image | Te
     try:
         with _open(path) as stream:
             try:
-                loaded = _loaded(stream, path, max_pixels)
+                loaded = _loaded(stream, path, max_pixels, enough)
             except (OSError, SyntaxError, ValueError):
                 if (plain := repairs.without_metadata(stream)) is None:
                     raise
@@ -100,7 +102,7 @@ def size_in_header(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
-def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.Image | Tensor, int]:
+def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int, enough: int = 0) -> tuple[Image.Image | Tensor, int]:
     allowed = reading.current()
     stream.seek(0)
     head = stream.read(4)
@@ -126,6 +128,8 @@ def _loaded(stream: BinaryIO, path: str | Path, max_pixels: int) -> tuple[Image.
                 image = Image.open(stream)
     if bits := repairs.bits_of_gray_bmp(image, stream):
         return repairs.gray_bmp(image, stream, bits), 1
+    if enough and image.format in ("JPEG", "MPO"):
+        image.draft(None, (enough, enough))  # which keeps the mode of the file
     decoded: Image.Image = _decoded(image, stream, path)
     orientation = _orientation(decoded)  # now, for Pillow turns a TIFF by itself as it decodes it
     if sixteen and decoded.mode in ("RGB", "RGBA"):

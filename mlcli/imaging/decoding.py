@@ -95,6 +95,7 @@ def map_images(
     *,
     batch_size: int,
     workers: int | None = None,
+    read: Callable[[Any], Any] = image_io.read,
 ) -> Iterator[tuple[Source, Tensor | ImageError]]:
     """(path, its row of what `compute` gives for a batch) for each image in order; an ImageError for a bad one.
 
@@ -110,7 +111,7 @@ def map_images(
             yield path, image if isinstance(image, ImageError) else next(rows)
         waiting.clear()
 
-    for index, image in decode(paths, prepare, workers=workers, window=2 * batch_size):
+    for index, image in decode(paths, prepare, workers=workers, window=2 * batch_size, read=read):
         waiting.append((paths[index], image))
         if len(waiting) == batch_size:
             yield from flush()

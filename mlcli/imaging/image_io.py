@@ -29,7 +29,7 @@ WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".ti
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS, enough: int = 0) -> Tensor:
     """Decode the first frame of an image file to (3, H, W) in sRGB.
 
     uint8 where the source has at most 8 bits a channel, float32 in [0, 1] where it has more: gray of 16 bits, and
@@ -40,6 +40,9 @@ def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS) -> Ten
     16-bit gray is divided by 65535 (12-bit by 4095). 32-bit integers and floats carry no scale of their own,
     so `srgb.unit_scale` chooses one. `reading.using` says what else is allowed.
 
+    enough: pixels of the short side that suffice. A larger JPEG is decoded to a half, a quarter or an eighth of its
+    size, with at least so many, which its coefficients give at a fraction of the time. 0: at its size.
+
     Raises ImageError, naming the file, for everything that is no whole image of at most `max_pixels`, and for a
     decoder that exceeds the time limit; Interrupted as `supervision.watched` does.
     path: or an image in memory, which is read already.
@@ -48,7 +51,7 @@ def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS) -> Ten
         return _counted(path.pixels, path.name)
 
     def pixels() -> Tensor:
-        with decoder.opened(path, max_pixels) as (image, orientation):
+        with decoder.opened(path, max_pixels, enough) as (image, orientation):
             values = image if isinstance(image, Tensor) else srgb.from_pillow(image, path)
             return decoder.upright(values, orientation)
 

@@ -1,5 +1,6 @@
 import resource
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -42,6 +43,18 @@ def test_prepare_and_normalize_are_timms_transforms(name):
         expected = transform(Image.fromarray(image.permute(1, 2, 0).numpy()))
         found = preprocessing.normalize(preprocessing.prepare(image)[None])[0]
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "preprocessing, side", [(Preprocessing(resize=256, crop=224), 600), (Preprocessing(resize=320, crop=320), 1200)]
+)
+def test_of_large_jpegs_no_more_is_read_than_resizing_needs(tmp_path, preprocessing, side):
+    smooth = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    Image.fromarray(smooth).resize((1600, 1200), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=95)
+    read = preprocessing.read(tmp_path / "a.jpg")
+    assert min(read.shape[1:]) == side
+    whole = preprocessing.prepare(image_io.read(tmp_path / "a.jpg"))
+    assert (preprocessing.prepare(read).float() - whole.float()).abs().mean() < 1
 
 
 def test_a_squashed_image_is_whole():

@@ -94,6 +94,27 @@ def test_permission(tmp_path):
         image_io.read(path)
 
 
+@pytest.mark.parametrize(
+    "enough, size",
+    [(0, (640, 480)), (481, (640, 480)), (240, (320, 240)), (200, (320, 240)), (120, (160, 120)), (10, (80, 60))],
+)
+def test_of_a_large_jpeg_as_much_is_decoded_as_is_enough(tmp_path, enough, size):
+    ramp = np.linspace(0, 255, 640)[None, :, None] * np.linspace(0.2, 1, 480)[:, None, None] * [1, 0.6, 0.3]
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    image = image_io.read(tmp_path / "a.jpg", enough=enough)
+    assert tuple(image.shape) == (3, *size[::-1])
+    whole = image_io.fill(image_io.read(tmp_path / "a.jpg"), size[::-1])
+    assert (image.float() - whole.float()).abs().mean() < 1
+    # Upright, gray, and of a format without coefficients
+    turned = Image.open(tmp_path / "a.jpg").convert("L")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert tuple(image_io.read(tmp_path / "turned.jpg", enough=enough).shape) == (3, *size)
+    turned.save(tmp_path / "a.png")
+    assert image_io.read(tmp_path / "a.png", enough=enough).shape == (3, 480, 640)
+
+
 def test_a_pipe_can_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     data = (Path(__file__).parents[2] / "samples/photos/cat.jpg").read_bytes()

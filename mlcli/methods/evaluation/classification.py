@@ -32,7 +32,8 @@ def probabilities(
     flipped: as in `predict`.
     """
     compute = partial(predict, model, runtime=runtime, flipped=flipped)
-    return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
+    how = model.preprocessing
+    return map_images(paths, how.prepare, compute, batch_size=batch_size, workers=workers, read=how.read)
 
 
 @torch.inference_mode()

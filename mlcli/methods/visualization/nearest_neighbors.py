@@ -42,7 +42,8 @@ def feature_vectors(
             vectors = network(model.normalized(images.to(runtime.device)))
         return model.finite(vectors.float().cpu(), runtime)  # (N, D)
 
-    return map_images(paths, model.preprocessing.prepare, compute, batch_size=batch_size, workers=workers)
+    how = model.preprocessing
+    return map_images(paths, how.prepare, compute, batch_size=batch_size, workers=workers, read=how.read)
 
 
 def distance(query: Tensor, vectors: Tensor, metric: str) -> Tensor:

@@ -14,6 +14,8 @@ from mlcli.counting import counted
 from mlcli.data.class_names import ClassNames, read_class_file
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError, WeightsError
+from mlcli.imaging import image_io
+from mlcli.imaging.memory_images import MemoryImage
 from mlcli.io.files import file_hash
 from mlcli.io.schema import Invalid, items, text
 from mlcli.models.artifacts import CLASSIFIER
@@ -52,6 +54,10 @@ class RunsFile(nn.Module):
 @dataclass(frozen=True)
 class PreprocessedInside(Preprocessing):
     """The preprocessing of a file that does it itself: it takes the bytes of an image of any size, one at a time."""
+
+    def read(self, path: str | Path | MemoryImage) -> Tensor:
+        """The image at its size: what the file does with it is not known."""
+        return image_io.read(path)
 
     def prepare(self, image: Tensor) -> Tensor:
         return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
