@@ -19,7 +19,8 @@ class ImageDataset:
 
     paths, labels: of the readable images, labels int64 or None. problems: an ImageError for each of the others.
     size, channels: each image is (channels, size, size), uint8, as `prepare` makes it from the decoded image.
-    pixels: (N, channels, size, size) uint8 in memory, or None.  packed: the images on disk, or None.
+    pixels: (N, channels, size, size) uint8 in memory, or None.  packed: the images on disk, or None.  hash: of
+    the images, where they are not in memory.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class ImageDataset:
         channels: int,
         workers: int | None,
         pixels: Tensor | None,
-        packed: PackedTensors | None,
-        hash: str,
+        packed: PackedTensors | None = None,
+        hash: str = "",
         prepare: Callable[[Tensor], Tensor],
     ) -> None:
         self.paths, self.labels, self.problems = paths, labels, problems

@@ -4,14 +4,13 @@ import json
 import signal
 
 import pytest
-import torch
 
 from mlcli.api.adapt import adapt
 from mlcli.api.adaptation_data import read
 from mlcli.api.adaptation_options import hyperparameters
+from mlcli.api.common import Trains
 from mlcli.errors import Interrupted, UsageError
 from mlcli.imaging import decoder
-from mlcli.runtime.processes import Processes
 from tests import shapes
 from tests.cli import mlcli
 
@@ -84,7 +83,8 @@ def test_the_target_is_decoded_once(data, task, method, monkeypatch):
     monkeypatch.setattr(decoder, "opened", counting)
     options = {"source": str(root / "source"), "target": str(root / "target"), "test": None, "gray": False, "size": 16}
     options |= {"task": task, "method": method, "target_labels": True}
-    found = read(options, hyperparameters(options), None, 1, Processes(torch.device("cpu")))
+    trains = Trains(output=root / "run", workers=1)
+    found = read(options, hyperparameters(options), None, trains)
     target = [path for path in decoded if str(root / "target") in path and "target/masks" not in path]
     assert len(found.target) == len(found.labeled_target) == 18 and found.target.labels is None
     assert len(target) == len(set(target)) == 18

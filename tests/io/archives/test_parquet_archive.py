@@ -107,5 +107,5 @@ def test_damaged_files_and_metadata(tmp_path):
 def test_without_pyarrow_the_message_says_what_reads_it(tmp_path, monkeypatch):
     file = write(tmp_path / "a.parquet", {"image": BYTES})
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ImageError, match=r"a.parquet: .*pip install 'mlcli\[parquet\]'"):
+    with pytest.raises(ImageError, match=r"a.parquet: .*pip install pyarrow"):
         input_files.archive(str(file))

