@@ -1,11 +1,13 @@
 """Layers whose values have positions in the image: maps, and the tokens of transformers."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mlcli.errors import UsageError
+from mlcli.methods.visualization.objectives import Objective
 from mlcli.models.model import Model
 from mlcli.models.structure import features
 from mlcli.models.structure.features import Activations
@@ -77,6 +79,17 @@ def last_layer(model: Model) -> Layer:
             "integrated-gradients"
         )
     return maps[-1]
+
+
+def require_later(model: Model, layer: Layer, objectives: Sequence[Objective]) -> None:
+    """Raise UsageError for an objective all of whose layers are before this one, on which it cannot depend."""
+    order = [each.address for each in features.layers(model)]
+    for objective in objectives:
+        last = max(order.index(term.layer.address) for _, term in objective.terms if term.layer is not None)
+        if last < order.index(layer.address):
+            raise UsageError(
+                f"--layer {layer.alias or layer.address}: {objective} does not depend on it; name an earlier layer"
+            )
 
 
 def gradients_from(activations: Activations, address: str) -> None:

@@ -7,7 +7,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mlcli.errors import UsageError
 from mlcli.methods.explanation.incremental_inference import IncrementalNetwork, stages
 from mlcli.methods.explanation.layer_maps import as_maps, gradients_from
 from mlcli.methods.explanation.targets import Target
@@ -80,10 +79,7 @@ class Scorer:
         return torch.cat([values for values, _ in found]), torch.cat([gradient for _, gradient in found])
 
     def layer_gradients(self, images: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-        """(the activations of `layer` (N, K, h, w), the gradients of the targets' values with respect to them).
-
-        Raises UsageError for a target that does not depend on the layer.
-        """
+        """(the activations of `layer` (N, K, h, w), the gradients of the targets' values with respect to them)."""
         assert self.layer is not None
         found = []
         for first in range(0, len(images), self.chunk):
@@ -92,9 +88,6 @@ class Scorer:
                 values = of_normalized(self._beyond_layer, part)
                 leaf = values[self.layer.address]
                 score = self.of_values(values, some)
-            if not score.requires_grad:
-                name = self.layer.alias or self.layer.address
-                raise UsageError(f"--layer {name}: {some[0].name} does not depend on it; name an earlier layer")
             (gradient,) = torch.autograd.grad(score.sum(), leaf)
             found.append((as_maps(leaf.detach().float(), self.layer), as_maps(gradient.float(), self.layer)))
         return torch.cat([maps for maps, _ in found]), torch.cat([gradients for _, gradients in found])

@@ -10,7 +10,7 @@ from mlcli.methods.explanation import incremental_inference
 from mlcli.methods.explanation.attribution import CONTRIBUTION, importance
 from mlcli.methods.explanation.configs import NAMES, TOLERANCE, Explaining
 from mlcli.methods.explanation.integrated_gradients import integrated_gradients
-from mlcli.methods.explanation.layer_maps import grid, last_layer, resolve
+from mlcli.methods.explanation.layer_maps import grid, last_layer, require_later, resolve
 from mlcli.methods.explanation.occlusion import occlusion, square
 from mlcli.methods.explanation.registry import METHODS
 from mlcli.methods.explanation.rise import masks
@@ -210,7 +210,8 @@ def test_tokens_of_a_transformer(transformer, scored):
 def test_a_target_before_the_layer_is_named(cifarnet, images, scored):
     scorer, targets = scored(cifarnet, "conv1:3")
     with pytest.raises(UsageError, match="--layer conv5: conv1:3 does not depend on it"):
-        METHODS["grad-cam"].compute(scorer, images[:1], targets, Explaining())
+        require_later(cifarnet, last_layer(cifarnet), [targets[0].objective])
+    require_later(cifarnet, resolve(cifarnet, "conv1"), [targets[0].objective])
     scorer, targets = scored(cifarnet, "conv4:3@9,9")
     with pytest.raises(UsageError, match="conv4:3@9,9: the map of conv4.relu has the columns 0 to 3"):
         scorer.values(images[:1], targets)
