@@ -195,7 +195,7 @@ def _written(
         side = model.preprocessing.crop
         about = {"size": [width, height], "box": model.preprocessing.source_box((0, 0, side, side), height, width)}
         written = record("explain", {"image": source, **options}, model, **about)
-        explanations.write(explained, file, written)
+        explanations.write(explained, source, file, written)
 
     options = determining(
         config,

@@ -266,8 +266,10 @@ class Explainer:
         }
 
 
-def write(explained: ExplainedImage, file: Path, record: dict[str, Any]) -> None:
+def write(explained: ExplainedImage, source: Path, file: Path, record: dict[str, Any]) -> None:
     """Overlays and maps beside `file`, the JSON, which is written last. record: what else it says.
+
+    source: the file of the image, which the sheet names.
 
     Raises MlcliError where one cannot be written.
     """
@@ -280,12 +282,12 @@ def write(explained: ExplainedImage, file: Path, record: dict[str, Any]) -> None
             np.save(temporary, np.ascontiguousarray(each.map), allow_pickle=False)
         told.append({**each.as_json(), "map": f"{own}.npy", "overlay": f"{own}.png"})
     if len(explained.explanations) > 1:
-        image_io.write(sheet(explained), file.with_name(f"{name}.{SHEET}.png"), flush=False)
+        image_io.write(sheet(explained, source.name), file.with_name(f"{name}.{SHEET}.png"), flush=False)
     files.write_json(file, {**record, "predicted": explained.predicted, "explanations": told})
 
 
-def sheet(explained: ExplainedImage) -> "Image.Image":
-    """The image and all overlays of it: a row for each target, a column for each method."""
+def sheet(explained: ExplainedImage, name: str) -> "Image.Image":
+    """The image of this name and all overlays of it: a row for each target, a column for each method."""
     some = explained.explanations[0]
     methods = list(dict.fromkeys(each.method for each in explained.explanations))
     targets = dict.fromkeys(each.target for each in explained.explanations)
@@ -296,7 +298,7 @@ def sheet(explained: ExplainedImage) -> "Image.Image":
     ]
     signed = {bool((each.importance < 0).any()) for each in explained.explanations}
     predicted = explained.predicted
-    title = Path(some.image).name
+    title = name
     if predicted is not None:
         title += f": {predicted['label']} {predicted['probability']:.1%}"
     return attribution_maps.sheet(title, some.pixels, methods, rows, signed=True in signed, unsigned=False in signed)
