@@ -47,7 +47,7 @@ HOSTILE = {
     "layer without maps": (["--layer", "features"], "--layer features: its values have no positions"),
     "unit as layer": (["--layer", "conv4:3"], "conv4:3: names a unit"),
     "unknown unit": (["--target", "conv4:999"], "conv4 has the units 0 to 383"),
-    "unit of the image": (["--target", "tv"], "tv is no value of the network"),
+    "unit of the image": (["--target", "conv4:1 - tv"], "tv is no value of the network"),
     "broken expression": (["--target", "conv4:3 +"], "at its end"),
     "early target": (["--target", "conv1:3"], "does not depend on it"),
     "large window": (["--method", "occlusion", "--window", "99"], "--window 99"),
