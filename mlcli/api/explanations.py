@@ -21,8 +21,8 @@ from mlcli.methods.explanation.integrated_gradients import integrated_gradients
 from mlcli.methods.explanation.registry import METHODS
 from mlcli.methods.explanation.scoring import Scorer, of_normalized
 from mlcli.methods.explanation.targets import Target, Targets
+from mlcli.methods.visualization import attribution_images
 from mlcli.models.model import Model
-from mlcli.reporting import attribution_maps
 from mlcli.runtime.device import Runtime
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Explanation:
     @cached_property
     def drawn(self) -> Tensor:
         """The map over the gray image that the network is given, (3, H, W) in [0, 1]."""
-        return attribution_maps.overlay(self.pixels, torch.from_numpy(self.importance))
+        return attribution_images.overlay(self.pixels, torch.from_numpy(self.importance))
 
     @property
     def overlay(self) -> "Image.Image":
@@ -301,7 +301,7 @@ def sheet(explained: ExplainedImage, name: str) -> "Image.Image":
     title = name
     if predicted is not None:
         title += f": {predicted['label']} {predicted['probability']:.1%}"
-    return attribution_maps.sheet(title, some.pixels, methods, rows, signed=True in signed, unsigned=False in signed)
+    return attribution_images.sheet(title, some.pixels, methods, rows, signed=True in signed, unsigned=False in signed)
 
 
 def _caption(each: Explanation) -> str:

@@ -29,8 +29,7 @@ class Explaining:
 
     baseline: str = option(
         "black",
-        "Image where the path of integrated gradients begins: black, blurred, mean (of the training data), or a file.",
-        metavar="black|blurred|mean|FILE",
+        "Start of the path of integrated gradients: black, blurred, mean (of the training data), or an image file.",
         panel=METHOD,
     )
     path_steps: int | None = option(
