@@ -18,8 +18,8 @@ SHORT: dict[str, list[str]] = {
     "maximize": ["--steps 2", "--size 32", "--octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1", "--size 32"],
     "explain": [
-        *("--model cifarnet", "--samples 2", "--masks 8", "--window 16", "--path-steps 2", "--batch-size 8"),
-        "--layer: --layer conv3",
+        *("--samples 2", "--masks 8", "--window 32", "--stride 32", "--path-steps 2"),
+        "--evaluate: --model cifarnet",
     ],
     "equivariance": ["--points 2", "--layer conv1"],
     "stylize": ["--scales 32|--size 32", "--steps 2", "--style-layer conv1", "--content-layer conv2"],

@@ -9,6 +9,7 @@ the scale of a trained one's; with the old statistics many are zero, and every m
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -61,7 +62,7 @@ def _randomize(weights: Tensor, random: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def _calibrate(model: Model, norms: list[nn.modules.batchnorm._BatchNorm], random: torch.Generator) -> None:
+def _calibrate(model: Model, norms: Sequence[nn.modules.batchnorm._BatchNorm], random: torch.Generator) -> None:
     """Give batch norms the statistics of smooth noise."""
     side, channels = model.preprocessing.crop, model.preprocessing.channels
     coarse = torch.rand(8, channels, 8, 8, generator=random)

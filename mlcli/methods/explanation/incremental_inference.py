@@ -161,9 +161,10 @@ class IncrementalNetwork:
         height, width = image.shape[2:]
         filling = filling.expand_as(image)
         plan = self._plan(image, filling, corners, side)
+        own = self._own(image, plan)
         for first in range(0, len(corners), chunk):
             part = range(first, min(first + chunk, len(corners)))
-            yield self._values(image, filling, corners, side, plan, part)
+            yield self._values(own, filling, corners, side, plan, part)
 
     def _plan(self, image: Tensor, filling: Tensor, corners: Sequence[tuple[int, int]], side: int) -> Plan:
         """The divisions that are worth while and exact, with their cuts."""
@@ -179,22 +180,30 @@ class IncrementalNetwork:
         key = (side, len(corners))
         if key not in self._exact:
             some = sorted({0, len(corners) // 2, len(corners) - 1})
-            expected = self._values(image, filling, corners, side, [], some)
-            while plan and not _equal(self._values(image, filling, corners, side, plan, some), expected):
+            expected, own = self._values([image], filling, corners, side, [], some), self._own(image, plan)
+            while plan and not _equal(self._values(own, filling, corners, side, plan, some), expected):
                 plan.pop()
             self._exact[key] = len(plan)
         return plan[: self._exact[key]]
 
+    def _own(self, image: Tensor, plan: Plan) -> list[Tensor]:
+        """The image and its maps (1, K, H, W) after each division."""
+        maps = [image]
+        for division, _, _ in plan:
+            maps.append(division(maps[-1]))
+        return maps
+
     def _values(
         self,
-        image: Tensor,
+        own: Sequence[Tensor],
         filling: Tensor,
         corners: Sequence[tuple[int, int]],
         side: int,
         plan: Plan,
         part: Sequence[int],
     ) -> Mapping[str, Tensor]:
-        """The values for the squares of these numbers."""
+        """The values for the squares of these numbers. own: the image and its maps, at least up to the plan's end."""
+        image = own[0]
         starts, (height, width) = _inside(corners, side, image)
         patches = []
         for number in part:
@@ -203,11 +212,11 @@ class IncrementalNetwork:
             square = (..., slice(top - row, None), slice(left - column, None))
             patch[square] = filling[:, :, row : row + height, column : column + width][square]
             patches.append(patch)
-        found, base = torch.cat(patches), image
-        for division, rows, columns in plan:
+        found = torch.cat(patches)
+        for base, (division, rows, columns) in zip(own, plan, strict=False):
             crops = [(rows.crops[n], columns.crops[n]) for n in part]
             there = _pasted(base, crops, (rows.length, columns.length), found, [starts[n] for n in part])
-            after, base = division(there), division(base)
+            after = division(there)
             down, right = division.windows[0], division.windows[1]
             assert down is not None and right is not None  # those without have no cuts
             starts = list(zip(rows.patches, columns.patches, strict=True))
@@ -221,6 +230,7 @@ class IncrementalNetwork:
                     for each, (top, left) in zip(after, corner, strict=True)
                 ]
             )
+        base = own[len(plan)]
         size = (base.shape[2], base.shape[3])
         maps = _pasted(base, [(0, 0)] * len(part), size, found, [starts[n] for n in part])
         if plan:

@@ -122,7 +122,7 @@ class Path:
             difference = known[1.0][0] - known[0.0][0]
             if abs(errors.sum()) <= TOLERANCE * abs(difference) or len(at) >= MOST:
                 break
-            count = min(len(errors) // 2, self.scorer.chunk, MOST - len(at))
+            count = min(max(4, len(errors) // 8), self.scorer.chunk, MOST - len(at))
             worst = np.argsort(-np.abs(errors), kind="stable")[:count]
             new = sorted((at[i] + at[i + 1]) / 2 for i in worst.tolist())
             values, gradients = self.gradients(new)

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from mlcli.errors import UsageError
 from mlcli.methods.visualization.objectives import Objective
@@ -95,7 +96,8 @@ def require_later(model: Model, layer: Layer, objectives: Sequence[Objective]) -
 def gradients_from(activations: Activations, address: str) -> None:
     """Let the values of this layer be where gradients begin: what is before it keeps nothing for them."""
     graph = activations.extractor.graph
-    node = graph.output_node().args[0][activations.nodes[address]]  # type: ignore[index,call-overload]
+    values = cast(dict[str, fx.Node], graph.output_node().args[0])  # as `Trace.module` makes it
+    node = values[activations.nodes[address]]
     with graph.inserting_after(node):
         leaf = graph.call_function(_leaf, (node,))
     node.replace_all_uses_with(leaf, delete_user_cb=lambda user: user is not leaf)
