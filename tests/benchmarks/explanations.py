@@ -10,8 +10,8 @@ equality: the largest difference relative to the largest attribution of captum, 
 settings, fp32. resnet18 has random weights. speed: pairs of ours and captum's, alternating, in seconds of the clock and
 of the processor, medians; captum as it is by default but for the window and stride of occlusion, and so are integrated
 gradients (50 points, with what is left of completeness beside them). faithfulness: the table of `--evaluate`.
-synthetic: a small network learns which of three shapes lies on an unrelated background; the fraction of the positive
-attribution that is on the shape, beside the shape's fraction of the area. memory: the most that a process held.
+synthetic: a small network learns which of three objects lies on an unrelated background; the fraction of the positive
+attribution that is on the object, beside the object's fraction of the area. memory: the most that a process held.
 """
 
 import argparse
@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
 from mlcli.methods.explanation.attribution import importance
@@ -44,7 +45,7 @@ from mlcli.runtime.device import Runtime
 
 PHOTO = Path("samples/photos/cat.jpg")
 CPU = Runtime(torch.device("cpu"), "fp32")
-SHAPES, SIDE = ("disk", "square", "cross"), 32
+OBJECTS, SIDE = ("red disk", "green square", "blue cross"), 32
 
 
 class ReLU6(nn.ReLU):
@@ -180,28 +181,47 @@ def faithfulness(arguments: argparse.Namespace) -> None:
 
 
 def scene(number: int, label: int) -> tuple[Tensor, Tensor]:
-    """((3, SIDE, SIDE) in [0, 1], where the shape is (SIDE, SIDE)): a shape of random color on a random background."""
+    """((3, SIDE, SIDE) in [0, 1], where the object is (SIDE, SIDE)).
+
+    A red disk, a green square or a blue cross lies anywhere on a background of other random shades.
+    """
     random = torch.Generator().manual_seed(number)
     knots = 3 + int(torch.randint(6, (1,), generator=random))
-    image = F.interpolate(torch.rand(1, 3, knots, knots, generator=random), (SIDE, SIDE), mode="bicubic")[0]
-    image = (image + 0.1 * torch.randn(3, SIDE, SIDE, generator=random)).clamp(0, 1)
+    colored, gray = torch.rand(1, 3, knots, knots, generator=random), torch.rand(1, 1, knots, knots, generator=random)
+    image = F.interpolate(0.4 * colored + 0.6 * gray, (SIDE, SIDE), mode="bicubic")[0]
+    image = (image + 0.05 * torch.randn(3, SIDE, SIDE, generator=random)).clamp(0, 1)
     radius = 4 + int(torch.randint(3, (1,), generator=random))
     y, x = (torch.randint(radius, SIDE - radius, (2,), generator=random)).tolist()
     rows, columns = torch.arange(SIDE)[:, None] - y, torch.arange(SIDE) - x
     inside = [
         rows**2 + columns**2 <= radius**2,
         torch.maximum(rows.abs(), columns.abs()) <= 0.85 * radius,
-        (torch.minimum(rows.abs(), columns.abs()) <= radius / 4) & (torch.maximum(rows.abs(), columns.abs()) <= radius),
+        (torch.minimum(rows.abs(), columns.abs()) <= radius / 3) & (torch.maximum(rows.abs(), columns.abs()) <= radius),
     ][label]
-    color = torch.rand(3, 1, generator=random)
-    image[:, inside] = color.expand(-1, int(inside.sum()))
+    color = 0.3 * torch.rand(3, generator=random)
+    color[label] += 0.6
+    image[:, inside] = color[:, None]
     return image, inside
+
+
+def convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def synthetic(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    model = registry.create("cifarnet", SHAPES, SIDE)
-    network = model.network.train()
+    network = nn.Sequential(
+        *convolution(3, 16, 1),
+        *convolution(16, 32, 2),
+        *convolution(32, 32, 1),
+        *convolution(32, 64, 2),
+        *convolution(64, 64, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    preprocessing = Preprocessing(crop=SIDE, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = Model("synthetic", network, OBJECTS, preprocessing, "synthetic")
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
     for step in range(arguments.steps):
         labels = [(step * 32 + i) % 3 for i in range(32)]
@@ -217,21 +237,24 @@ def synthetic(arguments: argparse.Namespace) -> None:
         logits = network(images)
     right = [number for number, row in enumerate(logits) if row.argmax() == number % 3]
     print(f"synthetic: {len(right)} of {len(scenes)} new scenes correct, explained below")
-    targets = Targets(model, SHAPES)
+    targets = Targets(model, OBJECTS)
     scorer = Scorer(model, targets.objectives, CPU, last_layer(model))
     fixed = targets.of(None)
     area = statistics.mean(scenes[number][1].float().mean().item() for number in right)
-    print(f"synthetic: the shape is {area:.1%} of the area")
+    print(f"synthetic: the object is {area:.1%} of the area")
     for name, method in METHODS.items():
         found = method.compute(
-            scorer, images[right], [fixed[number % 3] for number in right], Explaining(window=6, stride=2)
+            scorer,
+            images[right],
+            [fixed[number % 3] for number in right],
+            Explaining(window=6, stride=2, masks=arguments.masks),
         )
         shares = []
         for number, each in zip(right, found, strict=True):
             positive = importance(each.values, method.meaning, (SIDE, SIDE)).clamp_min(0)
             shares.append((positive[scenes[number][1]].sum() / positive.sum().clamp_min(1e-12)).item())
         print(
-            f"synthetic, {name}: {statistics.mean(shares):.1%} of the positive attribution is on the shape", flush=True
+            f"synthetic, {name}: {statistics.mean(shares):.1%} of the positive attribution is on the object", flush=True
         )
 
 
@@ -268,6 +291,7 @@ def main() -> None:
     command.set_defaults(work=synthetic)
     command.add_argument("--steps", type=int, default=300)
     command.add_argument("--count", type=int, default=40, help="scenes")
+    command.add_argument("--masks", type=int, default=1000, help="masks of RISE")
     command = commands.add_parser("memory")
     command.set_defaults(work=memory)
     command.add_argument("photos", nargs="+")
