@@ -247,7 +247,7 @@ def synthetic(arguments: argparse.Namespace) -> None:
             scorer,
             images[right],
             [fixed[number % 3] for number in right],
-            Explaining(window=6, stride=2, masks=arguments.masks),
+            Explaining(baseline="mean", window=4, stride=1, masks=arguments.masks),
         )
         shares = []
         for number, each in zip(right, found, strict=True):
