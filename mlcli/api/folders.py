@@ -39,7 +39,7 @@ def each_outdated(
     output: Path,
     options: Mapping[str, Any],
     *,
-    weights: Path,
+    made_by: Mapping[str, Any],
     name: Callable[[Path], Path],
     read: Callable[[Path], "Tensor"],
     make: Callable[["Tensor"], "Sequence[Any] | Tensor"],
@@ -53,11 +53,12 @@ def each_outdated(
 ) -> tuple[dict[Path, Path], int]:
     """Make a result of each image in the folder `output`; ({current result: its image}, how many failed).
 
-    A result of the same `weights` that is newer than its image is left alone. COMMAND.json in the folder keeps the
+    A result by the same weights that is newer than its image is left alone. COMMAND.json in the folder keeps the
     `options`, and a folder of results with other options is refused. The folder's lock is held until the call ends.
     For one image `output` can be the result itself, whose name may end as one of `endings`; its record is beside it.
 
-    done: what was done to an image, as a participle for the message.  name: the file name of a result, given that of
+    done: what was done to an image, as a participle for the message.  made_by: what the record says of the weights, of
+    which their `sha256` tells whether they are the same.  name: the file name of a result, given that of
     its image.  make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image,
     the file of the image and the file to write.  processes: that divide the images.  part: of the images, which a job
     of an array makes beside others.
@@ -68,7 +69,6 @@ def each_outdated(
 
     single = names_image(output)
     record_file = output.with_name(f"{output.name}.json") if single else output / f"{command}.json"
-    made_by: dict[str, Any] = {"run": str(weights), "sha256": files.file_hash(weights)}
 
     def begin() -> tuple[dict[Path, Path], list[Job], int]:
         """(images by their results, what is to be made, number of problems)."""
@@ -128,6 +128,11 @@ def each_outdated(
         files.write_json(record_file, record(command, {"image": images[output], **options}, **made_by))
     say(f"{output}: {len(all_jobs) - len(failed)} {done}, {len(images) - len(all_jobs)} up to date")
     return {result: image for result, image in images.items() if result not in failed}, problems + len(failed)
+
+
+def weights_of_run(weights: Path) -> dict[str, Any]:
+    """What a record says of the file of weights of a run. Raises MlcliError where it cannot be read."""
+    return {"run": str(weights), "sha256": files.file_hash(weights)}
 
 
 class Job(NamedTuple):

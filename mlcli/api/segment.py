@@ -126,7 +126,7 @@ def _written(
     part: Shard,
 ) -> tuple[dict[Path, Path], int]:
     """({mask file: its image}, number of failures)."""
-    from mlcli.api.folders import each_outdated
+    from mlcli.api.folders import each_outdated, weights_of_run
     from mlcli.data.pairs import ImageSpec
     from mlcli.imaging.image_io import with_palette, write
     from mlcli.methods.evaluation import segmentation
@@ -148,7 +148,7 @@ def _written(
         file_names(config.images),
         output,
         {"precision": runtime.precision},
-        weights=model.weights_file,
+        made_by=weights_of_run(model.weights_file),
         name=lambda path: path.with_suffix(".png"),
         read=ImageSpec(model.preprocessing.channels).read,
         make=make,

@@ -137,7 +137,7 @@ def _into_files(
     part: Shard,
 ) -> tuple[Mapping[Path, Path], int]:
     """({result: its image}, how many failed)."""
-    from mlcli.api.folders import each_outdated
+    from mlcli.api.folders import each_outdated, weights_of_run
     from mlcli.imaging.image_io import WRITERS
     from mlcli.methods.generation import tiled_inference
     from mlcli.models import artifacts, translators
@@ -150,7 +150,7 @@ def _into_files(
         inputs.file_names(images),
         output,
         {"direction": config.direction, "tile": config.tile, "precision": runtime.precision},
-        weights=artifacts.locate(config.run, translators.TRANSLATOR),
+        made_by=weights_of_run(artifacts.locate(config.run, translators.TRANSLATOR)),
         name=lambda path: path if path.suffix.lower() in WRITERS else path.with_suffix(".png"),
         read=translator.source.read,
         make=partial(

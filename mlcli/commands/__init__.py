@@ -19,6 +19,7 @@ COMMANDS = (
     Command("embed", "embed", "Look inside", "mlcli embed photos/ -o vectors.parquet"),
     Command("maximize", "maximize", "Look inside", "mlcli maximize logit:goldfish -o goldfish.png"),
     Command("atlas", "atlas", "Look inside", "mlcli atlas --layer conv4 --images photos/ -o atlas"),
+    Command("explain", "explain", "Look inside", "mlcli explain photos/ -o why"),
     Command("equivariance", "equivariance", "Look inside", "mlcli equivariance photos/ -o equivariance"),
     Command("stylize", "stylize", "Paint", "mlcli stylize cat.jpg --style swirls.jpg -o painted.png"),
     Command("analogy", "analogy", "Paint", "mlcli analogy photo.jpg painted.jpg other.jpg -o other-painted.png"),

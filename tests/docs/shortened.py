@@ -17,6 +17,10 @@ SHORT: dict[str, list[str]] = {
     "neighbors": ["-k 2", "--size 16"],
     "maximize": ["--steps 2", "--size 32", "--octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1", "--size 32"],
+    "explain": [
+        *("--samples 2", "--masks 8", "--window 32", "--stride 32", "--path-steps 2"),
+        "--evaluate: --model cifarnet",
+    ],
     "equivariance": ["--points 2", "--layer conv1"],
     "stylize": ["--scales 32|--size 32", "--steps 2", "--style-layer conv1", "--content-layer conv2"],
     "analogy": ["--passes 1", "--levels 1", "--size: --size 24x18"],

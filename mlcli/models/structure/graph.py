@@ -240,7 +240,7 @@ class Graph:
         own = [(i, layer.address) for i, layer in enumerate(self.layers) if layer.is_map]
         maps = [i for i, address in own if address.startswith(before) and not address.startswith(head)]
         convolutions = [i for i in maps if any(isinstance(m, nn.Conv2d) for _, m in steps(self.layers[i].module))]
-        each, passages = len(convolutions) <= 5, self._passages()
+        each, passages = len(convolutions) <= 5, self.passages()
         ends: list[int] = []
         stage = 0.0
         for i in maps:
@@ -252,7 +252,7 @@ class Graph:
                 ends[-1] = i
         return [self.layers[i] for i in ends]
 
-    def _passages(self) -> set[int]:
+    def passages(self) -> set[int]:
         """The indices of the layers that no connection bypasses: all paths to the end pass through them."""
         order = {node: index for index, node in enumerate(self.fields)}
         found, open_until = set(), -1
