@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class PatchesConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly
     )
     units: str | int = common.units()
     top: int = common.top_patches(9)
+    project: str | None = common.project()
     size: int = option(56, "Side of each tile in pixels.", minimum=16, maximum=512, panel=OUTPUT)
     batch_size: int = common.batch_size(64)
     overwrite: bool = common.overwrite()
@@ -100,9 +102,9 @@ def patches(call: Call[PatchesConfig]) -> UnitPatches:
     )
     entries = []
     with Progress(sum(map(len, wanted.values())), "draw units") as bar:
-        tiles = unit_patches.Tiles(model, config.size, config.workers, bar)
+        tiles = unit_patches.Tiles(model, config.size, config.workers, bar, project=config.project, runtime=runtime)
         for name, of_layer in found.items():
-            files = _draw(output, name, of_layer, images, model, lengths, tiles)
+            files = _draw(output, name, of_layer, images, model, lengths, tiles, config.project)
             entries.append(_entry(name, of_layer, files, images))
     given = {"images": inputs.listed(config.images), "layer": layers}
     options = outputs.determining(config, **given, precision=runtime.precision)
@@ -138,6 +140,7 @@ def _draw(
     model: "Model",
     lengths: Sequence[int],
     tiles: "Tiles",
+    project: str | None,
 ) -> list[str]:
     """Write the images of a layer, and return their names."""
     from mlcli.api.unit_patches import value_range
@@ -148,8 +151,10 @@ def _draw(
     field = patches.layer.receptive_field
     extent = "all" if math.isinf(field) else counted(round(field), "pixel")
     title = f"{name} of {model.name}: receptive field {extent}, image {model.preprocessing.crop} pixels"
+    title += f"; below each patch the projection of the unit ({project})" if project else ""
     headings = [group.replace("_", " ") for group in GROUPS]
-    page = max(1, min(PAGE, PAGE_PIXELS // (sum(lengths) * tiles.side * tiles.side)))
+    drawn_of_each = 2 if project else 1
+    page = max(1, min(PAGE, PAGE_PIXELS // (sum(lengths) * drawn_of_each * tiles.side * tiles.side)))
     digits = len(str(max(patches.units)))
     files = []
     for start in range(0, len(patches.units), page):
@@ -157,8 +162,14 @@ def _draw(
         groups = [
             patches.of(unit)[group][:length] for unit in units for group, length in zip(GROUPS, lengths, strict=True)
         ]
-        cut = tiles(images, [patch for group in groups for patch in group])
-        strips = [canvas.Strip([next(cut) for _ in group], value_range(group)) for group in groups]
+        chosen = [patch for group in groups for patch in group]
+        cut = tiles(images, chosen)
+        owners = [unit for i, group in enumerate(groups) for unit in [units[i // len(lengths)]] * len(group)]
+        projected = tiles.projections(name, owners, images, chosen)
+        strips = [
+            canvas.Strip([next(cut) for _ in group], value_range(group), list(islice(projected, len(group))))
+            for group in groups
+        ]
         rows = [(str(unit), strips[4 * i : 4 * i + 4]) for i, unit in enumerate(units)]
         part = f"_{units[0]:0{digits}d}-{units[-1]:0{digits}d}" if page < len(patches.units) else ""
         files.append(f"{name}{part}.jpg")

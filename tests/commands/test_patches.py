@@ -138,6 +138,18 @@ def test_files_that_go_meanwhile_leave_a_gap(images, colors, tmp_path, monkeypat
     assert (shown[..., 2] - shown[..., 0] > 150).any()  # the other
 
 
+def test_projections_stand_below_the_patches(images, colors, tmp_path):
+    options = ("--model", colors, "--layer", "conv1", "--units", BLUE, "--top", 3, "--size", 32, "-q")
+    for rule in ("deconv", "guided"):
+        mlcli("patches", images, *options, "--project", rule, "-o", tmp_path / rule)
+        assert read(tmp_path / rule)["options"]["project"] == rule
+    mlcli("patches", images, *options, "-o", tmp_path / "plain")
+    plain, drawn = (np.asarray(Image.open(tmp_path / n / "conv1.jpg")).astype(int) for n in ("plain", "deconv"))
+    assert drawn.shape[0] == plain.shape[0] + 36 and drawn.shape[1] == plain.shape[1]
+    below = drawn[-64:-28, 40:140]  # unit BLUE adds blue alone, and each projection shows it on gray
+    assert (abs(below - 128).max(2) < 12).mean() > 0.3 and (below[..., 2] - below[..., 0] > 60).any()
+
+
 def test_a_network_of_gray_images(images, tmp_path):
     torch.manual_seed(0)
     model = registry.create("cifarnet", ["a", "b"], 16, channels=1)

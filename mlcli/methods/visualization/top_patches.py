@@ -201,8 +201,8 @@ def crops(
         wanted.setdefault(images[patch.image], []).append(index)
 
     def cut(source: Path | MemoryImage) -> list[Tensor]:
-        image = image_io.read(source)
-        return [_cut(image, patches[index], source, side, gray) for index in wanted[source]]
+        image = read_again(source, patches[wanted[source][0]].size)
+        return [_cut(image, patches[index], side, gray) for index in wanted[source]]
 
     result: dict[int, Tensor | ImageError] = {}
     for indices, (_, found) in zip(wanted.values(), decode(wanted, read=cut, workers=workers), strict=True):
@@ -210,14 +210,25 @@ def crops(
     return [result[index] for index in range(len(patches))]
 
 
-def _cut(image: Tensor, patch: Patch, source: Path | MemoryImage, side: int, gray: bool) -> Tensor:
-    """The patch of an image (3, H, W), as `crops` returns it. Raises ImageError for an image of another size."""
-    if image.shape[1:] != patch.size:
+def read_again(source: Path | MemoryImage, size: tuple[int, int]) -> Tensor:
+    """The image (3, H, W) in which patches were found. Raises ImageError where its (height, width) is not this size."""
+    image = image_io.read(source)
+    if image.shape[1:] != size:
         raise ImageError(f"{source}: has changed since its patches were found")
+    return image
+
+
+def tile_size(patch: Patch, side: int) -> tuple[int, int]:
+    """(height, width) of the tile of a patch, its longer side `side`."""
+    left, top, right, bottom = patch.box
+    scale = side / max(right - left, bottom - top)
+    return max(1, round(scale * (bottom - top))), max(1, round(scale * (right - left)))
+
+
+def _cut(image: Tensor, patch: Patch, side: int, gray: bool) -> Tensor:
+    """The patch of an image (3, H, W), as `crops` returns it."""
     left, top, right, bottom = patch.box
     piece = image_io.to_bytes(image[:, top:bottom, left:right])
     if gray:
         piece = image_io.to_gray(piece).expand(3, -1, -1)
-    scale = side / max(right - left, bottom - top)
-    size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
-    return srgb.from_pillow(image_io.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))
+    return srgb.from_pillow(image_io.to_pillow(piece).resize(tile_size(patch, side)[::-1], Image.Resampling.BICUBIC))
