@@ -47,15 +47,17 @@ def search(
     top: int,
     batch_size: int,
     workers: int | None,
+    target: int | None = None,
 ) -> tuple[dict[str, Patches], int, int]:
     """({address: patches of its units}, number of images read, number of images that could not be read).
 
-    wanted: indices of units by the address of their layer. Raises DataError where no image could be read.
+    wanted: indices of units by the address of their layer. target: as in `top_patches.search`.
+    Raises DataError where no image could be read.
     """
     with Progress(len(images), "patches") as bar:
         prepare = partial(method.PreparedImage.prepare, model.preprocessing)
         readable = inputs.Readable(images, prepare, bar, window=2 * batch_size, workers=workers)
-        found = method.search(model, wanted, readable, runtime, top=top, batch_size=batch_size)
+        found = method.search(model, wanted, readable, runtime, top=top, batch_size=batch_size, target=target)
     if not readable.count:
         raise DataError(f"no readable image among the {len(images)} that were named")
     return found, readable.count, readable.failures

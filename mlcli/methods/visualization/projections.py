@@ -6,8 +6,8 @@ convolutions, the positions that max pooling chose, and ReLUs. `guided` is guide
 2015, Striving for Simplicity: The All Convolutional Net), which passes ReLUs only where they were positive forward as
 well. Both are gradients of the unit with another rule for ReLUs (`relu_rules`).
 
-Deviations: The unit is read before its ReLU. Of a patch whose value is negative the projection is that of the negative
-unit: what makes it respond so. Batch norms, which the papers' networks had not, pass the gradient as the linear maps
+Deviations: The unit is read before its ReLU. Where its value is negative the projection is that of the negative unit:
+what makes it respond so. Batch norms, which the papers' networks had not, pass the gradient as the linear maps
 that they are. Each projection is scaled by itself, with gray for zero.
 """
 
@@ -55,8 +55,8 @@ class Projector:
             if chosen.ndim > 1:
                 positions = torch.tensor([patch.position for patch in patches], device=values.device)
                 chosen = chosen[rows, positions[:, 0], positions[:, 1]]
-            signs = torch.tensor([-1.0 if patch.value < 0 else 1.0 for patch in patches], device=values.device)
-        return torch.autograd.grad(chosen, pixels, signs.to(chosen.dtype))[0]
+            signs = torch.where(chosen < 0, -1.0, 1.0).to(chosen.dtype)
+        return torch.autograd.grad(chosen, pixels, signs)[0]
 
     def tiles(
         self,

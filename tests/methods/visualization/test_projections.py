@@ -63,10 +63,12 @@ def back(model, image, unit, row, column, rule, sign=1.0):
 @pytest.mark.parametrize("rule", ["deconv", "guided"])
 def test_they_are_those_of_the_paper(model, rule):
     given = images(3)
-    asked = [(4, 1, 2, 1.0), (0, 5, 5, -2.0), (2, 0, 3, 3.0)]
-    patches = [patch(row, column, value) for _, row, column, value in asked]
+    asked = [(4, 1, 2), (0, 5, 5), (2, 0, 3)]
+    patches = [patch(row, column) for _, row, column in asked]
     found = Projector(model, "conv2", rule, RUNTIME).gradients(given, [unit for unit, *_ in asked], patches)
-    for one, image, (unit, row, column, value) in zip(found, given, asked, strict=True):
+    values = [model.network[:4]((given - 0.5) / 0.25)[number, *each].item() for number, each in enumerate(asked)]
+    assert min(values) < 0 < max(values)
+    for one, image, value, (unit, row, column) in zip(found, given, values, asked, strict=True):
         expected = back(model, image, unit, row, column, rule, 1.0 if value > 0 else -1.0)
         assert one.allclose(expected, atol=1e-6) and one.abs().sum() > 0
 
