@@ -15,7 +15,7 @@ SOLVED = "fisher"  # a loss that takes no training steps, and refuses the option
 SHORT: dict[str, list[str]] = {
     "patches": ["--top 2", "--size 16"],
     "neighbors": ["-k 2", "--size 16"],
-    "maximize": ["--steps 2", "--size 32", "--octaves 1"],
+    "maximize": ["--steps 2", "--size 32", "--init: --octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1", "--size 32"],
     "equivariance": ["--points 2", "--layer conv1"],
     "stylize": ["--scales 32|--size 32", "--steps 2", "--style-layer conv1", "--content-layer conv2"],
