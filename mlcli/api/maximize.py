@@ -20,6 +20,7 @@ from mlcli.methods.visualization.configs import (
     MACO,
     SMALL,
     SMALL_IMAGES,
+    Inversion,
     Maximization,
     maximization,
 )
@@ -44,15 +45,15 @@ def by_network(name: str) -> Any:
     """The option of a hyperparameter whose default goes by the network, the layer and the start."""
     configs = Maximization(), FINE, SMALL_IMAGES, DREAM, MACO
     own, fine, small, dream, maco = (f"{getattr(each, name):g}" for each in configs)
-    shown = own
-    if fine != own:
-        shown += f"; {fine} for layers that see less than a third of the image's side"
-    if small != own:
-        shown += f"; {small} for networks of images up to {SMALL} pixels"
-    if dream != own:
-        shown += f"; {dream} with --init FILE"
-    if maco != own and name not in RANDOM:
-        shown += f"; {maco} with --param maco"
+    cases = {
+        "for layers that see less than a third of the image's side": fine,
+        f"for networks of images up to {SMALL} pixels": small,
+        "with --init FILE": dream,
+        "with --param maco": own if name in RANDOM else maco,
+    }
+    shown = own + "".join(f"; {value} {case}" for case, value in cases.items() if value != own)
+    if hasattr(Inversion, name):
+        shown += f"; {getattr(Inversion, name):g} with --invert"
     return same(Maximization, name, default=None, shown_default=shown)
 
 

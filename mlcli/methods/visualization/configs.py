@@ -66,12 +66,12 @@ class Inversion:
     alpha: the exponent of the norm that bounds the values, with its weight. beta: that of the total variation.
     """
 
-    steps: int = 200
-    lr: float = 0.2
+    steps: int = 160
+    lr: float = 0.05
     decay: float = 0.1
     param: str = "fourier"
     alpha: float = 6
-    alpha_weight: float = 0.001
+    alpha_weight: float = 0.05
     beta: float = 2
     tv_weight: float = 1.0
     seed: int = 0

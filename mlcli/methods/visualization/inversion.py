@@ -9,7 +9,8 @@ where R_alpha is the mean of |x|^alpha, which keeps values in range (x from -1 t
 (dx^2 + dy^2)^(beta / 2), which keeps them smooth. What the layer has lost, x shows in another way than the given image.
 
 Deviations: The unknowns are frequencies in decorrelated colors instead of pixels, and Adam takes the place of gradient
-descent with momentum. The weights of the two priors are the same for all layers.
+descent with momentum. The weights of the two priors are the same for all layers. The gradient passes the ReLU that ends
+the layer where a unit is silent and should not be.
 """
 
 import math
@@ -24,7 +25,7 @@ from mlcli.methods.visualization import color_decorrelation
 from mlcli.methods.visualization.configs import Inversion
 from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend
 from mlcli.models.model import Model
-from mlcli.models.structure.features import Activations
+from mlcli.models.structure.features import SIGNED, Activations
 from mlcli.models.structure.folding import fold_norms
 from mlcli.runtime.device import Runtime
 
@@ -53,18 +54,24 @@ def invert(
     finite number.
     """
     given = image.to(runtime.device)[None]
-    activations = Activations(model, [address])
+    activations = Activations(model, [address, address + SIGNED])
     fold_norms(activations.extractor)
 
-    def values(images: Tensor) -> Tensor:
-        return activations(images)[address].float()
+    def values(images: Tensor, wanted: Tensor | None = None) -> Tensor:
+        found = activations(images)
+        value = found[address].float()
+        if wanted is None:
+            return value
+        # No gradient passes the ReLU of a unit that is silent; where it should not be, it gets that before the ReLU
+        signed = found[address + SIGNED].float()
+        return value + ((value == 0) & (wanted > 0)) * (signed - signed.detach())
 
     with torch.no_grad(), runtime.autocast():
         wanted = values(given)
     scale = wanted.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def objective(window: Tensor, drawn: Tensor, step: int) -> Tensor:
-        error = (values(window) - wanted).square().sum() / scale
+        error = (values(window, wanted) - wanted).square().sum() / scale
         priors = config.alpha_weight * alpha_norm(drawn, config.alpha)
         return -(error + priors + config.tv_weight * total_variation(drawn, config.beta))[None]
 

@@ -1,17 +1,21 @@
 import math
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from mlcli.data.preprocessing import Preprocessing
 from mlcli.methods.visualization.configs import Inversion
 from mlcli.methods.visualization.inversion import alpha_norm, invert, psnr, total_variation
 from mlcli.models import registry
+from mlcli.models.model import Model
 from mlcli.models.structure.features import Activations
 from mlcli.runtime.device import Runtime
 
 RUNTIME = Runtime.choose("cpu", "fp32")
-QUICK = Inversion(steps=48)
+QUICK = Inversion(steps=48, lr=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,18 @@ def test_it_can_be_repeated(model, image):
         invert(model, "conv2", image, config, RUNTIME) for config in (quick, quick, replace(quick, seed=1))
     )
     assert first.image.equal(again.image) and not first.image.equal(other.image)
+
+
+def test_a_silent_unit_that_should_not_be_is_woken():
+    """No gradient passes its ReLU, and the image would stay what it began as."""
+    convolution = nn.Conv2d(3, 1, 1, bias=True)
+    nn.init.ones_(convolution.weight)
+    nn.init.constant_(convolution.bias, -2.0)  # more than gray gives
+    network = nn.Sequential(OrderedDict(first=convolution, relu=nn.ReLU(), flat=nn.Flatten(), last=nn.Linear(64, 2)))
+    preprocessing = Preprocessing(crop=8, mean=(0.0,) * 3, std=(1.0,) * 3)
+    model = Model("tiny", network.eval(), ("a", "b"), preprocessing, "tiny").to(RUNTIME)
+    bright = torch.full((3, 8, 8), 240, dtype=torch.uint8)
+    assert invert(model, "relu", bright, replace(QUICK, tv_weight=0.0), RUNTIME).error < 0.1
 
 
 def test_the_priors():
