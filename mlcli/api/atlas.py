@@ -10,7 +10,7 @@ from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, say
 from mlcli.counting import counted
-from mlcli.errors import Interrupted
+from mlcli.errors import Interrupted, UsageError
 from mlcli.methods.visualization.configs import SMALL, SMALL_IMAGES, Maximization, maximization
 from mlcli.options import COMPUTING, DATA, METHOD, NETWORK, OUTPUT, option, same
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlcli.models.structure.graph import Layer
     from mlcli.runtime.device import Runtime
 
-    Tile = tuple[Patch, Tensor | None]
+    Tile = tuple[Patch, Tensor | None, Tensor | None]  # a patch, its image and the projection below it
 
 MADE_SIDE, PATCH_SIDE = 128, 96  # pixels, of optimized images (more for networks of larger images) and of patches
 RISING = 3  # patches of each group in a spectrum
@@ -46,6 +46,7 @@ class AtlasConfig(common.UsesClasses, common.ReadsImages, common.Computes):
         panel=DATA,
     )
     top: int = common.top_patches(10)
+    project: str | None = common.project()
     size: int | None = option(
         None,
         "Side of the optimized images in pixels.",
@@ -127,6 +128,8 @@ def atlas(call: Call[AtlasConfig]) -> Atlas:
     from mlcli.runtime.device import Runtime
 
     config = call.config
+    if config.project and config.images is None:
+        raise UsageError(f"--project {config.project}: is drawn below patches of images; give --images too")
     claim_folder(
         call, config.output, lambda: AtlasFolder(config.output).check(overwrite=config.overwrite, resume=config.resume)
     )
@@ -199,7 +202,7 @@ def _draw(
     batches = unit_atlas.batches(units, side, config.batch_size)
     steps = unit_atlas.CALLS * hyperparameters.steps
     title = f"{name} of {model.name}: {counted(len(units), 'unit')}"
-    note = _note(unit_atlas.position_count(layer) > 1, count)
+    note = _note(unit_atlas.position_count(layer) > 1, count, config.project)
     labels = [f" {label}" for label in model.classes] if layer.shape == (len(model.classes),) else None
     with signals.noted() as caught, Progress(len(batches) * steps, f"atlas of {name}") as bar:
 
@@ -210,7 +213,8 @@ def _draw(
                 raise Interrupted(message, caught[0])
             bar.to(start + done, f"objective {value:.4g}")
 
-        tiles = Tiles(model, PATCH_SIDE, config.workers, bar)
+        exact = replace(runtime, precision="fp32")
+        tiles = Tiles(model, PATCH_SIDE, config.workers, bar, project=config.project, runtime=exact)
         folder.write_page(title, note, made_with)
         for start, batch in zip(range(0, len(batches) * steps, steps), batches, strict=True):
             if missing := folder.missing(batch):
@@ -218,7 +222,7 @@ def _draw(
                     model, layer, batch, hyperparameters, runtime, name=name, size=side, on_step=on_step
                 )
                 for unit in missing:
-                    row = _row(made[unit], _cut(entries[unit], tiles) if entries else None)
+                    row = _row(made[unit], _cut(entries[unit], name, unit, tiles) if entries else None)
                     heading = f"{name}:{unit}" + (labels[unit] if labels else "")
                     folder.write_unit(unit, heading, row, _described(made[unit]))
                 folder.write_page(title, note, made_with)
@@ -229,29 +233,30 @@ def _draw(
     return len(tiles.missing)
 
 
-def _note(is_map: bool, images: int) -> str:
+def _note(is_map: bool, images: int, project: str | None) -> str:
     """What there is to see in a row."""
     made = "channel + and four diverse images that maximize the channel; channel \N{MINUS SIGN}, which minimizes it"
     made = f"an image that maximizes the neuron at the center of the map; {made}" if is_map else made
     numbers = "Numbers are the values of the unit before its ReLU, the greatest or least of all positions."
+    projected = f", below each the projection of the unit ({project})" if project else ""
     if not images:
         return f"Each row: {made}. Made without --images, hence without patches of images. {numbers}"
     return (
         f"Each row: {made}; beside them the patches, from {counted(images, 'image')}, with the greatest and the least "
-        "values of the unit; the spectrum from the image that minimizes it, over patches, to the image that maximizes "
-        "it. "
-        f"{numbers}"
+        f"values of the unit{projected}; the spectrum from the image that minimizes it, over patches, to the image "
+        f"that maximizes it. {numbers}"
     )
 
 
-def _cut(entry: Mapping[str, Any], tiles: "Tiles") -> "dict[str, list[Tile]]":
-    """{group: (patch, its tile) of each patch of a unit that is shown}."""
+def _cut(entry: Mapping[str, Any], name: str, unit: int, tiles: "Tiles") -> "dict[str, list[Tile]]":
+    """{group: (patch, its tile, its projection) of each patch that is shown of a unit of the layer `name`}."""
     from mlcli.api.unit_patches import from_entry
 
     paths, groups = from_entry(entry)
     groups = {group: found if group.startswith("strongly") else found[:RISING] for group, found in groups.items()}
-    cut = tiles(paths, [patch for found in groups.values() for patch in found])
-    return {group: [(patch, next(cut)) for patch in found] for group, found in groups.items()}
+    chosen = [patch for found in groups.values() for patch in found]
+    cut, projected = tiles(paths, chosen), tiles.projections(name, [unit] * len(chosen), paths, chosen)
+    return {group: [(patch, next(cut), next(projected, None)) for patch in found] for group, found in groups.items()}
 
 
 def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Sequence[Tile]] | None") -> "list[Drawn]":
@@ -266,7 +271,7 @@ def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Seque
     ending = ".png" if height < MADE_SIDE else ".jpg"  # the edges of enlarged pixels are sharp
 
     def values(pairs: "Sequence[Tile]") -> str:
-        return value_range([patch for patch, _ in pairs])
+        return value_range([patch for patch, *_ in pairs])
 
     def square(one: "Optimized", side: int) -> "Tensor":
         return canvas.square(one.image.expand(3, -1, -1), side)
@@ -281,8 +286,12 @@ def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Seque
             return []
         pairs = patches[kind]
         lines = max(2, -(-len(pairs) // canvas.MOST_COLUMNS))
-        drawn = canvas.mosaic([[tile for _, tile in pairs]], PATCH_SIDE, rows=lines)
-        return [Drawn(f"{kind}.jpg", f"{caption}: {values(pairs)}", drawn, lines / 2)]
+        below = [projection for *_, projection in pairs if projection is not None]
+        high = 2 if below else 1
+        drawn = canvas.mosaic(
+            [[tile for _, tile, _ in pairs]], PATCH_SIDE, rows=lines, below=[[p for *_, p in pairs]] if below else ()
+        )
+        return [Drawn(f"{kind}.jpg", f"{caption}: {values(pairs)}", drawn, lines * high / 2)]
 
     side = max(MADE_SIDE // 2, height)
     activations = sorted(one.activation for one in made["diverse"])
@@ -298,7 +307,7 @@ def _row(made: "Mapping[str, Sequence[Optimized]]", patches: "Mapping[str, Seque
     if patches:
         (least,), (most,) = made["negative"], made["positive"]
         rising = spectrum(patches, RISING)
-        groups: list[list[Tensor | None]] = [[tile for _, tile in pairs] for pairs in rising]
+        groups: list[list[Tensor | None]] = [[tile for _, tile, _ in pairs] for pairs in rising]
         groups = [[square(least, PATCH_SIDE)], *groups, [square(most, PATCH_SIDE)]]
         told = [f"{least.activation:.3g}", *map(values, rising), f"{most.activation:.3g}"]
         drawn = canvas.mosaic(groups, PATCH_SIDE)

@@ -158,6 +158,18 @@ def cache_memory(
     return option(4.0, help, minimum=0, panel=COMPUTING)
 
 
+def project() -> Any:
+    """The option of the projections beside patches; its choices are `relu_rules.RULES`, whose module loads torch."""
+    return option(
+        None,
+        "What to draw below each patch: the projection of its unit to pixels by a deconvnet, or by guided "
+        "backpropagation.",
+        choices=("deconv", "guided"),
+        shown_default="nothing",
+        panel=METHOD,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trains(ReadsImages, Computes):
     """A run folder, and how it is resumed."""

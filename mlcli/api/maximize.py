@@ -8,37 +8,52 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress, complain
+from mlcli.api.image_layout import SINGLE, TILE
 from mlcli.api.image_result import ImageResult, image_output, require_writable
-from mlcli.api.inputs import one_image
+from mlcli.api.inputs import Readable, file_names, named, one_image
+from mlcli.api.invert import InvertedImages, inverted
 from mlcli.counting import counted
-from mlcli.errors import UsageError
-from mlcli.methods.visualization.configs import DREAM, FINE, SMALL, SMALL_IMAGES, Maximization, maximization
-from mlcli.options import COMPUTING, METHOD, OUTPUT, argument, option, same
+from mlcli.errors import DataError, UsageError
+from mlcli.methods.visualization.configs import (
+    DREAM,
+    FINE,
+    MACO,
+    SMALL,
+    SMALL_IMAGES,
+    Inversion,
+    Maximization,
+    maximization,
+)
+from mlcli.options import COMPUTING, METHOD, NETWORK, OUTPUT, argument, option, same
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
     from mlcli.methods.visualization.activation_maximization import Maximized
+    from mlcli.methods.visualization.maco import Spectrum
     from mlcli.methods.visualization.objectives import Objective
     from mlcli.models.registry import Model
     from mlcli.runtime.device import Runtime
 
-SINGLE, TILE = 256, 96  # pixels, the least side of a single image, and about the side of one in a grid
 MOST = 512  # images that one call makes at most
+RANDOM = ("jitter", "scale", "rotation")  # in whose place MACO has random crops
 LARGEST_START = 512  # pixels, the short side of a given image where no size is given
 
 
 def by_network(name: str) -> Any:
     """The option of a hyperparameter whose default goes by the network, the layer and the start."""
-    own, fine, small, dream = (f"{getattr(each, name):g}" for each in (Maximization(), FINE, SMALL_IMAGES, DREAM))
-    shown = own
-    if fine != own:
-        shown += f"; {fine} for layers that see less than a third of the image's side"
-    if small != own:
-        shown += f"; {small} for networks of images up to {SMALL} pixels"
-    if dream != own:
-        shown += f"; {dream} with --init FILE"
+    configs = Maximization(), FINE, SMALL_IMAGES, DREAM, MACO
+    own, fine, small, dream, maco = (f"{getattr(each, name):g}" for each in configs)
+    cases = {
+        "for layers that see less than a third of the image's side": fine,
+        f"for networks of images up to {SMALL} pixels": small,
+        "with --init FILE": dream,
+        "with --param maco": own if name in RANDOM else maco,
+    }
+    shown = own + "".join(f"; {value} {case}" for case, value in cases.items() if value != own)
+    if hasattr(Inversion, name):
+        shown += f"; {getattr(Inversion, name):g} with --invert"
     return same(Maximization, name, default=None, shown_default=shown)
 
 
@@ -52,6 +67,21 @@ class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
     output: Path | None = image_output()
     interpolate: tuple[str, str] | None = option(
         None, "Two objectives, in place of OBJECTIVE: frames lead from the first to the second.", panel=METHOD
+    )
+    invert: common.OneImage | None = option(
+        None,
+        "Image to invert, in place of OBJECTIVE: what is left of it at each --layer.",
+        cli_type=str,
+        path="input",
+        panel=METHOD,
+    )
+    layer: str | Sequence[str] | None = option(
+        None,
+        "Address or alias of a layer to invert, several with commas or given several times.",
+        completes="layer",
+        panel=NETWORK,
+        cli_type=list[str],
+        shown_default="all convolutional stages",
     )
     frames: int = option(7, "Number of frames of an interpolation.", minimum=2, panel=METHOD)
     batch: int = option(
@@ -87,6 +117,14 @@ class MaximizeConfig(common.ReadsFiles, common.UsesClasses, common.Computes):
     steps: int | None = by_network("steps")
     lr: float | None = by_network("lr")
     param: str = same(Maximization, "param")
+    spectrum: common.Paths | None = option(
+        None,
+        "Images whose mean magnitude spectrum --param maco keeps: a file, folder or archive, or - for paths on stdin.",
+        cli_type=str,
+        path="input",
+        shown_default="that of photographs",
+        panel=METHOD,
+    )
     jitter: float | None = by_network("jitter")
     scale: float | None = by_network("scale")
     rotation: float | None = by_network("rotation")
@@ -127,67 +165,17 @@ class OptimizedImage:
 
 @dataclass(frozen=True)
 class MaximizedImages(ImageResult):
-    """image: a single image, enlarged, or a grid of all.  images: each by itself, in the order of the objectives."""
+    """image: a single image, enlarged, or a grid of all.  images: each by itself, in the order of the objectives.
 
-    images: tuple[OptimizedImage, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the images are drawn: a single one enlarged, or all in a grid.
-
-    zoom: of the single image; None for a grid. labels, columns, side: of `canvas.grid`.
+    failures: number of images of `spectrum` that could not be read.
     """
 
-    zoom: int | None = None
-    labels: list[str] | None = None
-    columns: int | None = None
-    side: int = TILE
-
-    @classmethod
-    def of(
-        cls, config: MaximizeConfig, objectives: "Sequence[Objective]", steps: list[int], size: tuple[int, int]
-    ) -> "Layout":
-        """A row of snapshots, of frames or of a batch, or a grid of units; enlarged for a single image.
-
-        steps: numbers of steps after which images are shown. size: (height, width) of an image.
-        """
-        if len(objectives) * len(steps) == 1:
-            return cls(config.zoom or max(1, -(-SINGLE // min(size))))
-        frames = config.frames if config.interpolate else 0
-        names = _labels(objectives, frames)
-        if len(steps) > 1:
-            names = [f"{name} step {step}".strip() for name in names for step in steps]
-        columns = len(steps) if len(steps) > 1 else frames or (config.batch if config.batch > 1 else None)
-        side = max(size) * config.zoom if config.zoom else TILE
-        return cls(labels=names if any(names) else None, columns=columns, side=side)
-
-    def require_room(self, output: Path | None, count: int, size: tuple[int, int]) -> None:
-        """Raise UsageError where the drawing of `count` images would be too large for the file or for memory."""
-        from mlcli.imaging import image_io
-        from mlcli.reporting import canvas
-
-        if self.zoom is not None:
-            height, width = (side * self.zoom for side in size)
-        else:
-            lines = int(self.labels is not None)
-            height, width = canvas.GridLayout(count, *size, self.columns, self.side, lines=lines).size
-        image_io.require_room(output or Path("result.png"), height, width)
-
-    def draw(self, made: "Maximized") -> "Tensor | Image.Image":
-        """The drawing, in which the snapshots and the final image of an objective stand side by side."""
-        import torch
-
-        from mlcli.reporting import canvas
-
-        if self.zoom is not None:
-            return canvas.enlarged(made.images[0], self.zoom)
-        tiles = torch.stack([*made.snapshots.values(), made.images], 1).flatten(0, 1).expand(-1, 3, -1, -1)
-        return canvas.grid(tiles, self.labels, columns=self.columns, side=self.side)
+    images: tuple[OptimizedImage, ...]
+    failures: int = 0
 
 
 @function(MaximizeConfig)
-def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
+def maximize(call: Call[MaximizeConfig]) -> MaximizedImages | InvertedImages:
     """Make the image that a unit, a layer or a class responds to most strongly (Erhan et al. 2009, Olah et al. 2017).
 
     An objective is a sum of addresses with weights: a channel (conv4:12), a neuron (conv4:12@center, conv4:12@2,5), a
@@ -199,11 +187,15 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
         >>> result.image.size, result.images[0].image.size
         ((256, 256), (32, 32))
 
+    With `invert` the result is an `InvertedImages`: for each layer an image that has the values of the given one there
+    (Mahendran and Vedaldi 2015), with its PSNR.
+
     The default model takes seconds per image. Raises UsageError for an objective that the model does not have, for
     options that do not go together and for an `output` that exists, ImageError for an initial image that cannot be
     read, WeightsError for a model that cannot be had.
     """
     from mlcli.api import layer_names
+    from mlcli.api.image_layout import Layout
     from mlcli.api.outputs import determining, record
     from mlcli.methods.visualization import activation_maximization
     from mlcli.methods.visualization.objective_parser import named_layers
@@ -212,10 +204,16 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
 
     config = call.config
     require_writable(config.output, overwrite=config.overwrite)
-    if (config.objective is None) == (config.interpolate is None):
-        raise UsageError("one OBJECTIVE, or --interpolate with two, is needed")
+    given = [each is not None for each in (config.objective, config.interpolate, config.invert)]
+    if sum(given) != 1:
+        raise UsageError("one OBJECTIVE, or --interpolate with two, or --invert with an image, is needed")
+    if config.invert is not None:
+        return inverted(config)
+    if config.layer is not None:
+        raise UsageError("--layer: names what --invert inverts; an OBJECTIVE names its layers itself")
     if config.interpolate and config.batch > 1:
         raise UsageError("--batch: an interpolation is made of --frames")
+    _require_maco(config)
     start = _initial_image(config)
     runtime = Runtime.choose(config.device, config.precision).for_training()
     model = registry.load(config.model, config.weights, classes=config.classes).to(runtime)
@@ -231,6 +229,7 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
     size = (side, side) if start is None else (start.shape[1], start.shape[2])
     layout = Layout.of(config, objectives, [*snapshots, hyperparameters.steps], size)
     layout.require_room(config.output, len(objectives) * (len(snapshots) + 1), size)
+    spectrum, failures = (None, 0) if config.spectrum is None else _spectrum(config.spectrum, model, size)
     group = config.frames if config.interpolate else config.batch
     batch_size = max(1, (config.batch_size or activation_maximization.default_batch_size(*size)) // group) * group
     batches = -(-len(objectives) // batch_size)
@@ -244,6 +243,7 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
             group=group,
             aligned=config.interpolate is not None,
             start=start,
+            spectrum=spectrum,
             snapshots=snapshots,
             batch_size=batch_size,
             on_step=lambda done, value: bar.to(done, f"objective {value:.4g}"),
@@ -260,7 +260,44 @@ def maximize(call: Call[MaximizeConfig]) -> MaximizedImages:
         **asdict(hyperparameters),
     )
     written = record("maximize", options, model, addresses=layers, images=[image.as_json() for image in images])
-    return MaximizedImages.written(layout.draw(made), written, config.output, images=images)
+    return MaximizedImages.written(layout.draw(made), written, config.output, images=images, failures=failures)
+
+
+def _require_maco(config: MaximizeConfig) -> None:
+    """Raise UsageError for options that do not go with --param."""
+    if config.param != "maco":
+        if config.spectrum is not None:
+            raise UsageError("--spectrum: is kept by --param maco alone")
+        return
+    if config.interpolate:
+        raise UsageError("--param maco: makes no frames of an interpolation; take --param fourier")
+    for name in RANDOM:
+        if getattr(config, name) is not None:
+            raise UsageError(f"--{name}: --param maco has random crops in place of it")
+
+
+def _spectrum(given: common.Paths, model: "Model", size: tuple[int, int]) -> tuple["Spectrum", int]:
+    """(the mean magnitude spectrum of images, each resized to fill this size; how many could not be read).
+
+    Raises DataError where none could.
+    """
+    from mlcli.imaging import image_io
+    from mlcli.methods.visualization import color_decorrelation
+    from mlcli.methods.visualization.maco import Spectrum
+
+    images, failures = named(file_names(given))
+    with Progress(len(images), "spectrum") as bar:
+
+        def prepare(image: "Tensor") -> "Tensor":
+            image = image_io.to_unit(image_io.fill(image, size))
+            return image_io.to_gray(image) if model.preprocessing.channels == 1 else image
+
+        readable = Readable(images, prepare, bar, window=16, workers=None)
+        colors = color_decorrelation.of_training_data(model)
+        spectrum = Spectrum.measured((image for _, image in readable), colors)
+    if not readable.count:
+        raise DataError(f"--spectrum {given}: no readable image among the {len(images)} that were named")
+    return spectrum, failures + readable.failures
 
 
 def _initial_image(config: MaximizeConfig) -> "Tensor | None":
@@ -302,7 +339,12 @@ def _hyperparameters(config: MaximizeConfig, model: "Model", objectives: "Sequen
     """Those that are given, and for the others what suits the network, the layer and the start."""
     from mlcli.methods.visualization.activation_maximization import receptive_field
 
-    suited = maximization(model.preprocessing.crop, field=receptive_field(objectives), dream=not _from_noise(config))
+    suited = maximization(
+        model.preprocessing.crop,
+        field=receptive_field(objectives),
+        dream=not _from_noise(config),
+        maco=config.param == "maco",
+    )
     names = ("steps", "lr", "octaves", "jitter", "scale", "rotation")
     given = {name: value for name in names if (value := getattr(config, name)) is not None}
     return replace(suited, param=config.param, seed=config.seed, **given)
@@ -317,15 +359,6 @@ def _snapshots(given: str | Sequence[int] | None, steps: int) -> list[int]:
         text = ",".join(numbers)
         raise UsageError(f"--snapshots {text}: numbers of steps from 0 to {steps} are expected, such as 0,4,32")
     return sorted({int(number) for number in numbers} - {steps})
-
-
-def _labels(objectives: "Sequence[Objective]", frames: int) -> list[str]:
-    """What tells the objectives apart: the position of a frame from 0 to 1, or the unit of a range."""
-    if frames:
-        return [f"{index / (frames - 1):.2f}" for index in range(frames)]
-    shared = set.intersection(*({term.text for _, term in each.terms} for each in objectives))
-    own = [[(factor, term) for factor, term in each.terms if term.text not in shared] for each in objectives]
-    return ["-" * (terms[0][0] < 0) + terms[0][1].text if terms else "" for terms in own]
 
 
 def _images(

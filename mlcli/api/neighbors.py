@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mlcli.imaging.memory_images import MemoryImage
-    from mlcli.methods.visualization.feature_index import Index, Vectors
+    from mlcli.methods.visualization.index.feature_index import Index, Vectors
     from mlcli.models.model import Model
     from mlcli.models.structure.graph import Layer
     from mlcli.runtime.device import Runtime
@@ -119,7 +119,7 @@ def neighbors(call: Call[NeighborsConfig]) -> Neighbors:
     """
     from mlcli.api.outputs import determining, record
     from mlcli.imaging import image_io
-    from mlcli.methods.visualization import feature_index
+    from mlcli.methods.visualization.index import feature_index
     from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
     from mlcli.reporting import canvas
     from mlcli.runtime.device import Runtime

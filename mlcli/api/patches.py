@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from mlcli.api import common, inputs
 from mlcli.api.call import Call, function
 from mlcli.api.events import Progress
 from mlcli.counting import counted
-from mlcli.options import NETWORK, OUTPUT, option
+from mlcli.errors import UsageError
+from mlcli.options import METHOD, NETWORK, OUTPUT, option
 
 if TYPE_CHECKING:
     from mlcli.api.unit_patches import Image, Tiles
@@ -35,6 +37,19 @@ class PatchesConfig(common.UsesModel, common.ReadsImages, common.ComputesExactly
     )
     units: str | int = common.units()
     top: int = common.top_patches(9)
+    by: str = option(
+        "activation",
+        "What patches are ranked by: the activation of the unit, or its relevance to the logit of --class.",
+        choices=("activation", "relevance"),
+        panel=METHOD,
+    )
+    target: str | None = option(
+        None,
+        "Class that --by relevance ranks for: its label, a synonym, WordNet id or number.",
+        "--class",
+        panel=METHOD,
+    )
+    project: str | None = common.project()
     size: int = option(56, "Side of each tile in pixels.", minimum=16, maximum=512, panel=OUTPUT)
     batch_size: int = common.batch_size(64)
     overwrite: bool = common.overwrite()
@@ -70,7 +85,7 @@ def patches(call: Call[PatchesConfig]) -> UnitPatches:
     Each unit has four groups of at most `top` patches: strongly and slightly positive, strongly and slightly negative,
     by its value before the ReLU, with at most one patch per image in each group. A patch is the receptive field of the
     unit, cut out of the image (Zeiler and Fergus 2014; the appendix of Olah et al. 2017). All layers are searched in
-    one pass.
+    one pass. With `by="relevance"` the value is the activation times the gradient of the logit of the class `target`.
 
         >>> import mlcli
         >>> result = mlcli.patches("photos", layer="conv3", units="0-15", output="patches")  # doctest: +SKIP
@@ -88,21 +103,35 @@ def patches(call: Call[PatchesConfig]) -> UnitPatches:
 
     config = call.config
     output = config.output
+    if (config.by == "relevance") != (config.target is not None):
+        raise UsageError("--by relevance and --class go together: relevance is to a class")
     outputs.claim_folder(call, output, lambda: outputs.refuse_existing_folder(output, config.overwrite))
     lengths = _lengths(config.top)
     runtime = Runtime.choose(config.device, config.precision)
     model = registry.load(config.model, config.weights).to(runtime)
     layers = inputs.listed(config.layer)
     wanted = _wanted(model, layers, str(config.units))
+    target = None
+    if config.target is not None:
+        model.require_classes()
+        target = model.class_index(config.target)
     images, failures = inputs.named(config.images)
     found, count, unreadable = unit_patches.search(
-        model, wanted, images, runtime, top=config.top, batch_size=config.batch_size, workers=config.workers
+        model,
+        wanted,
+        images,
+        runtime,
+        top=config.top,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        target=target,
     )
     entries = []
+    ranked = "" if target is None else f"; by relevance to {model.classes[target]}"
     with Progress(sum(map(len, wanted.values())), "draw units") as bar:
-        tiles = unit_patches.Tiles(model, config.size, config.workers, bar)
+        tiles = unit_patches.Tiles(model, config.size, config.workers, bar, project=config.project, runtime=runtime)
         for name, of_layer in found.items():
-            files = _draw(output, name, of_layer, images, model, lengths, tiles)
+            files = _draw(output, name, of_layer, images, model, lengths, tiles, config.project, ranked)
             entries.append(_entry(name, of_layer, files, images))
     given = {"images": inputs.listed(config.images), "layer": layers}
     options = outputs.determining(config, **given, precision=runtime.precision)
@@ -138,6 +167,8 @@ def _draw(
     model: "Model",
     lengths: Sequence[int],
     tiles: "Tiles",
+    project: str | None,
+    ranked: str,
 ) -> list[str]:
     """Write the images of a layer, and return their names."""
     from mlcli.api.unit_patches import value_range
@@ -147,9 +178,11 @@ def _draw(
 
     field = patches.layer.receptive_field
     extent = "all" if math.isinf(field) else counted(round(field), "pixel")
-    title = f"{name} of {model.name}: receptive field {extent}, image {model.preprocessing.crop} pixels"
+    title = f"{name} of {model.name}: receptive field {extent}, image {model.preprocessing.crop} pixels{ranked}"
+    title += f"; below each patch the projection of the unit ({project})" if project else ""
     headings = [group.replace("_", " ") for group in GROUPS]
-    page = max(1, min(PAGE, PAGE_PIXELS // (sum(lengths) * tiles.side * tiles.side)))
+    drawn_of_each = 2 if project else 1
+    page = max(1, min(PAGE, PAGE_PIXELS // (sum(lengths) * drawn_of_each * tiles.side * tiles.side)))
     digits = len(str(max(patches.units)))
     files = []
     for start in range(0, len(patches.units), page):
@@ -157,8 +190,14 @@ def _draw(
         groups = [
             patches.of(unit)[group][:length] for unit in units for group, length in zip(GROUPS, lengths, strict=True)
         ]
-        cut = tiles(images, [patch for group in groups for patch in group])
-        strips = [canvas.Strip([next(cut) for _ in group], value_range(group)) for group in groups]
+        chosen = [patch for group in groups for patch in group]
+        cut = tiles(images, chosen)
+        owners = [unit for i, group in enumerate(groups) for unit in [units[i // len(lengths)]] * len(group)]
+        projected = tiles.projections(name, owners, images, chosen)
+        strips = [
+            canvas.Strip([next(cut) for _ in group], value_range(group), list(islice(projected, len(group))))
+            for group in groups
+        ]
         rows = [(str(unit), strips[4 * i : 4 * i + 4]) for i, unit in enumerate(units)]
         part = f"_{units[0]:0{digits}d}-{units[-1]:0{digits}d}" if page < len(patches.units) else ""
         files.append(f"{name}{part}.jpg")

@@ -1,7 +1,7 @@
 """Image patches of units, as `patches` and `atlas` need them: which units, the search, the tiles, and the JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlcli.errors import DataError, ImageError, UsageError
 from mlcli.imaging.memory_images import MemoryImage
 from mlcli.io import schema
 from mlcli.methods.visualization import top_patches as method
+from mlcli.methods.visualization.projections import Projector
 from mlcli.methods.visualization.top_patches import GROUPS, Patch, Patches
 from mlcli.models.model import Model
 from mlcli.models.structure import features
@@ -46,33 +47,50 @@ def search(
     top: int,
     batch_size: int,
     workers: int | None,
+    target: int | None = None,
 ) -> tuple[dict[str, Patches], int, int]:
     """({address: patches of its units}, number of images read, number of images that could not be read).
 
-    wanted: indices of units by the address of their layer. Raises DataError where no image could be read.
+    wanted: indices of units by the address of their layer. target: as in `top_patches.search`.
+    Raises DataError where no image could be read.
     """
     with Progress(len(images), "patches") as bar:
         prepare = partial(method.PreparedImage.prepare, model.preprocessing)
         readable = inputs.Readable(images, prepare, bar, window=2 * batch_size, workers=workers)
-        found = method.search(model, wanted, readable, runtime, top=top, batch_size=batch_size)
+        found = method.search(model, wanted, readable, runtime, top=top, batch_size=batch_size, target=target)
     if not readable.count:
         raise DataError(f"no readable image among the {len(images)} that were named")
     return found, readable.count, readable.failures
 
 
 class Tiles:
-    """Cuts patches out of their images as tiles of `side` pixels.
+    """Cuts patches out of their images as tiles of `side` pixels, and projects their units beside them.
 
+    project: the rule of the projections (`relu_rules.RULES`); None for none.
     missing: messages on images that could not be read again; the listener is told each of them once.
     """
 
-    def __init__(self, model: Model, side: int, workers: int | None, bar: Task):
+    def __init__(
+        self, model: Model, side: int, workers: int | None, bar: Task, *, project: str | None, runtime: Runtime
+    ):
         self.gray, self.side, self.workers, self.bar = model.preprocessing.channels == 1, side, workers, bar
         self.missing: set[str] = set()
+        self._projector = lru_cache(1)(partial(Projector, model, rule=project, runtime=runtime)) if project else None
 
     def __call__(self, images: Sequence[Image], patches: Sequence[Patch]) -> Iterator[Tensor | None]:
         """Each patch as (3, h, w) uint8, its longer side `side`; None where its image could not be read again."""
-        for tile in method.crops(images, patches, self.side, gray=self.gray, workers=self.workers):
+        return self._read(method.crops(images, patches, self.side, gray=self.gray, workers=self.workers))
+
+    def projections(
+        self, address: str, units: Sequence[int], images: Sequence[Image], patches: Sequence[Patch]
+    ) -> Iterator[Tensor | None]:
+        """The projection of one unit of a layer for each patch, of the size of its tile; none without `project`."""
+        if self._projector is None:
+            return iter(())
+        return self._read(self._projector(address).tiles(images, units, patches, self.side, self.workers))
+
+    def _read(self, tiles: Sequence[Tensor | ImageError]) -> Iterator[Tensor | None]:
+        for tile in tiles:
             if isinstance(tile, ImageError) and str(tile) not in self.missing:
                 self.missing.add(str(tile))
                 self.bar.complain(tile)

@@ -1,7 +1,10 @@
 """`mlcli maximize`"""
 
+import typer
+
 from mlcli.api.call import Call
 from mlcli.api.events import say
+from mlcli.api.invert import InvertedImages
 from mlcli.api.maximize import MaximizeConfig, maximize
 from mlcli.commands import _options as option
 from mlcli.commands._derived import command
@@ -18,8 +21,15 @@ def run(call: Call[MaximizeConfig], quiet: option.Quiet = False) -> None:
 
     Of an image larger than the model's own size, a channel sees the whole. A class sees windows of the model's own size
     at random positions, and the image grows to its full size in octaves, so that one large object fills it.
+
+    --invert IMAGE shows instead what is left of an image at each --layer: an image that has the same values there.
     """
     result = call.run(maximize)
+    if isinstance(result, InvertedImages):
+        say(f"{result.output}: " + ", ".join(f"{each.layer} {each.psnr:.1f} dB" for each in result.layers))
+        return
     first, others = result.images[0], len(result.images) - 1
     more = f" and {others} more" if others else ""
     say(f"{result.output}: {first.objective} = {first.value:.4g}{more}")
+    if result.failures:
+        raise typer.Exit(1)

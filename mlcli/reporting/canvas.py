@@ -142,10 +142,14 @@ def grid(
 
 
 class Strip(NamedTuple):
-    """Tiles (3, h, w) side by side with a short text below; None for a tile that is missing."""
+    """Tiles (3, h, w) side by side with a short text below; None for a tile that is missing.
+
+    below: a second tile below each, where there is one.
+    """
 
     tiles: Sequence[Tensor | None]
     caption: str = ""
+    below: Sequence[Tensor | None] = ()
 
 
 def sheet(
@@ -160,11 +164,13 @@ def sheet(
     """Rows of a label and strips; the strips are in columns, each with a heading.
 
     lengths: the number of tiles in each column; where they are more than SHEET_COLUMNS in all, strips have several
-    lines. Tiles smaller than (side, side) are centered in their cells.
+    lines. Tiles smaller than (side, side) are centered in their cells. Where one strip has tiles below others, so have
+    all.
     Raises UsageError for an image that is too large to be read again.
     """
     font, line = captions.font(side), captions.line_height(side)
     cell, margin = side + gap, 14
+    cell_height = cell * (1 + any(strip.below for _, strips in rows for strip in strips))
     in_line = _in_line(lengths)
     label_width = round(max(font.getlength(label) for label, _ in rows)) + margin
     texts = [[heading, *(strips[i].caption for _, strips in rows)] for i, heading in enumerate(headings)]
@@ -177,7 +183,7 @@ def sheet(
         max(1, *(math.ceil(len(strip.tiles) / n) for strip, n in zip(strips, in_line, strict=True)))
         for _, strips in rows
     ]
-    height = head + cell * sum(lines) + line * len(rows)
+    height = head + cell_height * sum(lines) + line * len(rows)
     canvas = _blank(width, height, len(rows) * sum(lengths), side)
     draw = ImageDraw.Draw(canvas)
     draw.text((margin // 2, 4), "\n".join(titles), captions.INK, font, spacing=line - font.size)
@@ -185,13 +191,15 @@ def sheet(
         draw.text((left, head - line * 5 // 4), heading, captions.INK, font)
     y = head
     for (label, strips), count in zip(rows, lines, strict=True):
-        draw.text((label_width - margin // 2, y + count * cell / 2), label, captions.INK, font, anchor="rm")
+        draw.text((label_width - margin // 2, y + count * cell_height / 2), label, captions.INK, font, anchor="rm")
         for left, n, strip in zip(lefts, in_line, strips, strict=True):
-            for index, tile in enumerate(strip.tiles):
-                _place(canvas, tile, left + index % n * cell, y + index // n * cell, side)
-            below = max(1, math.ceil(len(strip.tiles) / n)) * cell - gap
-            draw.text((left, y + below + 2), strip.caption, captions.INK, font)
-        y += count * cell + line
+            for number, tiles in enumerate((strip.tiles, strip.below)):
+                for index, tile in enumerate(tiles):
+                    top = y + index // n * cell_height + number * cell
+                    _place(canvas, tile, left + index % n * cell, top, side)
+            end = max(1, math.ceil(len(strip.tiles) / n)) * cell_height - gap
+            draw.text((left, y + end + 2), strip.caption, captions.INK, font)
+        y += count * cell_height + line
     return canvas
 
 
@@ -203,21 +211,31 @@ def _in_line(lengths: Sequence[int]) -> list[int]:
     return [math.ceil(n / lines) for n in lengths]
 
 
-def mosaic(groups: Sequence[Sequence[Tensor | None]], side: int, *, rows: int = 1, gap: int = 2) -> Image.Image:
+def mosaic(
+    groups: Sequence[Sequence[Tensor | None]],
+    side: int,
+    *,
+    rows: int = 1,
+    gap: int = 2,
+    below: Sequence[Sequence[Tensor | None]] = (),
+) -> Image.Image:
     """Groups of tiles side by side, the tiles of each group in `rows` rows; without text.
 
-    Tiles smaller than (3, side, side) are centered in their cells; the cell of None stays empty.
+    Tiles smaller than (3, side, side) are centered in their cells; the cell of None stays empty. below: a second tile
+    below each tile of the groups.
     """
     cell, apart = side + gap, side // 8
+    high = 2 if below else 1
     columns = [math.ceil(len(group) / rows) for group in groups if group]
     width = sum(columns) * cell + gap + (len(columns) - 1) * apart
-    canvas = _blank(width, rows * cell + gap, sum(map(len, groups)), side)
-    left = gap
-    for count, group in zip(columns, filter(None, groups), strict=True):
-        for index, tile in enumerate(group):
-            row, column = divmod(index, count)
-            _place(canvas, tile, left + column * cell, gap + row * cell, side)
-        left += count * cell + apart
+    canvas = _blank(width, rows * high * cell + gap, high * sum(map(len, groups)), side)
+    for number, layer in enumerate((groups, below)):
+        left = gap
+        for count, group in zip(columns, filter(None, layer), strict=False):
+            for index, tile in enumerate(group):
+                row, column = divmod(index, count)
+                _place(canvas, tile, left + column * cell, gap + (row * high + number) * cell, side)
+            left += count * cell + apart
     return canvas
 
 

@@ -2,6 +2,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
 import mlcli
 from mlcli.errors import RunError, UsageError
@@ -64,3 +65,15 @@ def test_interrupted_and_resumed_it_is_that_of_the_command(options, tmp_path, mo
         mlcli.atlas(output=tmp_path / "python", resume=True, seed=1, **options)
     with pytest.raises(UsageError, match="holds an atlas already"):
         mlcli.atlas(output=tmp_path / "python", **options)
+
+
+def test_projections_stand_below_the_patches(options, tmp_path):
+    plain = mlcli.atlas(output=tmp_path / "plain", **options)
+    drawn = mlcli.atlas(output=tmp_path / "drawn", project="guided", **options)
+    sizes = [Image.open(made.folder / "units" / "0-strongly_positive.jpg").size for made in (plain, drawn)]
+    assert sizes[1][0] == sizes[0][0] and sizes[1][1] == 2 * sizes[0][1] - 2
+    assert "below each the projection of the unit (guided)" in drawn.page.read_text()
+    assert "below each" not in plain.page.read_text()
+    del options["images"]
+    with pytest.raises(UsageError, match="--project guided: is drawn below patches of images; give --images"):
+        mlcli.atlas(output=tmp_path / "none", project="guided", **options)

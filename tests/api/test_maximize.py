@@ -59,3 +59,44 @@ def test_the_initial_image_may_be_a_path_or_in_memory(kind, tmp_path):
 def test_what_cannot_be_maximized_is_said(given, message):
     with pytest.raises(UsageError, match=message):
         mlcli.maximize(**QUICK | given)
+
+
+def test_maco_keeps_the_magnitudes_of_the_images_that_are_named(tmp_path):
+    """Those of stripes, in which alone an image can then differ from its mean color."""
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::4], stripes[:, 1::4] = 255, 255
+    (tmp_path / "stripes").mkdir()
+    Image.fromarray(stripes).save(tmp_path / "stripes" / "one.png")
+    (tmp_path / "stripes" / "bad.png").write_bytes(b"no image")
+    given = {"param": "maco", "spectrum": tmp_path / "stripes"} | QUICK
+    result = mlcli.maximize("conv1:3", **given)
+    made = np.asarray(result.images[0].image).astype(float)
+    assert result.failures == 1 and result.as_json()["options"]["param"] == "maco"
+    assert np.ptp(made, axis=0).max() < 4 and np.ptp(made, axis=1).max() > 60  # equal rows, columns that differ
+    natural = np.asarray(mlcli.maximize("conv1:3", param="maco", **QUICK).images[0].image).astype(float)
+    assert np.ptp(natural, axis=0).max() > 60
+
+
+def test_a_command_with_a_bad_image_of_the_spectrum_fails_in_the_end(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    words = ("maximize", "conv1:3", *AS_OPTIONS, "--param", "maco", "--spectrum", tmp_path, "-o", tmp_path / "a.jpg")
+    assert "bad.png" in command_line(*words, status=1).stderr and (tmp_path / "a.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"spectrum": "photos"}, "--spectrum: is kept by --param maco alone"),
+        ({"param": "maco", "jitter": 0.1}, "--jitter: --param maco has random crops in place of it"),
+        ({"param": "maco", "objective": "conv1:3@35,35"}, "columns 0 to 31"),
+    ],
+)
+def test_what_does_not_go_with_maco_is_said(given, message):
+    with pytest.raises(UsageError, match=message):
+        mlcli.maximize(**{"objective": "conv1:3", "size": 40} | QUICK | given)
+
+
+def test_maco_makes_no_interpolation():
+    with pytest.raises(UsageError, match="makes no frames of an interpolation"):
+        mlcli.maximize(interpolate=("conv1:3", "conv1:4"), param="maco", **QUICK)

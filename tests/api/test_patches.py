@@ -5,8 +5,12 @@ import pytest
 from PIL import Image
 
 import mlcli
+from mlcli.api.atlas import AtlasConfig
+from mlcli.api.patches import PatchesConfig
 from mlcli.errors import UsageError
 from mlcli.io.files import json_text
+from mlcli.models.relu_rules import RULES
+from mlcli.options import of, options
 from tests import cli
 from tests.tiny import COLORS, class_folders
 
@@ -51,3 +55,9 @@ def test_errors_are_raised(colors, tmp_path):
         mlcli.patches(tmp_path, model=str(colors), output=tmp_path)
     with pytest.raises(UsageError, match="top 0: take a number from 1 to 100"):
         mlcli.patches(tmp_path, output=tmp_path / "out", top=0)
+
+
+def test_the_rules_of_projections_are_offered():
+    for config in (PatchesConfig, AtlasConfig):
+        (project,) = (each for each in options(config) if each.name == "project")
+        assert of(project).choices == RULES

@@ -6,6 +6,8 @@
     python tests/benchmarks/maximize.py interpolation [--pairs "logit:a logit:b"]
     python tests/benchmarks/maximize.py diversity
     python tests/benchmarks/maximize.py dream samples/photos [--keep FOLDER]
+    python tests/benchmarks/maximize.py maco [--names tiger zebra] [--keep FOLDER]
+    python tests/benchmarks/maximize.py inversion IMAGES [--layers conv1 conv3] [--keep FOLDER]
     python tests/benchmarks/maximize.py speed [--rounds 3]
 
 classes: the image of each class, written by the command with its defaults, read back and classified by `mlcli classify`
@@ -17,6 +19,9 @@ channels, the first being 0.
 interpolation: objectives a and b of each frame. diversity: Gram-matrix cosine and objective of four images, with and
 without the term. Both by the finished images of 8 bits, without transforms.
 dream: how far `maximize LAYER --init FILE` changes images, in levels of 255, and their correlation with the originals.
+maco: the logit and the probability of each class in the images of `--param fourier` and `--param maco`, both with their
+defaults, by the finished images of 8 bits.
+inversion: the PSNR of what is left of each image at each layer, and the squared distance at the layer.
 speed: channels a minute of GoogLeNet's conv2 (random weights), 128 px, 64 steps, against Lucent's config written
 plainly: one channel at a time, resized to 224, the whole network run, in fp32; alternating, the plain loop for two
 channels.
@@ -31,6 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -203,6 +209,43 @@ def dream(arguments) -> None:
             print(f"{path.name}: {change:.1f} levels, correlation {like:.2f}, {seconds:.0f} s", flush=True)
 
 
+def phases(arguments) -> None:
+    model = registry.load(arguments.model)
+    names = arguments.names or (model.classes if len(model.classes) < 100 else TEN)
+    logits: dict[str, list[float]] = {"fourier": [], "maco": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            told = []
+            for param, found in logits.items():
+                began, target = time.perf_counter(), Path(arguments.keep or folder) / f"{name}-{param}.png"
+                mlcli("maximize", f"logit:{name}", "--model", arguments.model, "--param", param, "-o", str(target),
+                      "--overwrite", "-q")  # fmt: skip
+                (made,) = json.loads(target.with_name(target.name + ".json").read_text())["images"]
+                found.append(made["value"])
+                told.append(f"{param} {made['value']:.1f}, {made['class']} {made['probability']:.3f}, "
+                            f"{time.perf_counter() - began:.0f} s")  # fmt: skip
+            print(f"{name}: {'; '.join(told)}", flush=True)
+    for param, found in logits.items():
+        print(f"{param}: mean logit {statistics.mean(found):.1f}, {min(found):.1f} to {max(found):.1f}")
+
+
+def inversion(arguments) -> None:
+    ratios: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in find_images([arguments.data]).paths:
+            target = Path(arguments.keep or folder) / f"{path.stem}.png"
+            mlcli("maximize", "--invert", str(path), "--layer", ",".join(arguments.layers), "--model", arguments.model,
+                  "-o", str(target), "--overwrite", "-q")  # fmt: skip
+            layers = json.loads(target.with_name(target.name + ".json").read_text())["layers"]
+            for layer in layers:
+                ratios.setdefault(layer["layer"], []).append(layer["psnr"])
+            told = (f"{layer['layer']} {layer['psnr']:.1f} dB ({layer['error']:.4f})" for layer in layers)
+            print(f"{path.name}: {', '.join(told)}", flush=True)
+    falling = sum(all(a > b for a, b in pairwise(row)) for row in zip(*ratios.values(), strict=True))
+    means = ", ".join(f"{layer} {statistics.mean(found):.1f}" for layer, found in ratios.items())
+    print(f"mean: {means}; falling along the layers for {falling} of {len(next(iter(ratios.values())))}")
+
+
 def plain(network: torch.nn.Module, channel: int, steps: int, size: int = 128) -> None:
     """Lucent's config for one channel: Fourier image, pad, jitter, scale, rotate, jitter, resize to 224, forward."""
     height = width = size
@@ -286,6 +329,13 @@ def main() -> None:
     sub = kind("dream", dream)
     sub.add_argument("data", help="a folder of photographs")
     sub.add_argument("--layer", default="conv4")
+    sub.add_argument("--keep", help="a folder for the images")
+    sub = kind("maco", phases)
+    sub.add_argument("--names", nargs="+")
+    sub.add_argument("--keep", help="a folder for the images")
+    sub = kind("inversion", inversion)
+    sub.add_argument("data", help="a folder of images, or an image")
+    sub.add_argument("--layers", nargs="+", default=["conv1", "conv2", "conv3", "conv4", "conv5"])
     sub.add_argument("--keep", help="a folder for the images")
     sub = kind("speed", speed)
     sub.add_argument("--rounds", type=int, default=3)

@@ -20,7 +20,7 @@ import torch
 
 from mlcli.data.folders import ClassFolder
 from mlcli.data.sources import find_images
-from mlcli.methods.visualization.feature_index import Index, made_with
+from mlcli.methods.visualization.index.feature_index import Index, made_with
 from mlcli.methods.visualization.nearest_neighbors import feature_vectors, nearest
 from mlcli.models import registry
 from mlcli.models.structure import features

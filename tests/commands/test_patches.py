@@ -138,6 +138,30 @@ def test_files_that_go_meanwhile_leave_a_gap(images, colors, tmp_path, monkeypat
     assert (shown[..., 2] - shown[..., 0] > 150).any()  # the other
 
 
+def test_projections_stand_below_the_patches(images, colors, tmp_path):
+    options = ("--model", colors, "--layer", "conv1", "--units", BLUE, "--top", 3, "--size", 32, "-q")
+    for rule in ("deconv", "guided"):
+        mlcli("patches", images, *options, "--project", rule, "-o", tmp_path / rule)
+        assert read(tmp_path / rule)["options"]["project"] == rule
+    mlcli("patches", images, *options, "-o", tmp_path / "plain")
+    plain, drawn = (np.asarray(Image.open(tmp_path / n / "conv1.jpg")).astype(int) for n in ("plain", "deconv"))
+    assert drawn.shape[0] == plain.shape[0] + 36 and drawn.shape[1] == plain.shape[1]
+    below = drawn[-64:-28, 40:140]  # unit BLUE adds blue alone, and each projection shows it on gray
+    assert (abs(below - 128).max(2) < 12).mean() > 0.3 and (below[..., 2] - below[..., 0] > 60).any()
+
+
+def test_by_relevance_to_a_class(images, colors, tmp_path):
+    """The classes of the model are those of COLORS; the bluer the image, the more its unit of blue speaks for blue."""
+    options = ("--model", colors, "--layer", "conv1", "--units", BLUE, "--top", 3, "--by", "relevance", "--class")
+    mlcli("patches", images, *options, "blue", "-o", tmp_path / "out", "-q", "--project", "guided")
+    document = read(tmp_path / "out")
+    assert document["options"]["by"] == "relevance" and document["options"]["target"] == "blue"
+    plain = tmp_path / "plain"
+    mlcli("patches", images, *options[:-3], "-o", plain, "-q")
+    values = [[patch["value"] for patch in unit(read(f), BLUE)["strongly_positive"]] for f in (tmp_path / "out", plain)]
+    assert values[0] != values[1] and values[0] == sorted(values[0], reverse=True)
+
+
 def test_a_network_of_gray_images(images, tmp_path):
     torch.manual_seed(0)
     model = registry.create("cifarnet", ["a", "b"], 16, channels=1)
@@ -157,6 +181,9 @@ def test_a_network_of_gray_images(images, tmp_path):
         (["--units", "x"], 2, "give all, or numbers and ranges"),
         (["--size", "8"], 2, "size"),
         (["--top", "0"], 2, "top"),
+        (["--by", "relevance"], 2, "go together"),
+        (["--class", "blue"], 2, "go together"),
+        (["--by", "relevance", "--class", "bleu"], 2, "did you mean blue"),
         (["-o", "images/00.png"], 2, "a file; give the name of a folder"),
         (["-o", "images"], 2, "holds something already"),
         (["-o", "/dev/null/out"], 1, "cannot be written"),

@@ -15,7 +15,7 @@ SOLVED = "fisher"  # a loss that takes no training steps, and refuses the option
 SHORT: dict[str, list[str]] = {
     "patches": ["--top 2", "--size 16"],
     "neighbors": ["-k 2", "--size 16"],
-    "maximize": ["--steps 2", "--size 32", "--octaves 1"],
+    "maximize": ["--steps 2", "--size 32", "--init: --octaves 1"],
     "atlas": ["--units 0", "--top 2", "--steps 1", "--size 32"],
     "explain": [
         *("--samples 2", "--masks 8", "--window 32", "--stride 32", "--path-steps 2"),

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
 from operator import truediv
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ from mlcli.imaging import image_io
 from mlcli.methods.evaluation.classification import predict
 from mlcli.methods.visualization import color_decorrelation
 from mlcli.methods.visualization.configs import Maximization
+from mlcli.methods.visualization.maco import Crops, FixedMagnitudes, Spectrum
 from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
 from mlcli.methods.visualization.parametrization import PARAMETRIZATIONS, Images, Transforms, ascend, windows
 from mlcli.models.model import Model
@@ -75,6 +77,7 @@ def maximize(
     group: int = 1,
     aligned: bool = False,
     start: Tensor | None = None,
+    spectrum: Spectrum | None = None,
     snapshots: Sequence[int] = (),
     batch_size: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -85,6 +88,7 @@ def maximize(
     group: number of consecutive objectives whose images belong together: `diversity` compares them, and if `aligned`
     they are the frames of one sequence.
     start: (3, H, W) uint8 or float in [0, 1], an image of this size to start from instead of noise.
+    spectrum: magnitudes of images of this size, for MACO; default: those of photographs.
     snapshots: numbers of steps after which the images are kept.
     batch_size: number of images that are optimized together; default: `default_batch_size` of the size.
     on_step(steps done over all batches, mean objective) is called after each step.
@@ -93,7 +97,12 @@ def maximize(
     height, width = (size, size) if isinstance(size, int) else size or (model.preprocessing.crop,) * 2
     colors = color_decorrelation.of_training_data(model)
     window = _window(objectives, model, (height, width))
-    transforms = Transforms(config.jitter, config.scale, config.rotation, window)
+    transforms = moves = Transforms(config.jitter, config.scale, config.rotation, window)
+    parametrization: Any = PARAMETRIZATIONS.get(config.param)
+    if config.param == "maco":
+        spectrum = spectrum or Spectrum.natural(model.preprocessing.channels, (height, width))
+        parametrization = FixedMagnitudes(spectrum)
+        moves = Crops.of(min(height, width, model.preprocessing.crop))
     sizes = _sizes((height, width), window, config, start is not None)
     sequence_length = group if aligned else 1
     done = 0
@@ -106,11 +115,11 @@ def maximize(
         if not first:
 
             def check(each: tuple[int, int], batch: Batch = batch, activations: Compute = activations) -> None:
-                _check_size(activations, batch, model, transforms.window_size(*each), runtime)
+                for seen in {transforms.window_size(*each), moves.window_size(*each)}:
+                    _check_size(activations, batch, model, seen, runtime)
 
             sizes = _supported_sizes(sizes, config, check)
         shape = (len(chosen), model.preprocessing.channels, *sizes[0])
-        parametrization = PARAMETRIZATIONS[config.param]
         given = None
         if start is None:
             own = parametrization.noise(
@@ -140,7 +149,7 @@ def maximize(
             objective,
             config,
             sizes,
-            transforms,
+            moves,
             runtime,
             given=given,
             frames=group if aligned else 0,

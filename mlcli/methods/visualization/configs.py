@@ -20,8 +20,8 @@ class Maximization:
     decay: float = 0.1
     param: str = option(
         "fourier",
-        "Parametrization of the image: its frequencies, or its pixels.",
-        choices=("fourier", "pixel"),
+        "Parametrization of the image: frequencies, pixels, or the phases of a fixed magnitude spectrum (MACO).",
+        choices=("fourier", "pixel", "maco"),
         panel=METHOD,
     )
     exponent: float = 1.25
@@ -55,14 +55,36 @@ FINE = Maximization(lr=0.2, jitter=0.0, scale=0.0, rotation=0.0)
 LITTLE = 1 / 3  # the receptive field of such a layer is at most this fraction of the side
 # From a given image (DeepDream, Mordvintsev et al. 2015)
 DREAM = Maximization(steps=96, octaves=4, scale=0.0, rotation=0.0)
+# Of phases, which are angles (Fel et al. 2023); random crops take the place of the other transforms
+MACO = Maximization(steps=128, lr=0.3, param="maco", octaves=1, jitter=0.0, scale=0.0, rotation=0.0)
 
 
-def maximization(side: int, *, field: float = inf, dream: bool = False) -> Maximization:
+@dataclass(frozen=True)
+class Inversion:
+    """Hyperparameters of the inversion of a layer.
+
+    alpha: the exponent of the norm that bounds the values, with its weight. beta: that of the total variation.
+    """
+
+    steps: int = 160
+    lr: float = 0.05
+    decay: float = 0.1
+    param: str = "fourier"
+    alpha: float = 6
+    alpha_weight: float = 0.05
+    beta: float = 2
+    tv_weight: float = 1.0
+    seed: int = 0
+
+
+def maximization(side: int, *, field: float = inf, dream: bool = False, maco: bool = False) -> Maximization:
     """The hyperparameters for a network of images of this side.
 
     field: side of the largest receptive field of the objective's units, in pixels. dream: whether the optimization
-    starts from a given image instead of noise.
+    starts from a given image instead of noise. maco: whether phases are optimized.
     """
+    if maco:
+        return MACO
     if dream:
         return DREAM
     if side <= SMALL:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -216,6 +217,20 @@ def _noise(shape: Sequence[int], seed: int, first: int, sequence_length: int) ->
     return SPREAD * torch.stack(rows).repeat_interleave(sequence_length, 0)
 
 
+class Parametrization(Protocol):
+    """Values (N, C, H, W) as a function of what is optimized, `unknown`."""
+
+    unknown: Tensor
+
+    def __call__(self) -> Tensor: ...
+
+    def like(self, values: Tensor) -> "Parametrization":
+        """A new parametrization of these values, which may be of another size."""
+        ...
+
+    def to(self, device: torch.device) -> "Parametrization": ...
+
+
 class Images:
     """The images (N, C, H, W) in (0, 1) that an optimization changes: the values of a parametrization as colors.
 
@@ -225,10 +240,10 @@ class Images:
     """
 
     def __init__(
-        self, own: Pixels | Fourier, colors: Colors, device: torch.device, *, first: int = 0, sequence_length: int = 1
+        self, own: Parametrization, colors: Colors, device: torch.device, *, first: int = 0, sequence_length: int = 1
     ):
         self.colors, self.first, self.sequence_length = colors, first, sequence_length
-        self.parts: list[Pixels | Fourier] = [own.to(device)]
+        self.parts: list[Parametrization] = [own.to(device)]
         if sequence_length > 1:
             n, channels, height, width = own().shape
             nothing = torch.zeros(n // sequence_length, channels, height, width // 2 + 1, 2)

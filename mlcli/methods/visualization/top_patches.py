@@ -14,7 +14,7 @@ fourth and so on. Each group begins with its strongest patch. Ties are decided b
 position in the map. Memory depends on the number of units and on n, but not on the number of images.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from mlcli.data.preprocessing import Preprocessing
-from mlcli.errors import ImageError
+from mlcli.errors import ImageError, UsageError
 from mlcli.imaging import image_io, srgb
 from mlcli.imaging.decoding import decode
 from mlcli.imaging.memory_images import MemoryImage
@@ -152,7 +152,6 @@ class Extremes:
         ]
 
 
-@torch.inference_mode()
 def search(
     model: Model,
     wanted: Mapping[str, Sequence[int]],
@@ -161,26 +160,62 @@ def search(
     *,
     top: int,
     batch_size: int,
+    target: int | None = None,
 ) -> dict[str, Patches]:
     """Find the patches of units in one pass over the images. Returns the `Patches` of each layer by address.
 
     wanted: units by address of their layer. images: pairs of (index, image). top: patches in each group.
-    Raises WeightsError where an activation is not finite.
+    target: index of a class; the value of a unit is then its `relevance` to that class.
+    Raises WeightsError where an activation is not finite, UsageError where a class has no logit of its own.
     """
     found = {
         address: Patches(features.resolve(model, address), units, model.preprocessing, top)
         for address, units in wanted.items()
     }
-    activations = Activations(model, [address + SIGNED for address in wanted])
+    values_of = _signed(model, list(wanted)) if target is None else relevance(model, list(wanted), target)
     images = iter(images)
     while batch := list(islice(images, batch_size)):
         origins = torch.tensor([(number, image.height, image.width) for number, image in batch])
         prepared = image_io.stack([image.prepared for _, image in batch]).to(runtime.device)
         with runtime.autocast():
-            values = activations(prepared)
+            values = values_of(prepared)
         for address, patches in found.items():
-            patches.add(model.finite(values[address + SIGNED], runtime), origins)
+            patches.add(model.finite(values[address], runtime), origins)
     return found
+
+
+def _signed(model: Model, addresses: Sequence[str]) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    """A function from images to the values of layers before their ReLUs, by address."""
+    activations = Activations(model, [address + SIGNED for address in addresses])
+
+    @torch.inference_mode()
+    def compute(images: Tensor) -> Mapping[str, Tensor]:
+        values = activations(images)
+        return {address: values[address + SIGNED] for address in addresses}
+
+    return compute
+
+
+def relevance(model: Model, addresses: Sequence[str], target: int) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    """A function from images to the relevance of each unit at each position of layers to a class, by address.
+
+    Relevance is the value after the ReLU times the gradient of the class's logit with respect to it: how much the
+    logit would fall, to first order, if the unit were zero there (Shrikumar et al. 2016). To rank patches by relevance
+    instead of activation is the idea of Achtibat et al. 2023, who compute relevance by other rules (LRP).
+    Raises UsageError where the network does not end with the logits of its classes.
+    """
+    last = features.layers(model)[-1]
+    if last.shape != (len(model.classes),):
+        raise UsageError(f"--model {model.name}: does not end with the values of its classes; take another model")
+    activations = Activations(model, [*addresses, last.address])
+
+    def compute(images: Tensor) -> Mapping[str, Tensor]:
+        with torch.enable_grad():
+            values = activations(image_io.to_unit(images).requires_grad_())
+            gradients = torch.autograd.grad(values[last.address][:, target].sum(), [values[a] for a in addresses])
+        return {a: values[a].detach() * gradient for a, gradient in zip(addresses, gradients, strict=True)}
+
+    return compute
 
 
 def crops(
@@ -201,8 +236,8 @@ def crops(
         wanted.setdefault(images[patch.image], []).append(index)
 
     def cut(source: Path | MemoryImage) -> list[Tensor]:
-        image = image_io.read(source)
-        return [_cut(image, patches[index], source, side, gray) for index in wanted[source]]
+        image = read_again(source, patches[wanted[source][0]].size)
+        return [_cut(image, patches[index], side, gray) for index in wanted[source]]
 
     result: dict[int, Tensor | ImageError] = {}
     for indices, (_, found) in zip(wanted.values(), decode(wanted, read=cut, workers=workers), strict=True):
@@ -210,14 +245,25 @@ def crops(
     return [result[index] for index in range(len(patches))]
 
 
-def _cut(image: Tensor, patch: Patch, source: Path | MemoryImage, side: int, gray: bool) -> Tensor:
-    """The patch of an image (3, H, W), as `crops` returns it. Raises ImageError for an image of another size."""
-    if image.shape[1:] != patch.size:
+def read_again(source: Path | MemoryImage, size: tuple[int, int]) -> Tensor:
+    """The image (3, H, W) in which patches were found. Raises ImageError where its (height, width) is not this size."""
+    image = image_io.read(source)
+    if image.shape[1:] != size:
         raise ImageError(f"{source}: has changed since its patches were found")
+    return image
+
+
+def tile_size(patch: Patch, side: int) -> tuple[int, int]:
+    """(height, width) of the tile of a patch, its longer side `side`."""
+    left, top, right, bottom = patch.box
+    scale = side / max(right - left, bottom - top)
+    return max(1, round(scale * (bottom - top))), max(1, round(scale * (right - left)))
+
+
+def _cut(image: Tensor, patch: Patch, side: int, gray: bool) -> Tensor:
+    """The patch of an image (3, H, W), as `crops` returns it."""
     left, top, right, bottom = patch.box
     piece = image_io.to_bytes(image[:, top:bottom, left:right])
     if gray:
         piece = image_io.to_gray(piece).expand(3, -1, -1)
-    scale = side / max(right - left, bottom - top)
-    size = max(1, round(scale * (right - left))), max(1, round(scale * (bottom - top)))
-    return srgb.from_pillow(image_io.to_pillow(piece).resize(size, Image.Resampling.BICUBIC))
+    return srgb.from_pillow(image_io.to_pillow(piece).resize(tile_size(patch, side)[::-1], Image.Resampling.BICUBIC))

@@ -183,3 +183,24 @@ def test_files_that_go_or_change_meanwhile(files):
     assert isinstance(gone, ImageError) and isinstance(again, ImageError) and "a.png: no such file" in str(gone)
     assert isinstance(changed, ImageError) and "b.png: has changed" in str(changed)
     assert good.shape == (3, 5, 5)
+
+
+@pytest.mark.parametrize("target", [0, 3])
+def test_by_relevance_to_a_class(model, target):
+    """Activation times gradient, with the gradient of a linear layer and of a pooled one as torch computes it."""
+    given = images(5)
+    found = top_patches.search(
+        model, {"conv2": [0, 1, 2], "conv1": [4]}, enumerate(given), RUNTIME, top=5, batch_size=2, target=target
+    )
+    weight = model.network.last.weight.detach()[target].view(5, SIZE // 2, SIZE // 2)
+    for unit in (0, 1, 2):
+        relevance = [maps(model, image)["conv2"][unit].relu() * weight[unit] for image in given]
+        expected = sorted(((r.max().item(), i) for i, r in enumerate(relevance)), key=lambda pair: (-pair[0], pair[1]))
+        strongest = found["conv2"].of(unit)["strongly_positive"]
+        assert [(patch.value, patch.image) for patch in strongest] == expected
+    prepared = torch.stack([image.prepared for image in given]).requires_grad_()
+    first = model.network.relu1(model.network.first(prepared))
+    first.retain_grad()
+    model.network[2:](first)[:, target].sum().backward()
+    least = (first * first.grad)[:, 4].flatten(1).min(1).values
+    assert found["conv1"].of(4)["strongly_negative"][0].value == pytest.approx(least.min().item(), rel=1e-5)

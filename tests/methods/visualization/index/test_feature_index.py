@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 
 from mlcli.errors import ImageError, MlcliError, UsageError
-from mlcli.methods.visualization import feature_index
-from mlcli.methods.visualization.feature_index import Index, made_with
-from mlcli.methods.visualization.vector_journal import VectorJournal
+from mlcli.methods.visualization.index import feature_index
+from mlcli.methods.visualization.index.feature_index import Index, made_with
+from mlcli.methods.visualization.index.vector_journal import VectorJournal
 from mlcli.models import registry
 from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime

@@ -27,7 +27,7 @@ from mlcli.imaging import reading
 from mlcli.io import input_files, schema
 from mlcli.io.files import atomic_write, check_writable, sweep
 from mlcli.io.locks import file_locked
-from mlcli.methods.visualization.vector_journal import Block, VectorJournal
+from mlcli.methods.visualization.index.vector_journal import Block, VectorJournal
 from mlcli.models.model import Model
 from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime

@@ -1,0 +1,1 @@
+"""An index of feature vectors on disk."""
