@@ -24,7 +24,7 @@ SHORTEST = 3  # steps of a piece
 
 
 @dataclass(frozen=True)
-class Experience:
+class Seen:
     """What is seen of an episode. observations: (T + 1, 3).  torques: (T,)."""
 
     observations: Tensor
@@ -50,7 +50,7 @@ class Coefficients:
         return replace(known, mass=mass, length=length, gravity=gravity, damping=self.friction / self.motor)
 
 
-def seen(episodes: Episodes, max_speed: float, noise: float, random: torch.Generator) -> list[Experience]:
+def seen(episodes: Episodes, max_speed: float, noise: float, random: torch.Generator) -> list[Seen]:
     """The observations of episodes with noise of this fraction of their ranges: 1 of both cosines, the greatest speed."""
     found = []
     for angles, velocities, torques in zip(
@@ -58,11 +58,11 @@ def seen(episodes: Episodes, max_speed: float, noise: float, random: torch.Gener
     ):
         clean = observation(angles, velocities)
         scale = noise * torch.tensor([1.0, 1.0, max_speed], dtype=torch.float64)
-        found.append(Experience(clean + scale * torch.randn(clean.shape, generator=random, dtype=torch.float64), torques))
+        found.append(Seen(clean + scale * torch.randn(clean.shape, generator=random, dtype=torch.float64), torques))
     return found
 
 
-def identify(episodes: Sequence[Experience], pendulum: Pendulum) -> Coefficients:
+def identify(episodes: Sequence[Seen], pendulum: Pendulum) -> Coefficients:
     """The coefficients that fit these episodes best. pendulum: whose time step and greatest speed are known.
 
     Raises DataError where the episodes do not tell, as of a motor without torque.
