@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
+# Functions that no command is made of
+BESIDE = frozenset({"load_policy"})
+
+
 @cache
 def names() -> frozenset[str]:
     """The names of the functions, without importing them."""

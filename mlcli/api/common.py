@@ -153,7 +153,7 @@ def top_patches(default: int) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trains(ReadsImages, Computes):
+class WritesRun(Config):
     """A run folder, and how it is resumed."""
 
     output: Path = output_folder("Run folder to write.")
@@ -161,6 +161,11 @@ class Trains(ReadsImages, Computes):
     resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
     save_every: float = save_every()
     seed: int = seed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains(WritesRun, ReadsImages, Computes):
+    """A run that learns from images."""
 
 
 def class_folders() -> Any:

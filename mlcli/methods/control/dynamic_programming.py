@@ -22,6 +22,7 @@ from mlcli.methods.control.policies import Policy, Table
 class Plan:
     """What dynamic programming found. values: (A, V), the return that is left from each state.  policy: a table."""
 
+    grid: Grid
     values: Tensor
     policy: Policy
 
@@ -51,7 +52,7 @@ def plan(pendulum: Pendulum, config: Planning | None = None) -> Plan:
         totals = totals.view(config.torques, -1, config.velocities)
         values = _whole(totals.amax(0))
     table = _whole(torques[totals.argmax(0)], -1)
-    return Plan(values, Policy(Table(table, pendulum.max_speed), pendulum))
+    return Plan(grid, values, Policy(Table(table, pendulum.max_speed), pendulum))
 
 
 def _torques(count: int, most: float) -> Tensor:

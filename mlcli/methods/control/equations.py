@@ -101,6 +101,6 @@ def simulate(pendulum: Pendulum, control: Control, angle: Tensor, velocity: Tens
     return Episodes(*(torch.stack(each) for each in (angles, velocities, torques, rewards)))
 
 
-def evaluated(pendulum: Pendulum, control: Control, task: str, count: int, seed: int) -> Episodes:
+def evaluated(pendulum: Pendulum, control: Control, task: str, count: int, seed: int = 0) -> Episodes:
     """`count` episodes from starts that are the same for every policy, and similar for every pendulum."""
     return simulate(pendulum, control, *starts(pendulum, task, count, rng(seed, "pendulum/evaluation")))

@@ -44,11 +44,15 @@ class Learner:
         return ""
 
     def evaluate(self) -> dict[str, float]:
-        episodes = evaluated(self.pendulum, self.policy, self.task, EVALUATED, self.seed)
+        episodes = evaluated(self.pendulum, self.policy, self.task, EVALUATED)
         return {"val_return": episodes.returns.mean().item(), "upright": episodes.upright}
 
     def samples(self) -> dict[str, Tensor | Image]:
-        return {}
+        """A map of the policy: the torque over the states."""
+        from mlcli.methods.control.maps import policy_map
+        from mlcli.reporting import charts, phase_charts
+
+        return {"policy": charts.to_image(phase_charts.maps_chart([policy_map("Policy", self.policy)]))}
 
     def save_model(self, run: Run) -> None:
         self.policy.save(run, task=self.task, method=self.name)

@@ -1,7 +1,8 @@
 """Soft actor-critic (Haarnoja et al. 2018, 2019): a policy learned from rewards, without a model of the pendulum.
 
 Deviations: all networks and the temperature are updated by one step of one optimizer, and there is an update for each
-step of the pendulum from the end of the first, random episode on. The networks see cos(angle), sin(angle) and the
+step of the pendulum from the end of the first, random episode on. In the second half of the steps the learning rate
+falls linearly to 0. The networks see cos(angle), sin(angle) and the
 velocity in units of the frequency √(g / l), and give the torque in units of its bound, so they are dimensionless.
 """
 
@@ -16,6 +17,7 @@ from mlcli.methods.control.pendulum import STEPS, Pendulum
 from mlcli.methods.control.policies import Network, Policy
 from mlcli.networks.actor_critic import SoftActorCritic
 from mlcli.runtime.random_streams import rng
+from mlcli.training.schedules import linear
 
 
 class SacLearner(Learner):
@@ -25,7 +27,7 @@ class SacLearner(Learner):
 
     def __init__(self, pendulum: Pendulum, task: str, episodes: int, config: Sac, seed: int) -> None:
         super().__init__(pendulum, task, episodes, seed)
-        self.config = config
+        self.config, self.steps = config, episodes * STEPS
         self.units = torch.tensor([1.0, 1.0, pendulum.frequency], dtype=torch.float64)
         self.networks = SoftActorCritic(config.hidden)
         # fused: one operation for the one vector of all parameters
@@ -55,6 +57,7 @@ class SacLearner(Learner):
         if experience.count >= self.config.random_episodes * STEPS:
             remembered = self._remembered((chosen * experience.count).long())
             figures |= self.networks.differentiate(remembered, update_noise, self.config.discount)
+            self.optimizer.param_groups[0]["lr"] = self.config.lr * linear(step, self.steps)
             self.optimizer.step()
             self.networks.average(self.config.averaging)
         return figures
