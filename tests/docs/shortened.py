@@ -46,6 +46,8 @@ SHORT: dict[str, list[str]] = {
         "simgan: --filters 4",
     ],
     "render": ["-n 20", "--size 32"],
+    "pendulum-train": ["--episodes 1", "--hidden 4", "--batch-size 4"],
+    "pendulum-transfer": ["--seeds 1", "--episodes 2"],
     "export": ["--sample 6"],
     "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2"],
 }

@@ -126,6 +126,7 @@ RUNS = {
     "runs/facades": "mlcli pix2pix facades",
     "runs/zebras": "mlcli cyclegan horses zebras",
     "runs/usps": "mlcli adapt --method adda mnist/train usps/train --test usps/test",
+    "runs/small": "mlcli pendulum-train",
     "runs/scanner-b": "mlcli adapt --method seuda --task segment scanner-a scanner-b --filters 4",
 }
 

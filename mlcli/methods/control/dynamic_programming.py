@@ -7,6 +7,7 @@ interpolated linearly. The policy is the table of the best torques; between poin
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,12 +28,13 @@ class Plan:
     policy: Policy
 
 
-def plan(pendulum: Pendulum, config: Planning | None = None) -> Plan:
+@lru_cache(maxsize=8)
+def plan(pendulum: Pendulum, config: Planning = Planning()) -> Plan:  # noqa: B008  it is frozen
     """The optimal policy of a pendulum whose parameters are known, or of one that was identified.
 
-    Computes in float32, whose rounding is far below the error of the grid.
+    Computes in float32, whose rounding is far below the error of the grid. The last plans are kept, for a table and a
+    report ask for the same ones.
     """
-    config = config or Planning()
     grid = Grid(config.angles, config.velocities, pendulum.max_speed)
     angles, velocities = grid.points()
     torques = _torques(config.torques, pendulum.max_torque)

@@ -20,6 +20,10 @@ from mlcli.runtime.random_streams import rng
 from mlcli.training.schedules import linear
 
 
+# Of (cos, sin, velocity), action, reward, (cos, sin, velocity): what a step is multiplied by to be its reflection
+OPPOSITE = torch.tensor([1.0, -1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
+
+
 class SacLearner(Learner):
     """Training of one policy by soft actor-critic. Draw the first weights from torch's global generator before."""
 
@@ -81,4 +85,7 @@ class SacLearner(Learner):
             (experience.rewards[rows, None] * self.config.reward_factor).float(),
             self._features(experience.next_observations[rows]),
         )
-        return torch.cat(parts, 1)
+        remembered = torch.cat(parts, 1)
+        # The opposite state under the opposite torque goes the opposite way, so each step is worth two
+        remembered[::2] *= OPPOSITE
+        return remembered
