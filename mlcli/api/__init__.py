@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-
 # Functions that no command is made of
 BESIDE = frozenset({"load_policy"})
 

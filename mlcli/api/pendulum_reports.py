@@ -40,7 +40,9 @@ def of_training(run: Run, results: Mapping[str, Any]) -> list[Section]:
         maps.policy_map("Optimal policy", plan.policy),
         maps.value_map("Value of the optimal policy", plan),
     ]
-    portraits = [maps.portrait(title, each, results["task"]) for title, each in (("Learned", policy), ("Optimal", plan.policy))]
+    portraits = [
+        maps.portrait(title, each, results["task"]) for title, each in (("Learned", policy), ("Optimal", plan.policy))
+    ]
     return [Section("Result", [_returns(results), *_learning(run, results)]), *_drawn(drawn, portraits)]
 
 
@@ -106,7 +108,14 @@ def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer"
         sections=[
             Section(
                 "Result",
-                [Table(pendulum_tables.COLUMNS[record["task"]], pendulum_tables.table_rows(record), "", pendulum_tables.CAPTION)],
+                [
+                    Table(
+                        pendulum_tables.COLUMNS[record["task"]],
+                        pendulum_tables.table_rows(record),
+                        "",
+                        pendulum_tables.CAPTION,
+                    )
+                ],
             ),
             Section("Similarity", _similarity(record), pendulum_tables.scaling_text(record)),
             Section("Animation", [sections.from_file(animation, "From rest; the clocks differ by the units of time")]),
@@ -116,7 +125,10 @@ def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer"
             ),
         ],
         stages=[],
-        made_by=[option_section("pendulum-transfer", record["options"]), Section("Versions", [sections.of_values(record["versions"], ("software", "version"))])],
+        made_by=[
+            option_section("pendulum-transfer", record["options"]),
+            Section("Versions", [sections.of_values(record["versions"], ("software", "version"))]),
+        ],
     )
     write_text(folder / "report.html", page)
 
@@ -126,6 +138,8 @@ def _similarity(record: Mapping[str, Any]) -> list[Table]:
     groups = Table(("dimensionless group", "small", "large", "large / small"), pendulum_tables.similarity_text(record))
     names = list(record["small"])
     columns = {"small": record["small"], "large": record["large"]}
-    columns |= {f"identified, seed {seed}": each for seed, each in zip(record["seeds"], record["identified"], strict=False)}
+    columns |= {
+        f"identified, seed {seed}": each for seed, each in zip(record["seeds"], record["identified"], strict=False)
+    }
     rows = [(UNITS.get(name, name), *(f"{column[name]:.6g}" for column in columns.values())) for name in names]
     return [groups, Table(("", *columns), rows, "Pendulums")]

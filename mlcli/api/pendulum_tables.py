@@ -29,7 +29,7 @@ def title(name: str) -> str:
 
 def table_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """A row for each policy."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for row in record["table"]:
         figures, closed, learning = row["return"], row["gap_closed"], row["return_while_learning"]
         interval = "" if figures["interval"] is None else " to ".join(f"{end:.4g}" for end in figures["interval"])

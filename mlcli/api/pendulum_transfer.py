@@ -13,7 +13,6 @@ from mlcli.options import METHOD, PENDULUM, TRAINING, argument, option
 
 if TYPE_CHECKING:
     from mlcli.methods.control.pendulum import Pendulum
-    from mlcli.methods.control.policies import Trained
     from mlcli.methods.control.transfer import Transfer
 
 RECORD, ANIMATION, REPORT = "transfer.json", "animation.gif", "report.html"
@@ -60,7 +59,7 @@ class PendulumTransferConfig(Config):
 class Transferred:
     """A policy on another pendulum.
 
-    folder: where it is, for `mlcli.load_policy`.  record: the table, the groups and the options; what transfer.json has.
+    folder: where it is, for `mlcli.load_policy`.  record: the table, the groups and the options, as in transfer.json.
     """
 
     folder: Path
@@ -74,8 +73,8 @@ class Transferred:
 def pendulum_transfer(call: Call[PendulumTransferConfig]) -> Transferred:
     """Carry a policy to a pendulum of another mass and length, by the equations that both share.
 
-    In units of the frequency √(g / l) and of the torque m g l, similar pendulums are one pendulum, so a policy scaled by
-    these units is as good on the large one as on the small one. What is not said of the large one (greatest torque,
+    In units of the frequency √(g / l) and of the torque m g l, similar pendulums are one pendulum, so a policy scaled
+    by these units is as good on the large one as on the small one. What is not said of the large one (greatest torque,
     damping, time step) follows by similarity; so do its greatest speed and the weights of its reward. With `identify`
     the units come from one episode. With `finetune` the scaled policy is fine-tuned, and the run's method also learns
     from scratch on as many episodes.

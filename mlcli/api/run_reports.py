@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlcli.api.adaptation_tables import report_sections
 from mlcli.api import pendulum_reports
+from mlcli.api.adaptation_tables import report_sections
 from mlcli.api.option_tables import option_section
 from mlcli.errors import RunError
 from mlcli.io import schema

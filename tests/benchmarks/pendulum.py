@@ -51,7 +51,7 @@ def swing_up(folder: Path, seeds: int) -> None:
     from mlcli.methods.control.pendulum import Pendulum
 
     print(f"optimum: gymnasium {referee(ObservationPolicy(plan(Pendulum()).policy)):.1f}", flush=True)
-    for method in reversed(MODELS):
+    for method in MODELS:
         found = []
         for seed in range(seeds):
             run = trained(folder, method, seed)
@@ -82,7 +82,10 @@ def transfer(folder: Path, seeds: int) -> None:
                 next(row["return"]["runs"] for row in record["table"] if row["name"] == name)
                 for name in ("small", "scaled")
             )
-            print("   greatest difference of scaled and small:", max(abs(a - b) for a, b in zip(small, scaled)))
+            print(
+                "   greatest difference of scaled and small:",
+                max(abs(a - b) for a, b in zip(small, scaled, strict=True)),
+            )
 
 
 def ratios(folder: Path, seeds: int) -> None:
@@ -123,7 +126,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("pendulums"))
     arguments = parser.parse_args()
     parts[arguments.part](arguments.folder, arguments.seeds)
-
 
 
 if __name__ == "__main__":

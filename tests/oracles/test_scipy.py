@@ -1,4 +1,4 @@
-"""What stays our own beside SciPy's: intervals, exact tests, connected components, the Gaussian blur, the Riccati equation."""
+"""What stays our own beside SciPy's: intervals, exact tests, connected components, the Gaussian blur, Riccati."""
 
 import numpy as np
 import pytest

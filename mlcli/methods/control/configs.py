@@ -6,7 +6,7 @@ from mlcli.options import METHOD, NETWORK, TRAINING, option
 
 TASKS = ("swing-up", "balance")
 METHODS = ("sac", "model-based")
-EPISODES = {"sac": 40, "model-based": 3}  # of experience, by default
+EPISODES = {"sac": 30, "model-based": 3}  # of experience, by default
 LEAST, MOST = 1e-3, 1e6  # of masses, lengths, torques and gravities
 
 

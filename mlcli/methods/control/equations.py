@@ -57,7 +57,7 @@ def state(observations: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def starts(pendulum: Pendulum, task: str, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(angles, velocities), each (count,), uniform between the bounds of a task; similar pendulums have similar ones."""
+    """(angles, velocities), each (count,), uniform between the bounds of a task and similar for similar pendulums."""
     angle, velocity = (torch.rand(2, count, generator=random, dtype=torch.float64) * 2 - 1).unbind()
     return START_ANGLES[task] * angle, START_SPEEDS[task] * pendulum.max_speed * velocity
 

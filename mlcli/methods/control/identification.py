@@ -5,8 +5,8 @@ The velocity is linear in three coefficients, with its sums over the steps s bef
     velocity_t = velocity_0 + a dt Σ sin(angle_s) + b dt Σ torque_s - c dt Σ velocity_s
 
 where a = 3 g / (2 l), b = 3 / (m l²) and c = b damping. In this form, noise of the observed velocities is that of the
-left side, and the sums on the right average it; differences of velocities would amplify it. Where the velocity meets its
-bound the equation does not hold, so a new piece with a constant of its own begins behind it.
+left side, and the sums on the right average it; differences of velocities would amplify it. Where the velocity meets
+its bound the equation does not hold, so a new piece with a constant of its own begins behind it.
 """
 
 from collections.abc import Sequence
@@ -51,11 +51,9 @@ class Coefficients:
 
 
 def seen(episodes: Episodes, max_speed: float, noise: float, random: torch.Generator) -> list[Seen]:
-    """The observations of episodes with noise of this fraction of their ranges: 1 of both cosines, the greatest speed."""
+    """The observations of episodes with noise of this fraction of their ranges: 1, 1 and the greatest speed."""
     found = []
-    for angles, velocities, torques in zip(
-        episodes.angles.T, episodes.velocities.T, episodes.torques.T, strict=True
-    ):
+    for angles, velocities, torques in zip(episodes.angles.T, episodes.velocities.T, episodes.torques.T, strict=True):
         clean = observation(angles, velocities)
         scale = noise * torch.tensor([1.0, 1.0, max_speed], dtype=torch.float64)
         found.append(Seen(clean + scale * torch.randn(clean.shape, generator=random, dtype=torch.float64), torques))
@@ -88,7 +86,5 @@ def identify(episodes: Sequence[Seen], pendulum: Pendulum) -> Coefficients:
     residual = (matrix @ solution - target).square().mean().sqrt().item()
     a, b, c = solution.tolist()
     if not (a > 0 and b > 0):
-        raise DataError(
-            "the equations cannot be identified from these episodes; take more of them, or a larger torque"
-        )
+        raise DataError("the equations cannot be identified from these episodes; take more of them, or a larger torque")
     return Coefficients(a, b, max(c, 0.0), residual)

@@ -21,7 +21,7 @@ from mlcli.training.run_folder import Run
 
 
 class Rule(Protocol):
-    """The torque of a state, on the pendulum that it was learned on: angles and velocities (N,) in, torques (N,) out."""
+    """The torques (N,) of angles and velocities (N,), on the pendulum that it was learned on."""
 
     def __call__(self, angle: Tensor, velocity: Tensor) -> Tensor: ...
 
@@ -143,7 +143,8 @@ POLICY = artifacts.ArtifactKind(
                 },
             ),
             "pendulum": schema.record(
-                {name: schema.number(0) if name == "damping" else POSITIVE for name in Pendulum().as_json()}, closed=True
+                {name: schema.number(0) if name == "damping" else POSITIVE for name in Pendulum().as_json()},
+                closed=True,
             ),
             "velocity_factor": POSITIVE,
             "torque_factor": POSITIVE,

@@ -19,7 +19,6 @@ from mlcli.networks.actor_critic import SoftActorCritic
 from mlcli.runtime.random_streams import rng
 from mlcli.training.schedules import linear
 
-
 # Of (cos, sin, velocity), action, reward, (cos, sin, velocity): what a step is multiplied by to be its reflection
 OPPOSITE = torch.tensor([1.0, -1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
 

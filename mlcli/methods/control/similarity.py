@@ -68,7 +68,7 @@ def scaled(policy: Policy, large: Pendulum, unit: str = BY_WEIGHT) -> Policy:
 
 
 def best_scaling(policy: Policy, large: Pendulum, task: str, seed: int = 0) -> Scaling:
-    """The better of the two units of the torque, by simulated episodes of the large pendulum; by weight if they are one.
+    """The better of both units of the torque, by simulated episodes of the large pendulum; by weight if they agree.
 
     large: as it is known; simulating it takes no episode of the real one.
     """
@@ -76,8 +76,6 @@ def best_scaling(policy: Policy, large: Pendulum, task: str, seed: int = 0) -> S
     weight, bound = (way.torque_factor for way in ways.values())
     if math.isclose(weight, bound, rel_tol=TOLERANCE):
         return Scaling(ways[BY_WEIGHT], BY_WEIGHT, {})
-    expected = {
-        unit: evaluated(large, way, task, COMPARED, seed).returns.mean().item() for unit, way in ways.items()
-    }
+    expected = {unit: evaluated(large, way, task, COMPARED, seed).returns.mean().item() for unit, way in ways.items()}
     best = max(expected, key=lambda unit: expected[unit])
     return Scaling(ways[best], best, expected)

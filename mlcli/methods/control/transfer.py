@@ -1,4 +1,4 @@
-"""A policy carried from a small pendulum to a large one: as it is, scaled, fine-tuned, and beside what is learned there.
+"""A policy carried from a small pendulum to a large one: as it is, scaled, fine-tuned, beside what is learned there.
 
 Fine-tuning: the scaled policy controls some episodes of the large pendulum, with a little of random torque added; they
 identify its equations (`identification`), on which the best policy is planned. Every row is measured on the same starts
@@ -35,7 +35,7 @@ class Task:
     """What is transferred where, and how it is measured.
 
     gravity: under which mass and length are told from identified coefficients.  finetune: numbers of episodes, each a
-    row of the table.  noise: of observations, a fraction of their ranges.  count: episodes that each row is measured on.
+    row of the table.  noise: of observations, a fraction of their ranges.  count: episodes that a row is measured on.
     """
 
     trained: Trained
@@ -170,9 +170,7 @@ class Transfer:
         episodes = simulate(large, lambda angle, velocity: next(torques).expand(1), *begin)
         return self._seen(episodes, seed, "pendulum/identification-noise")
 
-    def _finetuned(
-        self, policy: Policy, experience: Sequence[Seen], count: int, seed: int
-    ) -> tuple[Policy, float]:
+    def _finetuned(self, policy: Policy, experience: Sequence[Seen], count: int, seed: int) -> tuple[Policy, float]:
         """(the policy planned after `count` episodes of this one, their mean return)."""
         task, large = self.task, self.task.large
         random = rng(seed, "pendulum/finetuning")

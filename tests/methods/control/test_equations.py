@@ -24,13 +24,13 @@ def resting(angle, velocity):
 @pytest.mark.parametrize("mass, length, gravity", [(1, 1, 10), (8, 4, 1.6)])
 def test_energy_is_kept_without_torque_and_damping(mass, length, gravity):
     """The method of integration is symplectic: the energy stays within a part of order of the time step."""
-    pendulum = Pendulum(mass, length, gravity, time_step=1e-3 / (gravity / length) ** 0.5, max_speed=1e9)
+    pendulum = Pendulum(mass, length, gravity, time_step=5e-3 / (gravity / length) ** 0.5, max_speed=1e9)
     random = rng(0, "tests")
     angle, velocity = torch.rand(2, 20, generator=random, dtype=torch.float64).unbind()
-    episodes = simulate(pendulum, resting, angle * 3, velocity * pendulum.frequency, steps=20_000)
+    episodes = simulate(pendulum, resting, angle * 3, velocity * pendulum.frequency, steps=3000)
     energies = energy(pendulum, episodes.angles, episodes.velocities)
-    assert ((energies - energies[0]).abs() / pendulum.weight_torque).max() < 2e-3
-    damped = simulate(replace(pendulum, damping=pendulum.weight_torque / 9), resting, angle * 3, velocity, steps=4000)
+    assert ((energies - energies[0]).abs() / pendulum.weight_torque).max() < 1e-2
+    damped = simulate(replace(pendulum, damping=pendulum.weight_torque / 9), resting, angle * 3, velocity, steps=800)
     later = energy(pendulum, damped.angles, damped.velocities)
     assert (later[-1] < later[0]).all()
 
