@@ -11,7 +11,8 @@ from unittest import mock
 
 from PIL import Image
 
-from mlcli.reporting import charts, phase_charts
+from mlcli.reporting import charts
+from mlcli.reporting.pendulums import phase_charts
 
 REAL = {name: getattr(charts, name) for name in ("line_chart", "scatter_chart", "to_svg", "to_image")}
 

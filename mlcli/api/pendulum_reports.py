@@ -13,7 +13,7 @@ from mlcli.training.run_folder import Run
 
 if TYPE_CHECKING:
     from mlcli.methods.control.transfer import Transfer
-    from mlcli.reporting.phase_charts import Portrait, StateMap
+    from mlcli.reporting.pendulums.phase_charts import Portrait, StateMap
 
 UNITS = {
     "mass": "mass (kg)",
@@ -48,7 +48,8 @@ def of_training(run: Run, results: Mapping[str, Any]) -> list[Section]:
 
 def _drawn(maps: "Sequence[StateMap]", portraits: "Sequence[Portrait]") -> list[Section]:
     """The sections of maps over the states, and of phase portraits."""
-    from mlcli.reporting import charts, phase_charts
+    from mlcli.reporting import charts
+    from mlcli.reporting.pendulums import phase_charts
 
     images = charts.to_image(phase_charts.maps_chart(maps)), charts.to_image(phase_charts.portraits_chart(portraits))
     return [
@@ -72,7 +73,8 @@ def _returns(results: Mapping[str, Any]) -> Table:
 def _learning(run: Run, results: Mapping[str, Any]) -> list[Chart]:
     """The learning curve with the optimum as a line; empty where a curve has one point."""
     from mlcli.methods.control.pendulum import STEPS
-    from mlcli.reporting import charts, phase_charts
+    from mlcli.reporting import charts
+    from mlcli.reporting.pendulums import phase_charts
 
     points = [(line["step"] / STEPS, line["val_return"]) for line in run.metrics() if "val_return" in line]
     if len(points) < 2:
@@ -86,7 +88,8 @@ def _learning(run: Run, results: Mapping[str, Any]) -> list[Chart]:
 def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer", command_line: str) -> None:
     """Write the policy, the animation, transfer.json and report.html of a transfer into its folder."""
     from mlcli.methods.control import maps
-    from mlcli.reporting import pages, pendulum_animation
+    from mlcli.reporting import pages
+    from mlcli.reporting.pendulums import animation as animations
 
     task, policies = transfer.task, transfer.results[0].policies
     carried = [name for name in policies if name.startswith(("scaled", "fine-tuned"))][-1]
@@ -98,7 +101,7 @@ def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer"
         for name, words in chosen.items()
     ]
     animation = folder / "animation.gif"
-    write_bytes(animation, pendulum_animation.gif(pendulums))
+    write_bytes(animation, animations.gif(pendulums))
     write_json(folder / "transfer.json", record)
     titles = {name: pendulum_tables.title(name) for name in shown}
     page = pages.render(

@@ -1,18 +1,79 @@
-"""What both methods of learning have in common: training.loop drives them, a step for each step of the pendulum."""
+"""What both methods of learning have in common: their experience, and how training.loop drives them.
+
+A step of the loop is a step of the pendulum, and an epoch is an episode.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mlcli.methods.control.equations import evaluated
-from mlcli.methods.control.experience import Experience
-from mlcli.methods.control.pendulum import Pendulum
+from mlcli.methods.control.equations import advance, evaluated, observation, starts
+from mlcli.methods.control.identification import Seen
+from mlcli.methods.control.pendulum import STEPS, Pendulum
 from mlcli.methods.control.policies import Policy
+from mlcli.runtime.random_streams import rng
 from mlcli.training.run_folder import Run
 
 EVALUATED = 200  # episodes of each point of the learning curve
+KEPT = ("observations", "torques", "rewards", "next_observations")  # of Experience, with its state
+
+
+class Experience:
+    """A pendulum in its present state, and all steps so far.
+
+    observations: (capacity, 3), before each step.  torques, rewards: (capacity,).  next_observations: (capacity, 3).
+    All float64; the first `count` rows hold steps.
+    """
+
+    def __init__(self, pendulum: Pendulum, task: str, episodes: int, seed: int) -> None:
+        self.pendulum, self.task, self.seed = pendulum, task, seed
+        capacity = episodes * STEPS
+        self.observations, self.next_observations = (torch.zeros(capacity, 3, dtype=torch.float64) for _ in range(2))
+        self.torques, self.rewards = (torch.zeros(capacity, dtype=torch.float64) for _ in range(2))
+        self.count = 0
+        self.angle = self.velocity = torch.zeros(1, dtype=torch.float64)
+
+    def begin(self) -> None:
+        """Begin an episode where the last one has ended."""
+        if self.count % STEPS == 0:
+            random = rng(self.seed, "pendulum/starts", self.count // STEPS)
+            self.angle, self.velocity = starts(self.pendulum, self.task, 1, random)
+
+    def observed(self) -> Tensor:
+        """(3,): the observation of the present state."""
+        return observation(self.angle, self.velocity)[0]
+
+    def advance(self, torque: Tensor) -> Tensor:
+        """One step with a torque (1,), which is remembered as clipped; the reward."""
+        torque = torque.clamp(-self.pendulum.max_torque, self.pendulum.max_torque)
+        row = self.count
+        self.observations[row] = self.observed()
+        self.angle, self.velocity, reward = advance(self.pendulum, self.angle, self.velocity, torque)
+        self.next_observations[row] = self.observed()
+        self.torques[row], self.rewards[row] = torque[0], reward[0]
+        self.count += 1
+        return reward[0]
+
+    def whole_episodes(self) -> list[Seen]:
+        """What was seen of the episodes that have ended."""
+        found = []
+        for first in range(0, self.count - STEPS + 1, STEPS):
+            rows = slice(first, first + STEPS)
+            last = self.next_observations[first + STEPS - 1]
+            found.append(Seen(torch.cat([self.observations[rows], last[None]]), self.torques[rows]))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name)[: self.count].clone() for name in KEPT}
+        return kept | {"count": self.count, "angle": self.angle, "velocity": self.velocity}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in KEPT:
+            getattr(self, name)[: state["count"]] = state[name]
+        self.count, self.angle, self.velocity = state["count"], state["angle"], state["velocity"]
 
 
 class Learner:
@@ -50,7 +111,8 @@ class Learner:
     def samples(self) -> dict[str, Tensor | Image]:
         """A map of the policy: the torque over the states."""
         from mlcli.methods.control.maps import policy_map
-        from mlcli.reporting import charts, phase_charts
+        from mlcli.reporting import charts
+        from mlcli.reporting.pendulums import phase_charts
 
         return {"policy": charts.to_image(phase_charts.maps_chart([policy_map("Policy", self.policy)]))}
 

@@ -7,8 +7,8 @@ from mlcli.methods.control.equations import START_ANGLES, Episodes, simulate, wr
 from mlcli.methods.control.grids import Grid
 from mlcli.methods.control.pendulum import Pendulum
 from mlcli.methods.control.policies import Policy
-from mlcli.reporting.pendulum_animation import Moving
-from mlcli.reporting.phase_charts import Portrait, StateMap
+from mlcli.reporting.pendulums.animation import Moving
+from mlcli.reporting.pendulums.phase_charts import Portrait, StateMap
 
 DRAWN = (120, 101)  # angles and velocities of a map of a policy
 # Angles of the paths that are drawn, from rest, in units of the greatest one of the task; of swing-up the first hangs

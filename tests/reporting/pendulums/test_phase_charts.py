@@ -3,7 +3,7 @@ import math
 import torch
 
 from mlcli.reporting import charts
-from mlcli.reporting.phase_charts import Portrait, StateMap, learning_curve, maps_chart, portraits_chart
+from mlcli.reporting.pendulums.phase_charts import Portrait, StateMap, learning_curve, maps_chart, portraits_chart
 
 
 def test_maps_have_their_values_where_the_states_are():

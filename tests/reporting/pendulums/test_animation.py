@@ -3,7 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mlcli.reporting.pendulum_animation import SIDE, Moving, gif
+from mlcli.reporting.pendulums.animation import SIDE, Moving, gif
 
 
 def test_rods_stand_where_their_angles_are():
