@@ -1,5 +1,6 @@
 """The options of a pendulum, and what is refused of one."""
 
+import math
 from typing import Any
 
 from mlcli.errors import UsageError
@@ -44,5 +45,11 @@ def require_torque(pendulum: Pendulum, task: str) -> None:
     within = f"within an episode of {STEPS} steps ({pendulum.seconds:.3g} s)"
     raise UsageError(
         f"--max-torque {pendulum.max_torque:.4g}: too weak to swing this pendulum up {within}; the least that suffices "
-        f"is {least:.4g} N m"
+        f"is {_rounded_up(least):.4g} N m"
     )
+
+
+def _rounded_up(value: float) -> float:
+    """The next number of four digits, which is not below the value."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return math.ceil(value / unit) * unit

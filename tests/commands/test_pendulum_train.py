@@ -95,16 +95,26 @@ def test_a_finished_run_is_left_alone(runs):
     [
         (["--mass", "0"], "mass"),
         (["--length", "-1"], "length"),
-        (["--mass", "nan"], "mass nan: take a number from"),
+        (["--mass", "nan"], "less than or equal"),
         (["--gravity", "inf"], "gravity"),
         (["--damping", "-0.1"], "damping"),
-        (["--max-torque", "0.3"], "the least that suffices is 0.46 N m"),
+        (["--max-torque", "0.3"], "the least that suffices is 0.4599 N m"),
         (["--task", "juggle"], "juggle"),
     ],
 )
 def test_what_cannot_be_is_refused(words, message, tmp_path):
     said = mlcli("pendulum-train", "-o", tmp_path / "run", *words, status=2).stderr
     assert message in " ".join(said.replace("│", " ").split()) and not (tmp_path / "run").exists()
+
+
+def test_the_least_torque_that_is_told_suffices(tmp_path):
+    words = ("--max-torque", 0.4599, "--method", "model-based", "--episodes", 1)
+    mlcli("pendulum-train", "-o", tmp_path / "run", *words)
+
+
+def test_python_refuses_what_is_no_number(tmp_path):
+    with pytest.raises(UsageError, match="mass nan: take a number from"):
+        package.pendulum_train(mass=float("nan"), output=tmp_path / "run")
 
 
 def test_a_weak_motor_may_balance(tmp_path):
