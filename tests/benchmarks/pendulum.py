@@ -1,7 +1,7 @@
 """The figures of pendulum-train and pendulum-transfer: what is learned, carried over, identified and balanced.
 
-    python -m tests.benchmarks.pendulum swing-up [--seeds 5] [--folder RUNS]   # trains; the other parts use its runs
-    python -m tests.benchmarks.pendulum transfer|ratios|identify|balance [--seeds 5] [--folder RUNS]
+    python -m tests.benchmarks.pendulum swing-up [--seeds 5] [--method sac] [--folder RUNS]   # trains
+    python -m tests.benchmarks.pendulum transfer|ratios|identify|balance [--seeds 5] [--method sac] [--folder RUNS]
 
 Needs gymnasium, which is the referee of what is learned: 100 episodes of Pendulum-v1, seeds 0 to 99 of its `reset`.
 """
@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,13 @@ def trained(folder: Path, method: str, seed: int, **options) -> Path:
     return run
 
 
-def swing_up(folder: Path, seeds: int) -> None:
+def swing_up(folder: Path, seeds: int, methods: Sequence[str]) -> None:
     from mlcli.api.load_policy import ObservationPolicy
     from mlcli.methods.control.dynamic_programming import plan
     from mlcli.methods.control.pendulum import Pendulum
 
     print(f"optimum: gymnasium {referee(ObservationPolicy(plan(Pendulum()).policy)):.1f}", flush=True)
-    for method in MODELS:
+    for method in methods:
         found = []
         for seed in range(seeds):
             run = trained(folder, method, seed)
@@ -73,8 +74,8 @@ def carried(run: Path, folder: Path, name: str, **options) -> dict:
     return result.record
 
 
-def transfer(folder: Path, seeds: int) -> None:
-    for method in MODELS:
+def transfer(folder: Path, seeds: int, methods: Sequence[str]) -> None:
+    for method in methods:
         run = trained(folder, method, 0)
         for mass, length in ((8, 4), (2, 0.5), (0.3, 3)):
             record = carried(run, folder, f"{method}-to-{mass}-{length}", mass=mass, length=length, seeds=seeds)
@@ -88,16 +89,16 @@ def transfer(folder: Path, seeds: int) -> None:
             )
 
 
-def ratios(folder: Path, seeds: int) -> None:
-    for method in MODELS:
+def ratios(folder: Path, seeds: int, methods: Sequence[str]) -> None:
+    for method in methods:
         run = trained(folder, method, 0)
         for ratio in RATIOS:
             options = {"mass": 8, "length": 4, "max_torque": 64 * ratio, "finetune": [1, 3, 5], "seeds": seeds}
             carried(run, folder, f"{method}-ratio-{ratio}", **options)
 
 
-def identify(folder: Path, seeds: int) -> None:
-    run = trained(folder, "model-based", 0)
+def identify(folder: Path, seeds: int, methods: Sequence[str]) -> None:
+    run = trained(folder, methods[-1], 0)
     for noise in (0.0, 0.001, 0.003, 0.01):
         options = {"mass": 8, "length": 4, "identify": True, "noise": noise, "seeds": 2 * seeds}
         record = carried(run, folder, f"identify-{noise}", **options)
@@ -111,8 +112,8 @@ def identify(folder: Path, seeds: int) -> None:
         print(f"   worst of {2 * seeds} seeds: return {worst:.2%}, mass {max(masses):.2%}, length {max(lengths):.2%}")
 
 
-def balance(folder: Path, seeds: int) -> None:
-    for method in MODELS:
+def balance(folder: Path, seeds: int, methods: Sequence[str]) -> None:
+    for method in methods:
         for seed in range(seeds if method == "sac" else 1):
             run = trained(folder, method, seed, task="balance")
             carried(run, folder, f"{method}-balance-{seed}", mass=8, length=4, seeds=seeds)
@@ -123,9 +124,11 @@ def main() -> None:
     parts = {"swing-up": swing_up, "transfer": transfer, "ratios": ratios, "identify": identify, "balance": balance}
     parser.add_argument("part", choices=parts)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--method", choices=MODELS, help="one method alone")
     parser.add_argument("--folder", type=Path, default=Path("pendulums"))
     arguments = parser.parse_args()
-    parts[arguments.part](arguments.folder, arguments.seeds)
+    methods = (arguments.method,) if arguments.method else MODELS
+    parts[arguments.part](arguments.folder, arguments.seeds, methods)
 
 
 if __name__ == "__main__":
