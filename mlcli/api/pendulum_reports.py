@@ -95,7 +95,7 @@ def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer"
     carried = [name for name in policies if name.startswith(("scaled", "fine-tuned"))][-1]
     policies[carried].save(Run(folder), task=task.trained.task, method=task.trained.method)
     chosen = {"small": "small", "naive": "naive", carried: pendulum_tables.title(carried)}
-    shown = {name: policies[name] for name in (*chosen, "optimum")}
+    shown = {name: policies[name] for name in ("small", "naive", "scaled", carried, "optimum")}
     pendulums = [
         maps.moving(f"{words}: {maps.named(shown[name].pendulum)}", shown[name], task.trained.task)
         for name, words in chosen.items()
