@@ -80,7 +80,8 @@ def _learning(run: Run, results: Mapping[str, Any]) -> list[Chart]:
     if len(points) < 2:
         return []
     best = max(row["return"]["mean"] for row in results["policies"][1:])
-    chart = phase_charts.learning_curve(*map(list, zip(*points, strict=True)), best, "episodes learned from")
+    episodes, returns = [episode for episode, _ in points], [value for _, value in points]
+    chart = phase_charts.learning_curve(episodes, returns, best, "episodes learned from")
     caption = "Returns of 200 episodes apart from those that were learned from; the optimum is of the table above."
     return [Chart(charts.to_svg(chart, "learning curve"), "Learning curve", [caption])]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECORD, ANIMATION, REPORT = "transfer.json", "animation.gif", "report.html"
 SIMILAR = "by similarity"
-MOST_SEEDS = 30
+MOST_SEEDS = 30  # as many as there are quantiles of the interval
 
 
 @dataclass(frozen=True, kw_only=True)

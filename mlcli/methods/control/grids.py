@@ -23,7 +23,8 @@ class Grid:
         angles = (torch.arange(self.angles, dtype=torch.float64) - self.angles // 2) * (2 * math.pi / self.angles)
         velocities = torch.arange(self.velocities, dtype=torch.float64) - self.velocities // 2
         step = 2 * self.max_speed / (self.velocities - 1)
-        return tuple(torch.meshgrid(angles, velocities * step, indexing="ij"))
+        both = torch.meshgrid(angles, velocities * step, indexing="ij")
+        return both[0], both[1]
 
     def corners(self, angle: Tensor, velocity: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The four points around each state, as indices of the flat grid, and their weights, which add up to 1."""

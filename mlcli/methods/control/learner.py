@@ -98,6 +98,10 @@ class Learner:
         """Nothing: the experience comes of the steps themselves."""
         return None
 
+    def step(self, batch: Any, step: int) -> dict[str, Tensor]:
+        """One step of the pendulum, and what is learned of it; the reward, and the losses by name."""
+        raise NotImplementedError
+
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
         return [f"step {step + 1}"]
 

@@ -40,7 +40,8 @@ class Table:
     max_speed: float
 
     def __call__(self, angle: Tensor, velocity: Tensor) -> Tensor:
-        return Grid(*self.torques.shape, self.max_speed).interpolate(self.torques, angle, velocity)
+        angles, velocities = self.torques.shape
+        return Grid(angles, velocities, self.max_speed).interpolate(self.torques, angle, velocity)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"torques": self.torques}

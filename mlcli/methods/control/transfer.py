@@ -25,9 +25,10 @@ from mlcli.runtime.random_streams import rng, seed_global
 
 DITHER = 0.05  # of the greatest torque, added while fine-tuning so that the equations can be told
 # Quantiles of Student's t at 97.5 %, for 1 to 29 degrees of freedom
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-STUDENT += (2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045)
-MOST_SEEDS = len(STUDENT) + 1
+STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045),
+)
 
 
 @dataclass(frozen=True)
