@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mlcli.reporting import charts, theme
+from mlcli.reporting import charts
 
 ANGLE = "angle (rad)"
 TURN = 3.141592653589793
@@ -80,11 +80,6 @@ def learning_curve(x: Sequence[float], y: Sequence[float | None], optimum: float
         charts.Curve("optimum", [x[0], x[-1]], [optimum, optimum]),
     ]
     return charts.line_chart(charts.Panel(curves, x_label, "return of an episode"))
-
-
-def color_of(number: int) -> str:
-    """The color of the curve of this number, as #rrggbb."""
-    return theme.SERIES[number % len(theme.SERIES)][0]
 
 
 def _label(axes: Axes, title: str, velocity_label: str) -> None:
