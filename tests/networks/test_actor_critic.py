@@ -22,6 +22,7 @@ def test_the_gradients_are_those_of_the_losses(spread):
     torch.manual_seed(0)
     networks = SoftActorCritic(8)
     networks.flat.data.mul_(spread**0.5)
+    networks.average(1.0)
     batch, noise = torch.randn(16, 8), torch.randn(32, 1)
     losses = networks.differentiate(batch, noise, DISCOUNT)
 
