@@ -9,7 +9,8 @@ from typing import Any
 
 # Headings of the help, in the order in which they are shown; what has none is listed under "Options".
 DATA, NETWORK, METHOD, TRAINING, OUTPUT, COMPUTING = "Data", "Network", "Method", "Training", "Output", "Computing"
-PANELS = (DATA, NETWORK, METHOD, None, TRAINING, OUTPUT, COMPUTING)
+PENDULUM = "Pendulum"
+PANELS = (DATA, PENDULUM, NETWORK, METHOD, None, TRAINING, OUTPUT, COMPUTING)
 
 
 @dataclass(frozen=True)

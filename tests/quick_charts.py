@@ -12,6 +12,7 @@ from unittest import mock
 from PIL import Image
 
 from mlcli.reporting import charts
+from mlcli.reporting.pendulums import phase_charts
 
 REAL = {name: getattr(charts, name) for name in ("line_chart", "scatter_chart", "to_svg", "to_image")}
 
@@ -33,7 +34,8 @@ def left_out() -> Iterator[None]:
         "to_svg": to_svg,
         "to_image": to_image,
     }
-    with mock.patch.multiple(charts, **replaced):
+    phases = {name: lambda parts, **_: parts for name in ("maps_chart", "portraits_chart")}
+    with mock.patch.multiple(charts, **replaced), mock.patch.multiple(phase_charts, **phases):
         yield
 
 

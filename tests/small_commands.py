@@ -86,6 +86,12 @@ SMALL = {
     ),
     "render": Small("digits -n 2 --size 16 -o {out}", "", "folder"),
     "segment": Small("{segmenter} {input} --evaluate {masks} -o {out}", "few", "folder"),
+    "pendulum-train": Small("--episodes 1 --hidden 4 --batch-size 4 -o {out}", "", "run"),
+    "pendulum-transfer": Small(
+        "{policy} --mass 8 --length 4 --seeds 1 --episodes 2 -o {out}",
+        "",
+        "folder",
+    ),
     "merge": Small("{part} -o {out}", "", "file", ".jsonl"),
     "models": Small(""),
     "export": Small("{model} --check {input} -o {out}", "few", "file", ".onnx"),
@@ -123,6 +129,7 @@ def make(root: Path) -> Path:
     network = Generator(16, 3, 4, 4, 0)
     description = {"kind": SAMPLER.name, "options": network.options, "classes": []}
     run_folder.save_tensors(root / "generator" / "model.safetensors", network.state_dict(), description)
+    mlcli(*SMALL["pendulum-train"].line("pendulum-train", root, root / "policy"))
     shapes.write_masks(root / "source-masks", 12, 1)
     shapes.write_masks(root / "target-masks", 12, 2, True)
     mlcli(*SMALL["siamese-train"].line("siamese-train", root, root / "similarity"))

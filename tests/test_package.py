@@ -29,6 +29,7 @@ def test_importing_it_changes_nothing_and_loads_nothing_large():
 def test_each_command_is_a_function():
     functions = {api.named_after(command.name) for command in COMMANDS}
     assert functions == api.names() <= set(dir(mlcli))
+    assert api.BESIDE <= set(dir(mlcli)) and callable(mlcli.load_policy)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         mlcli.nothing  # noqa: B018
 

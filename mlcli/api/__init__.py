@@ -9,6 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# Functions that no command is made of
+BESIDE = frozenset({"load_policy"})
+
 
 @cache
 def names() -> frozenset[str]:

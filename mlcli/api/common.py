@@ -171,7 +171,7 @@ def project() -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trains(ReadsImages, Computes):
+class WritesRun(Config):
     """A run folder, and how it is resumed."""
 
     output: Path = output_folder("Run folder to write.")
@@ -184,6 +184,11 @@ class Trains(ReadsImages, Computes):
     @property
     def cache_bytes(self) -> int:
         return int(self.cache_memory * 1e9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trains(WritesRun, ReadsImages, Computes):
+    """A run that learns from images."""
 
 
 def class_folders() -> Any:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlcli.api import pendulum_reports
 from mlcli.api.adaptation_tables import report_sections
 from mlcli.api.option_tables import option_section
 from mlcli.errors import RunError
@@ -132,4 +133,5 @@ RESULTS: dict[str, Callable[[Run, Mapping[str, Any]], list[Section]]] = {
     "pretext": _probes,
     "siamese-train": _verification,
     "adapt": _adaptation,
+    "pendulum-train": pendulum_reports.of_training,
 }

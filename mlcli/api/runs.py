@@ -74,9 +74,8 @@ def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
     The folder's lock is held until the call ends, by one process for all of its group. Raises BusyError where
     another process works in the folder.
     """
-    device, output, overwrite, resume = (
-        getattr(call.config, name) for name in ("device", "output", "overwrite", "resume")
-    )
+    output, overwrite, resume = (getattr(call.config, name) for name in ("output", "overwrite", "resume"))
+    device = getattr(call.config, "device", "cpu")  # networks of a few neurons have no choice
     processes = Processes(choose_device(device))
 
     def inspect() -> tuple[Run, dict[str, Any]]:
@@ -96,7 +95,7 @@ def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
         raise problem or RunError(f"{output}: cannot be worked in; the first process says why")
     run, options = inspect()
     processes.wait()  # all have inspected the folder before one writes to it
-    runtime = Runtime.choose(device, options["precision"]).for_training()
+    runtime = Runtime.choose(device, options.get("precision", "fp32")).for_training()
     return processes, replace(runtime, device=processes.device), run, options
 
 

@@ -15,7 +15,7 @@ from mlcli.io import schema
 from mlcli.io.schema import Check, Invalid
 from mlcli.options import Option, of, options
 
-CHAPTERS = ("visualization", "painting", "learning", "metric_learning", "generation")
+CHAPTERS = ("visualization", "painting", "learning", "metric_learning", "generation", "control")
 MODULES = (*(f"mlcli.methods.{chapter}.configs" for chapter in CHAPTERS), "mlcli.methods.adaptation.registry")
 
 

@@ -39,6 +39,13 @@ COMMANDS = (
     ),
     Command("render", "render", "Adapt", "mlcli render digits -o digits"),
     Command("segment", "segment", "Adapt", "mlcli segment runs/scanner-b scans/ -o masks"),
+    Command("pendulum-train", "pendulum_train", "Control", "mlcli pendulum-train -o runs/small"),
+    Command(
+        "pendulum-transfer",
+        "pendulum_transfer",
+        "Control",
+        "mlcli pendulum-transfer runs/small --mass 8 --length 4 -o large",
+    ),
     Command("merge", "merge", "Check", "mlcli merge part-*.jsonl -o labels.jsonl"),
     Command("models", "models", "Check", "mlcli models"),
     Command("export", "export", "Check", "mlcli export runs/horses -o horses.onnx"),

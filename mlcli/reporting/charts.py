@@ -108,13 +108,13 @@ def line_chart(panel: Panel, *, width: float = 4.6, height: float = 2.5) -> Figu
 
     width, height: in inches. Margins are fixed instead of fitted to the texts, which halves the time.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((0.78 / width, 0.5 / height, 1 - 0.95 / width, 1 - 0.8 / height))
         _draw(axes, panel, _styles([panel]), joined=True)
         told = [each for each in zip(axes.get_lines(), panel.curves, strict=True) if not each[1].faint]
         if len(told) > 1:
-            lines, names = [line for line, _ in told], [_text(curve.name) for _, curve in told]
+            lines, names = [line for line, _ in told], [text(curve.name) for _, curve in told]
             axes.legend(lines, names, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), borderaxespad=0.2)
     return figure
 
@@ -134,9 +134,9 @@ def panel_chart(
     of the positions 0, 1, ... on the x axis, whose values are drawn as dots that no line joins. width, height: of each
     panel in inches.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(width * len(panels) + 1, height), layout="constrained")
-        figure.suptitle(_text(title), x=0.01, ha="left", fontsize=10)
+        figure.suptitle(text(title), x=0.01, ha="left", fontsize=10)
         styles = _styles(panels)
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, panel in zip(row, panels, strict=True):
@@ -144,7 +144,7 @@ def panel_chart(
             _draw(axes, panel, styles, joined=not x_names)
             axes.yaxis.set_tick_params(labelleft=True)
             if x_names:
-                axes.set_xticks(range(len(x_names)), [_text(name) for name in x_names])
+                axes.set_xticks(range(len(x_names)), [text(name) for name in x_names])
                 axes.set_xlim(-0.5, len(x_names) - 0.5)
             elif x_scale == "linear" and panel.curves:
                 measured = panel.curves[0].x
@@ -155,7 +155,7 @@ def panel_chart(
                 axes.xaxis.set_major_formatter(ScalarFormatter())
         row[0].set_ylim(bottom=0)
         handles = [Line2D([], [], color=color, linestyle=dash, linewidth=2) for color, dash in styles.values()]
-        figure.legend(handles, [_text(name) for name in styles], loc="outside right upper")
+        figure.legend(handles, [text(name) for name in styles], loc="outside right upper")
     return figure
 
 
@@ -171,7 +171,7 @@ def scatter_chart(
 
     The points are drawn in random order, so that no group covers another. width, height: of each panel in inches.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(width * len(panels), height), layout="constrained")
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (title, groups) in zip(row, panels, strict=True):
@@ -188,7 +188,7 @@ def scatter_chart(
 
 def to_image(figure: Figure) -> Image.Image:
     """The figure as an RGB image with `DPI` dots per inch."""
-    with _style():
+    with style():
         figure.set_dpi(DPI)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
@@ -202,8 +202,8 @@ def to_svg(figure: Figure, name: str) -> str:
 
     name: different for each figure of a page, so that no two elements of the page have the same id.
     """
-    buffer, name = io.StringIO(), _text(name)
-    with _style(), matplotlib.rc_context({"svg.hashsalt": name}):
+    buffer, name = io.StringIO(), text(name)
+    with style(), matplotlib.rc_context({"svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return _inline(buffer.getvalue(), name)
 
@@ -233,7 +233,7 @@ def _inline(document: str, name: str) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """The style of this module over matplotlib's defaults; afterwards the settings are as they were before.
 
     A character that the font lacks is drawn as a box, without a warning.
@@ -274,15 +274,15 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, Dash]], *, join
                 "clip_on": False,
             }  # x is a fraction of the width
             axes.plot([1.01, 1.04], [curve.level] * 2, color=color, linewidth=2, **end)
-    axes.set(title=_text(panel.title), xlabel=_text(panel.x_label), ylabel=_text(panel.y_label))
+    axes.set(title=text(panel.title), xlabel=text(panel.x_label), ylabel=text(panel.y_label))
     axes.set(xlim=panel.x_range, ylim=panel.y_range)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=panel.x_range is None))
 
 
-def _text(text: str) -> str:
+def text(name: str) -> str:
     """A name as text that an SVG file can hold."""
-    return printable(text.encode("utf-8", "backslashreplace").decode())
+    return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
 def _is_number(value: float | None) -> TypeGuard[float]:

@@ -5,7 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ def of_values(values: Mapping[str, Any], header: tuple[str, str], title: str = "
 
 
 def from_file(file: Path, title: str, captions: Sequence[str] = ()) -> EmbeddedImage:
-    """A PNG file as an image of the page."""
+    """A PNG or GIF file as an image of the page."""
     from PIL import Image
 
     content = file.read_bytes()
     with Image.open(io.BytesIO(content)) as image:
         width = image.width
-    return EmbeddedImage(_url(content), width, captions, title)
+    return EmbeddedImage(_url(content, file.suffix[1:]), width, captions, title)
+
+
+def from_image(image: "Image.Image", title: str, captions: Sequence[str] = ()) -> EmbeddedImage:
+    """An image of Pillow as one of the page."""
+    return EmbeddedImage(_url(_png(image)), image.width, captions, title)
 
 
 def tiles(file: Path, boxes: Sequence[Sequence[int]], captions: Sequence[Sequence[str]]) -> list[EmbeddedImage]:
@@ -81,12 +89,16 @@ def tiles(file: Path, boxes: Sequence[Sequence[int]], captions: Sequence[Sequenc
     found = []
     with Image.open(file) as image:
         for box, lines in zip(boxes, captions, strict=True):
-            buffer = io.BytesIO()
             part = image.crop((box[0], box[1], box[2], box[3]))
-            part.save(buffer, "png")
-            found.append(EmbeddedImage(_url(buffer.getvalue()), part.width, lines, kind="tile"))
+            found.append(EmbeddedImage(_url(_png(part)), part.width, lines, kind="tile"))
     return found
 
 
-def _url(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _png(image: "Image.Image") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _url(content: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

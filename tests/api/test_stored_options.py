@@ -13,7 +13,7 @@ from tests.cli import mlcli
 from tests.mutations import mutations
 from tests.tiny import class_folders
 
-TRAINING = ("train", "finetune", "pretext", "siamese-train", "pix2pix", "cyclegan", "gan", "adapt")
+TRAINING = ("train", "finetune", "pretext", "siamese-train", "pix2pix", "cyclegan", "gan", "adapt", "pendulum-train")
 
 
 @pytest.fixture(scope="module")

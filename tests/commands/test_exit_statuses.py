@@ -27,12 +27,13 @@ READING = [name for name, small in SMALL.items() if small.input]
 WRITING = [name for name, small in SMALL.items() if small.makes]
 TRAINING = [name for name, small in SMALL.items() if small.trains]
 OF_RUNS = {"siamese-verify": "similarity", "translate": "translator", "sample": "generator", "segment": "segmenter"}
+OF_RUNS |= {"pendulum-transfer": "policy"}
 OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts}
     for name, command in typer.main.get_command(cli.build()).commands.items()
 }
 CHOSEN = ("--device", "--format", "--model", "--layer", "--precision", "--batch-size")
-AGAIN = {"equivariance": ["--overwrite"], "render": ["--overwrite"]}  # which cannot resume
+AGAIN = dict.fromkeys(("equivariance", "pendulum-transfer", "render"), ["--overwrite"])  # which cannot resume
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 PRINTING = [name for name, small in SMALL.items() if "--format" in OPTIONS[name] or not small.makes]
 

@@ -50,6 +50,8 @@ SHORT: dict[str, list[str]] = {
         "simgan: --filters 4",
     ],
     "render": ["-n 20", "--size 32"],
+    "pendulum-train": ["--episodes 1", "--hidden 4", "--batch-size 4"],
+    "pendulum-transfer": ["--seeds 1", "--episodes 2"],
     "export": ["--sample 6"],
     "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2"],
 }
@@ -65,7 +67,9 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 
 def call(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a function of the api that are given by name, with those that make it short."""
-    command = next(each.name for each in COMMANDS if api.named_after(each.name) == function.__name__)
+    command = next((each.name for each in COMMANDS if api.named_after(each.name) == function.__name__), None)
+    if command is None:  # load_policy, which is quick
+        return dict(arguments)
     fields = {flag: each.name for each in options(configuration_of(function)) for flag in _flags(each)}
     given = {flag for flag, name in fields.items() if name in arguments} | {str(each) for each in arguments.values()}
     short = {fields[flag]: int(value) if value.isdigit() else value for flag, value in _more(command, given)}

@@ -129,6 +129,7 @@ RUNS = {
     "runs/published": "mlcli pix2pix photo-pairs",
     "runs/zebras": "mlcli cyclegan horses zebras",
     "runs/usps": "mlcli adapt --method adda mnist/train usps/train --test usps/test",
+    "runs/small": "mlcli pendulum-train",
     "runs/scanner-b": "mlcli adapt --method seuda --task segment scanner-a scanner-b --filters 4",
 }
 

@@ -1,10 +1,13 @@
-"""What stays our own beside SciPy's: intervals, exact tests, connected components, the Gaussian blur."""
+"""What stays our own beside SciPy's: intervals, exact tests, connected components, the Gaussian blur, Riccati."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import linalg, ndimage, stats
 
+from mlcli.methods.control.linear_quadratic import linearized, regulator, riccati
+from mlcli.methods.control.pendulum import Pendulum
+from mlcli.methods.control.transfer import STUDENT, summary
 from mlcli.methods.evaluation.classification import wilson
 from mlcli.methods.evaluation.significance import bootstrap, mcnemar
 from mlcli.methods.generation.fid_kid import frechet
@@ -56,3 +59,29 @@ def test_the_gaussian_blur(sigma):
     radius = max(1, int(np.ceil(3 * sigma)))
     expected = ndimage.gaussian_filter(image.numpy(), (0, sigma, sigma), mode="nearest", radius=(0, radius, radius))
     assert np.allclose(blur(image, sigma).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_riccati_equation(seed):
+    random = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(3, n, generator=random, dtype=torch.float64) for n in (3, 2))
+    half, r = torch.randn(3, 3, generator=random, dtype=torch.float64), torch.eye(2, dtype=torch.float64) * 0.3
+    q = half @ half.T
+    expected = linalg.solve_discrete_are(*(each.numpy() for each in (a, b, q, r)))
+    assert riccati(a, b, q, r).numpy() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_regulator_of_a_pendulum():
+    pendulum = Pendulum(mass=2.0, length=0.5, damping=0.3)
+    a, b = linearized(pendulum)
+    q, r = np.diag([1, pendulum.velocity_weight]), np.array([[pendulum.torque_weight]])
+    x = linalg.solve_discrete_are(a.numpy(), b.numpy(), q, r)
+    gain = np.linalg.solve(r + b.numpy().T @ x @ b.numpy(), b.numpy().T @ x @ a.numpy())
+    assert regulator(pendulum).rule.gain.numpy() == pytest.approx(gain[0], rel=1e-9)
+
+
+def test_students_interval():
+    assert stats.t.ppf(0.975, range(1, len(STUDENT) + 1)) == pytest.approx(STUDENT, abs=6e-4)
+    values = [1.0, 4.0, 2.5, 3.0]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert summary(values)["interval"] == pytest.approx([low, high], rel=1e-3)

@@ -1,0 +1,1 @@
+"""The pendulum of the lecture: its equations, policies that control it, and how a policy is carried to another one."""

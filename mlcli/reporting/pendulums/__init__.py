@@ -1,0 +1,1 @@
+"""What is drawn of pendulums: charts over their states, and animations."""
