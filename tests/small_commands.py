@@ -55,8 +55,8 @@ SMALL = {
     "atlas": Small(
         "--model {model} --layer conv1 --units 0 --images {input} --top 2 --steps 1 -o {out}", "few", "folder"
     ),
-    "equivariance": Small("{input} --model {model} --layer conv1 --points 2 -o {out}", "few", "folder"),
     "explain": Small("{input} --model {model} --evaluate -o {out}", "few", "folder"),
+    "equivariance": Small("{input} --model {model} --layer conv1 --points 2 -o {out}", "few", "folder"),
     "stylize": Small("{input} --style {query} --model {model} --scales 16 --steps 2 -o {out}", "query", "file", ".png"),
     "analogy": Small("{input} {query} {query} --passes 1 -o {out}", "query", "file", ".png"),
     "train": Small("{input} --model smallnet --epochs 2 --batch-size 6 --precision fp32 -o {out}", "classes", "run"),

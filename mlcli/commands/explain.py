@@ -1,5 +1,7 @@
 """`mlcli explain`"""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from mlcli.api.call import Call
@@ -9,7 +11,9 @@ from mlcli.commands._derived import command
 from mlcli.commands._report import csv_text, out, table
 from mlcli.errors import UsageError
 from mlcli.io.files import json_text
-from mlcli.methods.evaluation.faithfulness_table import FaithfulnessTable
+
+if TYPE_CHECKING:
+    from mlcli.methods.evaluation.faithfulness_table import FaithfulnessTable
 
 
 @command(ExplainConfig)
@@ -36,7 +40,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _columns(evaluation: FaithfulnessTable) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+def _columns(evaluation: "FaithfulnessTable") -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """The header and the rows of the CSV."""
     header: tuple[str, ...] = ("method", "count", "deletion", "insertion")
     for name in ("random", "center"):
@@ -51,7 +55,7 @@ def _columns(evaluation: FaithfulnessTable) -> tuple[tuple[str, ...], list[tuple
     return header, rows
 
 
-def _table(evaluation: FaithfulnessTable) -> str:
+def _table(evaluation: "FaithfulnessTable") -> str:
     header = ("method", "maps", "deletion", "insertion", "over random", "over center", "like random weights", "fails")
     rows = []
     for row in evaluation.rows:

@@ -14,7 +14,8 @@ from mlcli.imaging import reading
 from tests.cli import mlcli
 from tests.written_bytes import png
 
-READ_NO_IMAGE = {"layers", "filters", "sample", "render", "merge", "models", "doctor", "docs"}
+READ_NO_IMAGE = {"layers", "filters", "sample", "render", "pendulum-train", "pendulum-transfer", "merge", "models"}
+READ_NO_IMAGE |= {"doctor", "docs"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
