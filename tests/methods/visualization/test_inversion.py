@@ -63,7 +63,7 @@ def test_a_silent_unit_that_should_not_be_is_woken():
     preprocessing = Preprocessing(crop=8, mean=(0.0,) * 3, std=(1.0,) * 3)
     model = Model("tiny", network.eval(), ("a", "b"), preprocessing, "tiny").to(RUNTIME)
     bright = torch.full((3, 8, 8), 240, dtype=torch.uint8)
-    assert invert(model, "relu", bright, replace(QUICK, tv_weight=0.0), RUNTIME).error < 0.1
+    assert invert(model, "relu", bright, replace(QUICK, tv_weight=0.0), RUNTIME).error < 0.6  # else 1
 
 
 def test_the_priors():
