@@ -46,11 +46,11 @@ def test_label_flips_are_in_the_report(data, tmp_path):
     assert "label flips" in report and "BtoA, validation" in report
 
 
-def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
+def test_killed_five_times_and_resumed_equals_never_killed(data, tmp_path):
     """With a pool that is full after 4 steps, so that what is resumed needs the old images."""
     command = ["cyclegan", data / "A", data / "B", *SMALL, "--steps", 12, "--pool", 4]
-    steps = killed_and_resumed(10, 1, tmp_path, *command)
-    assert len(set(steps)) > 3, "the kills fell into the training"
+    steps = killed_and_resumed(5, 1, tmp_path, *command)
+    assert len(set(steps)) > 2, "the kills fell into the training"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(run)] for run in (whole, broken)]

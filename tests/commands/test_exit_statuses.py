@@ -16,6 +16,7 @@ import typer
 from mlcli import cli
 from mlcli.commands import COMMANDS, _report, _streams
 from mlcli.imaging import image_io, supervision
+from mlcli.methods.learning import linear_head
 from mlcli.reporting import diagnosis
 from mlcli.training import run_folder
 from tests import small_commands
@@ -54,9 +55,10 @@ def line(root, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def quick_doctor(monkeypatch):
-    """How long networks take has nothing to do with exit statuses, and takes seconds to measure."""
+def quick_doctor_and_finetune(monkeypatch):
+    """How long networks take, and how well a layer is solved, have nothing to do with exit statuses."""
     monkeypatch.setattr(diagnosis, "forward_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(linear_head, "ITERATIONS", 10)
 
 
 def output(name, tmp_path):

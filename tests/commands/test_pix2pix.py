@@ -58,10 +58,10 @@ def test_resume_of_a_finished_run_changes_nothing_and_refuses_other_options(fini
     assert "--overwrite" in mlcli("pix2pix", data, "-o", finished, status=2).stderr
 
 
-def test_killed_ten_times_and_resumed_equals_never_killed(data, tmp_path):
+def test_killed_five_times_and_resumed_equals_never_killed(data, tmp_path):
     command = ["pix2pix", data, *SMALL, "--steps", 12, "--ema", 0.9, "--scales", 2, "--feature-matching", 1]
-    steps = killed_and_resumed(10, 0, tmp_path, *command)
-    assert len(set(steps)) > 3, "the kills fell into the training"
+    steps = killed_and_resumed(5, 0, tmp_path, *command)
+    assert len(set(steps)) > 2, "the kills fell into the training"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(run)] for run in (whole, broken)]

@@ -97,9 +97,9 @@ def test_the_same_command_writes_the_same_bytes(short, finished, tmp_path):
     assert (tmp_path / "again/model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def test_killed_ten_times_and_resumed_equals_never_killed(short, finished, tmp_path):
-    steps = killed_and_resumed(10, 0, tmp_path, "train", *short)
-    assert len(set(steps)) > 3, "the kills fell into the training"
+def test_killed_five_times_and_resumed_equals_never_killed(short, finished, tmp_path):
+    steps = killed_and_resumed(5, 0, tmp_path, "train", *short)
+    assert len(set(steps)) > 2, "the kills fell into the training"
     run = tmp_path / "broken"
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in metrics(r)] for r in (run, finished)]

@@ -53,7 +53,7 @@ SHORT: dict[str, list[str]] = {
     "pendulum-train": ["--episodes 1", "--hidden 4", "--batch-size 4"],
     "pendulum-transfer": ["--seeds 1", "--episodes 2"],
     "export": ["--sample 6"],
-    "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2"],
+    "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2", "--engine torch"],
 }
 
 
