@@ -135,6 +135,7 @@ class _Classes:
         self.size, self.trains = size, trains
 
     def _read(self, folder: ClassFolder) -> ImageDataset:
+        domains.require_memory(folder.root, len(folder.paths), self.size, 3, self.trains.cache_bytes)
         return runs.read_images(folder, self.size, 3, self.trains)
 
     def labeled(self, root: str, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str]]:
@@ -165,11 +166,13 @@ class _Masks:
 
     def __init__(self, size: int, trains: Trains) -> None:
         self.size = size
-        self.loading = {"workers": trains.workers, "budget_bytes": trains.cache_bytes}
+        self.allowed = trains.cache_bytes
+        self.loading = {"workers": trains.workers, "budget_bytes": self.allowed}
         self.sizes: Mapping[Path, Sequence[int]] = {}  # height and width of the files of the target
 
     def labeled(self, root: str, classes: Sequence[str] | None) -> tuple[Domain, Sequence[str]]:
         pairing = domains.masks_beside(root)
+        domains.require_memory(root, len(pairing.paths), self.size, 4, self.allowed)
         with Progress(len(pairing.paths), f"reading {root}") as bar:
             dataset = domains.read_masked(pairing, self.size, **self.loading, progress=lambda done, _: bar.to(done))
         for problem in (*pairing.problems, *dataset.problems):
@@ -177,6 +180,7 @@ class _Masks:
         return domains.segmented(root, dataset, classes)
 
     def unlabeled(self, root: str, paths: Sequence[Path]) -> Domain:
+        domains.require_memory(root, len(paths), self.size, 3, self.allowed)
         with Progress(len(paths), f"reading {root}") as bar:
             dataset = domains.read_unmasked(paths, self.size, **self.loading, progress=lambda done, _: bar.to(done))
         for problem in dataset.problems:

@@ -179,16 +179,17 @@ class WritesRun(Config):
     resume: bool = option(False, "Resume the run in the output folder.", panel=OUTPUT)
     save_every: float = save_every()
     seed: int = seed()
-    cache_memory: float = cache_memory()
-
-    @property
-    def cache_bytes(self) -> int:
-        return int(self.cache_memory * 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trains(WritesRun, ReadsImages, Computes):
     """A run that learns from images."""
+
+    cache_memory: float = cache_memory()
+
+    @property
+    def cache_bytes(self) -> int:
+        return int(self.cache_memory * 1e9)
 
 
 def class_folders() -> Any:

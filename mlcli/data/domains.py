@@ -37,9 +37,8 @@ class Domain:
 
     @classmethod
     def classified(cls, root: str | Path, images: ImageDataset, *, labeled: bool) -> "Domain":
-        """The images of a folder, with their classes or without. Raises DataError where they are not in memory."""
-        if images.pixels is None:
-            raise too_many(root)
+        """The images of a folder in memory, with their classes or without."""
+        assert images.pixels is not None, f"{root}: see require_memory"
         return cls(images.pixels, images.paths, images.labels if labeled else None)
 
     def __len__(self) -> int:
@@ -105,12 +104,15 @@ class Domain:
         return Domain(images, [path for part in parts for path in part.paths], labels)
 
 
-def too_many(root: str | Path) -> DataError:
-    """The error of a domain that does not fit in memory."""
-    return DataError(
-        f"{root}: the decoded images are more than --cache-memory holds, and a domain must be in memory; take fewer, a "
-        "smaller --size, or more memory"
-    )
+def require_memory(root: str | Path, count: int, size: int, channels: int, allowed: int) -> None:
+    """Raise DataError where so many images (channels, size, size) uint8 are more than the `allowed` bytes."""
+    needed = count * channels * size**2
+    if needed > allowed:
+        raise DataError(
+            f"{root}: {counted(count, 'image')} of {size} x {size} pixels take {needed / 1e9:.3g} GB, more than "
+            f"--cache-memory {allowed / 1e9:g}, and a domain must be in memory; take fewer, a smaller --size, or more "
+            "memory"
+        )
 
 
 def masks_beside(root: str | Path) -> Pairing:
@@ -212,8 +214,6 @@ def _read(root: str | Path, dataset: CachedDataset) -> tuple[Tensor, list[Tensor
     """(images (N, C, S, S) uint8, what was read with each)."""
     if not dataset.items:
         raise DataError(f"{root}: no readable image in it")
-    if not isinstance(dataset.held, list):
-        raise too_many(root)
     images, others = zip(*(dataset.get([index])[0] for index in range(len(dataset))), strict=True)
     return torch.stack([image_io.to_bytes(image) for image in images]), list(others)
 

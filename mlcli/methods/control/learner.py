@@ -3,6 +3,7 @@
 A step of the loop is a step of the pendulum, and an epoch is an episode.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,8 +77,8 @@ class Experience:
         self.count, self.angle, self.velocity = state["count"], state["angle"], state["velocity"]
 
 
-class Learner:
-    """A method that learns from `Experience`. A subclass has `policy`, `step` and its own parts of the state.
+class Learner(ABC):
+    """A method that learns from `Experience`. A subclass has its own parts of the state.
 
     The figures are of episodes apart from the experience, whose starts are the same each time.
     """
@@ -90,17 +91,17 @@ class Learner:
         self.state: dict[str, Any] = {"experience": self.experience}
 
     @property
+    @abstractmethod
     def policy(self) -> Policy:
         """The policy that is learned so far."""
-        raise NotImplementedError
 
     def load(self, indices: Tensor, step: int) -> Any:
         """Nothing: the experience comes of the steps themselves."""
         return None
 
+    @abstractmethod
     def step(self, batch: Any, step: int) -> dict[str, Tensor]:
         """One step of the pendulum, and what is learned of it; the reward, and the losses by name."""
-        raise NotImplementedError
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
         return [f"step {step + 1}"]

@@ -6,7 +6,7 @@ in each of several seeds, which also decide the experience and the noise.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,12 +113,11 @@ class Transfer:
         self.optimum = best_policy(task.large, task.trained.task)
         self.results: list[SeedResult] = []
 
-    def measure(self, seed: int, report: Callable[[str], None] = lambda name: None) -> None:
-        """Measure all rows with a seed. report: called with the name of each."""
+    def measure(self, seed: int) -> None:
+        """Measure all rows with a seed."""
         task = self.task
         large, policy = task.large, task.trained.policy
         self._add("small", policy, seed, on=task.small)
-        report("small")
         self._add("naive", policy.on(large), seed)
         scaling = best_scaling(policy, large, task.trained.task)
         self._add("scaled", scaling.policy, seed)
@@ -132,16 +131,13 @@ class Transfer:
             found = result.scaling.policy.on(large)
             result.policies["scaled, identified"] = found
             self._add("scaled, identified", found, seed, used=1)
-        report("scaled")
         for count in task.finetune:
             name = f"fine-tuned, {count}"
             tuned, learning = self._finetuned(result.scaling.policy.on(large), experience, count, seed)
             result.policies[name] = tuned
             self._add(name, tuned, seed, used=count + len(experience), learning=learning)
-            report(name)
         for count, scratch, learning in self._from_scratch(seed):
             self._add(f"from scratch, {count}", scratch, seed, used=count, learning=learning)
-            report(f"from scratch, {count}")
         result.policies["optimum"] = self.optimum
         self._add("optimum", self.optimum, seed)
         self.results.append(result)
