@@ -89,4 +89,4 @@ def newest_state(run: Path) -> int:
 def wait_for_state(run: Path, step: int, running: Callable[[], bool]) -> None:
     """Wait until a run has a state of this step or a later one, or its command no longer runs."""
     while newest_state(run) < step and running():
-        time.sleep(0.001)
+        time.sleep(0.004)

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from mlcli.errors import UsageError, reason
 from mlcli.io.schema import Invalid, items, mapping, number, record, text
 from mlcli.models import catalog
 from mlcli.models.model import logits
+from mlcli.models.shapes import on_shapes
 from mlcli.networks.translated import Translated
 
 TRANSLATED = "translated"  # one of the others behind a generator
@@ -49,13 +49,13 @@ def check_options(architecture: str, options: Mapping[str, Any], depth: int = MO
 
 
 def check_size(network: nn.Module, architecture: str, size: int, channels: int) -> tuple[int, ...]:
-    """The shape of what the network gives for one image of this size. Shapes alone are computed.
+    """The shape of what the network gives for one image of this size.
 
     Raises UsageError where such an image does not pass through it.
     """
-    weights = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     try:
-        result = functional_call(network.eval(), weights, torch.empty(1, channels, size, size, device="meta"))
+        with torch.inference_mode():
+            result = on_shapes(network.eval(), torch.zeros(1, channels, size, size))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(f"--size {size}: does not suit {architecture} ({reason(error)})") from None
     return tuple(logits(result).shape)

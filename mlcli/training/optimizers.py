@@ -1,5 +1,6 @@
 """Optimizers that torch does not bring in the form needed here."""
 
+import inspect
 from collections.abc import Iterable
 
 import torch
@@ -8,7 +9,42 @@ from torch import Tensor, nn
 from mlcli.runtime.device import native_bf16
 
 
-class ConvolutionMuon(torch.optim.Optimizer):
+class Uncompiled(torch.optim.Optimizer):
+    """An optimizer that is never part of a compiled function.
+
+    torch wraps methods of its optimizers for the case that they are. The wrappers import its compiler at their first
+    call, which takes 1 to 3 seconds of every training. These are the methods without them.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class SGD(Uncompiled, torch.optim.SGD):
+    """torch.optim.SGD."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class Adam(Uncompiled, torch.optim.Adam):
+    """torch.optim.Adam."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(Uncompiled, torch.optim.AdamW):
+    """torch.optim.AdamW."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class LBFGS(Uncompiled, torch.optim.LBFGS):
+    """torch.optim.LBFGS."""
+
+
+class ConvolutionMuon(Uncompiled):
     """Muon (Jordan 2024) for convolutions that a batch norm follows.
 
     Each weight (O, I, k, k) is the matrix (O, k k I) in the same storage. Before each step it is scaled to the norm
@@ -65,7 +101,7 @@ def orthogonalized(matrix: Tensor, steps: int = 3) -> Tensor:
     return x.T if tall else x
 
 
-class FusedAdam(torch.optim.Adam):
+class FusedAdam(Adam):
     """Adam in one pass over memory, for weights in any memory format.
 
     torch's fused Adam for CPUs copies every tensor that is not contiguous, which takes as long as the step itself.

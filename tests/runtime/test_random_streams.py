@@ -55,6 +55,20 @@ def test_a_stream_depends_on_its_purpose():
     assert torch.initial_seed() == rng(0, "training/step", 5).initial_seed()
 
 
+def test_generators_of_devices_are_seeded_where_there_are_such_devices(monkeypatch):
+    seeded = []
+    for device, module in ((torch.cuda, torch.cuda), (torch.backends.mps, torch.mps)):
+        name = "manual_seed_all" if module is torch.cuda else "manual_seed"
+        monkeypatch.setattr(module, name, lambda number, name=name: seeded.append((name, number)))
+        monkeypatch.setattr(device, "is_available", lambda: False)
+    seed_global(0, "training/step", 5)
+    assert seeded == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    seed_global(0, "training/step", 5)
+    assert seeded == [("manual_seed_all", torch.initial_seed()), ("manual_seed", torch.initial_seed())]
+
+
 def test_purposes_draw_the_numbers_that_the_results_were_measured_with():
     assert generator(0).initial_seed() == 3980143261097177850
     assert rng(7, "gan/latent", 3).initial_seed() == generator(7, 10, 3).initial_seed() == 8016351500862580152

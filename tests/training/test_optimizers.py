@@ -1,6 +1,9 @@
-"""Muon on convolution weights against the same arithmetic in float64; Adam in the order of memory against Adam."""
+"""Muon on convolution weights against the same arithmetic in float64; Adam in the order of memory against Adam; torch's
+own optimizers without its compiler."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -94,3 +97,68 @@ def test_adam_in_the_order_of_memory_is_adam(memory_format):
             assert all(p.grad is None for p in network.parameters())
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(mine, other, atol=1e-4)
+
+
+OWN = [("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}), ("Adam", {"lr": 0.1}), ("AdamW", {"lr": 0.1})]
+OWN += [("LBFGS", {"lr": 0.5, "max_iter": 4})]
+
+
+@pytest.mark.parametrize("name, options", OWN, ids=[name for name, _ in OWN])
+def test_the_steps_are_those_of_torch_and_so_is_what_is_stored(name, options):
+    ended = []
+    for source in (optimizers, torch.optim):
+        torch.manual_seed(0)
+        layer, images = nn.Linear(4, 3), torch.rand(8, 4)
+        made = getattr(source, name)(layer.parameters(), **options)
+
+        def loss(layer=layer, images=images, made=made):
+            made.zero_grad()
+            value = layer(images).square().mean()
+            value.backward()
+            return value
+
+        for _ in range(2):
+            made.step(loss)
+        stored = made.state_dict()
+        again = getattr(source, name)(layer.parameters(), **options)
+        again.load_state_dict(stored)
+        again.step(loss)
+        ended.append((layer.weight.detach(), stored))
+        assert not layer.weight.grad.requires_grad
+    assert torch.equal(ended[0][0], ended[1][0])
+    assert str(ended[0][1]) == str(ended[1][1])
+
+
+def test_torchs_compiler_is_not_imported_to_train():
+    """A network is made and looked into, seeded, trained by each of the optimizers; all in a process of its own."""
+    program = """if True:
+        import sys
+        import torch
+        from mlcli.models import registry
+        from mlcli.models.structure import features
+        from mlcli.runtime.random_streams import seed_global
+        from mlcli.training import optimizers
+
+        seed_global(0, "training/step", 1)
+        model = registry.create("cifarnet", ("a", "b"), 32)
+        assert len(features.layers(model)) > 10
+        layer = torch.nn.Linear(2, 2)
+        kernel = torch.nn.Conv2d(2, 2, 3)
+        made = [getattr(optimizers, name)(layer.parameters(), lr=0.1) for name in ("SGD", "Adam", "AdamW", "LBFGS")]
+        made += [optimizers.FusedAdam(layer.parameters(), 0.1, (0.9, 0.99))]
+        made += [optimizers.ConvolutionMuon([kernel.weight], 0.1)]
+
+        def loss():
+            value = layer(torch.ones(1, 2)).square().sum() + kernel(torch.ones(1, 2, 3, 3)).square().sum()
+            value.backward()
+            return value
+
+        for one in made:
+            one.zero_grad()
+            loss()
+            one.step(loss) if isinstance(one, optimizers.LBFGS) else one.step()
+            one.load_state_dict(one.state_dict())
+        print("torch._dynamo" in sys.modules)
+    """
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n", told.stderr

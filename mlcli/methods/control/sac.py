@@ -17,6 +17,7 @@ from mlcli.methods.control.pendulum import STEPS, Pendulum
 from mlcli.methods.control.policies import Network, Policy
 from mlcli.networks.actor_critic import SoftActorCritic
 from mlcli.runtime.random_streams import rng
+from mlcli.training.optimizers import Adam
 from mlcli.training.schedules import linear
 
 # Of (cos, sin, velocity), action, reward, (cos, sin, velocity): what a step is multiplied by to be its reflection
@@ -34,7 +35,7 @@ class SacLearner(Learner):
         self.units = torch.tensor([1.0, 1.0, pendulum.frequency], dtype=torch.float64)
         self.networks = SoftActorCritic(config.hidden)
         # fused: one operation for the one vector of all parameters
-        self.optimizer = torch.optim.Adam([self.networks.flat], config.lr, fused=True)
+        self.optimizer = Adam([self.networks.flat], config.lr, fused=True)
         self.state |= {"networks": self.networks, "optimizer": self.optimizer}
 
     @property

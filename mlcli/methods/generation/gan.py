@@ -28,6 +28,7 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Network, Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import EMA
+from mlcli.training.optimizers import Adam
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
 
@@ -84,9 +85,9 @@ class Gan:
         network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
         return self.processes.prepare(network).train()
 
-    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
+    def _adam(self, network: nn.Module, lr: float) -> Adam:
         betas = self.config.beta1, self.config.beta2
-        return torch.optim.Adam(network.parameters(), lr, betas, fused=self.runtime.device.type != "mps")
+        return Adam(network.parameters(), lr, betas, fused=self.runtime.device.type != "mps")
 
     def load(self, indices: Tensor, step: int) -> list[Batch]:
         config, shard = self.config, self.processes.shard

@@ -30,6 +30,7 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training import blocks
+from mlcli.training.optimizers import AdamW
 from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 
@@ -158,7 +159,7 @@ class FineTuning(Supervised):
                     },
                 )
                 group["params"].append(parameter)
-        return [torch.optim.AdamW(list(groups.values()), betas=(0.9, 0.999))]
+        return [AdamW(list(groups.values()), betas=(0.9, 0.999))]
 
     def train_mode(self) -> None:
         """Training mode; batch norms keep the statistics of task 1, since those of a few images are less reliable."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mlcli.runtime.random_streams import rng
+from mlcli.training.optimizers import LBFGS
 
 L2 = tuple(10.0**power for power in range(1, -6, -1))  # strongest first, since each solution is the start of the next
 ITERATIONS, TOLERANCE = 500, 1e-6
@@ -79,7 +80,7 @@ def solve(problem: Problem, l2s: Sequence[float]) -> list[LinearClassifier]:
     theta = torch.zeros(classes, d + 1, dtype=torch.float64, requires_grad=True)  # W and b side by side
     found = []
     for l2 in l2s:
-        optimizer = torch.optim.LBFGS(
+        optimizer = LBFGS(
             [theta], max_iter=ITERATIONS, tolerance_grad=TOLERANCE, tolerance_change=0, line_search_fn="strong_wolfe"
         )
 

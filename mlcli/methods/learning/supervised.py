@@ -24,7 +24,7 @@ from mlcli.models.model import Model
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
-from mlcli.training.optimizers import ConvolutionMuon
+from mlcli.training.optimizers import SGD, ConvolutionMuon
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
 
@@ -272,7 +272,7 @@ def optimizers(network: nn.Module, config: configs.Supervised) -> list[torch.opt
         {"params": vectors, "weight_decay": 0.0},
     ]
     if config.optimizer == "sgd":
-        return [torch.optim.SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)]
+        return [SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)]
     rest[1]["lr"] = config.lr / 2
-    sgd = torch.optim.SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)
+    sgd = SGD(rest, config.lr, config.momentum, nesterov=config.momentum > 0)
     return [ConvolutionMuon(kernels, config.lr), sgd]

@@ -27,7 +27,7 @@ from mlcli.runtime.device import Runtime
 from mlcli.runtime.processes import Processes
 from mlcli.runtime.random_streams import rng
 from mlcli.training.ema import EMA
-from mlcli.training.optimizers import ConvolutionMuon
+from mlcli.training.optimizers import AdamW, ConvolutionMuon
 from mlcli.training.schedules import SCHEDULES
 
 
@@ -192,5 +192,5 @@ def optimizers(embedding: Embedding, loss: nn.Module, config: configs.Siamese) -
         {"params": [p for p in embedding.parameters() if p.ndim <= 1]},
         {"params": list(loss.parameters()), "lr": 5 * learning_rate},
     ]
-    adam = torch.optim.AdamW([group for group in groups if group["params"]], learning_rate, weight_decay=0.0)
+    adam = AdamW([group for group in groups if group["params"]], learning_rate, weight_decay=0.0)
     return [ConvolutionMuon(kernels, config.lr), adam] if muon else [adam]

@@ -22,6 +22,7 @@ from mlcli.models.model import Model
 from mlcli.models.structure import features
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
+from mlcli.training.optimizers import LBFGS, Adam
 
 BETAS = (0.9, 0.99)
 FIRST_STEP = 0.01  # mean absolute change of a value in the first step of L-BFGS
@@ -234,11 +235,11 @@ class Stylization:
         self.ema = EMA(self.config.averaging)
         if self.config.optimizer == "adam":
             fused = image.device.type in ("cpu", "cuda")  # in one pass, without temporary images
-            self._optimizer = torch.optim.Adam([self.image], lr=self.config.lr, betas=BETAS, fused=fused)
+            self._optimizer = Adam([self.image], lr=self.config.lr, betas=BETAS, fused=fused)
         else:
             # One evaluation a step. Without both tolerances, since the gradients of a mean over many pixels are small
             # enough to count as convergence.
-            self._optimizer = torch.optim.LBFGS(
+            self._optimizer = LBFGS(
                 [self.image], max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
             )
 

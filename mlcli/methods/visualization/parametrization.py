@@ -14,6 +14,7 @@ from mlcli.errors import MlcliError
 from mlcli.methods.visualization.color_decorrelation import Colors
 from mlcli.runtime.device import Runtime
 from mlcli.runtime.random_streams import rng
+from mlcli.training.optimizers import Adam
 
 SPREAD = 0.01  # standard deviation of the noise that images start from
 # The frames of a sequence share the low frequencies of their spectrum: wavelengths of at least SHARED_PIXELS pixels,
@@ -289,7 +290,7 @@ def ascend(
     on_step(step, mean objective, images) is called before the images change. Raises MlcliError for a value that is not
     a finite number.
     """
-    optimizer = torch.optim.Adam([part.unknown for part in images.parts])
+    optimizer = Adam([part.unknown for part in images.parts])
     for step in steps:
         optimizer.param_groups[0]["lr"] = lr(step)
         drawn = images()

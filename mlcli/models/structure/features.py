@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError
 from mlcli.models.model import Model, logits
-from mlcli.models.structure.graph import ADDRESS, Layer, graph_of, on_shapes, operation
+from mlcli.models.structure.graph import ADDRESS, Layer, graph_of, operation, shapes_for
 from mlcli.models.structure.receptive_fields import ALL, steps
 from mlcli.models.structure.tracing import keep_values, target_name
 
@@ -149,7 +149,7 @@ def _heard_ends(model: Model) -> tuple[Layer, Layer]:
         for name, module in linear.items()
     ]
     try:
-        result = logits(on_shapes(network, model))
+        result = logits(shapes_for(model, network))
     finally:
         for handle in handles:
             handle.remove()

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 
 from mlcli.errors import UsageError, did_you_mean, reason
 from mlcli.models.model import Model
+from mlcli.models.shapes import by_values, on_shapes
 from mlcli.models.structure.receptive_fields import (
     PIXEL,
     WHOLE,
@@ -77,7 +77,7 @@ class Layer:
 
 
 class Graph:
-    """The nodes of a model's graph as layers. No values are computed: tensors on the meta device have shapes alone.
+    """The nodes of a model's graph as layers. Their tensors are on the meta device: shapes alone.
 
     Raises UsageError where the network cannot be traced.
     """
@@ -126,10 +126,11 @@ class Graph:
         """The value of every node for one image of the model's size, as tensors on the meta device."""
         nodes = {str(number): node for number, node in enumerate(self.trace.addresses)}
         module = self.trace.module(nodes)
-        for node in module.graph.nodes:  # tensors that the code creates are put on the meta device too
-            node.args, node.kwargs = (fx.node.map_aggregate(given, _on_meta) for given in (node.args, node.kwargs))
-        module.recompile()
-        values = on_shapes(module, model)
+        if not by_values(module, _image(model)):
+            for node in module.graph.nodes:  # tensors that the code creates are put on the meta device too
+                node.args, node.kwargs = (fx.node.map_aggregate(given, _on_meta) for given in (node.args, node.kwargs))
+            module.recompile()
+        values = fx.node.map_aggregate(shapes_for(model, module), _without_numbers)
         return {node: values[number] for number, node in nodes.items()}
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> list[nn.Parameter]:
@@ -281,20 +282,27 @@ def _on_meta(argument: Any) -> Any:
     return torch.device("meta") if isinstance(argument, torch.device) else argument
 
 
-def on_shapes(module: nn.Module, model: Model) -> Any:
-    """The result of a module for one image of the model's size, on the meta device where the module allows that.
+def _without_numbers(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
+def _image(model: Model) -> Tensor:
+    """An image of the model's size, in the type and on the device of its weights."""
+    types = {(tensor.dtype, tensor.device) for tensor in model.network.parameters()}
+    (dtype, device), size = next(iter(types), (torch.float32, torch.device("cpu"))), model.preprocessing.crop
+    return torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
+
+
+def shapes_for(model: Model, module: nn.Module) -> Any:
+    """The result of a module of the model for one image of its size; on shapes alone where the module allows that.
 
     Raises UsageError where the module does not accept such an image.
     """
-    module = _Called(module)
-    weights = {name: tensor.to("meta") for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-    types = {(tensor.dtype, tensor.device) for tensor in module.parameters()} or {(torch.float32, torch.device("cpu"))}
-    (dtype, device), size = next(iter(types)), model.preprocessing.crop
-    image = torch.zeros(1, model.preprocessing.channels, size, size, device=device, dtype=dtype)
+    module, image = _Called(module), _image(model)
     try:
         with torch.inference_mode():
             try:
-                return functional_call(module, weights, image.to("meta"))
+                return on_shapes(module, image)
             except (RuntimeError, NotImplementedError):
                 return module(image)  # some part of it needs values
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
