@@ -28,8 +28,11 @@ SAMPLES = Path(__file__).parents[1] / "samples" / "photos"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
+PROGRAM = typer.main.get_command(cli.build())
+
+
 def options_of(command: str) -> set[str]:
-    return {option.name for option in typer.main.get_command(cli.build()).commands[command].params}
+    return {option.name for option in PROGRAM.commands[command].params}
 
 
 TIMES = ("benchmark",)  # whose result is how long something took

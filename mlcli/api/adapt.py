@@ -1,5 +1,6 @@
 """`mlcli.adapt`: a model carried from a labeled domain to one without labels."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from mlcli.api import common
 from mlcli.api.adaptation_options import hyperparameters, with_method_options
 from mlcli.api.call import Call, function
 from mlcli.api.events import complain
+from mlcli.errors import UsageError
 from mlcli.methods.adaptation.registry import MASKS, METHODS, PRETRAINED, Adaptation
 from mlcli.options import DATA, METHOD, NETWORK, TRAINING, argument, option, required
 
@@ -34,7 +36,13 @@ class AdaptConfig(common.Trains):
     source: Path = argument(
         "Labeled images of the source: class folders, or images/ and masks/.", metavar="SOURCE", path="input"
     )
-    target: Path = argument("Images of the target domain; labels are not read.", metavar="TARGET", path="input")
+    target: Path | None = argument(
+        "Images of the target domain; labels are not read. Where one folder alone is given, it is the target, and "
+        "--model the model of the source (shot).",
+        default=None,
+        metavar="TARGET",
+        path="input",
+    )
     method: str = required(
         f"Method of adaptation: {'; '.join(f'{name}: {method.summary}' for name, method in METHODS.items())}.",
         choices=tuple(METHODS),
@@ -80,8 +88,8 @@ class AdaptConfig(common.Trains):
     )
     model: str | None = option(
         None,
-        "Network: lenet, digits, cifarnet, or an architecture of torchvision or timm, from scratch; with --pretrained "
-        "a model or the folder of a run.",
+        "Network: lenet, digits, cifarnet, or an architecture of torchvision or timm, from scratch; or the folder of a "
+        "run, whose model is that of the source; with --pretrained a model or a run to start from.",
         completes="architecture",
         shown_default=f"{Adaptation.model}; with --pretrained {PRETRAINED['model']}; with --task segment "
         f"{MASKS['model']}",
@@ -147,18 +155,19 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
         for words in results["guards"]:
             complain(words)
         return AdaptationRun(folder.folder, results)
-    config = hyperparameters(options, call.given)
-    model = pretrained.known(config.model, config.weights) if config.pretrained else None
-    if model:
-        runtime = runtime.for_training_of(model.network, options["precision"])
-    data = adaptation_data.read(options, config, model, call.config)
-    run = _Run(folder, options, config, data, runtime, processes, call.config.save_every)
+    source_model = _source_model(options)
+    config = hyperparameters(options, call.given, source_model)
+    model = pretrained.known(config.model, config.weights) if config.pretrained and not source_model else None
+    if learned := source_model or model:
+        runtime = runtime.for_training_of(learned.network, options["precision"])
+    data = adaptation_data.read(options, config, model, source_model, call.config)
+    run = _Run(folder, options, config, data, source_model, runtime, processes, call.config.save_every)
     run.context(0).require_networks()
     if processes.main:
-        began = {"model": {"count": 1, "hash": model.hash}} if model else {}
+        began = {"model": {"count": 1, "hash": learned.hash}} if learned else {}
         runs.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=call.config.resume)
     processes.wait()
-    disagreements = domain_checks.disagreements(*data.native)
+    disagreements = domain_checks.disagreements(*data.native) if len(data.source) else []
     for words in disagreements:
         complain(words)
     with runs.interruptible(folder):
@@ -171,6 +180,28 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     return AdaptationRun(folder.folder, results)
 
 
+def _source_model(options: Mapping[str, Any]) -> "Model | None":
+    """The model of the source, where the options name one; None where it is to be trained.
+
+    Raises UsageError where there is neither such a model nor a source to train it on.
+    """
+    from mlcli.api.adaptation_data import folders
+    from mlcli.models import artifacts, registry
+
+    name, source = options["model"], folders(options)[0]
+    if source is not None and (options["pretrained"] or options["weights"] or not name or not artifacts.is_run(name)):
+        return None
+    if source is None:
+        if not METHODS[options["method"]].source_free:
+            able = " and ".join(f"--method {each}" for each, method in METHODS.items() if method.source_free)
+            raise UsageError(f"TARGET is missing; the target alone, with the --model of the source, is for {able}")
+        if not name:
+            raise UsageError("TARGET is missing; or name the --model of the source, to adapt it without SOURCE")
+        if options["hold_out"] is not None or options["max_source"] is not None:
+            raise UsageError("--hold-out and --max-source are about SOURCE, which is missing")
+    return registry.load(name, options["weights"])
+
+
 @dataclass(frozen=True)
 class _Run:
     """The seeds of a run, whose stages are run folders RUN/seed-N/STAGE."""
@@ -179,6 +210,7 @@ class _Run:
     options: Mapping[str, Any]
     config: Adaptation
     data: "Data"
+    source_model: "Model | None"
     runtime: "Runtime"
     processes: "Processes"
     save_every: float
@@ -209,7 +241,7 @@ class _Run:
     def context(self, number: int) -> "AdaptationContext[Adaptation]":
         """What the method is given for the seed of this number."""
         from mlcli.api import runs
-        from mlcli.methods.adaptation.context import AdaptationContext
+        from mlcli.methods.adaptation.context import AdaptationContext, frozen
 
         seed = self.options["seed"] + number
 
@@ -227,7 +259,11 @@ class _Run:
         source, held_out = self.data.source.subset(self.options["max_source"], seed), None
         if (fraction := self.options.get("hold_out")) is not None:
             source, held_out = source.split(fraction, seed)
-        target = self._drawn(self.data.target, number)
+        target, source_model = self._drawn(self.data.target, number), None
+        if self.source_model:  # at the size of these images, and so that no seed changes what the next one begins with
+            preprocessing = replace(self.source_model.preprocessing, resize=None, crop=target.size, squash=False)
+            source_model = replace(self.source_model, preprocessing=preprocessing)
+            source_model.network = copy.deepcopy(source_model.network).to(self.runtime.device)
         return AdaptationContext(
             source,
             target,
@@ -239,6 +275,7 @@ class _Run:
             stage,
             fit,
             held_out,
+            source_model and frozen(source_model),
         )
 
     def _drawn(self, target: "Domain", number: int) -> "Domain":
@@ -271,8 +308,9 @@ class _Run:
         from mlcli.methods.adaptation import projection
         from mlcli.reporting import charts
 
-        planes = projection.before_and_after(*seed.features)
-        write(charts.to_image(projection.chart(planes)), self.folder.domains_image)
-        write_json(self.folder.domains_file, projection.as_json(planes))
+        if seed.features:
+            planes = projection.before_and_after(*seed.features)
+            write(charts.to_image(projection.chart(planes)), self.folder.domains_image)
+            write_json(self.folder.domains_file, projection.as_json(planes))
         for name, image in seed.images.items():
             write(image, self.folder.samples_folder / f"{name}.png")

@@ -29,6 +29,7 @@ from mlcli.models.model import Model
 class Data:
     """The domains of a run.
 
+    source: empty where a model is adapted without it.
     labeled_target: the images of `target` that have labels, where these are to be used.
     native: images (N, 3, S, S) of both domains before any conversion to gray, for the checks of the domains.
     """
@@ -42,8 +43,8 @@ class Data:
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """The entries of config.json; for the target nothing that depends on labels or names."""
-        sets = {"source": self.source, "target": self.target} | ({"test": self.test} if self.test else {})
-        return {name: _summary(domain) for name, domain in sets.items()}
+        sets = {"source": self.source, "target": self.target, "test": self.test}
+        return {name: _summary(domain) for name, domain in sets.items() if domain}
 
 
 def _summary(domain: Domain) -> dict[str, Any]:
@@ -57,26 +58,41 @@ def _summary(domain: Domain) -> dict[str, Any]:
     }
 
 
-def read(options: Mapping[str, Any], config: Adaptation, model: Model | None, trains: Trains) -> Data:
+def folders(options: Mapping[str, Any]) -> tuple[str | None, str]:
+    """(SOURCE, TARGET) of the options; a folder that is named alone is TARGET."""
+    return (options["source"], options["target"]) if options["target"] else (None, options["source"])
+
+
+def read(
+    options: Mapping[str, Any], config: Adaptation, model: Model | None, source_model: Model | None, trains: Trains
+) -> Data:
     """Read the domains that the options name.
 
-    model: the pretrained model, if any.  trains: how images are decoded. Raises UsageError, DataError.
+    model: what the networks begin with, if anything.  source_model: the model of the source, if none is to be trained.
+    trains: how images are decoded. Raises UsageError, DataError.
     """
     segment = options["task"] == "segment"
-    folders = {name: _images_folder(options[name], segment) for name in ("source", "target")}
-    paths = inputs.files_named([folders["target"]])
-    size = options["size"] or _size(find_images([str(folders["source"])]).paths, paths, config, model)
+    of_source, of_target = folders(options)
+    paths = inputs.files_named([_images_folder(of_target, segment)])
+    size = options["size"] or (source_model.preprocessing.crop if source_model else None)
+    if not size:
+        assert of_source is not None
+        size = _size(find_images([str(_images_folder(of_source, segment))]).paths, paths, config, model)
     reader: _Reader = _Masks(size, trains) if segment else _Classes(size, trains)
-    source, classes = reader.labeled(options["source"], None)
-    target = reader.unlabeled(options["target"], paths)
-    known = reader.with_labels(target, options["target"], classes) if options["target_labels"] else None
+    if of_source:
+        source, classes = reader.labeled(of_source, source_model.classes if source_model else None)
+    else:
+        assert source_model is not None
+        source, classes = Domain.empty(size, 3), source_model.classes
+    target = reader.unlabeled(of_target, paths)
+    known = reader.with_labels(target, of_target, classes) if options["target_labels"] else None
     test = reader.labeled(options["test"], classes)[0] if options["test"] else None
     if len(classes) < 2:
-        raise UsageError(f"{options['source']}: one class, two are needed")
+        raise UsageError(f"{of_source}: one class, two are needed")
     native = source.images, target.images
     gray = options["gray"] or all(bool((images[:, :1] == images).all()) for images in native)
-    if model:
-        channels = model.preprocessing.channels
+    if learned := source_model or model:
+        channels = learned.preprocessing.channels
     else:  # only networks that are made for small images are given one channel
         channels = 1 if gray and registry.trainable(config.model).follows_images else 3
 

@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields, make_dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcli.api.call import Config
 from mlcli.errors import UsageError
@@ -13,12 +13,16 @@ from mlcli.methods.adaptation.registry import (
     PRETRAINED,
     PRETRAINED_FEATURES,
     Adaptation,
-    Adda,
+    EncoderOptions,
     command_line_options,
 )
 from mlcli.options import of, same
 
+if TYPE_CHECKING:
+    from mlcli.models.model import Model
+
 C = TypeVar("C", bound=Config)
+SMALL_IMAGES = 64  # pixels a side, up to which networks are trained from scratch here
 
 
 def with_method_options(base: type[C]) -> type[C]:
@@ -46,7 +50,7 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     text = str(uses[0][1].default) if len(values) == 1 else ", ".join(f"{m} {each.default}" for m, each in uses)
     if name in PRETRAINED:
         text += f"; with --pretrained {PRETRAINED[name]}"
-    features = [method for method, _ in uses if issubclass(METHODS[method].config, Adda)]
+    features = [method for method, _ in uses if issubclass(METHODS[method].config, EncoderOptions)]
     if name in PRETRAINED_FEATURES and features:
         text += f"; {' and '.join(features)} with --pretrained {PRETRAINED_FEATURES[name]}"
     if name in MASKS:
@@ -54,11 +58,14 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     return text
 
 
-def hyperparameters(options: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Adaptation:
+def hyperparameters(
+    options: Mapping[str, Any], given: frozenset[str] = frozenset(), source_model: "Model | None" = None
+) -> Adaptation:
     """The configuration of the method that the options name.
 
-    given: names of the options that the caller has named. Raises UsageError for an option of another method or stage,
-    and for labels that the method does not learn.
+    given: names of the options that the caller has named. source_model: the model of the source, if it is trained
+    already; one for photographs has the defaults of those that start from pretrained weights. Raises UsageError for
+    an option of another method or stage, and for labels that the method does not learn.
     """
     method = METHODS[options["method"]]
     own = {field.name for field in fields(method.config)}
@@ -75,11 +82,13 @@ def hyperparameters(options: Mapping[str, Any], given: frozenset[str] = frozense
             raise UsageError(f"{flag}: an option of the pixel stage; leave it or --stage feature out")
     values = {name: options[name] for name in own if options.get(name) is not None}
     values["pretrained"] = bool(options.get("pretrained") or options.get("weights"))
+    if source_model:
+        values["pretrained"] = source_model.preprocessing.crop > SMALL_IMAGES
     defaults: dict[str, Any] = {}
     if options["task"] == "segment":
         if values["pretrained"]:
             raise UsageError(f"--pretrained: --task segment takes {MASKS['model']}, which comes without weights")
         defaults = MASKS
     if values["pretrained"]:
-        defaults = PRETRAINED | (PRETRAINED_FEATURES if issubclass(method.config, Adda) else {})
+        defaults = PRETRAINED | (PRETRAINED_FEATURES if issubclass(method.config, EncoderOptions) else {})
     return method.config(**{name: value for name, value in defaults.items() if name in own} | values)

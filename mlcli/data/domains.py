@@ -41,6 +41,11 @@ class Domain:
         assert images.pixels is not None, f"{root}: see require_memory"
         return cls(images.pixels, images.paths, images.labels if labeled else None)
 
+    @classmethod
+    def empty(cls, size: int, channels: int) -> "Domain":
+        """A labeled domain without images."""
+        return cls(torch.empty(0, channels, size, size, dtype=torch.uint8), [], torch.empty(0, dtype=torch.int64))
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -69,7 +74,7 @@ class Domain:
     def in_order(self) -> "Domain":
         """Sorted by a hash of the pixels instead of the paths, which may reveal labels (class folders)."""
         keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in self.images]
-        return self.part(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__)))
+        return self.part(torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=torch.int64))
 
     def subset(self, count: int | None, seed: int) -> "Domain":
         """`count` images, drawn by the seed regardless of the labels; all where there are no more or for None."""

@@ -24,6 +24,7 @@ from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_k
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
 SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
 SMALL["seuda"] = ["--filters", 4]
+SMALL["shot"] = []
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_each_method_gives_a_table_a_classifier_and_stays_the_same(method, data,
     words = ["--evaluate", "--format", "json", "--precision", "fp32"]
     said = json.loads(mlcli("classify", "--model", run, data / "test", *words).stdout)
     assert said["accuracy"] == pytest.approx(result["adapted"]["mean"]), "the model of the run is the adapted one"
-    if method != "adda":
+    if method not in ("adda", "shot"):
         mlcli("translate", run, data / "bare", "-o", tmp_path / "translated")
         assert len(list((tmp_path / "translated").glob("*.png"))) == 60
     page = (run / "report.html").read_text()
@@ -251,11 +252,13 @@ def test_interrupted_between_and_within_stages(data, tmp_path, monkeypatch):
         ("simgan", (10, 170, 215), (30, 210, 240)),
         ("cycada", (32, 70), (36, 96)),
         ("seuda", (35,), (60,)),
+        ("shot", (10, 45), (30, 60)),
     ],
 )
 def test_killed_in_several_stages_and_resumed_equals_never_killed(method, kills, ends, data, tmp_path):
     """30 steps of the source; of ADDA 30 more; of SimGAN 180 of the refiner, and 30 of the classifier; of CyCADA 6 of
-    the translators, 30 of the classifier of translations, 30 of the feature stage alone and 30 after both; of SeUDA 30.
+    the translators, 30 of the classifier of translations, 30 of the feature stage alone and 30 after both; of SeUDA
+    and of SHOT 30.
     """
     command = ["adapt", "--method", method, data / "source", data / "target", "--test", data / "test"]
     command += [*QUICK, *SMALL[method], "--steps", 30]
@@ -278,6 +281,54 @@ def test_two_processes_agree_with_one_and_resume(data, tmp_path):
     for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
         assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
     assert two["adapted"]["mean"] == pytest.approx(one["adapted"]["mean"], abs=0.04)
+
+
+@pytest.fixture(scope="module")
+def source_run(data, tmp_path_factory):
+    """A run whose first stage is a model of the source."""
+    run = tmp_path_factory.mktemp("source") / "run"
+    adapt(data, run, "--test", data / "test", method="shot")
+    return run
+
+
+def test_without_the_source_its_model_is_adapted_to_the_same_bits(data, source_run, tmp_path):
+    source_model = source_run / "seed-0/source"
+    words = ["adapt", "--method", "shot", "--model", source_model, data / "bare", *QUICK, "--test", data / "test"]
+    mlcli(*words, "-o", tmp_path / "run")
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (source_run / "model.safetensors").read_bytes()
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", source_run))
+    assert ours["adapted"] == theirs["adapted"] and ours["source_only"] == theirs["source_only"]
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert "source" not in config["data"] and config["data"]["model"]["hash"] == registry.load(str(source_model)).hash
+    assert not (tmp_path / "run/seed-0/source").exists()
+    page = (tmp_path / "run/report.html").read_text()
+    assert "source only" in page and "first two principal components" not in page
+    before = files(tmp_path / "run")
+    mlcli(*words, "-o", tmp_path / "run", "--resume")
+    assert files(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("method", ["adda", "seuda"])
+def test_a_run_is_the_source_model_of_any_method(method, data, source_run, tmp_path):
+    adapt(data, tmp_path / "run", "--model", source_run / "seed-0/source", "--test", data / "test", method=method)
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", source_run))
+    assert ours["source_only"] == theirs["source_only"]
+    assert sorted(each.name for each in (tmp_path / "run/seed-0").iterdir()) == ["adapted"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--method", "adda", "--model", "RUN"], "TARGET is missing; the target alone, with the --model of the source"),
+        (["--method", "shot"], "name the --model of the source"),
+        (["--method", "shot", "--model", "RUN", "--hold-out", 0.5], "--hold-out and --max-source are about SOURCE"),
+        (["--method", "shot", "--model", "nosuch"], "neither a run folder nor a known model"),
+    ],
+)
+def test_a_target_alone_needs_a_model_and_a_method_that_needs_no_source(words, said, data, source_run, tmp_path):
+    words = [source_run / "seed-0/source" if word == "RUN" else word for word in words]
+    assert said in mlcli("adapt", *words, data / "bare", "-o", tmp_path / "run", status=2).stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_domains_that_disagree_are_said(data, tmp_path):

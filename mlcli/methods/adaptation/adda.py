@@ -38,7 +38,7 @@ from mlcli.methods.adaptation.context import (
     inference_batch,
     probabilities,
 )
-from mlcli.methods.adaptation.encoder import head_and_body, penultimate
+from mlcli.methods.adaptation.encoder import head_and_body, penultimate, still_dropout
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adda
 from mlcli.methods.generation import translation
@@ -53,10 +53,9 @@ from mlcli.training.run_folder import Run
 
 def adapt(context: AdaptationContext[Adda]) -> AdaptationResult:
     """Stages: source, adapted."""
-    f = supervised_stage.train(context, "source", context.source)
+    f = supervised_stage.source_model(context)
     model, candidates = adversarial_stage(context, "adapted", f, context.source)
-    stages = [context.stage("source"), context.stage("adapted")]
-    return AdaptationResult(f, model, stages, candidates, source_encoder=f)
+    return AdaptationResult(f, model, context.stages("adapted"), candidates, source_encoder=f)
 
 
 def adversarial_stage(context: AdaptationContext[Any], name: str, f: Model, domain: Domain) -> tuple[Model, Candidates]:
@@ -111,17 +110,14 @@ class ADDA:
         """(features of random source images (B, F), target images (B, C, S, S) uint8)."""
         random = rng(self.context.seed, "adda/partners", step)
         partners = torch.randint(len(self.source_features), (len(indices) * self.processes.count,), generator=random)
-        shifts = supervised_stage.draw_shifts(self.context, len(indices), "adda/shifts", step)
-        images = supervised_stage.shifted(self.context.target.images[indices], shifts)
+        images = supervised_stage.moved(self.context, self.context.target.images[indices], "adda/shifts", step)
         return self.source_features[self.processes.shard(partners)], images
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         loss = LOSSES["non-saturating"]
         source_features = batch[0].to(self.runtime.device, non_blocking=True)
         self.model.network.train()
-        for module in self.model.network.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.eval()
+        still_dropout(self.model.network)
         target_features = self.features(self.model, batch[1])  # (B, F)
 
         logits = self.d(source_features), self.d(target_features.detach())

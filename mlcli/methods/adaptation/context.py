@@ -40,8 +40,10 @@ Config = TypeVar("Config", bound=Adaptation)
 class AdaptationContext(Generic[Config]):
     """One run of a method with one seed.
 
-    source: labeled images.  target: images without labels, in an order that does not depend on labels.
+    source: labeled images; none where a method does without them.
+    target: images without labels, in an order that does not depend on labels.
     held_out: labeled source images that take no part in training.
+    source_model: a model of these classes, where none is to be trained on the source.
     stage: returns the run folder of a stage by its name.  fit: trains a stage in its run folder, or resumes it.
     """
 
@@ -55,20 +57,27 @@ class AdaptationContext(Generic[Config]):
     stage: Callable[[str], Run]
     fit: Callable[[Run, Method, Plan], None]
     held_out: Domain | None = None
+    source_model: Model | None = None
 
     @property
     def segments(self) -> bool:
         """Whether the labels are masks, not classes of whole images."""
         return self.source.labels is not None and self.source.labels.ndim > 1
 
+    def stages(self, *names: str) -> list[Run]:
+        """The run folders of the stages that a method has trained: that of the source model, if any, and the others."""
+        return [self.stage(name) for name in ([] if self.source_model else ["source"]) + list(names)]
+
     def new_model(self) -> Model:
         """A model to start from, the same at each call: random, or pretrained. UsageError where it does not fit."""
         seed_global(self.seed, "adaptation/initialization")
-        if self.config.pretrained:
-            known = pretrained.known(self.config.model, self.config.weights)
-            model = pretrained.learner(known, self.classes, self.source.size)
+        size, channels = self.target.size, self.target.channels
+        if self.source_model:
+            model = pretrained.learner(self.source_model, self.classes, size)
+        elif self.config.pretrained:
+            model = pretrained.learner(pretrained.known(self.config.model, self.config.weights), self.classes, size)
         else:
-            model = registry.create(self.config.model, self.classes, self.source.size, self.source.channels)
+            model = registry.create(self.config.model, self.classes, size, channels)
         if not self.segments:
             last_linear(model.network)
         elif self.config.model != SEGMENTER:

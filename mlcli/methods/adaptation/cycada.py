@@ -34,27 +34,32 @@ from mlcli.runtime.random_streams import seed_global
 
 def adapt(context: AdaptationContext[Cycada]) -> AdaptationResult:
     """Stages: source, translator, pixel (on translations), feature (alone), adapted; those that the config asks for."""
-    f = supervised_stage.train(context, "source", context.source)
+    f = supervised_stage.source_model(context)
     if context.config.stage == "feature":
         model, candidates = adversarial_stage(context, "adapted", f, context.source)
-        stages = [context.stage(name) for name in ("source", "adapted")]
-        return AdaptationResult(f, model, stages, candidates, source_encoder=f)
+        return AdaptationResult(f, model, context.stages("adapted"), candidates, source_encoder=f)
     translator = train_translators(context, f).translators["AtoB"]
     to_target = translation_of(translator, context.runtime)
     translated = context.source.mapped(to_target)
     alone, pixel = {}, None
     if context.config.stage == "pixel":
         model, candidates = supervised_stage.train_and_select(context, "adapted", translated)
-        names = ["source", "translator", "adapted"]
+        names = ["translator", "adapted"]
     else:
         pixel = supervised_stage.train(context, "pixel", translated)
         feature, _ = adversarial_stage(context, "feature", f, context.source)
         alone = {"pixel_stage_alone": pixel, "feature_stage_alone": feature}
         model, candidates = adversarial_stage(context, "adapted", pixel, translated)
-        names = ["source", "translator", "pixel", "feature", "adapted"]
-    stages = [context.stage(name) for name in names]
+        names = ["translator", "pixel", "feature", "adapted"]
     return AdaptationResult(
-        f, model, stages, candidates, alone, source_encoder=pixel, to_target=to_target, translator=translator
+        f,
+        model,
+        context.stages(*names),
+        candidates,
+        alone,
+        source_encoder=pixel,
+        to_target=to_target,
+        translator=translator,
     )
 
 

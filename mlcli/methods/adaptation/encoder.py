@@ -31,6 +31,13 @@ def keep_statistics(network: nn.Module) -> None:
             module.eval()
 
 
+def still_dropout(network: nn.Module) -> None:
+    """Make dropout do nothing in a network that is trained."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+
+
 @contextmanager
 def penultimate(network: nn.Module) -> Iterator[list[Tensor]]:
     """A list that holds, after a pass through the network, the input of its last linear layer: (N, F).

@@ -23,8 +23,8 @@ class Adaptation:
     """What all methods have in common: the network, and the supervised training of the source model.
 
     Supervised trainings (of the source model, on the target's labels, on translated images) use Adam with a cosine
-    schedule. pretrained: networks start from the weights of `model`, or from the file `weights`, with a new last
-    layer; what is pretrained learns at `backbone` times the learning rate.
+    schedule, and labels smoothed by `smoothing`. pretrained: networks start from the weights of `model`, or from the
+    file `weights`, with a new last layer; what is pretrained learns at `backbone` times the learning rate.
     """
 
     model: str = "lenet"
@@ -40,10 +40,21 @@ class Adaptation:
     source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", minimum=0, panel=TRAINING)
     shift: int = option(
         2,
-        "Largest random shift of training images, in pixels; ADDA shifts target images as well.",
+        "Largest random shift of training images, in pixels; ADDA and SHOT shift target images as well.",
         minimum=0,
         panel=TRAINING,
     )
+    rotate: float = option(
+        0.0,
+        "Largest random rotation of training images, in degrees; methods that shift target images rotate them as well.",
+        minimum=0,
+        maximum=180,
+        panel=TRAINING,
+    )
+    recolor: bool = option(
+        False, "Give training images of the source random colors, half of them inverted first.", panel=TRAINING
+    )
+    smoothing: float = 0.0
 
     @property
     def translates(self) -> bool:
@@ -76,6 +87,11 @@ class Optimized(Adaptation):
 
 
 @dataclass(frozen=True)
+class EncoderOptions(Optimized):
+    """A method that trains the encoder of a classifier on target images."""
+
+
+@dataclass(frozen=True)
 class CycleGanOptions(Optimized):
     """A method that trains a CycleGAN between the domains. Its own options are weights of the losses."""
 
@@ -97,7 +113,7 @@ class CycleGanOptions(Optimized):
 
 
 @dataclass(frozen=True)
-class Adda(Optimized):
+class Adda(EncoderOptions):
     """ADDA, Tzeng et al. 2017. hidden: width of the discriminator's hidden layers."""
 
     steps: int = same(Optimized, "steps", default=5000)
@@ -179,6 +195,18 @@ class Seuda(CycleGanOptions):
     semantic: float = same(CycleGanOptions, "semantic", default=0.5)
 
 
+@dataclass(frozen=True)
+class Shot(EncoderOptions):
+    """SHOT, Liang et al. 2020."""
+
+    steps: int = same(Optimized, "steps", default=5000)
+    lr: float = same(Optimized, "lr", default=1e-3)
+    beta1: float = 0.9
+    rotate: float = same(Adaptation, "rotate", default=15.0)
+    smoothing: float = 0.1
+    pseudo: float = option(0.3, "Weight of the cross-entropy with pseudo-labels.", minimum=0, panel=METHOD)
+
+
 # Defaults of networks that start from pretrained weights: photographs are large, and little is left to be learned.
 PRETRAINED: dict[str, Any] = {
     "model": "efficientnet_lite0",
@@ -186,7 +214,7 @@ PRETRAINED: dict[str, Any] = {
     "source_batch_size": 32,
     "shift": 4,
 }
-PRETRAINED_FEATURES: dict[str, Any] = {"steps": 300, "batch_size": 32}  # where an encoder learns from a discriminator
+PRETRAINED_FEATURES: dict[str, Any] = {"steps": 300, "batch_size": 32}  # of EncoderOptions
 # Defaults where the labels are masks: an image has thousands of labels, and its classes need not be equally frequent.
 MASKS: dict[str, Any] = {"model": "unet", "source_batch_size": 16, "select": "last"}
 
@@ -196,13 +224,14 @@ class AdaptationMethod:
     """An entry of METHODS.
 
     module: what holds `adapt`, imported when it is needed. summary: for the help of --method. tasks: what the labels
-    may be, "classify" and "segment".
+    may be, "classify" and "segment". source_free: whether it does without the images of the source, given a model.
     """
 
     module: str
     config: type[Adaptation]
     summary: str
     tasks: tuple[str, ...] = ("classify",)
+    source_free: bool = False
 
     def adapt(self, context: "AdaptationContext[Any]") -> "AdaptationResult":
         """Run the method for one seed."""
@@ -224,6 +253,12 @@ METHODS = {
         Seuda,
         "target images translated to the source domain, for a fixed source model",
         ("classify", "segment"),
+    ),
+    "shot": AdaptationMethod(
+        "mlcli.methods.adaptation.shot",
+        Shot,
+        "certain and diverse answers of the source model's fixed last layer, without source images",
+        source_free=True,
     ),
 }
 

@@ -144,12 +144,15 @@ def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
         found += [f"{run.folder.name}: {words}" for line in run.metrics() if (words := monitor.warning(line))]
     images = context.target.images[:MEASURED]
     before, after = (_predictions(context, model, images) for model in (adapted.source_only, adapted.model))
-    found += [words] if (words := significance.collapse(before, after, context.source.labels)) else []
+    known = context.source.labels if len(context.source) else torch.arange(len(context.classes))
+    found += [words] if (words := significance.collapse(before, after, known)) else []
     return found
 
 
 def _features_of_domains(context: Context, adapted: AdaptationResult) -> list[tuple[Tensor, Tensor]]:
-    """The features of (source, target) images by the source model, and by the adapted ones."""
+    """The features of (source, target) images by the source model, and by the adapted ones; none without a source."""
+    if not len(context.source):
+        return []
     source, target = context.source.images[:POINTS], context.target.images[:POINTS]
     before = (_features(context, adapted.source_only, source), _features(context, adapted.source_only, target))
     encoder, seen = adapted.source_encoder or adapted.model, source

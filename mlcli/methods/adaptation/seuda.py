@@ -45,7 +45,7 @@ from mlcli.training.run_folder import Run
 
 def adapt(context: AdaptationContext[Seuda]) -> AdaptationResult:
     """Stages: source, adapted (the generators)."""
-    f = supervised_stage.train(context, "source", context.source)
+    f = supervised_stage.source_model(context)
     before, run = f.hash, context.stage("adapted")
     seed_global(context.seed, "seuda/translators")
     method = SeUDA(context, f, run)
@@ -58,7 +58,7 @@ def adapt(context: AdaptationContext[Seuda]) -> AdaptationResult:
     return AdaptationResult(
         f,
         frozen(method.model),
-        [context.stage("source"), run],
+        context.stages(run.folder.name),
         method.candidates,
         source_encoder=f,
         to_target=translation_of(method.translators["AtoB"], context.runtime),

@@ -49,14 +49,14 @@ SAMPLES = 5  # images in a sample
 
 def adapt(context: AdaptationContext[SimGan]) -> AdaptationResult:
     """Stages: source, refiner, adapted."""
-    f = supervised_stage.train(context, "source", context.source)
+    f = supervised_stage.source_model(context)
     run = context.stage("refiner")
     method = SimGAN(context)
     context.fit(run, method, context.plan(len(context.source), method.steps, context.config.batch_size))
     method.refiner.network.eval().requires_grad_(False)
     refine = translation_of(method.refiner, context.runtime)
     model, candidates = supervised_stage.train_and_select(context, "adapted", refined(context.source, method, refine))
-    stages = [context.stage(name) for name in ("source", "refiner", "adapted")]
+    stages = context.stages("refiner", "adapted")
     return AdaptationResult(f, model, stages, candidates, to_target=refine, translator=method.refiner)
 
 

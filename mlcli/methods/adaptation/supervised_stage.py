@@ -1,11 +1,11 @@
 """Supervised training on one domain: of the source model, of the upper bound on the target, on translated images.
 
 Cross-entropy, minimized by Adam with a cosine schedule. The papers use Adam with a constant learning rate of 1e-3;
-random shifts by a few pixels are ours, in the figures beside each method too.
+random shifts by a few pixels, rotations and colors are ours, in the figures beside each method too.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +56,17 @@ class SupervisedStage:
         self.steps_done = 0
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """(images (B, C, S, S) uint8, labels (B,) or (B, S, S)), each image shifted together with its mask."""
+        """(images (B, C, S, S) uint8, labels (B,) or (B, S, S)), each image moved together with its mask."""
         assert self.domain.labels is not None
         images, labels = self.domain.images[indices], self.domain.labels[indices]
-        shifts = draw_shifts(self.context, len(indices), "adaptation/shifts", step)
-        if labels.ndim == 1:
-            return shifted(images, shifts), labels
-        return shifted(images, shifts), shifted(labels[:, None], shifts)[:, 0]
+        moves = draw_moves(self.context, len(indices), "adaptation/shifts", step)
+        images = rotated(shifted(images, moves.shifts), moves.angles)
+        if self.config.recolor:
+            images = recolored(self.context, images, step)
+        if labels.ndim > 1:
+            masks = shifted(labels[:, None], moves.shifts)
+            labels = rotated(masks, moves.angles, mode="nearest")[:, 0]
+        return images, labels
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         images, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)
@@ -75,7 +79,12 @@ class SupervisedStage:
         with self.runtime.autocast():
             logits = self.model(images)  # (B, K) or (B, K, S, S)
         # Each pixel of a mask is an example of its own: torch sums losses of maps in no fixed order on a GPU.
-        loss = F.cross_entropy(logits.float().movedim(1, -1).reshape(-1, logits.shape[1]), labels.reshape(-1))
+        logits = logits.float()
+        loss = F.cross_entropy(
+            logits.movedim(1, -1).reshape(-1, logits.shape[1]),
+            labels.reshape(-1),
+            label_smoothing=self.config.smoothing,
+        )
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss.backward()
@@ -104,10 +113,26 @@ class SupervisedStage:
         artifacts.save(run.model_file, self.network.state_dict(), self.model.describe())
 
 
-def draw_shifts(context: AdaptationContext[Any], n: int, purpose: str, step: int) -> Tensor:
-    """(2, n): random shifts of the images of a batch, in pixels down and to the right, at most the config's `shift`."""
-    random, most, processes = rng(context.seed, purpose, step), context.config.shift, context.processes
-    return processes.shard(torch.randint(-most, most + 1, (2, n * processes.count), generator=random), 1)
+class Moves(NamedTuple):
+    """Random moves of the images of a batch: shifts (2, N) in pixels down and to the right, angles (N,) in degrees."""
+
+    shifts: Tensor
+    angles: Tensor
+
+
+def draw_moves(context: AdaptationContext[Any], n: int, purpose: str, step: int) -> Moves:
+    """The moves of the `n` images of this process in a step, at most the config's `shift` and `rotate`."""
+    most, turn, processes = context.config.shift, context.config.rotate, context.processes
+    random, count = rng(context.seed, purpose, step), n * processes.count
+    shifts = torch.randint(-most, most + 1, (2, count), generator=random)
+    angles = turn * (2 * torch.rand(count, generator=random) - 1)
+    return Moves(processes.shard(shifts, 1), processes.shard(angles))
+
+
+def moved(context: AdaptationContext[Any], images: Tensor, purpose: str, step: int) -> Tensor:
+    """The images of a batch (N, C, S, S) uint8, each moved at random."""
+    moves = draw_moves(context, len(images), purpose, step)
+    return rotated(shifted(images, moves.shifts), moves.angles)
 
 
 def shifted(images: Tensor, shifts: Tensor) -> Tensor:
@@ -118,6 +143,35 @@ def shifted(images: Tensor, shifts: Tensor) -> Tensor:
     rows, columns = (reflect(position - shift[:, None], size) for shift in shifts)  # (N, S)
     number = torch.arange(len(images))[:, None, None]
     return images.permute(0, 2, 3, 1)[number, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def rotated(images: Tensor, angles: Tensor, mode: str = "bilinear") -> Tensor:
+    """(N, C, S, S) of integers, each rotated by its angle (N,) in degrees about its center; the border is reflected."""
+    if not angles.any():
+        return images
+    radians = torch.deg2rad(angles)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    affine = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # (N, 2, 3)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    values = F.grid_sample(images.float(), grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return values.round().to(images.dtype)
+
+
+def recolored(context: AdaptationContext[Any], images: Tensor, step: int) -> Tensor:
+    """(N, C, S, S) uint8: in each channel of each image black and white become two random values.
+
+    These are at least 0.3 of the range apart, so that what is drawn remains, bright on dark or dark on bright.
+    """
+    processes, random = context.processes, rng(context.seed, "adaptation/colors", step)
+    drawn = torch.rand(len(images) * processes.count, images.shape[1], 1, 1, 2, generator=random)
+    black, apart = processes.shard(drawn).unbind(-1)
+    white = (black + 0.3 + 0.4 * apart) % 1
+    return (255 * black + (white - black) * images).round().to(torch.uint8)
+
+
+def source_model(context: AdaptationContext[Any]) -> Model:
+    """The model of the source: the one that is given, or a new one trained on the source, in the stage of that name."""
+    return context.source_model or train(context, "source", context.source)
 
 
 def plan(context: AdaptationContext[Any], domain: Domain) -> Plan:
