@@ -129,10 +129,10 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     source holds one folder of images per class, or images/ and masks/; target any folder of images. Labels of the
     target are never used, neither to train nor to choose; those of `test` are read for the final table alone. Methods
     are ADDA (Tzeng et al. 2017), CyCADA (Hoffman et al. 2018), SimGAN (Shrivastava et al. 2017), SeUDA (Chen et al.
-    2018) and SHOT (Liang et al. 2020), which does without the source where `model` is a model of it: then the target
-    alone is given. The run folder holds the adapted model of the first seed, a generator where the method has one, and each
-    stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers, and a
-    finished one is left as it is.
+    2018) and SHOT (Liang et al. 2020). SHOT does without the source where `model` is a model of it: then the target
+    alone is given. The run folder holds the adapted model of the first seed, a generator where the method has one, and
+    each stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers,
+    and a finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.adapt(  # doctest: +SKIP

@@ -193,6 +193,12 @@ class Seuda(CycleGanOptions):
     lr: float = same(Optimized, "lr", default=1e-3)
     back: float = 0.5
     semantic: float = same(CycleGanOptions, "semantic", default=0.5)
+    information: float = option(
+        1.0,
+        "Weight of the mutual information of translated images and their classes; masks have none.",
+        minimum=0,
+        panel=METHOD,
+    )
 
 
 @dataclass(frozen=True)

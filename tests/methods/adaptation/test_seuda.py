@@ -31,6 +31,8 @@ def test_the_terms_are_cyclegans_with_half_the_way_back_and_the_masks_judgment(m
     scores = method.mask_discriminator(p[:, :, None, None])
     assert terms["loss_semantic"].item() == pytest.approx(0.5 * (scores - 1).square().mean().item(), rel=1e-4)
     assert torch.allclose(method.last_masks[1][:, :, 0, 0], p, atol=1e-6)
+    information = (p.mean(0) * p.mean(0).log()).sum() - (p * p.log()).sum(1).mean()
+    assert terms["loss_information"].item() == pytest.approx(information.item(), rel=1e-4)
 
 
 def test_the_source_model_stays_as_it_is_while_the_rest_learns(method):
