@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 OFFLINE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "cifarnet", "sobel")
-UNTRAINED = ("cifarnet", "smallnet", "lenet", "digits", "unet")  # architectures of this tool that can be trained
+UNTRAINED = (
+    "cifarnet",
+    "smallnet",
+    "lenet",
+    "lenet-standardized",
+    "digits",
+    "unet",
+)  # architectures of this tool that can be trained
 STAGES = tuple(f"conv{number}" for number in range(1, 6))  # aliases that every model has
 REGISTERED = "\n@register_model"  # before the function that builds a model of this name
 TIMM = "timm/"
