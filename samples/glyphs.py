@@ -87,6 +87,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    for part in ("train", "test"):  # characters of an earlier call would be tested that this one trains on
+        if (options.folder / part).exists():
+            parser.error(f"{options.folder / part} exists already; name another folder, or delete it")
     for number in range(options.train + options.test):
         part = "train" if number < options.train else "test"
         style = taste(np.random.default_rng((options.seed, number)))

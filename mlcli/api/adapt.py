@@ -88,7 +88,7 @@ class AdaptConfig(common.Trains):
     )
     model: str | None = option(
         None,
-        "Network: lenet, lenet-standardized, digits, cifarnet, or an architecture of torchvision or timm, from scratch; "
+        "Network: lenet, lenet-standardized, digits, cifarnet, or a network of torchvision or timm, from scratch; "
         "or the folder of a run, whose model is that of the source; with --pretrained a model or a run to start from.",
         completes="architecture",
         shown_default=f"{Adaptation.model}; with --pretrained {PRETRAINED['model']}; with --task segment "

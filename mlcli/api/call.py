@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -163,6 +164,8 @@ def configuration_of(public: Callable[..., Any]) -> type[Config]:
 
 def plain(value: Any) -> Any:
     """An option's value as JSON keeps it."""
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, (list, tuple)):

@@ -120,10 +120,16 @@ def refuse_others(record_file: Path, options: Mapping[str, Any]) -> None:
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
     for name, value in now.items():
         if then.get(name) != value:
+            before, after = (_words(each) for each in (then.get(name), value))
             raise UsageError(
-                f"{record_file.parent}: its results were made with {name} {then.get(name)}, not {value}; name another "
-                "folder, or --overwrite makes them from scratch"
+                f"{record_file.parent}: its results were made with {name} {before}, not {after}; name another folder, "
+                "or --overwrite makes them from scratch"
             )
+
+
+def _words(value: Any) -> str:
+    """The value of an option in a message."""
+    return ", ".join(map(_words, value)) if isinstance(value, (list, tuple)) else str(plain(value))
 
 
 def write_beside(

@@ -35,6 +35,9 @@ PARSERS = {kind: _parsed_by(kind) for kind in ("file", "folder", "either")}
 FormatOption = Annotated[
     Format, typer.Option("--format", help="Format of the result on stdout.", rich_help_panel=OUTPUT)
 ]
+ReportFormatOption = Annotated[
+    Format, typer.Option("--format", help="Format of the report of --evaluate.", rich_help_panel=OUTPUT)
+]
 Output = Annotated[
     Path | None,
     typer.Option(

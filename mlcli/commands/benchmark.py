@@ -14,7 +14,7 @@ from mlcli.commands._result import Result
 from mlcli.counting import counted
 from mlcli.io.files import json_text
 
-HEADER = ("engine", "precision", "images/s", "ratio", "from", "to", "prepared in s", "same class", "difference")
+HEADER = ("engine", "precision", "images/s", "ratio", "slowest", "fastest", "prepared in s", "same class", "difference")
 
 
 @command(BenchmarkConfig)

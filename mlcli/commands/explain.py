@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command(ExplainConfig)
 def run(
-    call: Call[ExplainConfig], format: option.FormatOption = option.Format.table, quiet: option.Quiet = False
+    call: Call[ExplainConfig], format: option.ReportFormatOption = option.Format.table, quiet: option.Quiet = False
 ) -> None:
     """Show which parts of an image the answer of a network depends on.
 

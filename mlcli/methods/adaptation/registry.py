@@ -78,8 +78,8 @@ class Optimized(Adaptation):
     beta2: float = 0.999
     select: str = option(
         "im",
-        "Criterion that chooses the checkpoint without labels: im (mutual information), snd (soft neighborhood "
-        "density), entropy or last.",
+        "Criterion that chooses the checkpoint without labels: im (certain predictions of all classes), snd (equal "
+        "predictions of neighbors), entropy (certain predictions) or last.",
         choices=CRITERIA,
         panel=TRAINING,
     )
