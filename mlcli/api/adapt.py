@@ -88,11 +88,11 @@ class AdaptConfig(common.Trains):
     )
     model: str | None = option(
         None,
-        "Network: lenet, lenet-standardized, digits, cifarnet, or a network of torchvision or timm, from scratch; "
+        "Network: lenet, lenet-bn, digits, cifarnet, or a network of torchvision or timm, from scratch; "
         "or the folder of a run, whose model is that of the source; with --pretrained a model or a run to start from.",
         completes="architecture",
-        shown_default=f"{Adaptation.model}; with --pretrained {PRETRAINED['model']}; with --task segment "
-        f"{MASKS['model']}",
+        shown_default=f"{Adaptation.model}, shot {METHODS['shot'].config.model}; with --pretrained "
+        f"{PRETRAINED['model']}; with --task segment {MASKS['model']}",
         panel=NETWORK,
     )
     pretrained: bool = option(False, "Start from the weights of --model, with a new last layer.", panel=NETWORK)

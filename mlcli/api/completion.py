@@ -23,7 +23,7 @@ UNTRAINED = (
     "cifarnet",
     "smallnet",
     "lenet",
-    "lenet-standardized",
+    "lenet-bn",
     "digits",
     "unet",
 )  # architectures of this tool that can be trained

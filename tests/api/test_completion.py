@@ -31,7 +31,7 @@ def test_names_that_are_begun(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert offered("model", "resnet1") == ["resnet18", "resnet101", "resnet152"]
     assert offered("model", "cif") == offered("architecture", "cif") == ["cifarnet"]
-    assert offered("architecture", "len") == ["lenet", "lenet-standardized"] and offered("model", "len") == []
+    assert offered("architecture", "len") == ["lenet", "lenet-bn"] and offered("model", "len") == []
     assert offered("model", "ti")[0].startswith("timm/") and offered("model", "nosuch") == []
 
 

@@ -16,9 +16,7 @@ def described(model):
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["cifarnet", "smallnet", "lenet", "lenet-standardized", "digits", "behind a generator"]
-)
+@pytest.mark.parametrize("name", ["cifarnet", "smallnet", "lenet", "lenet-bn", "digits", "behind a generator"])
 def test_layers_are_the_same_either_way(monkeypatch, name):
     def made():
         return translated("unet") if name == "behind a generator" else registry.create(name, ("a", "b"), 32)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlcli.networks.lenet import DigitsNet, LeNet, StandardizedLeNet
+from mlcli.networks.lenet import DigitsNet, LeNet, NormalizedLeNet
 from mlcli.networks.refiner import Refiner
 from mlcli.networks.translated import Translated
 from mlcli.networks.unet import Segmenter
@@ -17,14 +17,15 @@ def test_lenet_has_the_published_number_of_weights():
         LeNet(size=15)
 
 
-def test_to_the_standardized_one_brightness_and_contrast_are_nothing():
+def test_to_the_one_with_norms_brightness_and_contrast_are_nothing():
     torch.manual_seed(0)
-    network, image = StandardizedLeNet(channels=3, size=16), torch.rand(2, 3, 16, 16)
-    paler = 0.3 + 0.5 * image
-    assert torch.allclose(network(image), network(paler), atol=1e-3)
-    assert not torch.allclose(LeNet.forward(network, image), LeNet.forward(network, paler), atol=1e-3)
-    plain = (image - image.mean((2, 3), keepdim=True)) / image.std((2, 3), correction=0, keepdim=True)
-    assert torch.allclose(network(image), LeNet.forward(network, plain), atol=1e-3)
+    network, images = NormalizedLeNet(channels=3, size=16).eval(), torch.rand(2, 3, 16, 16)
+    paler = 0.3 + 0.5 * images
+    assert torch.allclose(network(images), network(paler), atol=1e-3)
+    plain = (images - images.mean((2, 3), keepdim=True)) / images.std((2, 3), correction=0, keepdim=True)
+    assert torch.allclose(network(images), LeNet.forward(network, plain), atol=1e-3), "new batch norms do nothing"
+    network.train()(images)
+    assert (network.norm1.running_mean != 0).all() and (network.norm_hidden.running_mean != 0).any()
 
 
 @pytest.mark.parametrize("size", [28, 32])

@@ -205,8 +205,9 @@ class Seuda(CycleGanOptions):
 class Shot(EncoderOptions):
     """SHOT, Liang et al. 2020."""
 
-    steps: int = same(Optimized, "steps", default=5000)
-    lr: float = same(Optimized, "lr", default=1e-3)
+    model: str = "lenet-bn"
+    steps: int = same(Optimized, "steps", default=3000)
+    lr: float = same(Optimized, "lr", default=1e-4)
     beta1: float = 0.9
     rotate: float = same(Adaptation, "rotate", default=15.0)
     smoothing: float = 0.1

@@ -20,7 +20,7 @@ from mlcli.models.artifacts import Artifact
 from mlcli.models.fitting import fill
 from mlcli.models.sources.source import Architecture, Entry, Options, PretrainedSpec, Source, TrainingDefaults
 from mlcli.networks.cifarnet import CifarNet
-from mlcli.networks.lenet import DigitsNet, LeNet, StandardizedLeNet
+from mlcli.networks.lenet import DigitsNet, LeNet, NormalizedLeNet
 from mlcli.networks.norms import NORMS
 from mlcli.networks.smallnet import SmallNet
 from mlcli.networks.sobel import Sobel
@@ -89,7 +89,7 @@ ARCHITECTURES = {
         _own(SOBEL, lambda classes: Sobel(), pretrained=_sobel_spec, trainable=False),
         _own(SMALLNET, SmallNet, _channels_and_size),
         _own("lenet", LeNet, _channels_and_size),
-        _own("lenet-standardized", StandardizedLeNet, _channels_and_size),
+        _own("lenet-bn", NormalizedLeNet, _channels_and_size),
         _own("digits", DigitsNet),
         _own(
             SEGMENTER,

@@ -8,7 +8,7 @@ from mlcli.methods.adaptation.encoder import last_linear, penultimate
 from mlcli.models import registry
 
 
-@pytest.mark.parametrize("name", ["lenet", "lenet-standardized", "digits"])
+@pytest.mark.parametrize("name", ["lenet", "lenet-bn", "digits"])
 def test_the_last_linear_layer_makes_the_logits_of_the_features(name):
     torch.manual_seed(0)
     network = registry.create(name, ("a", "b", "c"), 28, 1).network.eval()

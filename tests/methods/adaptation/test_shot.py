@@ -15,7 +15,7 @@ from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
 from tests import shapes
 
-SMALL = Shot(source_steps=60, steps=60, batch_size=30, candidates=3, shift=1, rotate=0.0)
+SMALL = Shot(model="lenet", lr=1e-3, source_steps=60, steps=60, batch_size=30, candidates=3, shift=1, rotate=0.0)
 
 
 def made(folder, config=SMALL, epoch=3):

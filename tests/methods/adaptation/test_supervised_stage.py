@@ -62,7 +62,7 @@ def test_colors_keep_what_is_drawn_apart_from_its_ground(tmp_path):
 
 
 def test_labels_are_smoothed(tmp_path):
-    context = shapes.context(tmp_path, methods.Shot(rotate=0.0, shift=0))
+    context = shapes.context(tmp_path, methods.Shot(model="lenet", rotate=0.0, shift=0))
     method = SupervisedStage(context, context.new_model(), context.source)
     images, labels = method.load(torch.arange(12), 0)
     with torch.no_grad():
