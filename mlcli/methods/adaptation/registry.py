@@ -207,7 +207,7 @@ class Shot(EncoderOptions):
 
     model: str = "lenet-bn"
     steps: int = same(Optimized, "steps", default=3000)
-    lr: float = same(Optimized, "lr", default=1e-4)
+    lr: float = same(Optimized, "lr", default=3e-4)
     beta1: float = 0.9
     rotate: float = same(Adaptation, "rotate", default=15.0)
     smoothing: float = 0.1
