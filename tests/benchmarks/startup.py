@@ -1,6 +1,9 @@
 """Start-up times: `mlcli --help`, and `mlcli classify` of one photograph against importing torch and torchvision.
 
-python tests/benchmarks/startup.py [PHOTO] [--rounds 5]
+    python tests/benchmarks/startup.py [PHOTO] [--rounds 5] [--train DATA]
+
+--train: also `mlcli train` of one epoch on these class folders, of a few images, and the same in a process that has
+imported torch's compiler first, which torch's own optimizers import.
 """
 
 import argparse
@@ -8,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -21,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", nargs="?", default="samples/photos/cat.jpg")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--train", metavar="DATA")
     arguments = parser.parse_args()
     mlcli = shutil.which("mlcli") or sys.exit("mlcli is not on the PATH: activate its environment")
     commands = {
@@ -28,6 +33,12 @@ def main() -> None:
         "import": [sys.executable, "-c", "import torch, torchvision"],
         "classify": [mlcli, "classify", arguments.photo, "-q"],
     }
+    if arguments.train:
+        run = tempfile.mkdtemp()
+        words = ["train", arguments.train, "-o", run, "--epochs", "1", "--model", "smallnet", "--overwrite", "-q"]
+        program = f"import sys; sys.argv = ['mlcli', *{words}]; from mlcli import cli; cli.main()"
+        commands["train"] = [sys.executable, "-c", program]
+        commands["train with the compiler"] = [sys.executable, "-c", f"import torch._dynamo; {program}"]
     times: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(arguments.rounds + 1):
         for name, command in commands.items():
