@@ -12,9 +12,10 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
 
 Rows: adda (2,000 MNIST and 1,800 USPS images, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and
-from digits that are similar to MNIST's already), mnist-m (--photos: what the digits are blended with). Prints for each
-direction the command, source only and adapted, the target figure, and the seconds. A run that exists is resumed. What
-follows `--` goes to `mlcli adapt` as it is, such as fewer steps.
+from digits that are similar to MNIST's already), dann (MNIST and USPS, full training sets, French
+et al. 2018), mnist-m (--photos: what the digits are blended with). Prints for each direction the command, source only
+and adapted, the target figure, and the seconds. A run that exists is resumed. What follows `--` goes to `mlcli adapt`
+as it is, such as fewer steps.
 
 With --choose no test set is read: each run of the row is tried with the options of CHOICES, with seeds that are in no
 figure and a tenth of the source held out. It prints the accuracy of the source model on that tenth and the criterion
@@ -35,6 +36,7 @@ import torch
 from mlcli.data.folders import ClassFolder
 from mlcli.data.sources import find_images
 from mlcli.imaging import image_io
+from mlcli.methods.adaptation.registry import METHODS
 from mlcli.runtime.random_streams import generator
 
 # row -> (name of the run, source, target, options, what is to be reached)
@@ -56,9 +58,14 @@ ROWS = {
         ("simgan-no-history", "rendered-b", "mnist", ["--history", "0"], "below the run with history"),
         ("simgan-style-a", "rendered", "mnist", ["--target-labels"], "10 points, or half of the gap"),
     ],
+    "dann": [
+        ("dann-mnist-usps", "mnist", "usps", [], "91.1 %, as French et al. 2018 cite it"),
+        ("dann-usps-mnist", "usps", "mnist", [], "74.0 %, as French et al. 2018 cite it"),
+    ],
     "mnist-m": [
         ("seuda-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
         ("adda-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
+        ("dann-mnist-m", "mnist", "mnist-m", ["--size", "32"], "76.7 %"),
     ],
 }
 
@@ -67,6 +74,7 @@ CHOICES = {
     "adda": [[], ["--shift", "0"], ["--steps", "2500"]],
     "cycada": [[], ["--steps", "1000"]],
     "seuda": [[], ["--semantic", "0"]],
+    "dann": [[], ["--steps", "2500"]],
     "simgan": [[], ["--regularization", "0.5"], ["--regularization", "0.1"]],
     "mnist-m": [[], ["--steps", "2500"]],
 }
@@ -134,7 +142,15 @@ def main() -> None:
             continue
         sets = [options.data / source / "train", options.data / target / "train"]
         sets[0] = sets[0] if sets[0].exists() else options.data / source
-        words = ["--method", name.split("-")[0], *sets, "--seeds", options.seeds, *extra, *passed]
+        words = [
+            "--method",
+            next(each for each in METHODS if name.startswith(each)),
+            *sets,
+            "--seeds",
+            options.seeds,
+            *extra,
+            *passed,
+        ]
         if options.choose:
             choose(options.row, name, [word for word in words if word != "--target-labels"], options.output)
             continue

@@ -131,6 +131,15 @@ class Adda(EncoderOptions):
 
 
 @dataclass(frozen=True)
+class Dann(Optimized):
+    """DANN, Ganin et al. 2016. It learns by SGD. hidden: width of the discriminator's hidden layers."""
+
+    lr: float = same(Optimized, "lr", default=1e-2)
+    momentum: float = 0.9
+    hidden: int = 500
+
+
+@dataclass(frozen=True)
 class SimGan(Optimized):
     """SimGAN, Shrivastava et al. 2017.
 
@@ -248,6 +257,9 @@ class AdaptationMethod:
 METHODS = {
     "adda": AdaptationMethod(
         "mlcli.methods.adaptation.adda", Adda, "a target encoder whose features a discriminator cannot tell apart"
+    ),
+    "dann": AdaptationMethod(
+        "mlcli.methods.adaptation.dann", Dann, "one network whose features show the class and hide the domain"
     ),
     "cycada": AdaptationMethod(
         "mlcli.methods.adaptation.cycada", Cycada, "image translation that preserves the class, followed by adda"
