@@ -10,10 +10,10 @@ from mlcli.api import stored_options
 from mlcli.commands import adapt as command
 from mlcli.methods.adaptation import registry
 from tests import shapes
-from tests.adaptive_batch_norm import AdaptiveBatchNorm
 from tests.cli import mlcli
+from tests.matched_contrast import MatchedContrast
 
-QUICK = ["--method", "adabn", "--model", "digits", "--source-steps", 60, "--precision", "fp32"]
+QUICK = ["--method", "contrast", "--source-steps", 60, "--precision", "fp32"]
 
 
 def reload():
@@ -27,10 +27,10 @@ def reload():
 def registered(monkeypatch):
     """The entry, by which function and command are built again; they read the methods once."""
     entry = registry.AdaptationMethod(
-        "tests.adaptive_batch_norm", AdaptiveBatchNorm, "batch norm statistics of the target", ("classify",)
+        "tests.matched_contrast", MatchedContrast, "target images at the contrast of the source", ("classify",)
     )
     with monkeypatch.context() as patch:
-        patch.setitem(registry.METHODS, "adabn", entry)
+        patch.setitem(registry.METHODS, "contrast", entry)
         reload()
         yield
     reload()
@@ -52,7 +52,7 @@ def test_a_method_that_trains_nothing_has_a_table_a_report_and_a_model(registere
     assert result == json.loads((run / "results.json").read_text())
     assert result["adapted"]["mean"] > result["source_only"]["mean"] + 0.1, "the target is paler than the source"
     assert "selection" not in result and "last" not in result and "best_possible" not in result
-    assert len(result["batch_norms"]) == 2 and len(result["mcnemar"]) == 2
+    assert len(result["contrast"]) == 2 and len(result["mcnemar"]) == 2
     page = (run / "report.html").read_text()
     assert "source only" in page and f"{result['adapted']['mean']:.2%}" in page and "seed-1/source" in page
     assert "chosen without labels" not in page and (run / "samples/domains-before-and-after.png").exists()
@@ -79,12 +79,11 @@ def test_its_own_option_is_on_the_command_line_and_options_of_training_are_not_i
     assert json.loads((tmp_path / "none/config.json").read_text())["options"]["weight"] == 0
     mlcli(*words, "-o", tmp_path / "none", "--weight", 2, status=2)
     said = mlcli(*words, "-o", tmp_path / "steps", "--steps", 5, status=2).stderr
-    optimizing = " and ".join(name for name in registry.METHODS if name != "adabn")
-    assert f"--steps: an option of --method {optimizing}, not of adabn" in said
+    optimizing = " and ".join(name for name in registry.METHODS if name not in ("adabn", "contrast"))
+    assert f"--steps: an option of --method {optimizing}, not of contrast" in said
     said = mlcli(*words, "-o", tmp_path / "other", "--method", "adda", "--weight", 1, status=2).stderr
-    assert "--weight: an option of --method adabn, not of adda" in said
-    assert "has no batch norm" in mlcli(*words, "-o", tmp_path / "lenet", "--model", "lenet", status=2).stderr
+    assert "--weight: an option of --method contrast, not of adda" in said
 
 
 def test_after_the_test_the_method_is_gone():
-    assert "adabn" not in registry.METHODS and "--weight " not in mlcli("adapt", "--help").stdout
+    assert "contrast" not in registry.METHODS and "--weight " not in mlcli("adapt", "--help").stdout

@@ -11,7 +11,7 @@ from mlcli.data.domains import Domain
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError
 from mlcli.imaging import image_io
-from mlcli.methods.adaptation.encoder import last_linear
+from mlcli.methods.adaptation.encoder import batch_norms, last_linear
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adaptation, CycleGanOptions, Optimized
 from mlcli.methods.evaluation.classification import predict
@@ -113,7 +113,12 @@ class AdaptationContext(Generic[Config]):
 
     def require_networks(self) -> None:
         """Raise UsageError, before any work, where a network of the config does not fit images of this size."""
-        self.new_model()
+        model = self.new_model()
+        if self.config.needs_batch_norm and not batch_norms(model.network):
+            raise UsageError(
+                f"--model {self.config.model}: has no batch norm, whose statistics could be adapted; take digits or "
+                "cifarnet, or efficientnet_lite0 with --pretrained"
+            )
         if isinstance(self.config, CycleGanOptions) and self.config.translates:
             self.translator(self.generator(self.config.generator), filters=self.config.filters)
 

@@ -24,11 +24,15 @@ def head_and_body(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
     return head, [p for p in network.parameters() if not any(p is other for other in head)]
 
 
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
+    """The batch norms of a network, in their order."""
+    return [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
+
+
 def keep_statistics(network: nn.Module) -> None:
     """Make batch norms use their running statistics, which come from more images than a batch holds."""
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-            module.eval()
+    for norm in batch_norms(network):
+        norm.eval()
 
 
 def still_dropout(network: nn.Module) -> None:

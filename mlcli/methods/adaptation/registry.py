@@ -61,6 +61,29 @@ class Adaptation:
         """Whether a CycleGAN between the domains is trained."""
         return False
 
+    @property
+    def needs_batch_norm(self) -> bool:
+        """Whether the network must have batch norms, whose statistics are adapted."""
+        return False
+
+
+@dataclass(frozen=True)
+class AdaptiveBatchNorm(Adaptation):
+    """AdaBN, Li et al. 2016. Its network is one with batch norms."""
+
+    model: str = "digits"
+    target_statistics: float = option(
+        1.0,
+        "Weight of the target's images in the statistics of batch norms; the rest is the source's.",
+        minimum=0,
+        maximum=1,
+        panel=METHOD,
+    )
+
+    @property
+    def needs_batch_norm(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Optimized(Adaptation):
@@ -260,6 +283,11 @@ METHODS = {
     ),
     "dann": AdaptationMethod(
         "mlcli.methods.adaptation.dann", Dann, "one network whose features show the class and hide the domain"
+    ),
+    "adabn": AdaptationMethod(
+        "mlcli.methods.adaptation.adaptive_batch_norm",
+        AdaptiveBatchNorm,
+        "batch norms with the statistics of the target, and no training on it",
     ),
     "cycada": AdaptationMethod(
         "mlcli.methods.adaptation.cycada", Cycada, "image translation that preserves the class, followed by adda"
