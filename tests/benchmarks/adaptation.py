@@ -12,7 +12,7 @@ DATA holds mnist/{train,test} and usps/{train,test} as class folders, and what `
 
 Rows: adda (2,000 MNIST and 1,800 USPS images, Tzeng et al. 2017), cycada (full training sets, Hoffman et al. 2018),
 seuda (USPS to MNIST, and organs under two scanners), simgan (drawn hairlines to MNIST, the same without history, and
-from digits that are similar to MNIST's already), dann (MNIST and USPS, full training sets, French
+from digits that are similar to MNIST's already), dann and self-ensembling (MNIST and USPS, full training sets, French
 et al. 2018), mnist-m (--photos: what the digits are blended with). Prints for each direction the command, source only
 and adapted, the target figure, and the seconds. A run that exists is resumed. What follows `--` goes to `mlcli adapt`
 as it is, such as fewer steps.
@@ -62,10 +62,15 @@ ROWS = {
         ("dann-mnist-usps", "mnist", "usps", [], "91.1 %, as French et al. 2018 cite it"),
         ("dann-usps-mnist", "usps", "mnist", [], "74.0 %, as French et al. 2018 cite it"),
     ],
+    "self-ensembling": [
+        ("self-ensembling-mnist-usps", "mnist", "usps", [], "98.2 %"),
+        ("self-ensembling-usps-mnist", "usps", "mnist", [], "99.5 %"),
+    ],
     "mnist-m": [
         ("seuda-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
         ("adda-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
         ("dann-mnist-m", "mnist", "mnist-m", ["--size", "32"], "76.7 %"),
+        ("self-ensembling-mnist-m", "mnist", "mnist-m", ["--size", "32"], "77 % to 98 %"),
     ],
 }
 
@@ -75,6 +80,7 @@ CHOICES = {
     "cycada": [[], ["--steps", "1000"]],
     "seuda": [[], ["--semantic", "0"]],
     "dann": [[], ["--steps", "2500"]],
+    "self-ensembling": [[], ["--confidence", "0.9"]],
     "simgan": [[], ["--regularization", "0.5"], ["--regularization", "0.1"]],
     "mnist-m": [[], ["--steps", "2500"]],
 }
@@ -142,15 +148,8 @@ def main() -> None:
             continue
         sets = [options.data / source / "train", options.data / target / "train"]
         sets[0] = sets[0] if sets[0].exists() else options.data / source
-        words = [
-            "--method",
-            next(each for each in METHODS if name.startswith(each)),
-            *sets,
-            "--seeds",
-            options.seeds,
-            *extra,
-            *passed,
-        ]
+        method = next(each for each in METHODS if name.startswith(each))
+        words = ["--method", method, *sets, "--seeds", options.seeds, *extra, *passed]
         if options.choose:
             choose(options.row, name, [word for word in words if word != "--target-labels"], options.output)
             continue

@@ -163,6 +163,32 @@ class Dann(Optimized):
 
 
 @dataclass(frozen=True)
+class SelfEnsembling(Optimized):
+    """Self-ensembling, French et al. 2018.
+
+    decay: of the moving average that the teacher is.  consistency: weight of the losses on the target.
+    """
+
+    lr: float = same(Optimized, "lr", default=1e-3)
+    beta1: float = 0.9
+    confidence: float = option(
+        0.968,
+        "Probability of the teacher's prediction for a target image from which the student learns it.",
+        minimum=0,
+        maximum=1,
+        panel=METHOD,
+    )
+    balance: float = option(
+        0.005,
+        "Weight of the class balance loss, which favors equally frequent classes; 0 where they are not.",
+        minimum=0,
+        panel=METHOD,
+    )
+    consistency: float = 3.0
+    decay: float = 0.99
+
+
+@dataclass(frozen=True)
 class SimGan(Optimized):
     """SimGAN, Shrivastava et al. 2017.
 
@@ -283,6 +309,11 @@ METHODS = {
     ),
     "dann": AdaptationMethod(
         "mlcli.methods.adaptation.dann", Dann, "one network whose features show the class and hide the domain"
+    ),
+    "self-ensembling": AdaptationMethod(
+        "mlcli.methods.adaptation.self_ensembling",
+        SelfEnsembling,
+        "a student that agrees with its own moving average on augmented target images",
     ),
     "adabn": AdaptationMethod(
         "mlcli.methods.adaptation.adaptive_batch_norm",
