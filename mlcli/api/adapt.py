@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mlcli.training.plan import Plan
     from mlcli.training.run_folder import Run
 
+OTHER_MODELS = [
+    f"{name} {method.config.model}" for name, method in METHODS.items() if method.config.model != Adaptation.model
+]
 STAGE = "adapt (a stage of the run in ../..)"  # the command of the run folder of a stage
 
 
@@ -38,7 +41,8 @@ class AdaptConfig(common.Trains):
     )
     target: Path | None = argument(
         "Images of the target domain; labels are not read. Where one folder alone is given, it is the target, and "
-        "--model the model of the source (shot).",
+        "--model the model of the source ("
+        f"{', '.join(name for name, method in METHODS.items() if method.source_free)}).",
         default=None,
         metavar="TARGET",
         path="input",
@@ -91,8 +95,8 @@ class AdaptConfig(common.Trains):
         "Network: lenet, lenet-bn, digits, cifarnet, or a network of torchvision or timm, from scratch; "
         "or the folder of a run, whose model is that of the source; with --pretrained a model or a run to start from.",
         completes="architecture",
-        shown_default=f"{Adaptation.model}, shot {METHODS['shot'].config.model}; with --pretrained "
-        f"{PRETRAINED['model']}; with --task segment {MASKS['model']}",
+        shown_default=f"{', '.join([Adaptation.model, *OTHER_MODELS])}; with --pretrained {PRETRAINED['model']}; "
+        f"with --task segment {MASKS['model']}",
         panel=NETWORK,
     )
     pretrained: bool = option(False, "Start from the weights of --model, with a new last layer.", panel=NETWORK)
@@ -128,11 +132,12 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
 
     source holds one folder of images per class, or images/ and masks/; target any folder of images. Labels of the
     target are never used, neither to train nor to choose; those of `test` are read for the final table alone. Methods
-    are ADDA (Tzeng et al. 2017), CyCADA (Hoffman et al. 2018), SimGAN (Shrivastava et al. 2017), SeUDA (Chen et al.
-    2018) and SHOT (Liang et al. 2020). SHOT does without the source where `model` is a model of it: then the target
-    alone is given. The run folder holds the adapted model of the first seed, a generator where the method has one, and
-    each stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers,
-    and a finished one is left as it is.
+    are ADDA (Tzeng et al. 2017), DANN (Ganin et al. 2016), self-ensembling (French et al. 2018), adaptive batch norm
+    (Li et al. 2016), CyCADA (Hoffman et al. 2018), SimGAN (Shrivastava et al. 2017), SeUDA (Chen et al. 2018) and SHOT
+    (Liang et al. 2020). SHOT and adaptive batch norm do without the source where `model` is a model of it: then the
+    target alone is given. The run folder holds the adapted model of the first seed, a generator where the method has
+    one, and each stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same
+    numbers, and a finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.adapt(  # doctest: +SKIP

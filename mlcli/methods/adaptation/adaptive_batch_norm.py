@@ -24,9 +24,9 @@ from mlcli.models.model import Model
 
 
 def adapt(context: AdaptationContext[AdaptiveBatchNorm]) -> AdaptationResult:
-    """Stages: source."""
-    f = supervised_stage.train(context, "source", context.source)
-    return AdaptationResult(f, with_target_statistics(context, f), [context.stage("source")])
+    """Stages: source, unless a source model is given."""
+    f = supervised_stage.source_model(context)
+    return AdaptationResult(f, with_target_statistics(context, f), context.stages())
 
 
 @torch.no_grad()

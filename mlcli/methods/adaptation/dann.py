@@ -11,10 +11,10 @@ With the progress p of the training, from 0 to 1,
 and mu_p is the learning rate of SGD with a momentum of 0.9 (section 5.2.2). A batch holds as many images of either
 domain; they pass the network together, so that batch norm has the statistics of both.
 
-Deviations: the network starts from the source model, the paper's from random weights; d has two hidden layers, as for
-the larger images of the paper, leaky ReLUs and one output. Images of both domains are shifted at random by up to
-`shift` pixels. What is pretrained keeps the statistics of its batch norms. The result is chosen among checkpoints,
-without labels.
+Deviations: the network starts from the source model, the paper's from random weights. d has two hidden layers, as for
+the larger images of the paper, leaky ReLUs and one output. Images are moved at random, and source images recolored, as
+for the source model. What is pretrained keeps the statistics of its batch norms. The result is chosen among
+checkpoints, without labels.
 """
 
 import copy
@@ -45,12 +45,12 @@ from mlcli.training.run_folder import Run
 
 
 def adapt(context: AdaptationContext[Dann]) -> AdaptationResult:
-    """Stages: source, adapted."""
-    f, run, config = supervised_stage.train(context, "source", context.source), context.stage("adapted"), context.config
+    """Stages: source, unless a source model is given; adapted."""
+    f, run, config = supervised_stage.source_model(context), context.stage("adapted"), context.config
     method = DANN(context, f, run)
     context.fit(run, method, context.plan(len(context.target), config.steps, config.batch_size))
     context.choose(run, method, method.candidates)
-    return AdaptationResult(f, frozen(method.model), [context.stage("source"), run], method.candidates)
+    return AdaptationResult(f, frozen(method.model), context.stages("adapted"), method.candidates)
 
 
 class DANN:
@@ -88,9 +88,11 @@ class DANN:
         source, target = self.context.source, self.context.target
         assert source.labels is not None
         chosen = self._of_source(len(indices), step)
-        images = torch.stack([source.images[chosen], target.images[indices]], 1).flatten(0, 1)
-        shifts = supervised_stage.draw_shifts(self.context, len(images), "dann/shifts", step)
-        return supervised_stage.shifted(images, shifts), source.labels[chosen]
+        known = source.images[chosen]
+        if self.config.recolor:
+            known = supervised_stage.recolored(self.context, known, step)
+        images = torch.stack([known, target.images[indices]], 1).flatten(0, 1)
+        return supervised_stage.moved(self.context, images, "dann/moves", step), source.labels[chosen]
 
     def _of_source(self, count: int, step: int) -> Tensor:
         """Indices (count,) of the source images of a batch, drawn at random."""

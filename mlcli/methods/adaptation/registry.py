@@ -40,7 +40,8 @@ class Adaptation:
     source_lr: float = option(1e-3, "Initial learning rate of each supervised training.", minimum=0, panel=TRAINING)
     shift: int = option(
         2,
-        "Largest random shift of training images, in pixels; ADDA and SHOT shift target images as well.",
+        "Largest random shift of training images, in pixels; ADDA, DANN, SHOT and self-ensembling shift target images "
+        "as well.",
         minimum=0,
         panel=TRAINING,
     )
@@ -154,7 +155,7 @@ class Adda(EncoderOptions):
 
 
 @dataclass(frozen=True)
-class Dann(Optimized):
+class Dann(EncoderOptions):
     """DANN, Ganin et al. 2016. It learns by SGD. hidden: width of the discriminator's hidden layers."""
 
     lr: float = same(Optimized, "lr", default=1e-2)
@@ -163,7 +164,7 @@ class Dann(Optimized):
 
 
 @dataclass(frozen=True)
-class SelfEnsembling(Optimized):
+class SelfEnsembling(EncoderOptions):
     """Self-ensembling, French et al. 2018.
 
     decay: of the moving average that the teacher is.  consistency: weight of the losses on the target.
@@ -319,6 +320,7 @@ METHODS = {
         "mlcli.methods.adaptation.adaptive_batch_norm",
         AdaptiveBatchNorm,
         "batch norms with the statistics of the target, and no training on it",
+        source_free=True,
     ),
     "cycada": AdaptationMethod(
         "mlcli.methods.adaptation.cycada", Cycada, "image translation that preserves the class, followed by adda"

@@ -18,8 +18,9 @@ standard deviation of 0.1, and normal noise of 0.1 in units of the full range. A
 scaled and offset at random, here mildly: by 0.75 to 1.25 and -0.1 to 0.1.
 
 Deviations: the student starts from the source model, the paper's from random weights, and trains for fewer steps.
-Shifts are whole pixels, up to `shift`. What is pretrained keeps the statistics of its batch norms. The result is chosen
-among checkpoints of the teacher, without labels.
+Shifts are whole pixels; rotations, and colors of source images, come from the options of the source model's training.
+What is pretrained keeps the statistics of its batch norms. The result is chosen among checkpoints of the teacher,
+without labels.
 """
 
 import copy
@@ -49,12 +50,12 @@ SCALE, OFFSET = 0.25, 0.1  # largest changes of intensities
 
 
 def adapt(context: AdaptationContext[SelfEnsembling]) -> AdaptationResult:
-    """Stages: source, adapted (the teacher)."""
-    f, run, config = supervised_stage.train(context, "source", context.source), context.stage("adapted"), context.config
+    """Stages: source, unless a source model is given; adapted (the teacher)."""
+    f, run, config = supervised_stage.source_model(context), context.stage("adapted"), context.config
     method = MeanTeacher(context, f, run)
     context.fit(run, method, context.plan(len(context.target), config.steps, config.batch_size))
     context.choose(run, method, method.candidates)
-    return AdaptationResult(f, frozen(method.teacher), [context.stage("source"), run], method.candidates)
+    return AdaptationResult(f, frozen(method.teacher), context.stages("adapted"), method.candidates)
 
 
 class MeanTeacher:
@@ -87,9 +88,12 @@ class MeanTeacher:
         source, target = self.context.source, self.context.target.images[indices]
         assert source.labels is not None
         chosen = self._of_source(len(indices), step)
+        known = source.images[chosen]
+        if self.config.recolor:
+            known = supervised_stage.recolored(self.context, known, step)
         views = (
             self._augmented(images, f"self-ensembling/{name}", step)
-            for images, name in ((source.images[chosen], "source"), (target, "student"), (target, "teacher"))
+            for images, name in ((known, "source"), (target, "student"), (target, "teacher"))
         )
         of_source, of_student, of_teacher = views
         return of_source, source.labels[chosen], of_student, of_teacher
@@ -102,7 +106,7 @@ class MeanTeacher:
 
     def _augmented(self, images: Tensor, purpose: str, step: int) -> Tensor:
         """Images (B, C, S, S) uint8 augmented at random: float32, 0 to 1 but for noise and offset."""
-        shifts = supervised_stage.draw_shifts(self.context, len(images), f"{purpose}/shifts", step)
+        images = supervised_stage.moved(self.context, images, f"{purpose}/moves", step)
         random, count = rng(self.context.seed, purpose, step), self.processes.count * len(images)
         maps, intensities, noise = (
             self.processes.shard(drawn)
@@ -112,7 +116,7 @@ class MeanTeacher:
                 torch.randn((count, *images.shape[1:]), generator=random),
             )
         )
-        return augmented(supervised_stage.shifted(images, shifts), maps, intensities, noise)
+        return augmented(images, maps, intensities, noise)
 
     def step(self, batch: tuple[Tensor, ...], step: int) -> dict[str, Tensor]:
         source, labels, of_student, of_teacher = (part.to(self.runtime.device, non_blocking=True) for part in batch)
