@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.forks import Fork, newest_state, two_processes, wait_for_state
 
 IMPORTED = ("generation.pix2pix", "generation.cyclegan", "learning.finetuning", "learning.pretext")
-IMPORTED += tuple(f"adaptation.{name}" for name in ("results", "adda", "simgan", "cycada", "seuda"))
+IMPORTED += tuple(
+    f"adaptation.{name}" for name in ("results", "adda", "dann", "self_ensembling", "simgan", "cycada", "seuda")
+)
 
 
 def killed_and_resumed(kills: int | Sequence[int], seed: int, folder: Path, *command: object) -> list[int]:

@@ -10,17 +10,17 @@ from PIL import Image
 from mlcli.api.adaptation_data import _size
 from mlcli.api.adaptation_options import hyperparameters
 from mlcli.data.sources import find_images
-from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.adaptation.registry import METHODS, Optimized
 from mlcli.models import artifacts, registry
 from mlcli.training import run_folder
 from tests import shapes
 from tests.cli import mlcli
 
 NAME = "timm/test_efficientnet"
-QUICK = ["--source-steps", 2, "--source-batch-size", 6, "--steps", 2, "--batch-size", 6, "--candidates", 1]
-QUICK += ["--precision", "fp32", "--size", 32]
+QUICK = ["--source-steps", 2, "--source-batch-size", 6, "--precision", "fp32", "--size", 32]
+STEPS = ["--steps", 2, "--batch-size", 6, "--candidates", 1]
 SMALL = {"adda": [], "simgan": ["--filters", 2], "cycada": ["--pixel-steps", 2, "--filters", 2]}
-SMALL["seuda"] = ["--filters", 2]
+SMALL |= {"seuda": ["--filters", 2], "shot": [], "dann": [], "self-ensembling": [], "adabn": []}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def weights(tmp_path_factory):
 
 def adapt(data, output, *options, method="adda", status=0):
     words = ["adapt", "--method", method, data / "source", data / "target", "-o", output, *QUICK, *SMALL[method]]
+    words += STEPS if issubclass(METHODS[method].config, Optimized) else []
     return mlcli(*words, *options, status=status)
 
 
