@@ -1,6 +1,7 @@
 """The options of `mlcli adapt` that are hyperparameters of its methods, each declared by the method's configuration."""
 
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import Field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,17 +38,23 @@ def with_method_options(base: type[C]) -> type[C]:
 
 
 def _help(uses: list[tuple[str, Field[Any]]]) -> str:
-    """The help text, with the methods that have the option unless all have it."""
-    text = of(uses[0][1]).help
-    return text if len(uses) == len(METHODS) else f"{text.rstrip('.')} ({', '.join(method for method, _ in uses)})."
+    """The help text, with the methods that have the option unless all have it, or those that lack it if fewer."""
+    text, having = of(uses[0][1]).help, [method for method, _ in uses]
+    lacking = [method for method in METHODS if method not in having]
+    if not lacking:
+        return text
+    named = ", ".join(having) if len(having) <= len(lacking) else f"all but {', '.join(lacking)}"
+    return f"{text.rstrip('.')} ({named})."
 
 
 def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     """The default as the help shows it, by method where these differ."""
-    values = {each.default for _, each in uses}
+    values = Counter(each.default for _, each in uses)
     if None in values:
         return of(uses[0][1]).shown_default or ""
-    text = str(uses[0][1].default) if len(values) == 1 else ", ".join(f"{m} {each.default}" for m, each in uses)
+    (common, count), *_ = values.most_common()
+    others = [f"{m} {each.default}" for m, each in uses if each.default != common or 2 * count <= len(uses)]
+    text = ", ".join(others if len(others) == len(uses) else [str(common), *others])
     if name in PRETRAINED:
         text += f"; with --pretrained {PRETRAINED[name]}"
     features = [method for method, _ in uses if issubclass(METHODS[method].config, EncoderOptions)]

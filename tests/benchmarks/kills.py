@@ -53,6 +53,8 @@ COMMANDS = {
     "cyclegan": ["cyclegan", "drawn/A", "drawn/B", "-o", "out", "--steps", "6", "--pool", "2", "--generator", "unet"]
     + [*SMALL, *RESUMED],
     "adda": ["adapt", "--method", "adda", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
+    "dann": ["adapt", "--method", "dann", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
+    "self-ensembling": ["adapt", "--method", "self-ensembling", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
     "simgan": ["adapt", "--method", "simgan", "shapes/source", "shapes/target", "-o", "out", "--filters", "4", *ADAPT],
     "cycada": ["adapt", "--method", "cycada", "shapes/source", "shapes/target", "-o", "out", "--filters", "4"]
     + ["--pixel-steps", "4", *ADAPT],
