@@ -32,7 +32,7 @@ def adapt(context: AdaptationContext[AdaptiveBatchNorm]) -> AdaptationResult:
 @torch.no_grad()
 def with_target_statistics(context: AdaptationContext[AdaptiveBatchNorm], f: Model) -> Model:
     """The model with the statistics of the target in its batch norms."""
-    model = replace(f, network=copy.deepcopy(f.network))
+    model = replace(f, network=copy.deepcopy(f.network)).to(context.runtime)
     norms = batch_norms(model.network)
     before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
     images = context.target.images
