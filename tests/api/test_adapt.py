@@ -95,7 +95,7 @@ def test_errors_are_of_mlcli_and_nothing_is_printed(data, tmp_path, capfd):
     for options, message in (
         ({"history": 5}, "--history: an option of --method simgan, not of adda"),
         ({"steps": 0}, "steps 0: take a number at least 1"),
-        ({"method": "dann"}, "method dann: take one of adda"),
+        ({"method": "nosuch"}, "method nosuch: take one of adda"),
         ({"task": "segment"}, "--method adda does classify"),
     ):
         with pytest.raises(UsageError, match=message):
