@@ -139,6 +139,8 @@ class Processes:
         for module in network.modules():
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = GroupBatchNorm2d
+            elif type(module) is nn.BatchNorm1d:
+                module.__class__ = GroupBatchNorm1d
         return network
 
 
@@ -181,17 +183,18 @@ class GroupDropout(nn.Dropout):
         return x * nn.functional.dropout(whole, self.p).chunk(count)[rank]
 
 
-class GroupBatchNorm2d(nn.BatchNorm2d):
+class GroupBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batch of all processes, on a CPU (torch's SyncBatchNorm needs a GPU)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        values = x.float()
-        count = values.numel() // values.shape[1] * distributed.get_world_size()  # the shards are equal
-        mean = _Sum.apply(values.sum((0, 2, 3))) / count
+        values = x.float().transpose(1, -1)  # (N, ..., C)
+        dims = tuple(range(values.ndim - 1))
+        count = values.numel() // values.shape[-1] * distributed.get_world_size()  # the shards are equal
+        mean = _Sum.apply(values.sum(dims)) / count
         # In two passes: the difference of mean square and squared mean loses precision where the mean is large.
-        variance = _Sum.apply((values - mean[:, None, None]).square().sum((0, 2, 3))) / count
+        variance = _Sum.apply((values - mean).square().sum(dims)) / count
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
         with torch.no_grad():
@@ -200,4 +203,12 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = (variance + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
-        return (values * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return (values * scale + shift).transpose(1, -1).to(x.dtype)
+
+
+class GroupBatchNorm2d(GroupBatchNorm, nn.BatchNorm2d):
+    """`GroupBatchNorm` of maps (N, C, H, W)."""
+
+
+class GroupBatchNorm1d(GroupBatchNorm, nn.BatchNorm1d):
+    """`GroupBatchNorm` of vectors (N, C)."""

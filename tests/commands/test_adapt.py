@@ -331,7 +331,7 @@ def test_batch_norm_is_adapted_without_the_source_and_must_be_there(data, source
     assert ours == theirs
     for model in (source_run, "lenet"):
         told = adapt(data, tmp_path / "run", "--model", model, method="adabn", status=2).stderr
-        assert f"--model {model}: has no batch norm" in told and "take digits or cifarnet" in told
+        assert f"--model {model}: has no batch norm" in told and "take lenet-bn, digits or cifarnet" in told
         assert not (tmp_path / "run").exists()
 
 

@@ -16,14 +16,15 @@ SCRIPT = """
 import torch
 from torch import nn
 from mlcli.errors import MlcliError, UsageError
-from mlcli.runtime.processes import Processes, GroupBatchNorm2d
+from mlcli.runtime.processes import GroupBatchNorm1d, GroupBatchNorm2d, Processes
 
 group = Processes(torch.device("cpu"))
 assert group.count == 2 and group.main == (group.rank == 0)
 
 def network():
     torch.manual_seed(3)
-    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 1))
+    maps = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*maps, nn.Linear(144, 5), nn.BatchNorm1d(5), nn.Linear(5, 1))
 
 torch.manual_seed(0)
 x, y = torch.randn(6, 2, 8, 8), torch.randn(6, 1)
@@ -32,7 +33,7 @@ torch.manual_seed(group.rank)
 with torch.no_grad():
     if group.rank: half[0].weight.add_(1)  # other processes start from the first one's weights
 group.prepare(half)
-assert isinstance(half[1], GroupBatchNorm2d)
+assert isinstance(half[1], GroupBatchNorm2d) and isinstance(half[5], GroupBatchNorm1d)
 for _ in range(2):
     (whole(x) - y).square().mean().backward()
     (half(group.shard(x)) - group.shard(y)).square().mean().backward()

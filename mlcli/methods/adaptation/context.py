@@ -116,8 +116,8 @@ class AdaptationContext(Generic[Config]):
         model = self.new_model()
         if self.config.needs_batch_norm and not batch_norms(model.network):
             raise UsageError(
-                f"--model {self.config.model}: has no batch norm, whose statistics could be adapted; take digits or "
-                "cifarnet, or efficientnet_lite0 with --pretrained"
+                f"--model {self.config.model}: has no batch norm, whose statistics could be adapted; take lenet-bn, "
+                "digits or cifarnet, or efficientnet_lite0 with --pretrained"
             )
         if isinstance(self.config, CycleGanOptions) and self.config.translates:
             self.translator(self.generator(self.config.generator), filters=self.config.filters)

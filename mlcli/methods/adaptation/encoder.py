@@ -24,9 +24,9 @@ def head_and_body(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
     return head, [p for p in network.parameters() if not any(p is other for other in head)]
 
 
-def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d | nn.SyncBatchNorm]:
-    """The batch norms of a network, in their order."""
-    return [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
+def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms of a network, in their order: of maps, of vectors, and of several processes."""
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def keep_statistics(network: nn.Module) -> None:

@@ -72,7 +72,7 @@ class Adaptation:
 class AdaptiveBatchNorm(Adaptation):
     """AdaBN, Li et al. 2016. Its network is one with batch norms."""
 
-    model: str = "digits"
+    model: str = "lenet-bn"
     target_statistics: float = option(
         1.0,
         "Weight of the target's images in the statistics of batch norms; the rest is the source's.",
@@ -170,6 +170,7 @@ class SelfEnsembling(EncoderOptions):
     decay: of the moving average that the teacher is.  consistency: weight of the losses on the target.
     """
 
+    model: str = "lenet-bn"
     lr: float = same(Optimized, "lr", default=1e-3)
     beta1: float = 0.9
     confidence: float = option(

@@ -11,7 +11,7 @@ from mlcli.methods.adaptation.context import frozen, probabilities
 from mlcli.methods.adaptation.registry import AdaptiveBatchNorm
 from tests import shapes
 
-SMALL = AdaptiveBatchNorm(source_steps=60)
+SMALL = AdaptiveBatchNorm(model="digits", source_steps=60)
 
 
 @pytest.mark.parametrize("weight, chunk", [(1.0, 500), (1.0, 40), (0.25, 500)])
@@ -54,6 +54,6 @@ def test_it_gains_on_a_paler_domain(tmp_path):
 
 def test_a_network_without_batch_norm_is_refused(tmp_path):
     context = shapes.context(tmp_path, replace(SMALL, model="lenet"))
-    with pytest.raises(UsageError, match="--model lenet: has no batch norm, .* take digits or cifarnet"):
+    with pytest.raises(UsageError, match="--model lenet: has no batch norm, .* take lenet-bn, digits or cifarnet"):
         context.require_networks()
     shapes.context(tmp_path, SMALL).require_networks()

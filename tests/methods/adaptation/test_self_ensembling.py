@@ -49,8 +49,8 @@ def test_augmentation_by_hand():
     assert torch.allclose(turned, plain.flip(-1, -2), atol=1e-4)
 
 
-def method_of(folder, **options):
-    context = shapes.context(folder, SelfEnsembling(batch_size=30, steps=150, shift=1, **options))
+def method_of(folder, model="lenet", **options):
+    context = shapes.context(folder, SelfEnsembling(model=model, batch_size=30, steps=150, shift=1, **options))
     return self_ensembling.MeanTeacher(context, frozen(context.new_model()), Run(folder / "run"))
 
 
