@@ -34,7 +34,6 @@ def with_target_statistics(context: AdaptationContext[AdaptiveBatchNorm], f: Mod
     """The model with the statistics of the target in its batch norms."""
     model = replace(f, network=copy.deepcopy(f.network)).to(context.runtime)
     norms = batch_norms(model.network)
-    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
     images = context.target.images
     batches = images.tensor_split(math.ceil(len(images) / inference_batch(images)))  # none of them of a single image
     for norm in norms:
@@ -44,8 +43,9 @@ def with_target_statistics(context: AdaptationContext[AdaptiveBatchNorm], f: Mod
             norm.momentum = 1 / (number + 1)  # the plain average over the batches
         with context.runtime.autocast():
             model(batch.to(context.runtime.device))
-    for norm, own, (mean, variance) in zip(norms, batch_norms(f.network), before, strict=True):
+    for norm, own in zip(norms, batch_norms(f.network), strict=True):
         norm.momentum = own.momentum
-        norm.running_mean.lerp_(mean, 1 - context.config.target_statistics)
-        norm.running_var.lerp_(variance, 1 - context.config.target_statistics)
+        for mixed, before in zip(norm.buffers(), own.buffers(), strict=True):
+            if mixed.is_floating_point():  # all but the number of batches
+                mixed.lerp_(before, 1 - context.config.target_statistics)
     return frozen(model)
