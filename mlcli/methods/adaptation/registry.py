@@ -232,6 +232,8 @@ class AdaptationMethod:
 
     module: what holds `adapt`, imported when it is needed. summary: for the help of --method. tasks: what the labels
     may be, "classify" and "segment". source_free: whether it does without the images of the source, given a model.
+    may be, "classify" and "segment". equal_frequencies: whether it assumes that classes are as frequent in the target
+    as in the source, or all equally frequent.
     """
 
     module: str
@@ -239,6 +241,7 @@ class AdaptationMethod:
     summary: str
     tasks: tuple[str, ...] = ("classify",)
     source_free: bool = False
+    equal_frequencies: bool = True
 
     def adapt(self, context: "AdaptationContext[Any]") -> "AdaptationResult":
         """Run the method for one seed."""

@@ -22,7 +22,8 @@ from mlcli.methods.adaptation.context import (
 )
 from mlcli.methods.adaptation.encoder import penultimate
 from mlcli.methods.adaptation.model_selection import Candidates
-from mlcli.methods.evaluation import significance
+from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.evaluation import label_shift, significance
 from mlcli.methods.generation import translation
 from mlcli.models.model import Model
 from mlcli.reporting import sample_sheets
@@ -43,6 +44,7 @@ class SeedResult:
     predictions: for each row of the table the predicted classes (N,), or masks (N, S, S), of the test images.
     selection: how the checkpoint was chosen; None where the method has no checkpoints.
     held_out: the scores of the source model on held-out source images.
+    frequencies: (K,) of the classes of (source, target), the latter estimated; None where the labels are masks.
     features: of (source, target) images, before the adaptation and after it.
     """
 
@@ -51,6 +53,7 @@ class SeedResult:
     selection: dict[str, Any] | None = None
     label_flips: dict[str, Any] | None = None
     held_out: Tensor | None = None
+    frequencies: tuple[Tensor, Tensor] | None = None
     guards: list[str] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
     features: Sequence[tuple[Tensor, Tensor]] = ()
@@ -75,6 +78,7 @@ def measure(context: Context, adapted: AdaptationResult, test: Domain | None, su
         }
     result.label_flips = _label_flips(context, adapted, supervised)
     result.held_out = _held_out(context, adapted)
+    result.frequencies = _class_frequencies(context, adapted.source_only)
     result.guards = _guards(context, adapted)
     result.features = _features_of_domains(context, adapted)
     result.images = _translations(context, adapted)
@@ -133,6 +137,16 @@ def _held_out(context: Context, adapted: AdaptationResult) -> Tensor | None:
     assert held_out.labels is not None
     predictions = _predictions(context, adapted.source_only, held_out.images)
     return significance.scores(predictions, held_out.labels, len(context.classes))
+
+
+def _class_frequencies(context: Context, source_only: Model) -> tuple[Tensor, Tensor] | None:
+    """The class frequencies (K,) of the source, and of the target as the predictions of the source model suggest."""
+    if context.segments:
+        return None
+    assert context.source.labels is not None
+    source = label_shift.frequencies(context.source.labels, len(context.classes))
+    p = probabilities(source_only, context.target.images[:MEASURED], context.runtime)
+    return source, label_shift.estimated(p, source)
 
 
 def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
@@ -194,8 +208,8 @@ def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
     """The result over all seeds, as results.json has it.
 
     With a test set each row has mean, standard deviation, interval and the value of each run, and there are a
-    significance test and the accuracy, or Dice coefficient, of each class. Label flips, held-out scores, selection and
-    guards follow, where the method has them.
+    significance test and the accuracy, or Dice coefficient, of each class. Label flips, held-out scores, label shift,
+    selection and guards follow, where the method has them.
     """
     metric, first = significance.METRICS[task], seeds[0]
     whole: dict[str, Any] = {"metric": metric, "seeds": [each.seed for each in seeds]}
@@ -211,11 +225,25 @@ def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
     if first.held_out is not None:
         whole["held_out_images"] = len(first.held_out)
         whole["held_out"] = significance.figure([each.held_out for each in seeds if each.held_out is not None], task)
+    if frequencies := [each.frequencies for each in seeds if each.frequencies]:
+        source, target = (torch.stack(each).mean(0) for each in zip(*frequencies, strict=True))
+        whole["label_shift"] = _label_shift(source, target, classes)
+        assuming = [name for name, method in METHODS.items() if method.equal_frequencies]
+        guards += [words] if (words := label_shift.warning(target, source, classes, assuming)) else []
     if first.selection is not None:
         whole["selection"] = [each.selection for each in seeds]
     for name in first.facts:
         whole[name] = [each.facts[name] for each in seeds]
     return whole | {"guards": guards}
+
+
+def _label_shift(source: Tensor, target: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """The class frequencies (K,) of both domains, and how far they are from each other."""
+    named = {
+        name: dict(zip(classes, values.tolist(), strict=True))
+        for name, values in (("source", source), ("estimated", target))
+    }
+    return {**named, "total_variation": label_shift.total_variation(source, target)}
 
 
 def _table(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test: Domain) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation.context import AdaptationResult
-from mlcli.methods.adaptation.results import _held_out, _label_flips
+from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.adaptation.results import SeedResult, _class_frequencies, _held_out, _label_flips, result
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 
@@ -112,3 +113,32 @@ def test_the_source_model_is_scored_on_what_was_held_out():
     assert scores.tolist() == [0, 1, 1, 1, 1]
     context.held_out = None
     assert _held_out(context, adapted(by_brightness())) is None
+
+
+def test_class_frequencies_are_those_of_the_labels_and_of_the_predictions():
+    source, target = dark_and_bright([0, 0, 0, 1]), without_labels(dark_and_bright([0] + [1] * 9))
+    context = SimpleNamespace(source=source, target=target, classes=("dark", "bright"), runtime=FP32, segments=False)
+    model = by_brightness()
+    model.network[2].weight.data *= 50  # sure of each image
+    known, found = _class_frequencies(context, model)
+    assert known.tolist() == [0.75, 0.25] and found.tolist() == pytest.approx([0.1, 0.9], abs=1e-3)
+    context.segments = True
+    assert _class_frequencies(context, model) is None
+
+
+def test_other_class_frequencies_are_in_the_result_and_a_warning():
+    frequencies = [torch.tensor([0.5, 0.5]).double(), torch.tensor([0.1, 0.9], dtype=torch.float64)]
+    seeds = [SeedResult(0, frequencies=tuple(frequencies)), SeedResult(1, frequencies=(frequencies[0],) * 2)]
+    whole = result(seeds[:1], "classify", ("dark", "bright"), None)
+    shift = whole["label_shift"]
+    assert shift == {
+        "source": {"dark": 0.5, "bright": 0.5},
+        "estimated": {"dark": 0.1, "bright": 0.9},
+        "total_variation": pytest.approx(0.4),
+    }
+    (words,) = whole["guards"]
+    assuming = [name for name, method in METHODS.items() if method.equal_frequencies]
+    assert all(name in words for name in ("adda", "seuda", *assuming)) and "dark 10% of the target" in words
+    both = result(seeds, "classify", ("dark", "bright"), None)  # the mean over seeds is less far away
+    assert both["label_shift"]["estimated"] == pytest.approx({"dark": 0.3, "bright": 0.7}) and both["guards"] == []
+    assert "label_shift" not in result([SeedResult(0)], "segment", ("background", "dark"), None)
