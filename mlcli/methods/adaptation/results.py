@@ -17,10 +17,9 @@ from mlcli.methods.adaptation.context import (
     REMEDY,
     AdaptationContext,
     AdaptationResult,
-    inference_batch,
+    features,
     probabilities,
 )
-from mlcli.methods.adaptation.encoder import penultimate
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import METHODS
 from mlcli.methods.evaluation import label_shift, significance
@@ -31,7 +30,6 @@ from mlcli.reporting import sample_sheets
 POINTS = 400  # images of each domain in the projection
 SAMPLES = 10  # translated images in a sample
 MEASURED = 2000  # images of a domain that label flips and guards are measured on
-FEATURE_BATCH = 100
 ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 
 Context = AdaptationContext[Any]
@@ -168,11 +166,12 @@ def _features_of_domains(context: Context, adapted: AdaptationResult) -> list[tu
     if not len(context.source):
         return []
     source, target = context.source.images[:POINTS], context.target.images[:POINTS]
-    before = (_features(context, adapted.source_only, source), _features(context, adapted.source_only, target))
+    source_only, runtime = adapted.source_only, context.runtime
+    before = (features(source_only, source, runtime), features(source_only, target, runtime))
     encoder, seen = adapted.source_encoder or adapted.model, source
-    if adapted.to_target and encoder is not adapted.source_only:  # the images that it was trained on
+    if adapted.to_target and encoder is not source_only:  # the images that it was trained on
         seen = adapted.to_target(source)
-    after = (_features(context, encoder, seen), _features(context, adapted.model, target))
+    after = (features(encoder, seen, runtime), features(adapted.model, target, runtime))
     return [before, after]
 
 
@@ -190,18 +189,6 @@ def _translations(context: Context, adapted: AdaptationResult) -> dict[str, Imag
             rows = list(zip(*sets, strict=False))  # a domain may have fewer images
             images[f"{name[0]}-translated-to-{name[1]}"] = sample_sheets.columns(titles, rows)
     return images
-
-
-@torch.no_grad()
-def _features(context: Context, model: Model, images: Tensor) -> Tensor:
-    """The input of the last layer: (N, F), of a segmenter the mean over all positions."""
-    means = []
-    with penultimate(model.network) as caught:
-        for part in images.split(inference_batch(images, FEATURE_BATCH)):
-            model(part.to(context.runtime.device))
-            values = caught.pop()
-            means.append((values.flatten(2).mean(2) if values.ndim == 4 else values).float().cpu())
-    return torch.cat(means)
 
 
 def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test: Domain | None) -> dict[str, Any]:
