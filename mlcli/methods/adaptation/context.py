@@ -20,7 +20,7 @@ from mlcli.methods.evaluation.reverse_validation import ReverseValidation
 from mlcli.methods.generation.configs import CycleGAN
 from mlcli.methods.generation.tiled_inference import translate
 from mlcli.methods.generation.translation import GanMonitor
-from mlcli.models import pretrained, registry, translators
+from mlcli.models import last_layer, pretrained, registry, translators
 from mlcli.models.model import Model
 from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.models.translators import Translator
@@ -146,8 +146,9 @@ class AdaptationContext(Generic[Config]):
         if getattr(self.config, "select", "") != "reverse":
             return CRITERIA
         assert self.source.labels is not None
-        untrained = frozen(self.new_model())
-        untrained.network.to(self.runtime.device)
+        seed_global(self.seed, "adaptation/reverse-validation")
+        untrained = last_layer.untrained(self.source_model, self.classes) if self.source_model else self.new_model()
+        frozen(untrained).network.to(self.runtime.device)
         domains = self.target.images[:REVERSE_IMAGES], self.source.images[:REVERSE_IMAGES]
         target, source = (features(untrained, images, self.runtime) for images in domains)
         return CRITERIA | {"reverse": ReverseValidation(target, source, self.source.labels[:REVERSE_IMAGES])}

@@ -62,9 +62,9 @@ def warning(target: Tensor, source: Tensor, classes: Sequence[str], methods: Seq
     if distance < DISTANT:
         return ""
     least, most = int((target - source).argmin()), int((target - source).argmax())
-    examples = (f"{classes[k]} {target[k]:.0%} of the target and {source[k]:.0%} of the source" for k in (least, most))
+    examples = (f"class {classes[k]}, {target[k]:.0%} in place of {source[k]:.0%}" for k in (least, most))
     return (
-        f"the class frequencies of the target seem to differ from those of the source: {', '.join(examples)}; total "
+        f"the class frequencies of the target seem to differ from those of the source: {'; '.join(examples)}; total "
         f"variation distance {distance:.2f}, part of which may be mistakes of the source model. "
         f"{', '.join(methods[:-1])} and {methods[-1]} assume equal frequencies, and may mistake frequent classes for "
         "rare ones. Leave out or copy images of SOURCE until its classes are as frequent as in the target, and compare "

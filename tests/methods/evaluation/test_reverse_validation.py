@@ -6,9 +6,9 @@ from mlcli.methods.evaluation.reverse_validation import ReverseValidation
 
 
 def points(count, offset=0.0, seed=0):
-    """(features (count, 2), labels (count,)): class k around k on the first axis, with an offset of the domain."""
+    """(features (count, 3), labels (count,)): each class along an axis of its own, with an offset of the domain."""
     random, labels = torch.Generator().manual_seed(seed), torch.arange(count) % 3
-    return torch.stack([labels + offset, torch.zeros(count)], 1) + 0.2 * torch.randn(count, 2, generator=random), labels
+    return torch.eye(3)[labels] + offset + 0.1 * torch.randn(count, 3, generator=random), labels
 
 
 def test_predictions_that_are_right_are_the_best_in_spite_of_a_domain_gap():
