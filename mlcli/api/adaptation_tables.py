@@ -61,10 +61,23 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         score = next(each["score"] for each in chosen["candidates"] if each["step"] == chosen["chosen"])
         by = "the last" if chosen["criterion"] == "last" else f"by {chosen['criterion']}, {score:.4f}"
         found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, {by}"))
+    for seed, kept in zip(result["seeds"], result.get("kept", ()), strict=False):
+        found.append((f"model handed out, seed {seed}", _kept(kept)))
     for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
         same = "unchanged" if value["before"] == value["after"] else "CHANGED"
         found.append((f"source model, seed {seed}", f"{same}, sha256 {value['after'][:16]}"))
     return found
+
+
+def _kept(kept: Mapping[str, Any]) -> str:
+    """Which model a seed hands out, and why: an entry of `kept`."""
+    if kept["doubt"]:
+        return f"{TITLES[kept['model']]}; the adapted one seems worse: {kept['doubt']}"
+    if "criterion" not in kept:
+        return TITLES[kept["model"]]
+    return (
+        f"{TITLES[kept['model']]}, {kept['criterion']} {kept['adapted']:.4f} against {kept['source_only']:.4f} before"
+    )
 
 
 def per_class(result: Mapping[str, Any]) -> Table:
@@ -78,7 +91,9 @@ def per_class(result: Mapping[str, Any]) -> Table:
 
 def frequencies(shift: Mapping[str, Any]) -> Table:
     """The class frequencies of both domains, `label_shift` of a result."""
-    lines = [(name, f"{value:.2%}", f"{shift['estimated'][name]:.2%}") for name, value in shift["source"].items()]
+    lines: list[tuple[str, ...]] = []
+    for name, value in shift["source"].items():
+        lines.append((name, f"{value:.2%}", f"{shift['estimated'][name]:.2%}"))
     return ("class", "source", "target, estimated"), lines
 
 

@@ -69,5 +69,5 @@ def test_the_warning_names_classes_and_methods():
     target, methods = torch.tensor([0.8, 0.1, 0.1]).double(), ["adda", "dann", "shot"]
     words = label_shift.warning(target, EQUAL, ("bird", "cat", "dog"), methods)
     assert "total variation distance 0.47" in words and "adda, dann and shot assume equal frequencies" in words
-    assert "cat 10% of the target and 33% of the source, bird 80% of the target and 33% of the source" in words
+    assert "class cat, 10% in place of 33%; class bird, 80% in place of 33%" in words
     assert label_shift.warning(EQUAL, EQUAL, ("bird", "cat", "dog"), methods) == ""
