@@ -108,6 +108,15 @@ def adapt(folder: Path) -> Run:
             "mcnemar": [{"first_alone": 3, "second_alone": 9, "p": 0.0123456}] * 2,
             "per_class": {"source_only": dict.fromkeys(CLASSES, 0.75), "adapted": dict.fromkeys(CLASSES, 0.8)},
             "selection": selection,
+            "kept": [
+                {"model": "adapted", "criterion": "im", "source_only": 1.0, "adapted": 1.25, "doubt": ""},
+                {"model": "source_only", "criterion": "im", "source_only": 1.0, "adapted": 0.5, "doubt": "im is 0.5"},
+            ],
+            "label_shift": {
+                "source": dict.fromkeys(CLASSES, 0.5),
+                "estimated": dict.fromkeys(CLASSES, 0.25),
+                "total_variation": 0.25,
+            },
             "guards": [f"seed 0: {NASTY}"],
         }
     )

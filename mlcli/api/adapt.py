@@ -12,7 +12,7 @@ from mlcli.api.call import Call, function
 from mlcli.api.events import complain
 from mlcli.errors import UsageError
 from mlcli.methods.adaptation.registry import MASKS, METHODS, PRETRAINED, Adaptation
-from mlcli.options import DATA, METHOD, NETWORK, TRAINING, argument, option, required
+from mlcli.options import DATA, METHOD, NETWORK, OUTPUT, TRAINING, argument, option, required
 
 if TYPE_CHECKING:
     from mlcli.api.adaptation_data import Data
@@ -104,6 +104,13 @@ class AdaptConfig(common.Trains):
         None, "File of weights of --model to start from; implies --pretrained.", path="input", panel=NETWORK
     )
     seeds: int = option(1, "Number of runs, each with the next seed.", minimum=1, panel=TRAINING)
+    keep: str = option(
+        "best",
+        "Model of the run folder: adapted, or best, which is the source model where the adapted one seems worse by the "
+        "criterion of --select or by a collapse of its predictions.",
+        choices=("best", "adapted"),
+        panel=OUTPUT,
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,8 @@ class AdaptationRun:
 
     folder: the run folder, which every function takes as `model`.  results: the table, as results.json has it: for
     "source_only", "adapted" and others the mean, standard deviation, 95 % interval and value of each seed; the test of
-    the difference, figures per class, the choice among checkpoints, and the "guards", which are warnings.
+    the difference, figures per class, the class frequencies of both domains ("label_shift"), the choice among
+    checkpoints, which model was "kept" and why, and the "guards", which are warnings.
     """
 
     folder: Path
@@ -135,9 +143,10 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     are ADDA (Tzeng et al. 2017), DANN (Ganin et al. 2016), self-ensembling (French et al. 2018), adaptive batch norm
     (Li et al. 2016), CyCADA (Hoffman et al. 2018), SimGAN (Shrivastava et al. 2017), SeUDA (Chen et al. 2018) and SHOT
     (Liang et al. 2020). SHOT and adaptive batch norm do without the source where `model` is a model of it: then the
-    target alone is given. The run folder holds the adapted model of the first seed, a generator where the method has
-    one, and each stage of each seed as a run folder of its own. With `resume` an interrupted run continues to the same
-    numbers, and a finished one is left as it is.
+    target alone is given. The run folder holds the model of the first seed: the adapted one or, with keep="best", the
+    source model where the adapted one seems worse. Beside it are a generator where the method has one, and each stage
+    of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers, and a
+    finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.adapt(  # doctest: +SKIP
@@ -205,6 +214,8 @@ def _source_model(options: Mapping[str, Any]) -> "Model | None":
             raise UsageError("TARGET is missing; or name the --model of the source, to adapt it without SOURCE")
         if options["hold_out"] is not None or options["max_source"] is not None:
             raise UsageError("--hold-out and --max-source are about SOURCE, which is missing")
+        if options["select"] == "reverse":
+            raise UsageError("--select reverse: tests on the images of SOURCE, which is missing")
     return registry.load(name, options["weights"])
 
 
@@ -226,7 +237,9 @@ class _Run:
         from mlcli.methods.adaptation import results
 
         result = self.folder.results()
+        keep = self.options.get("keep", "best")  # runs of earlier versions have no such option
         measured_on = {"seeds": self.options["seeds"], "test": self.data.summary().get("test", {}).get("hash")}
+        measured_on["keep"] = keep
         if result.get("measured_on") == measured_on:
             return result
         seeds = []
@@ -235,9 +248,9 @@ class _Run:
             adapted = METHODS[self.options["method"]].adapt(context)
             seeds.append(results.measure(context, adapted, self.data.test, self._supervised(context, number)))
             if number == 0 and self.processes.main:
-                self._save(adapted)
+                self._save(adapted, seeds[0].kept(keep))
         result = {"method": self.options["method"], "task": self.options["task"]}
-        result |= results.result(seeds, self.options["task"], self.data.classes, self.data.test)
+        result |= results.result(seeds, self.options["task"], self.data.classes, self.data.test, keep)
         result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
         if self.processes.main:
             self._write_images(seeds[0])
@@ -296,13 +309,14 @@ class _Run:
             return None
         return supervised_stage.train(context, "target", self._drawn(self.data.labeled_target, number))
 
-    def _save(self, adapted: "AdaptationResult") -> None:
-        """Write the model, and a translator where there is one."""
+    def _save(self, adapted: "AdaptationResult", kept: str) -> None:
+        """Write the model that is kept, "adapted" or "source_only", and a translator where there is one."""
         from mlcli.models import artifacts, translators
 
         method = self.options["method"]
-        description = adapted.model.describe() | {"method": method}
-        artifacts.save(self.folder.model_file, adapted.model.network.state_dict(), description)
+        model = adapted.model if kept == "adapted" else adapted.source_only
+        description = model.describe() | {"method": method if kept == "adapted" else "source only"}
+        artifacts.save(self.folder.model_file, model.network.state_dict(), description)
         if made := adapted.translator:
             file = self.folder.folder / "translator.safetensors"
             translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)

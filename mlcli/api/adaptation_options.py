@@ -95,6 +95,8 @@ def hyperparameters(
     if options["task"] == "segment":
         if values["pretrained"]:
             raise UsageError(f"--pretrained: --task segment takes {MASKS['model']}, which comes without weights")
+        if values.get("select") == "reverse":
+            raise UsageError("--select reverse: is for classes; --task segment takes another criterion")
         defaults = MASKS
     if values["pretrained"]:
         defaults = PRETRAINED | (PRETRAINED_FEATURES if issubclass(method.config, EncoderOptions) else {})

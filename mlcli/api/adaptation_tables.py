@@ -54,14 +54,30 @@ def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         known = flips["classifier"] == "target_supervised"
         words = "labels flipped" if known else "predictions of the source model changed"
         found.append((f"{words} by the translation {flips['direction']}", f"{flips['mean']:.2%}"))
+    if shift := result.get("label_shift"):
+        distance = f"total variation distance {shift['total_variation']:.2f} from the source"
+        found.append(("class frequencies of the target, estimated", distance))
     for seed, chosen in zip(result["seeds"], result.get("selection", ()), strict=False):
         score = next(each["score"] for each in chosen["candidates"] if each["step"] == chosen["chosen"])
         by = "the last" if chosen["criterion"] == "last" else f"by {chosen['criterion']}, {score:.4f}"
         found.append((f"chosen without labels, seed {seed}", f"step {chosen['chosen']}, {by}"))
+    for seed, kept in zip(result["seeds"], result.get("kept", ()), strict=False):
+        found.append((f"model handed out, seed {seed}", _kept(kept)))
     for seed, value in zip(result["seeds"], result.get("source_model", ()), strict=False):
         same = "unchanged" if value["before"] == value["after"] else "CHANGED"
         found.append((f"source model, seed {seed}", f"{same}, sha256 {value['after'][:16]}"))
     return found
+
+
+def _kept(kept: Mapping[str, Any]) -> str:
+    """Which model a seed hands out, and why: an entry of `kept`."""
+    if kept["doubt"]:
+        return f"{TITLES[kept['model']]}; the adapted one seems worse: {kept['doubt']}"
+    if "criterion" not in kept:
+        return TITLES[kept["model"]]
+    return (
+        f"{TITLES[kept['model']]}, {kept['criterion']} {kept['adapted']:.4f} against {kept['source_only']:.4f} before"
+    )
 
 
 def per_class(result: Mapping[str, Any]) -> Table:
@@ -73,6 +89,14 @@ def per_class(result: Mapping[str, Any]) -> Table:
     return header, [(name, *(f"{values[name]:.2%}" for values in kept.values())) for name in names]
 
 
+def frequencies(shift: Mapping[str, Any]) -> Table:
+    """The class frequencies of both domains, `label_shift` of a result."""
+    lines: list[tuple[str, ...]] = []
+    for name, value in shift["source"].items():
+        lines.append((name, f"{value:.2%}", f"{shift['estimated'][name]:.2%}"))
+    return ("class", "source", "target, estimated"), lines
+
+
 def report_sections(result: Mapping[str, Any]) -> list[Section]:
     """The tables of report.html."""
     header, lines = figures(result)
@@ -82,6 +106,12 @@ def report_sections(result: Mapping[str, Any]) -> list[Section]:
     found.append(Section("Warnings", table, "" if warnings else "No check has found anything wrong."))
     if details := facts(result):
         found.append(Section("Details", [sections.Table(("", "value"), details)]))
+    if shift := result.get("label_shift"):
+        caption = (
+            "Frequency of each class in the source, and in the target as the predictions of the source model suggest:"
+        )
+        caption += f" a total variation distance of {shift['total_variation']:.2f}."
+        found.append(Section("Class frequencies", [sections.Table(*frequencies(shift), caption=caption)]))
     if "per_class" in result:
         caption = f"{result['metric'].capitalize()} on the test images of each class, the mean over the runs."
         found.append(Section("Classes", [sections.Table(*per_class(result), caption=caption)]))

@@ -54,7 +54,7 @@ FREE = {
 FREE |= {"data", "folder_a", "folder_b", "images", "source", "target", "side_by_side"}
 # What may change when a run of a command is resumed, and is then written into its config: seeds, of which more
 # leave the first ones as they are, and what is measured in the end, of which nothing is learned.
-LATER = {"adapt": ("seeds", "test"), "pretext": ("probe", "labels", "val")}
+LATER = {"adapt": ("seeds", "test", "keep"), "pretext": ("probe", "labels", "val")}
 # Options of the length of a run, which may change where the learning rate is the same at all steps
 LENGTHS = ("epochs", "steps")
 FURTHER = {

@@ -24,7 +24,7 @@ def run(
     Where the model of the source is there already, name it with --model; shot then needs TARGET alone.
     Labels of TARGET are never used, neither to train nor to choose; those of --test are read for the final table alone.
     That has source only, adapted and, with --target-labels, trained on target side by side: mean and spread over
-    --seeds, intervals, a test of the difference, each class. RUN holds the adapted model of the first seed, for
+    --seeds, intervals, a test of the difference, each class. RUN holds the model of the first seed, for
     `mlcli classify --model RUN`; a generator, where the method has one, for `mlcli translate RUN`; and each stage of
     each seed as a run folder of its own.
     """

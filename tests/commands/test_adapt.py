@@ -22,6 +22,7 @@ from tests.cli import mlcli
 from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_killed_and_resumed
 
 QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
+QUICK += ["--keep", "adapted"]  # what trains for so few steps may be worse
 SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
 SMALL["seuda"] = ["--filters", 4]
 SMALL |= {"shot": [], "dann": [], "self-ensembling": [], "adabn": []}
@@ -187,6 +188,24 @@ def test_guards_are_read_from_the_logs_of_the_stages(data, tmp_path):
     said = adapt(data, run, "--steps", 60, "--resume").stderr
     assert "seed 0: adapted: the discriminator has been correct on every image" in said and "--loss" not in said
     assert any("lower --lr" in words for words in json.loads((run / "results.json").read_text())["guards"])
+
+
+def test_a_model_that_is_worse_is_handed_out_only_where_it_is_asked_for(data, tmp_path):
+    """A learning rate that is far too large, with each value of --keep; the exit status is the same."""
+    run, options = tmp_path / "run", ["--lr", 1, "--steps", 30, "--test", data / "test", "--format", "json"]
+    for keep, row, stage, words in (
+        ("best", "source_only", "source", "the source model is handed out in its place"),
+        ("adapted", "adapted", "adapted", "it is handed out all the same"),
+    ):
+        said = adapt(data, run, *options, "--keep", keep, "--resume")
+        result = json.loads(said.stdout)
+        (kept,) = result["kept"]
+        assert kept["model"] == row and kept["doubt"]
+        assert words in said.stderr and any(words in guard for guard in result["guards"])
+        page = (run / "report.html").read_text()
+        assert words in page and "model handed out, seed 0" in page
+        hashes = {name: registry.load(str(run / "seed-0" / name)).hash for name in ("source", "adapted")}
+        assert registry.load(str(run)).hash == hashes[stage] and hashes["source"] != hashes["adapted"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -360,6 +379,29 @@ def test_domains_that_disagree_are_said(data, tmp_path):
     assert any("polarity" in words for words in json.loads((tmp_path / "run/results.json").read_text())["guards"])
 
 
+def test_reverse_validation_chooses_and_other_class_frequencies_are_said(data, tmp_path):
+    """The classes are equally frequent in the source; in the target one is rare."""
+    target = tmp_path / "target"
+    shutil.copytree(data / "target", target)
+    for path in sorted((target / "upright").iterdir())[1:]:
+        path.unlink()
+    options = ["--source-steps", 200, "--select", "reverse", "--candidates", 3, "--format", "json"]
+    result = json.loads(adapt(data, tmp_path / "run", *options, target=target).stdout)
+    (selection,) = result["selection"]
+    scores = {each["step"]: each["score"] for each in selection["candidates"]}
+    assert selection["criterion"] == result["kept"][0]["criterion"] == "reverse"
+    assert scores[selection["chosen"]] == max(scores.values()) and all(0 <= score <= 1 for score in scores.values())
+    logged = (tmp_path / "run/seed-0/adapted/metrics.jsonl").read_text()
+    assert all(f'"reverse": {score}' in logged for score in scores.values()) and '"im": ' in logged
+    shift = result["label_shift"]
+    assert shift["source"] == pytest.approx(dict.fromkeys(shapes.CLASSES, 1 / 3), abs=0.02)
+    assert shift["estimated"]["upright"] < 0.15 and sum(shift["estimated"].values()) == pytest.approx(1)
+    (words,) = [words for words in result["guards"] if "class frequencies" in words]
+    assert "upright" in words and "adda, cycada" in words
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Class frequencies" in page and f"{shift['estimated']['upright']:.2%}" in page
+
+
 def test_segmentation(tmp_path):
     """SeUDA on masks: Dice in place of accuracy, the source model as it was, a target without masks."""
     for part, count, target in (("source", 40, False), ("target", 30, True), ("test", 12, True)):
@@ -407,6 +449,7 @@ def test_a_refiner_is_a_translator(data, tmp_path):
     [
         (["--history", 5], "--history: an option of --method simgan, not of adda"),
         (["--task", "segment"], "--method adda does classify"),
+        (["--method", "seuda", "--task", "segment", "--select", "reverse"], "--select reverse: is for classes"),
         (["--model", "lenett"], "did you mean lenet"),
         (["--model", "squeezenet1_1", "--size", 64], "SqueezeNet has no linear layer"),
         (["--method", "seuda", "--size", 30], "resnet-6 takes sides that are multiples of 4"),

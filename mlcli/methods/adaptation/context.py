@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -11,14 +12,15 @@ from mlcli.data.domains import Domain
 from mlcli.data.pairs import ImageSpec
 from mlcli.errors import UsageError
 from mlcli.imaging import image_io
-from mlcli.methods.adaptation.encoder import batch_norms, last_linear
-from mlcli.methods.adaptation.model_selection import Candidates
+from mlcli.methods.adaptation.encoder import batch_norms, last_linear, penultimate
+from mlcli.methods.adaptation.model_selection import CRITERIA, Candidates, Criterion
 from mlcli.methods.adaptation.registry import Adaptation, CycleGanOptions, Optimized
 from mlcli.methods.evaluation.classification import predict
+from mlcli.methods.evaluation.reverse_validation import ReverseValidation
 from mlcli.methods.generation.configs import CycleGAN
 from mlcli.methods.generation.tiled_inference import translate
 from mlcli.methods.generation.translation import GanMonitor
-from mlcli.models import pretrained, registry, translators
+from mlcli.models import last_layer, pretrained, registry, translators
 from mlcli.models.model import Model
 from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.models.translators import Translator
@@ -32,6 +34,8 @@ from mlcli.training.run_folder import Run
 # Advice where a discriminator has won or lost for good, by stage; CyCADA's pixel stage has options of its own.
 REMEDY = "fewer --steps or a lower --lr"
 REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
+REVERSE_IMAGES = 1000  # of each domain, for reverse validation
+FEATURE_BATCH = 100
 
 Config = TypeVar("Config", bound=Adaptation)
 
@@ -141,10 +145,23 @@ class AdaptationContext(Generic[Config]):
             sample_every=max(1, steps // 4), log_every=max(1, min(20, steps // (2 * GanMonitor.PATIENCE))),
         )  # fmt: skip
 
+    @cached_property
+    def criteria(self) -> dict[str, Criterion]:
+        """The criteria of predictions for the target; `reverse`, which takes a second a model, where it is selected."""
+        if getattr(self.config, "select", "") != "reverse":
+            return CRITERIA
+        assert self.source.labels is not None
+        seed_global(self.seed, "adaptation/reverse-validation")
+        untrained = last_layer.untrained(self.source_model, self.classes) if self.source_model else self.new_model()
+        frozen(untrained).network.to(self.runtime.device)
+        domains = self.target.images[:REVERSE_IMAGES], self.source.images[:REVERSE_IMAGES]
+        target, source = (features(untrained, images, self.runtime) for images in domains)
+        return CRITERIA | {"reverse": ReverseValidation(target, source, self.source.labels[:REVERSE_IMAGES])}
+
     def candidates(self, run: Run, network: nn.Module) -> Candidates:
         """The checkpoints of a network, kept in the run folder of a stage. The config must be an `Optimized`."""
         assert isinstance(self.config, Optimized)
-        return Candidates(run.folder / "candidates", network, self.config.select, self.processes)
+        return Candidates(run.folder / "candidates", network, self.config.select, self.processes, self.criteria)
 
     def choose(self, run: Run, method: Method, candidates: Candidates) -> None:
         """Give a trained method the weights of its chosen checkpoint, and write that model to its run folder."""
@@ -209,3 +226,15 @@ def probabilities(model: Model, images: Tensor, runtime: Runtime, batch_size: in
     parts = [predict(model, part, runtime) for part in images.split(inference_batch(images, batch_size))]
     model.network.train(training)
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def features(model: Model, images: Tensor, runtime: Runtime) -> Tensor:
+    """The input of the last layer, (N, F) float32 on the CPU; of a segmenter the mean over all positions."""
+    means = []
+    with penultimate(model.network) as caught:
+        for part in images.split(inference_batch(images, FEATURE_BATCH)):
+            model(part.to(runtime.device))
+            values = caught.pop()
+            means.append((values.flatten(2).mean(2) if values.ndim == 4 else values).float().cpu())
+    return torch.cat(means)

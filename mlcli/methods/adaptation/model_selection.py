@@ -1,6 +1,7 @@
 """Choosing a checkpoint without target labels: criteria on the predictions for target images, and the checkpoints.
 
 A criterion takes probabilities p (N, K), or (N, K, H, W) of a segmenter, and returns a number: the larger, the better.
+Those here need nothing else; `reverse`, which also needs images, is `AdaptationContext.criteria`.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,7 +55,8 @@ def soft_neighborhood_density(p: Tensor, temperature: float = 0.05) -> float:
     return entropy(similar.softmax(1)).mean().item()
 
 
-CRITERIA: dict[str, Callable[[Tensor], float]] = {
+Criterion = Callable[[Tensor], float]
+CRITERIA: dict[str, Criterion] = {
     "im": information_maximization,
     "snd": soft_neighborhood_density,
     "entropy": certainty,
@@ -64,16 +66,24 @@ CRITERIA: dict[str, Callable[[Tensor], float]] = {
 class Candidates:
     """Checkpoints of a network in files, each with its criterion; part of a method's `state`.
 
-    select: the criterion, one of CRITERIA, or "last".
+    select: the criterion, one of `criteria`, or "last".
     """
 
-    def __init__(self, folder: Path, network: nn.Module, select: str, processes: Processes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        select: str,
+        processes: Processes,
+        criteria: Mapping[str, Criterion] = CRITERIA,
+    ) -> None:
         self.folder, self.network, self.select, self.processes = folder, network, select, processes
+        self.criteria = criteria
         self.scores: dict[int, float] = {}
 
     def add(self, step: int, p: Tensor) -> dict[str, float]:
         """Keep the network as it is after `step` steps. p: its predictions for target images. Returns all criteria."""
-        figures = {name: criterion(p) for name, criterion in CRITERIA.items()}
+        figures = {name: criterion(p) for name, criterion in self.criteria.items()}
         self.scores[step] = figures.get(self.select, float(step))
         if self.processes.main:
             artifacts.save(self._file(step), self.network.state_dict(), {"kind": "candidate", "step": step})

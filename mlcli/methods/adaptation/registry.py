@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
 
 GENERATORS = ("unet", "resnet-9", "resnet-6", "pix2pixhd")  # of mlcli.models.translators, for images of two domains
-CRITERIA = ("im", "snd", "entropy", "last")  # of mlcli.methods.adaptation.model_selection
+CRITERIA = ("im", "snd", "entropy", "reverse", "last")  # of mlcli.methods.adaptation.model_selection
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Optimized(Adaptation):
     select: str = option(
         "im",
         "Criterion that chooses the checkpoint without labels: im (certain predictions of all classes), snd (equal "
-        "predictions of neighbors), entropy (certain predictions) or last.",
+        "predictions of neighbors), entropy (certain predictions), reverse (predictions from which a classifier learns "
+        "to classify the source) or last.",
         choices=CRITERIA,
         panel=TRAINING,
     )
@@ -292,6 +293,8 @@ class AdaptationMethod:
 
     module: what holds `adapt`, imported when it is needed. summary: for the help of --method. tasks: what the labels
     may be, "classify" and "segment". source_free: whether it does without the images of the source, given a model.
+    equal_frequencies: whether it assumes that classes are as frequent in the target as in the source, or all equally
+    frequent.
     """
 
     module: str
@@ -299,6 +302,7 @@ class AdaptationMethod:
     summary: str
     tasks: tuple[str, ...] = ("classify",)
     source_free: bool = False
+    equal_frequencies: bool = True
 
     def adapt(self, context: "AdaptationContext[Any]") -> "AdaptationResult":
         """Run the method for one seed."""

@@ -5,7 +5,7 @@ The labels of the test set are read here, after everything is trained and chosen
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -17,12 +17,12 @@ from mlcli.methods.adaptation.context import (
     REMEDY,
     AdaptationContext,
     AdaptationResult,
-    inference_batch,
+    features,
     probabilities,
 )
-from mlcli.methods.adaptation.encoder import penultimate
-from mlcli.methods.adaptation.model_selection import Candidates
-from mlcli.methods.evaluation import significance
+from mlcli.methods.adaptation.model_selection import Candidates, rows
+from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.evaluation import label_shift, significance
 from mlcli.methods.generation import translation
 from mlcli.models.model import Model
 from mlcli.reporting import sample_sheets
@@ -30,7 +30,6 @@ from mlcli.reporting import sample_sheets
 POINTS = 400  # images of each domain in the projection
 SAMPLES = 10  # translated images in a sample
 MEASURED = 2000  # images of a domain that label flips and guards are measured on
-FEATURE_BATCH = 100
 ROWS = ("source_only", "adapted", "last", "best_possible", "target_supervised")
 
 Context = AdaptationContext[Any]
@@ -43,6 +42,9 @@ class SeedResult:
     predictions: for each row of the table the predicted classes (N,), or masks (N, S, S), of the test images.
     selection: how the checkpoint was chosen; None where the method has no checkpoints.
     held_out: the scores of the source model on held-out source images.
+    frequencies: (K,) of the classes of (source, target), the latter estimated; None without a source, and for masks.
+    comparison: of source only and the adapted model, without labels: the criterion and its value for either, and the
+    `doubt`, why the adapted model seems to be worse; empty where it does not.
     features: of (source, target) images, before the adaptation and after it.
     """
 
@@ -51,10 +53,26 @@ class SeedResult:
     selection: dict[str, Any] | None = None
     label_flips: dict[str, Any] | None = None
     held_out: Tensor | None = None
+    frequencies: tuple[Tensor, Tensor] | None = None
+    comparison: dict[str, Any] = field(default_factory=dict)
     guards: list[str] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
     features: Sequence[tuple[Tensor, Tensor]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def kept(self, keep: str) -> str:
+        """The model that is handed out, "adapted" or "source_only". keep: "best" or "adapted"."""
+        return "source_only" if keep == "best" and self.comparison.get("doubt") else "adapted"
+
+    def doubt(self, keep: str) -> str:
+        """A warning if the adapted model seems worse than source only; otherwise an empty string."""
+        if not (doubt := self.comparison.get("doubt")):
+            return ""
+        if keep == "best":
+            done = "the source model is handed out in its place; --keep adapted hands out the adapted model"
+        else:
+            done = "it is handed out all the same; --keep best hands out the source model"
+        return f"the adapted model seems worse than source only ({doubt}); {done}"
 
 
 def measure(context: Context, adapted: AdaptationResult, test: Domain | None, supervised: Model | None) -> SeedResult:
@@ -75,7 +93,13 @@ def measure(context: Context, adapted: AdaptationResult, test: Domain | None, su
         }
     result.label_flips = _label_flips(context, adapted, supervised)
     result.held_out = _held_out(context, adapted)
-    result.guards = _guards(context, adapted)
+    before, after = (_on_target(context, model) for model in (adapted.source_only, adapted.model))
+    result.frequencies = _class_frequencies(context, before.p)
+    known = context.source.labels if len(context.source) else torch.arange(len(context.classes))
+    assert known is not None
+    collapse = significance.collapse(before.predicted, after.predicted, known)
+    result.comparison = _comparison(context, before.p, after.p, collapse)
+    result.guards = _log_warnings(adapted) + ([collapse] if collapse else [])
     result.features = _features_of_domains(context, adapted)
     result.images = _translations(context, adapted)
     return result
@@ -135,17 +159,52 @@ def _held_out(context: Context, adapted: AdaptationResult) -> Tensor | None:
     return significance.scores(predictions, held_out.labels, len(context.classes))
 
 
-def _guards(context: Context, adapted: AdaptationResult) -> list[str]:
-    """Warnings that need no label of the target."""
+class _OnTarget(NamedTuple):
+    """A model's predictions for images of the target: classes (N,) or masks, and probabilities as `rows` has them."""
+
+    predicted: Tensor
+    p: Tensor
+
+
+def _on_target(context: Context, model: Model) -> _OnTarget:
+    p = probabilities(model, context.target.images[:MEASURED], context.runtime)
+    return _OnTarget(p.argmax(1), rows(p))
+
+
+def _comparison(context: Context, before: Tensor, after: Tensor, collapse: str) -> dict[str, Any]:
+    """Whether the adapted model seems worse than source only, by the criterion that chose it or by its collapse.
+
+    before, after: predictions for the target, as `rows` has them. A method without checkpoints is compared by `im`;
+    where the last one is taken, no criterion is trusted, and the collapse alone counts.
+    """
+    name, doubt = getattr(context.config, "select", "im"), "its predictions collapse" if collapse else ""
+    found: dict[str, Any] = {}
+    if name != "last":
+        of_source, of_adapted = (context.criteria[name](p) for p in (before, after))
+        found = {"criterion": name, "source_only": of_source, "adapted": of_adapted}
+        if of_adapted < of_source and not doubt:
+            doubt = f"{name} is {of_adapted:.4f}, below {of_source:.4f} of source only"
+    return {**found, "doubt": doubt}
+
+
+def _class_frequencies(context: Context, p: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The class frequencies (K,) of the source, and of the target as the predictions of the source model suggest.
+
+    p: (N, K), the predictions of the source model for images of the target.
+    """
+    if context.segments or not len(context.source):
+        return None
     assert context.source.labels is not None
+    source = label_shift.frequencies(context.source.labels, len(context.classes))
+    return source, label_shift.estimated(p, source)
+
+
+def _log_warnings(adapted: AdaptationResult) -> list[str]:
+    """Warnings about what the stages have logged."""
     found = []
     for run in adapted.stages:
         monitor = translation.GanMonitor(REMEDIES.get(run.folder.name, REMEDY))
         found += [f"{run.folder.name}: {words}" for line in run.metrics() if (words := monitor.warning(line))]
-    images = context.target.images[:MEASURED]
-    before, after = (_predictions(context, model, images) for model in (adapted.source_only, adapted.model))
-    known = context.source.labels if len(context.source) else torch.arange(len(context.classes))
-    found += [words] if (words := significance.collapse(before, after, known)) else []
     return found
 
 
@@ -154,11 +213,12 @@ def _features_of_domains(context: Context, adapted: AdaptationResult) -> list[tu
     if not len(context.source):
         return []
     source, target = context.source.images[:POINTS], context.target.images[:POINTS]
-    before = (_features(context, adapted.source_only, source), _features(context, adapted.source_only, target))
+    source_only, runtime = adapted.source_only, context.runtime
+    before = (features(source_only, source, runtime), features(source_only, target, runtime))
     encoder, seen = adapted.source_encoder or adapted.model, source
-    if adapted.to_target and encoder is not adapted.source_only:  # the images that it was trained on
+    if adapted.to_target and encoder is not source_only:  # the images that it was trained on
         seen = adapted.to_target(source)
-    after = (_features(context, encoder, seen), _features(context, adapted.model, target))
+    after = (features(encoder, seen, runtime), features(adapted.model, target, runtime))
     return [before, after]
 
 
@@ -178,28 +238,19 @@ def _translations(context: Context, adapted: AdaptationResult) -> dict[str, Imag
     return images
 
 
-@torch.no_grad()
-def _features(context: Context, model: Model, images: Tensor) -> Tensor:
-    """The input of the last layer: (N, F), of a segmenter the mean over all positions."""
-    means = []
-    with penultimate(model.network) as caught:
-        for part in images.split(inference_batch(images, FEATURE_BATCH)):
-            model(part.to(context.runtime.device))
-            values = caught.pop()
-            means.append((values.flatten(2).mean(2) if values.ndim == 4 else values).float().cpu())
-    return torch.cat(means)
-
-
-def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test: Domain | None) -> dict[str, Any]:
-    """The result over all seeds, as results.json has it.
+def result(
+    seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test: Domain | None, keep: str
+) -> dict[str, Any]:
+    """The result over all seeds, as results.json has it. keep: the model that is handed out, "best" or "adapted".
 
     With a test set each row has mean, standard deviation, interval and the value of each run, and there are a
-    significance test and the accuracy, or Dice coefficient, of each class. Label flips, held-out scores, selection and
-    guards follow, where the method has them.
+    significance test and the accuracy, or Dice coefficient, of each class. Label flips, held-out scores, label shift,
+    selection, the comparison with source only without labels, and guards follow, where the method has them.
     """
     metric, first = significance.METRICS[task], seeds[0]
     whole: dict[str, Any] = {"metric": metric, "seeds": [each.seed for each in seeds]}
     guards = [f"seed {each.seed}: {words}" for each in seeds for words in each.guards]
+    guards += [f"seed {each.seed}: {words}" for each in seeds if (words := each.doubt(keep))]
     if test:
         whole |= _table(seeds, task, classes, test)
         guards += [words] if (words := significance.worse(whole, metric)) else []
@@ -211,11 +262,26 @@ def result(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test:
     if first.held_out is not None:
         whole["held_out_images"] = len(first.held_out)
         whole["held_out"] = significance.figure([each.held_out for each in seeds if each.held_out is not None], task)
+    if frequencies := [each.frequencies for each in seeds if each.frequencies]:
+        source, target = (torch.stack(each).mean(0) for each in zip(*frequencies, strict=True))
+        whole["label_shift"] = _label_shift(source, target, classes)
+        assuming = [name for name, method in METHODS.items() if method.equal_frequencies]
+        guards += [words] if (words := label_shift.warning(target, source, classes, assuming)) else []
     if first.selection is not None:
         whole["selection"] = [each.selection for each in seeds]
+    whole["kept"] = [{"model": each.kept(keep), **each.comparison} for each in seeds]
     for name in first.facts:
         whole[name] = [each.facts[name] for each in seeds]
     return whole | {"guards": guards}
+
+
+def _label_shift(source: Tensor, target: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """The class frequencies (K,) of both domains, and how far they are from each other."""
+    named = {
+        name: dict(zip(classes, values.tolist(), strict=True))
+        for name, values in (("source", source), ("estimated", target))
+    }
+    return {**named, "total_variation": label_shift.total_variation(source, target)}
 
 
 def _table(seeds: Sequence[SeedResult], task: str, classes: Sequence[str], test: Domain) -> dict[str, Any]:

@@ -16,9 +16,10 @@
 h is the last linear layer, and g all that lies below it. Batch norms take the statistics of the target. Dropout is off.
 
 Deviations: h has no weight normalization, and g no bottleneck with a batch norm, so that any classifier can be adapted,
-one that others have trained too; for digits a LeNet with batch norms takes their place. Adam with a cosine schedule in place of SGD. Target images are moved at random by up
-to `shift` pixels and `rotate` degrees, as source images are; the paper moves them where they are photographs. Pseudo-
-labels are those of images that are not moved. A class of which there is no pseudo-label keeps its first centroid.
+one that others have trained too; for digits a LeNet with batch norms takes their place. Adam with a cosine schedule in
+place of SGD. Target images are moved at random by up to `shift` pixels and `rotate` degrees, as source images are; the
+paper moves them where they are photographs. Pseudo-labels are those of images that are not moved. A class of which
+there is no pseudo-label keeps its first centroid.
 """
 
 import copy

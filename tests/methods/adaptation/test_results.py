@@ -9,7 +9,17 @@ import torch
 
 from mlcli.data.domains import Domain
 from mlcli.methods.adaptation.context import AdaptationResult
-from mlcli.methods.adaptation.results import _held_out, _label_flips
+from mlcli.methods.adaptation.model_selection import CRITERIA
+from mlcli.methods.adaptation.registry import METHODS
+from mlcli.methods.adaptation.results import (
+    SeedResult,
+    _class_frequencies,
+    _comparison,
+    _held_out,
+    _label_flips,
+    _on_target,
+    result,
+)
 from mlcli.models import registry
 from mlcli.runtime.device import Runtime
 
@@ -112,3 +122,59 @@ def test_the_source_model_is_scored_on_what_was_held_out():
     assert scores.tolist() == [0, 1, 1, 1, 1]
     context.held_out = None
     assert _held_out(context, adapted(by_brightness())) is None
+
+
+def test_class_frequencies_are_those_of_the_labels_and_of_the_predictions():
+    source, target = dark_and_bright([0, 0, 0, 1]), without_labels(dark_and_bright([0] + [1] * 9))
+    context = SimpleNamespace(source=source, target=target, classes=("dark", "bright"), runtime=FP32, segments=False)
+    model = by_brightness()
+    model.network[2].weight.data *= 50  # sure of each image
+    known, found = _class_frequencies(context, _on_target(context, model).p)
+    assert known.tolist() == [0.75, 0.25] and found.tolist() == pytest.approx([0.1, 0.9], abs=1e-3)
+    context.segments = True
+    assert _class_frequencies(context, torch.rand(9, 2)) is None
+
+
+def test_other_class_frequencies_are_in_the_result_and_a_warning():
+    frequencies = [torch.tensor([0.5, 0.5]).double(), torch.tensor([0.1, 0.9], dtype=torch.float64)]
+    seeds = [SeedResult(0, frequencies=tuple(frequencies)), SeedResult(1, frequencies=(frequencies[0],) * 2)]
+    whole = result(seeds[:1], "classify", ("dark", "bright"), None, "best")
+    shift = whole["label_shift"]
+    assert shift == {
+        "source": {"dark": 0.5, "bright": 0.5},
+        "estimated": {"dark": 0.1, "bright": 0.9},
+        "total_variation": pytest.approx(0.4),
+    }
+    (words,) = whole["guards"]
+    assuming = [name for name, method in METHODS.items() if method.equal_frequencies]
+    assert all(name in words for name in ("adda", "seuda", *assuming)) and "class dark, 10% in place of 50%" in words
+    both = result(seeds, "classify", ("dark", "bright"), None, "best")  # the mean over seeds is less far away
+    assert both["label_shift"]["estimated"] == pytest.approx({"dark": 0.3, "bright": 0.7}) and both["guards"] == []
+    assert "label_shift" not in result([SeedResult(0)], "segment", ("background", "dark"), None, "best")
+
+
+def test_what_seems_worse_than_source_only_is_kept_back_with_a_warning():
+    sure, unsure = torch.eye(2).repeat(5, 1), torch.full((10, 2), 0.5)
+    context = SimpleNamespace(config=SimpleNamespace(select="im"), criteria=CRITERIA)
+    doubtful = SeedResult(3, comparison=_comparison(context, sure, unsure, ""))
+    assert doubtful.comparison["doubt"] == "im is 0.0000, below 0.6931 of source only"
+    assert doubtful.kept("best") == "source_only" and doubtful.kept("adapted") == "adapted"
+    better = SeedResult(4, comparison=_comparison(context, unsure, sure, ""))
+    assert better.kept("best") == "adapted" and better.doubt("best") == ""
+    collapsed = _comparison(context, unsure, sure, "they collapse")
+    assert collapsed["doubt"] == "its predictions collapse"
+    context.config.select = "last"  # no criterion is trusted
+    assert _comparison(context, sure, unsure, "") == {"doubt": ""}
+    assert _comparison(context, sure, sure, "they collapse")["doubt"] == "its predictions collapse"
+    assert _comparison(SimpleNamespace(config=None, criteria=CRITERIA), sure, unsure, "")["criterion"] == "im"
+
+    for keep, kept, words in (
+        ("best", "source_only", "the source model is handed out in its place"),
+        ("adapted", "adapted", "it is handed out all the same"),
+    ):
+        whole = result([doubtful, better], "classify", ("dark", "bright"), None, keep)
+        assert [each["model"] for each in whole["kept"]] == [kept, "adapted"]
+        (warning,) = whole["guards"]
+        assert (
+            warning.startswith("seed 3: the adapted model seems worse than source only (im is 0") and words in warning
+        )
