@@ -326,6 +326,7 @@ METHODS = {
         AdaptiveBatchNorm,
         "batch norms with the statistics of the target, and no training on it",
         source_free=True,
+        equal_frequencies=False,
     ),
     "cycada": AdaptationMethod(
         "mlcli.methods.adaptation.cycada", Cycada, "image translation that preserves the class, followed by adda"
