@@ -21,7 +21,8 @@ def run(
 ) -> None:
     """Adapt a model from a labeled domain to an unlabeled one.
 
-    Where the model of the source is there already, name it with --model; shot then needs TARGET alone.
+    Where the model of the source is there already, name it with --model; shot and adabn then need TARGET alone.
+
     Labels of TARGET are never used, neither to train nor to choose; those of --test are read for the final table alone.
     That has source only, adapted and, with --target-labels, trained on target side by side: mean and spread over
     --seeds, intervals, a test of the difference, each class. RUN holds the model of the first seed, for
