@@ -52,7 +52,7 @@ SHORT: dict[str, list[str]] = {
     "render": ["-n 20", "--size 32"],
     "pendulum-train": ["--episodes 1", "--hidden 4", "--batch-size 4"],
     "pendulum-transfer": ["--seeds 1", "--episodes 2"],
-    "export": ["--sample 6"],
+    "export": ["--sample 6", "--int8: --least-agreement 0"],
     "benchmark": ["--rounds 1", "--seconds 0", "--batch-size 2", "--engine torch"],
 }
 

@@ -121,6 +121,7 @@ NEEDED |= {"samples/tiles.py": ("samples/photos",)}
 RUNS = {
     "runs/cifar": "mlcli train cifar10/train --val cifar10/test",
     "runs/digits": "mlcli gan mnist/train --conditional --gray",
+    "runs/mnist": "mlcli train mnist/train --gray",
     "runs/objects": "mlcli gan cifar10/train --flip",
     "runs/horses": "mlcli finetune horses --model cifarnet",
     "runs/rotation": "mlcli pretext cifar10/train",

@@ -22,8 +22,6 @@ RUNS = [
     {"training", "translation", "cyclegan"},
     {"training", "domains", "model-selection", "evaluation", "adaptation", "adda"},
     {"training", "domains", "model-selection", "evaluation", "adaptation", "simgan"},
-    {"training", "domains", "model-selection", "evaluation", "adaptation", "dann"},
-    {"training", "domains", "model-selection", "evaluation", "adaptation", "self-ensembling"},
     {"training", "domains", "model-selection", "evaluation", "adaptation", "cycada", "translation", "cyclegan", "adda"},
     {"training", "domains", "model-selection", "evaluation", "adaptation", "seuda", "translation", "cyclegan"},
 ]
