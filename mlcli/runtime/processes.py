@@ -81,6 +81,13 @@ class Processes:
         """The mean over the processes of a tensor that has the same shape in each."""
         return self.sum(value) / self.count if self.count > 1 else value
 
+    def mean_of_parts(self, own: Tensor) -> Tensor:
+        """The mean over the processes of a tensor, with the gradient of this process's own.
+
+        Where the gradients of the weights are averaged afterwards, they are those of what is computed from the mean.
+        """
+        return own + (self.mean(own.detach()) - own.detach()) if self.count > 1 else own
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process, so that all stop at the same step."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0) if self.count > 1 else flag

@@ -295,11 +295,11 @@ def test_killed_in_several_stages_and_resumed_equals_never_killed(method, kills,
     assert ours == theirs
 
 
-@pytest.mark.parametrize("method", ["adda", "dann", "self-ensembling"])
+@pytest.mark.parametrize("method", ["adda", "dann", "self-ensembling", "seuda", "shot"])
 def test_two_processes_agree_with_one_and_resume(method, data, tmp_path):
     """Killed in the adaptation, after the 30 steps of the source."""
     command = ["adapt", "--method", method, data / "source", data / "target", "--test", data / "test", *QUICK]
-    command += ["--device", "cpu"]
+    command += [*SMALL[method], "--device", "cpu"]
     mlcli(*command, "-o", tmp_path / "one")
     run = tmp_path / "two"
     assert 31 <= two_processes_killed_and_resumed(run, 31, *command, "-o", run) < 39

@@ -19,13 +19,10 @@ many, and the result is chosen among checkpoints, without labels. `accuracy_thre
 is 0 here.
 """
 
-import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.data.domains import Domain
@@ -34,18 +31,16 @@ from mlcli.methods.adaptation.context import (
     REMEDY,
     AdaptationContext,
     AdaptationResult,
+    TargetTraining,
     frozen,
     inference_batch,
-    probabilities,
 )
 from mlcli.methods.adaptation.encoder import head_and_body, penultimate, still_dropout
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.adaptation.registry import Adda
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
-from mlcli.models import artifacts
 from mlcli.models.model import Model
-from mlcli.runtime.processes import Network
 from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
@@ -67,18 +62,17 @@ def adversarial_stage(context: AdaptationContext[Any], name: str, f: Model, doma
     return frozen(method.model), method.candidates
 
 
-class ADDA:
+class ADDA(TargetTraining):
     """Training of f'_1 against d; training.loop drives it."""
 
     def __init__(self, context: AdaptationContext[Any], f: Model, domain: Domain, run: Run) -> None:
-        self.context, self.config, self.runtime = context, context.config, context.runtime
-        self.processes, self.source = context.processes, domain
-        self.model = replace(f, network=self._prepared(copy.deepcopy(f.network)))
+        super().__init__(context, context.copy(f), run)
+        self.source = domain
         self.source_features = torch.cat(
             [self.features(f, part).cpu() for part in domain.images.split(inference_batch(domain.images))]
         )
         seed_global(context.seed, "adda/discriminator")
-        self.d = self._prepared(discriminator(self.source_features.shape[1], self.config.hidden))
+        self.d = context.prepared(discriminator(self.source_features.shape[1], self.config.hidden))
         _, self.encoder = head_and_body(self.model.network)
         for p in self.encoder:
             p.requires_grad_(True)
@@ -86,7 +80,7 @@ class ADDA:
         encoder_lr = self.config.lr * (self.config.backbone if self.config.pretrained else 1)
         self.encoder_adam = FusedAdam(self.encoder, encoder_lr, betas)
         self.d_adam = FusedAdam(list(self.d.parameters()), self.config.lr, betas)
-        self.candidates, self.monitor = context.candidates(run, self.model.network), translation.GanMonitor(REMEDY)
+        self.monitor = translation.GanMonitor(REMEDY)
         self.state: dict[str, Any] = {
             "network": self.model.network,
             "discriminator": self.d,
@@ -94,11 +88,6 @@ class ADDA:
             "encoder_adam": self.encoder_adam,
             "discriminator_adam": self.d_adam,
         }
-        self.steps_done = 0
-
-    def _prepared(self, network: Network) -> Network:
-        network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
-        return self.processes.prepare(network)
 
     def features(self, model: Model, images: Tensor) -> Tensor:
         """The input of d: (N, C, S, S) uint8 -> features (N, F) or logits (N, K), float32."""
@@ -134,21 +123,8 @@ class ADDA:
         self.steps_done = step + 1
         return {"loss_d": loss_d, "loss_f": loss_f, "d_accuracy": accuracy}
 
-    def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.context.target.names(indices)
-
-    def evaluate(self) -> dict[str, float]:
-        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
-        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime))
-
     def warning(self, values: Mapping[str, float]) -> str:
         return self.monitor.warning(values)
-
-    def samples(self) -> dict[str, Tensor | Image]:
-        return {}
-
-    def save_model(self, run: Run) -> None:
-        artifacts.save(run.model_file, self.model.network.state_dict(), self.model.describe())
 
 
 def discriminator(inputs: int, hidden: int) -> nn.Module:

@@ -1,11 +1,13 @@
 """What every method of adaptation is given, and what it returns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from mlcli.data.domains import Domain
@@ -20,13 +22,13 @@ from mlcli.methods.evaluation.reverse_validation import ReverseValidation
 from mlcli.methods.generation.configs import CycleGAN
 from mlcli.methods.generation.tiled_inference import translate
 from mlcli.methods.generation.translation import GanMonitor
-from mlcli.models import last_layer, pretrained, registry, translators
+from mlcli.models import artifacts, last_layer, pretrained, registry, translators
 from mlcli.models.model import Model
 from mlcli.models.sources.builtin import SEGMENTER
 from mlcli.models.translators import Translator
 from mlcli.runtime.device import Runtime
-from mlcli.runtime.processes import Processes
-from mlcli.runtime.random_streams import seed_global
+from mlcli.runtime.processes import Network, Processes
+from mlcli.runtime.random_streams import rng, seed_global
 from mlcli.training.method import Method
 from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
@@ -34,6 +36,7 @@ from mlcli.training.run_folder import Run
 # Advice where a discriminator has won or lost for good, by stage; CyCADA's pixel stage has options of its own.
 REMEDY = "fewer --steps or a lower --lr"
 REMEDIES = {"translator": "fewer --pixel-steps or a lower --pixel-lr"}
+CRITERION_IMAGES = 2000  # of the target, that a criterion sees
 REVERSE_IMAGES = 1000  # of each domain, for reverse validation
 FEATURE_BATCH = 100
 
@@ -158,6 +161,21 @@ class AdaptationContext(Generic[Config]):
         target, source = (features(untrained, images, self.runtime) for images in domains)
         return CRITERIA | {"reverse": ReverseValidation(target, source, self.source.labels[:REVERSE_IMAGES])}
 
+    def prepared(self, network: Network) -> Network:
+        """The network on the device, in its memory format, for all processes."""
+        network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
+        return self.processes.prepare(network)
+
+    def copy(self, f: Model) -> Model:
+        """A copy of a model, to be trained."""
+        return replace(f, network=self.prepared(copy.deepcopy(f.network)))
+
+    def of_source(self, count: int, purpose: str, step: int) -> Tensor:
+        """Indices (count,) of source images drawn at random, this process's shard of those of all."""
+        random = rng(self.seed, purpose, step)
+        drawn = torch.randint(len(self.source), (count * self.processes.count,), generator=random)
+        return self.processes.shard(drawn)
+
     def candidates(self, run: Run, network: nn.Module) -> Candidates:
         """The checkpoints of a network, kept in the run folder of a stage. The config must be an `Optimized`."""
         assert isinstance(self.config, Optimized)
@@ -197,6 +215,35 @@ class AdaptationResult:
     to_source: Callable[[Tensor], Tensor] | None = None
     translator: Translator | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class TargetTraining:
+    """What trainings of a classifier for the target have in common; training.loop drives them.
+
+    model: the classifier that is the result.  run: the run folder of the stage, which keeps its checkpoints.
+    """
+
+    def __init__(self, context: AdaptationContext[Any], model: Model, run: Run) -> None:
+        self.context, self.config, self.model = context, context.config, model
+        self.runtime, self.processes = context.runtime, context.processes
+        self.candidates = context.candidates(run, model.network)
+        self.steps_done = 0
+
+    def name_batch(self, indices: Tensor, step: int) -> list[str]:
+        return self.context.target.names(indices)
+
+    def evaluate(self) -> dict[str, float]:
+        target = self.context.target.images[:CRITERION_IMAGES]
+        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime))
+
+    def warning(self, values: Mapping[str, float]) -> str:
+        return ""
+
+    def samples(self) -> dict[str, Tensor | Image]:
+        return {}
+
+    def save_model(self, run: Run) -> None:
+        artifacts.save(run.model_file, self.model.network.state_dict(), self.model.describe())
 
 
 def frozen(model: Model) -> Model:

@@ -17,29 +17,24 @@ for the source model. What is pretrained keeps the statistics of its batch norms
 checkpoints, without labels.
 """
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 from torch.autograd import Function
 
 from mlcli.methods.adaptation import supervised_stage
 from mlcli.methods.adaptation.adda import discriminator
-from mlcli.methods.adaptation.context import REMEDY, AdaptationContext, AdaptationResult, frozen, probabilities
+from mlcli.methods.adaptation.context import REMEDY, AdaptationContext, AdaptationResult, TargetTraining, frozen
 from mlcli.methods.adaptation.encoder import head_and_body, keep_statistics, last_linear, penultimate
 from mlcli.methods.adaptation.registry import Dann
 from mlcli.methods.generation import translation
 from mlcli.methods.generation.gan_losses import LOSSES
-from mlcli.models import artifacts
 from mlcli.models.model import Model
-from mlcli.runtime.processes import Network
-from mlcli.runtime.random_streams import rng, seed_global
+from mlcli.runtime.random_streams import seed_global
 from mlcli.training.optimizers import SGD
 from mlcli.training.run_folder import Run
 
@@ -53,32 +48,26 @@ def adapt(context: AdaptationContext[Dann]) -> AdaptationResult:
     return AdaptationResult(f, frozen(method.model), context.stages("adapted"), method.candidates)
 
 
-class DANN:
+class DANN(TargetTraining):
     """Training of G_f, G_y and G_d; training.loop drives it."""
 
     def __init__(self, context: AdaptationContext[Dann], f: Model, run: Run) -> None:
-        self.context, self.config = context, context.config
-        self.runtime, self.processes = context.runtime, context.processes
-        self.model = replace(f, network=self._prepared(copy.deepcopy(f.network)).requires_grad_(True))
+        super().__init__(context, context.copy(f), run)
+        self.model.network.requires_grad_(True)
         seed_global(context.seed, "dann/discriminator")
-        self.d = self._prepared(discriminator(last_linear(self.model.network).in_features, self.config.hidden))
+        self.d = context.prepared(discriminator(last_linear(self.model.network).in_features, self.config.hidden))
         head, body = head_and_body(self.model.network)
         backbone = self.config.backbone if self.config.pretrained else 1.0
         self.factors = (backbone, 1.0, 1.0)  # of the learning rates of body, head and d
         groups = [{"params": weights} for weights in (body, head, list(self.d.parameters()))]
         self.sgd = SGD(groups, lr=self.config.lr, momentum=self.config.momentum)
-        self.candidates, self.monitor = context.candidates(run, self.model.network), translation.GanMonitor(REMEDY)
+        self.monitor = translation.GanMonitor(REMEDY)
         self.state: dict[str, Any] = {
             "network": self.model.network,
             "discriminator": self.d,
             "sgd": self.sgd,
             "candidates": self.candidates,
         }
-        self.steps_done = 0
-
-    def _prepared(self, network: Network) -> Network:
-        network = network.to(self.runtime.device).to(memory_format=self.runtime.memory_format)
-        return self.processes.prepare(network)
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(images (2 B, C, S, S) uint8 of source and target in turns, labels (B,) of those of the source).
@@ -87,18 +76,12 @@ class DANN:
         """
         source, target = self.context.source, self.context.target
         assert source.labels is not None
-        chosen = self._of_source(len(indices), step)
+        chosen = self.context.of_source(len(indices), "dann/source", step)
         known = source.images[chosen]
         if self.config.recolor:
             known = supervised_stage.recolored(self.context, known, step)
         images = torch.stack([known, target.images[indices]], 1).flatten(0, 1)
         return supervised_stage.moved(self.context, images, "dann/moves", step), source.labels[chosen]
-
-    def _of_source(self, count: int, step: int) -> Tensor:
-        """Indices (count,) of the source images of a batch, drawn at random."""
-        random = rng(self.context.seed, "dann/source", step)
-        drawn = torch.randint(len(self.context.source), (count * self.processes.count,), generator=random)
-        return self.processes.shard(drawn)
 
     def step(self, batch: tuple[Tensor, Tensor], step: int) -> dict[str, Tensor]:
         images, labels = (part.to(self.runtime.device, non_blocking=True) for part in batch)
@@ -126,20 +109,12 @@ class DANN:
         }
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.context.source.names(self._of_source(len(indices), step)) + self.context.target.names(indices)
-
-    def evaluate(self) -> dict[str, float]:
-        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
-        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime))
+        return self.context.source.names(
+            self.context.of_source(len(indices), "dann/source", step)
+        ) + self.context.target.names(indices)
 
     def warning(self, values: Mapping[str, float]) -> str:
         return self.monitor.warning(values)
-
-    def samples(self) -> dict[str, Tensor | Image]:
-        return {}
-
-    def save_model(self, run: Run) -> None:
-        artifacts.save(run.model_file, self.model.network.state_dict(), self.model.describe())
 
 
 class _ReversedGradient(Function):

@@ -23,23 +23,18 @@ What is pretrained keeps the statistics of its batch norms. The result is chosen
 without labels.
 """
 
-import copy
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.imaging.image_io import to_unit
 from mlcli.methods.adaptation import supervised_stage
-from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult, frozen, probabilities
+from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult, TargetTraining, frozen
 from mlcli.methods.adaptation.encoder import head_and_body, keep_statistics
 from mlcli.methods.adaptation.registry import SelfEnsembling
 from mlcli.methods.generation import translation
-from mlcli.models import artifacts
 from mlcli.models.model import Model
 from mlcli.runtime.random_streams import rng
 from mlcli.training.optimizers import FusedAdam
@@ -58,18 +53,16 @@ def adapt(context: AdaptationContext[SelfEnsembling]) -> AdaptationResult:
     return AdaptationResult(f, frozen(method.teacher), context.stages("adapted"), method.candidates)
 
 
-class MeanTeacher:
+class MeanTeacher(TargetTraining):
     """Training of the student, whose average the teacher is; training.loop drives it."""
 
     def __init__(self, context: AdaptationContext[SelfEnsembling], f: Model, run: Run) -> None:
-        self.context, self.config = context, context.config
-        self.runtime, self.processes = context.runtime, context.processes
-        self.student, self.teacher = self._copy(f), self._copy(f)
+        self.student, self.teacher = context.copy(f), context.copy(f)
+        super().__init__(context, self.teacher, run)
         self.student.network.requires_grad_(True)
         head, body = head_and_body(self.student.network)
         betas, factor = (self.config.beta1, self.config.beta2), self.config.backbone if self.config.pretrained else 1.0
         self.adams = FusedAdam(body, factor * self.config.lr, betas), FusedAdam(head, self.config.lr, betas)
-        self.candidates = context.candidates(run, self.teacher.network)
         self.state: dict[str, Any] = {
             "student": self.student.network,
             "network": self.teacher.network,
@@ -77,17 +70,12 @@ class MeanTeacher:
             "adam_of_head": self.adams[1],
             "candidates": self.candidates,
         }
-        self.steps_done = 0
-
-    def _copy(self, f: Model) -> Model:
-        network = copy.deepcopy(f.network).to(self.runtime.device).to(memory_format=self.runtime.memory_format)
-        return replace(f, network=self.processes.prepare(network))
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(source images, labels, target images for the student, the same for the teacher), augmented float32."""
         source, target = self.context.source, self.context.target.images[indices]
         assert source.labels is not None
-        chosen = self._of_source(len(indices), step)
+        chosen = self.context.of_source(len(indices), "self-ensembling/partners", step)
         known = source.images[chosen]
         if self.config.recolor:
             known = supervised_stage.recolored(self.context, known, step)
@@ -97,12 +85,6 @@ class MeanTeacher:
         )
         of_source, of_student, of_teacher = views
         return of_source, source.labels[chosen], of_student, of_teacher
-
-    def _of_source(self, count: int, step: int) -> Tensor:
-        """Indices (count,) of the source images of a batch, drawn at random."""
-        random = rng(self.context.seed, "self-ensembling/partners", step)
-        drawn = torch.randint(len(self.context.source), (count * self.processes.count,), generator=random)
-        return self.processes.shard(drawn)
 
     def _augmented(self, images: Tensor, purpose: str, step: int) -> Tensor:
         """Images (B, C, S, S) uint8 augmented at random: float32, 0 to 1 but for noise and offset."""
@@ -147,25 +129,12 @@ class MeanTeacher:
 
     def _balance(self, answers: Tensor, mask: Tensor) -> Tensor:
         """Class balance over the batch of all processes, whose gradients are averaged afterwards."""
-        own = answers.mean(0)
-        whole = own + (self.processes.mean(own.detach()) - own.detach())
-        return self.processes.mean(mask.mean()) * class_balance(whole)
+        return self.processes.mean(mask.mean()) * class_balance(self.processes.mean_of_parts(answers.mean(0)))
 
     def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.context.source.names(self._of_source(len(indices), step)) + self.context.target.names(indices)
-
-    def evaluate(self) -> dict[str, float]:
-        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
-        return self.candidates.add(self.steps_done, probabilities(self.teacher, target, self.runtime))
-
-    def warning(self, values: Mapping[str, float]) -> str:
-        return ""
-
-    def samples(self) -> dict[str, Tensor | Image]:
-        return {}
-
-    def save_model(self, run: Run) -> None:
-        artifacts.save(run.model_file, self.teacher.network.state_dict(), self.teacher.describe())
+        return self.context.source.names(
+            self.context.of_source(len(indices), "self-ensembling/partners", step)
+        ) + self.context.target.names(indices)
 
 
 def augmented(images: Tensor, maps: Tensor, intensities: Tensor, noise: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from mlcli.data.domains import Unpaired
 from mlcli.data.preprocessing import Preprocessing
 from mlcli.methods.adaptation import supervised_stage
 from mlcli.methods.adaptation.context import (
+    CRITERION_IMAGES,
     REMEDY,
     AdaptationContext,
     AdaptationResult,
@@ -122,7 +123,7 @@ class SeUDA(CycleGAN):
         with self.runtime.autocast():
             target_masks = self.masks(generated["BtoA"])
             if not self.context.segments:
-                certain, diverse = entropy_losses(target_masks.clamp(min=1e-8).log().flatten(1))
+                certain, diverse = entropy_losses(target_masks.clamp(min=1e-8).log().flatten(1), self.processes)
                 terms["loss_information"] = self.own.information * (certain + diverse)
             terms["loss_semantic"] = self.own.semantic * self.loss.generator(self.mask_discriminator(target_masks))
             with torch.no_grad():
@@ -149,5 +150,5 @@ class SeUDA(CycleGAN):
         return losses | {"loss_d_masks": loss, "mask_accuracy": translation.discriminator_accuracy(*logits)}
 
     def evaluate(self) -> dict[str, float]:
-        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
+        target = self.context.target.images[:CRITERION_IMAGES]
         return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime, batch_size=100))

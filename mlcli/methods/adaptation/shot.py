@@ -22,28 +22,25 @@ paper moves them where they are photographs. Pseudo-labels are those of images t
 there is no pseudo-label keeps its first centroid.
 """
 
-import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.methods.adaptation import supervised_stage
 from mlcli.methods.adaptation.context import (
     AdaptationContext,
     AdaptationResult,
+    TargetTraining,
     frozen,
     inference_batch,
-    probabilities,
 )
 from mlcli.methods.adaptation.encoder import head_and_body, penultimate, still_dropout
 from mlcli.methods.adaptation.registry import Shot
-from mlcli.models import artifacts
 from mlcli.models.model import Model
+from mlcli.runtime.processes import Processes
 from mlcli.training.optimizers import FusedAdam
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
@@ -73,20 +70,17 @@ class PseudoLabels:
         self.labels = state["labels"]
 
 
-class SHOT:
+class SHOT(TargetTraining):
     """Training of g_t; training.loop drives it. epoch: steps after which pseudo-labels are found anew."""
 
     def __init__(self, context: AdaptationContext[Shot], f: Model, run: Run, steps: int, epoch: int) -> None:
-        self.context, self.config, self.runtime = context, context.config, context.runtime
-        self.processes, self.steps, self.epoch = context.processes, steps, epoch
-        network = copy.deepcopy(f.network).to(self.runtime.device).to(memory_format=self.runtime.memory_format)
-        self.model = replace(f, network=self.processes.prepare(network))
+        super().__init__(context, context.copy(f), run)
+        self.steps, self.epoch = steps, epoch
         _, self.encoder = head_and_body(self.model.network)
         for p in self.encoder:
             p.requires_grad_(True)
         self.lr = self.config.lr * (self.config.backbone if self.config.pretrained else 1)
         self.adam = FusedAdam(self.encoder, self.lr, (self.config.beta1, self.config.beta2))
-        self.candidates = context.candidates(run, self.model.network)
         self.pseudo = PseudoLabels(len(context.target))
         self.state: dict[str, Any] = {
             "network": self.model.network,
@@ -94,7 +88,6 @@ class SHOT:
             "candidates": self.candidates,
             "pseudo_labels": self.pseudo,
         }
-        self.steps_done = 0
 
     def load(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(target images (B, C, S, S) uint8, their indices (B,))."""
@@ -112,7 +105,7 @@ class SHOT:
         with self.runtime.autocast():
             logits = self.model(images)
         logits = logits.float()  # (B, K)
-        loss_ent, loss_div = entropy_losses(logits)
+        loss_ent, loss_div = entropy_losses(logits, self.processes)
         loss_pseudo = F.cross_entropy(logits, labels.to(self.runtime.device))
         self.adam.zero_grad()
         (loss_ent + loss_div + self.config.pseudo * loss_pseudo).backward()
@@ -132,27 +125,14 @@ class SHOT:
                 features.append(caught.pop().float().cpu())
         return nearest_centroids(torch.cat(features), torch.cat(answers))
 
-    def name_batch(self, indices: Tensor, step: int) -> list[str]:
-        return self.context.target.names(indices)
 
-    def evaluate(self) -> dict[str, float]:
-        target = self.context.target.images[: supervised_stage.CRITERION_IMAGES]
-        return self.candidates.add(self.steps_done, probabilities(self.model, target, self.runtime))
+def entropy_losses(logits: Tensor, processes: Processes) -> tuple[Tensor, Tensor]:
+    """(L_ent, L_div) of a batch (B, K), eq. 3, in nats: at most log K and at least -log K.
 
-    def warning(self, values: Mapping[str, float]) -> str:
-        return ""
-
-    def samples(self) -> dict[str, Tensor | Image]:
-        return {}
-
-    def save_model(self, run: Run) -> None:
-        artifacts.save(run.model_file, self.model.network.state_dict(), self.model.describe())
-
-
-def entropy_losses(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """(L_ent, L_div) of a batch (B, K), eq. 3, in nats: at most log K and at least -log K."""
+    L_div is of the batch of all processes, whose gradients are averaged afterwards.
+    """
     d = logits.softmax(1)
-    p = d.mean(0)
+    p = processes.mean_of_parts(d.mean(0))
     return -(d * logits.log_softmax(1)).sum(1).mean(), torch.xlogy(p, p).sum()
 
 

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mlcli.data.domains import Domain
-from mlcli.methods.adaptation.context import AdaptationContext, frozen, probabilities
+from mlcli.methods.adaptation.context import CRITERION_IMAGES, AdaptationContext, frozen, probabilities
 from mlcli.methods.adaptation.encoder import head_and_body, keep_statistics
 from mlcli.methods.adaptation.model_selection import Candidates
 from mlcli.methods.learning.supervised import reflect
@@ -24,8 +24,6 @@ from mlcli.training.optimizers import FusedAdam
 from mlcli.training.plan import Plan
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
-
-CRITERION_IMAGES = 2000  # target images that a criterion sees
 
 
 class SupervisedStage:

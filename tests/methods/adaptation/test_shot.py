@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from mlcli.methods.adaptation import shot
 from mlcli.methods.adaptation.context import probabilities
 from mlcli.methods.adaptation.registry import Shot
+from mlcli.runtime.processes import Processes
 from mlcli.training.run_folder import Run
 from mlcli.training.schedules import SCHEDULES
 from tests import shapes
 
+ALONE = Processes(torch.device("cpu"))
 SMALL = Shot(model="lenet", lr=1e-3, source_steps=60, steps=60, batch_size=30, candidates=3, shift=1, rotate=0.0)
 
 
@@ -29,10 +31,10 @@ def test_the_entropy_losses_by_hand():
     d = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], dtype=torch.float64)
     p = [0.4, 0.15, 0.45]
     entropies = [-sum(value * math.log(value) for value in row) for row in d.tolist()]
-    certain, diverse = shot.entropy_losses(d.log() + 3.0)
+    certain, diverse = shot.entropy_losses(d.log() + 3.0, ALONE)
     assert certain.item() == pytest.approx(sum(entropies) / 2, rel=1e-12)
     assert diverse.item() == pytest.approx(sum(value * math.log(value) for value in p), rel=1e-12)
-    even = shot.entropy_losses(torch.eye(4, dtype=torch.float64) * 1e3)
+    even = shot.entropy_losses(torch.eye(4, dtype=torch.float64) * 1e3, ALONE)
     assert even[0].item() == pytest.approx(0, abs=1e-9) and even[1].item() == pytest.approx(-math.log(4))
 
 
