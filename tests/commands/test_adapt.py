@@ -14,44 +14,18 @@ from mlcli.data.folders import ClassFolder
 from mlcli.data.image_dataset import ImageDataset
 from mlcli.methods.adaptation import results
 from mlcli.methods.adaptation.adda import ADDA
-from mlcli.methods.adaptation.registry import METHODS, Optimized
+from mlcli.methods.adaptation.registry import METHODS
 from mlcli.methods.adaptation.supervised_stage import SupervisedStage
 from mlcli.models import registry, translators
 from tests import quick_charts, shapes
+from tests.adaptations import QUICK, SMALL, TRAINED, adapt, files, write_domains
 from tests.cli import mlcli
 from tests.killing import killed_and_resumed, killed_at_its_end, two_processes_killed_and_resumed
-
-QUICK = ["--source-steps", 30, "--steps", 9, "--batch-size", 12, "--candidates", 3, "--precision", "fp32"]
-QUICK += ["--keep", "adapted"]  # what trains for so few steps may be worse
-SMALL = {"adda": [], "simgan": ["--filters", 4], "cycada": ["--pixel-steps", 6, "--filters", 4]}
-SMALL["seuda"] = ["--filters", 4]
-SMALL |= {"shot": [], "dann": [], "self-ensembling": [], "adabn": []}
-TRAINED = [name for name, method in METHODS.items() if issubclass(method.config, Optimized)]  # on the target
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("domains")
-    shapes.write(root / "source", 60)
-    shapes.write(root / "target", 60, 1, target=True)
-    shapes.write(root / "bare", 60, 1, target=True, labeled=False)
-    shapes.write(root / "test", 30, 2, target=True)
-    return root
-
-
-def adapt(data, output, *options, method="adda", target="target", status=0):
-    quick = QUICK if method in TRAINED else ["--source-steps", 30, "--precision", "fp32"]
-    words = ["adapt", "--method", method, data / "source", data / target, "-o", output, *quick, *SMALL[method]]
-    return mlcli(*words, *options, status=status)
-
-
-def files(run):
-    """The bytes of what was learned: the models of every stage, and the state of the training."""
-    return {
-        path.relative_to(run).as_posix(): path.read_bytes()
-        for path in sorted(run.rglob("*"))
-        if path.suffix == ".safetensors" or path.name.startswith("step-")
-    }
+    return write_domains(tmp_path_factory.mktemp("domains"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -307,65 +281,6 @@ def test_two_processes_agree_with_one_and_resume(method, data, tmp_path):
     for ours, theirs in zip(two["selection"][0]["candidates"], one["selection"][0]["candidates"], strict=True):
         assert ours["score"] == pytest.approx(theirs["score"], abs=2e-3)
     assert two["adapted"]["mean"] == pytest.approx(one["adapted"]["mean"], abs=0.04)
-
-
-@pytest.fixture(scope="module")
-def source_run(data, tmp_path_factory):
-    """A run whose first stage is a model of the source."""
-    run = tmp_path_factory.mktemp("source") / "run"
-    adapt(data, run, "--test", data / "test", method="shot")
-    return run
-
-
-def test_without_the_source_its_model_is_adapted_to_the_same_bits(data, source_run, tmp_path):
-    source_model = source_run / "seed-0/source"
-    words = ["adapt", "--method", "shot", "--model", source_model, data / "bare", *QUICK, "--test", data / "test"]
-    mlcli(*words, "-o", tmp_path / "run")
-    assert (tmp_path / "run/model.safetensors").read_bytes() == (source_run / "model.safetensors").read_bytes()
-    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", source_run))
-    assert ours["adapted"] == theirs["adapted"] and ours["source_only"] == theirs["source_only"]
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    assert "source" not in config["data"] and config["data"]["model"]["hash"] == registry.load(str(source_model)).hash
-    assert not (tmp_path / "run/seed-0/source").exists()
-    page = (tmp_path / "run/report.html").read_text()
-    assert "source only" in page and "first two principal components" not in page
-    before = files(tmp_path / "run")
-    mlcli(*words, "-o", tmp_path / "run", "--resume")
-    assert files(tmp_path / "run") == before
-
-
-@pytest.mark.parametrize("method", ["adda", "seuda", "dann", "self-ensembling"])
-def test_a_run_is_the_source_model_of_any_method(method, data, source_run, tmp_path):
-    adapt(data, tmp_path / "run", "--model", source_run / "seed-0/source", "--test", data / "test", method=method)
-    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", source_run))
-    assert ours["source_only"] == theirs["source_only"]
-    assert sorted(each.name for each in (tmp_path / "run/seed-0").iterdir()) == ["adapted"]
-
-
-def test_batch_norm_is_adapted_without_the_source_and_must_be_there(data, tmp_path):
-    adapt(data, tmp_path / "both", method="adabn")
-    words = ["adapt", "--method", "adabn", data / "bare", "--precision", "fp32"]
-    mlcli(*words, "--model", tmp_path / "both/seed-0/source", "-o", tmp_path / "alone")
-    ours, theirs = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "both"))
-    assert ours == theirs
-    told = adapt(data, tmp_path / "run", "--model", "lenet", method="adabn", status=2).stderr
-    assert "--model lenet: has no batch norm" in told and "take lenet-bn, digits or cifarnet" in told
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "words, said",
-    [
-        (["--method", "adda", "--model", "RUN"], "TARGET is missing; the target alone, with the --model of the source"),
-        (["--method", "shot"], "name the --model of the source"),
-        (["--method", "shot", "--model", "RUN", "--hold-out", 0.5], "--hold-out and --max-source are about SOURCE"),
-        (["--method", "shot", "--model", "nosuch"], "neither a run folder nor a known model"),
-    ],
-)
-def test_a_target_alone_needs_a_model_and_a_method_that_needs_no_source(words, said, data, source_run, tmp_path):
-    words = [source_run / "seed-0/source" if word == "RUN" else word for word in words]
-    assert said in mlcli("adapt", *words, data / "bare", "-o", tmp_path / "run", status=2).stderr
-    assert not (tmp_path / "run").exists()
 
 
 def test_domains_that_disagree_are_said(data, tmp_path):
