@@ -1,9 +1,12 @@
-"""The data sets that samples/*.py draw, and the pipeline of samples/Makefile."""
+"""The data sets that samples/*.py draw and write, and the pipeline of samples/Makefile."""
 
+import bz2
 import importlib.util
 import json
 import os
+import pickle
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mlcli.commands import COMMANDS
 from mlcli.data.pairing import find_pairs
@@ -18,6 +22,7 @@ from mlcli.data.pairs import ImageSpec, PairSet, ResizeCrop
 from tests.cli import ENVIRONMENT
 
 SAMPLES = Path(__file__).parents[1] / "samples"
+PARTS = {"train": 12, "test": 4}
 
 
 def script(name: str):
@@ -113,6 +118,54 @@ def test_glyphs_of_one_character_are_similar_whoever_writes_them(tmp_path):
     )
     assert same > other + 0.1 and ink.mean(1).min() > 5
     assert not np.array_equal(drawn[0, 0], drawn[0, 1])
+
+
+def downloaded(folder: Path, images: dict[str, np.ndarray], labels: dict[str, list[int]]) -> None:
+    """Put MNIST, USPS and CIFAR-10 where a download leaves them; the images of a part are (n, 32, 32, 3)."""
+    raw = folder / "MNIST/raw"
+    raw.mkdir(parents=True)
+    batches = folder / "cifar-10-batches-py"
+    batches.mkdir()
+    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {number}" for number in range(10)]}))
+    for part, name in (("train", "train"), ("test", "t10k")):
+        gray, truth = images[part][..., 0], labels[part]
+        head = struct.pack(">I3I", 0x803, len(gray), 28, 28)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(head + gray[:, :28, :28].tobytes())
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(truth)) + bytes(truth))
+        rows = [" ".join(f"{i + 1}:{v / 127.5 - 1:.6f}" for i, v in enumerate(g[:16, :16].flatten())) for g in gray]
+        text = "".join(f"{label + 1} {row}\n" for label, row in zip(truth, rows, strict=True))
+        (folder / {"train": "usps.bz2", "test": "usps.t.bz2"}[part]).write_bytes(bz2.compress(text.encode()))
+        files = [f"data_batch_{number}" for number in range(1, 6)] if part == "train" else ["test_batch"]
+        for number, file in enumerate(files):
+            own = slice(number, None, len(files))
+            batch = {"data": images[part][own].transpose(0, 3, 1, 2).reshape(-1, 3072), "labels": truth[own]}
+            (batches / file).write_bytes(pickle.dumps(batch))
+
+
+@pytest.mark.parametrize("data_set, side", [("mnist", 28), ("usps", 16), ("cifar10", 32)])
+def test_a_downloaded_data_set_becomes_class_folders(data_set, side, tmp_path, monkeypatch):
+    images = {part: random(k).integers(0, 256, (n, 32, 32, 3), np.uint8) for k, (part, n) in enumerate(PARTS.items())}
+    labels = {part: [(3 * k) % 10 for k in range(n)] for part, n in PARTS.items()}
+    downloaded(tmp_path / "kept", images, labels)
+    folders = script("class_folders")
+    # The checksums of CIFAR-10 are those of the real files
+    monkeypatch.setattr(folders.datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(folders.datasets.cifar, "check_integrity", lambda *_: True)
+    words = ["class_folders.py", data_set, str(tmp_path / "made"), "--downloads", str(tmp_path / "kept")]
+    monkeypatch.setattr(sys, "argv", words)
+    folders.main()
+    for part, count in PARTS.items():
+        seen = sorted((tmp_path / "made" / part).rglob("*.png"), key=lambda file: file.stem)
+        assert len(seen) == count and len(list((tmp_path / "made" / part).iterdir())) == 10
+        # CIFAR-10 has its training images in five files, here each fifth one
+        order = sorted(range(count), key=lambda k: k % 5) if (data_set, part) == ("cifar10", "train") else range(count)
+        for file, k in zip(seen, order, strict=True):
+            assert file.parent.name.removeprefix("class ") == str(labels[part][k])
+            expected = images[part][k][:side, :side] if data_set == "cifar10" else images[part][k][:side, :side, 0]
+            slack = 1 if data_set == "usps" else 0  # rounded down from [-1, 1]
+            assert np.abs(np.asarray(Image.open(file)).astype(int) - expected).max() <= slack
+    with pytest.raises(SystemExit):  # images of an earlier call are not mixed with these
+        folders.main()
 
 
 def make(build: Path, variables: dict, *more) -> str:
