@@ -71,7 +71,7 @@ def _options(command: str) -> dict[str, Field[Any]]:
 
 def _applies(each: Field[Any], values: Mapping[str, Any]) -> bool:
     """Whether an option has a value and an effect."""
-    if each.name in OF_THE_CALL or values[each.name] is None:
+    if each.name in OF_THE_CALL or values[each.name] in (None, (), []):
         return False
     applies = of(each).applies
     return applies is None or applies(defaultdict(lambda: None, values))  # an earlier version knew fewer options

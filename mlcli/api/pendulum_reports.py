@@ -51,10 +51,11 @@ def _drawn(maps: "Sequence[StateMap]", portraits: "Sequence[Portrait]") -> list[
     from mlcli.reporting import charts
     from mlcli.reporting.pendulums import phase_charts
 
-    images = charts.to_image(phase_charts.maps_chart(maps)), charts.to_image(phase_charts.portraits_chart(portraits))
+    colored = [sections.from_image(charts.to_image(phase_charts.map_chart(each)), each.title) for each in maps]
+    paths = [sections.from_image(charts.to_image(phase_charts.portrait_chart(each)), each.title) for each in portraits]
     return [
-        Section("Policies and values", [sections.from_image(images[0], "Over angle and velocity")]),
-        Section("Phase portraits", [sections.from_image(images[1], "From rest at several angles")]),
+        Section("Policies and values", colored, "Over angle and velocity."),
+        Section("Phase portraits", paths, "From rest at several angles."),
     ]
 
 

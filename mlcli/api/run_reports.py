@@ -9,7 +9,8 @@ from mlcli.api.adaptation_tables import report_sections
 from mlcli.api.option_tables import option_section
 from mlcli.errors import RunError
 from mlcli.io import schema
-from mlcli.reporting import evaluation_tables, report, sections, verification_charts
+from mlcli.reporting import report, sections
+from mlcli.reporting.evaluation import evaluation_tables, verification_charts
 from mlcli.reporting.sections import Chart, Section, Table
 from mlcli.training.run_folder import Run, read_json
 
@@ -49,10 +50,9 @@ def _classification(run: Run, results: Mapping[str, Any]) -> list[Section]:
         if isinstance(entry, dict):
             heading = {"folds": "Cross-validation"}.get(name, name[:1].upper() + name[1:])
             found.append(Section(heading, evaluation_tables.tables(entry, classes or [*entry.get("per_class", ())])))
-    facts = {"l2": "regularization of the last layer (l2)", "misclassified": "misclassified images"}
-    values = {words: results[name] for name, words in facts.items() if name in results}
-    if values:
-        found.append(Section("Fit", [sections.of_values(values, ("", "value"))], results.get("note", "")))
+    if "l2" in results:
+        values = {"regularization (l2)": results["l2"]}
+        found.append(Section("Last layer", [sections.of_values(values, ("", "value"))], results.get("note", "")))
     return found + _misclassified(run)
 
 

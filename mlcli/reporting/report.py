@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mlcli.io.files import write_text
-from mlcli.reporting import curves, sections
-from mlcli.reporting.sections import EmbeddedImage, Section, Table
+from mlcli.reporting import curves, data_table, sections
+from mlcli.reporting.sections import EmbeddedImage, Section
 from mlcli.training.run_folder import Run
 
 SHOWN_SAMPLES = 12
@@ -37,7 +37,7 @@ def write(run: Run, results: Sequence[Section] = (), command_line: str = "", opt
             *_samples(run),
         ],
         stages=stages,
-        made_by=[*options, _data(config.get("data", {})), _versions(config["versions"])],
+        made_by=[*options, *_data(config.get("data", {})), _versions(config["versions"])],
     )
     with suppress(OSError):
         if run.report_file.read_bytes() == page.encode("utf-8"):
@@ -85,18 +85,8 @@ def shown_samples(run: Run) -> list[Path]:
     return [file for step in reversed(chosen) for file in by_step[step]]
 
 
-def _data(data: Mapping[str, Mapping[str, Any]]) -> Section:
-    """A table with a column for each data set."""
-    facts = {"hash": lambda text: str(text)[:16], "value_range": lambda ends: f"{ends[0]} to {ends[1]}"}
-    names = list(dict.fromkeys(name for values in data.values() for name in values))
-    rows = [
-        (
-            name.replace("_", " ") + (" (its beginning)" if name == "hash" else ""),
-            *(facts.get(name, lambda value: value)(v[name]) if name in v else "" for v in data.values()),
-        )
-        for name in names
-    ]
-    return Section("Data", [Table(("", *data), rows)] if data else ())
+def _data(data: Mapping[str, Mapping[str, Any]]) -> list[Section]:
+    return [Section("Data", [data_table.table(data)])] if data else []
 
 
 def _versions(versions: Mapping[str, Any]) -> Section:

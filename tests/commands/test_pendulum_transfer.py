@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import mlcli as package
+from tests import quick_charts
 from tests.cli import mlcli
 
 LARGE = ("--mass", 8, "--length", 4)
@@ -28,7 +29,8 @@ def rows(folder):
 
 
 def test_on_a_similar_pendulum_the_scaled_policy_is_as_good(run, tmp_path):
-    done = mlcli("pendulum-transfer", run / "swing-up", *LARGE, *BRIEF, "-o", tmp_path / "large")
+    with quick_charts.drawn():
+        done = mlcli("pendulum-transfer", run / "swing-up", *LARGE, *BRIEF, "-o", tmp_path / "large")
     found = rows(tmp_path / "large")
     assert list(found) == ["small", "naive", "scaled", "optimum"]
     assert found["scaled"]["return"]["runs"] == found["small"]["return"]["runs"]

@@ -122,10 +122,3 @@ def test_a_run_without_curves_says_why(run):
     report.write(run)
     text = run.report_file.read_text()
     assert "Metrics were logged once; a curve needs two points." in text and "None yet" not in text and ">0.5<" in text
-
-
-def test_data_sets_are_columns_of_one_table(run):
-    (section,) = [report._data({"training": {"root": "a", "count": 3, "hash": "f" * 64}, "validation": {"root": "b"}})]
-    (table,) = section.items
-    assert table.header == ("", "training", "validation")
-    assert table.rows == [("root", "a", "b"), ("count", 3, ""), ("hash (its beginning)", "f" * 16, "")]

@@ -119,7 +119,7 @@ class Learner(ABC):
         from mlcli.reporting import charts
         from mlcli.reporting.pendulums import phase_charts
 
-        return {"policy": charts.to_image(phase_charts.maps_chart([policy_map("Policy", self.policy)]))}
+        return {"policy": charts.to_image(phase_charts.map_chart(policy_map("Policy", self.policy)))}
 
     def save_model(self, run: Run) -> None:
         self.policy.save(run, task=self.task, method=self.name)

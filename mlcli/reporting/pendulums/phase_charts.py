@@ -39,37 +39,35 @@ class Portrait:
     velocity_label: str
 
 
-def maps_chart(maps: Sequence[StateMap], *, width: float = 4.2, height: float = 3.2) -> Figure:
-    """Maps side by side, each with its scale of colors. width, height: of each in inches."""
+def map_chart(shown: StateMap, *, width: float = 4.2, height: float = 3.2) -> Figure:
+    """A map with its scale of colors. width, height: in inches."""
     with charts.style():
-        figure = Figure(figsize=(width * len(maps), height), layout="constrained")
-        for axes, each in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
-            values = each.values.double().numpy()
-            largest = abs(values).max() or 1.0
-            low, high = (-largest, largest) if each.signed else (values.min(), values.max())
-            extent = (-TURN, TURN, -each.speed, each.speed)
-            colors = "RdBu_r" if each.signed else "viridis"
-            image = axes.imshow(
-                values.T, origin="lower", aspect="auto", extent=extent, cmap=colors, vmin=low, vmax=high
-            )
-            figure.colorbar(image, ax=axes, label=charts.text(each.value_label))
-            _label(axes, each.title, each.velocity_label)
-            axes.grid(False)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        values = shown.values.double().numpy()
+        largest = abs(values).max() or 1.0
+        low, high = (-largest, largest) if shown.signed else (values.min(), values.max())
+        extent = (-TURN, TURN, -shown.speed, shown.speed)
+        colors = "RdBu_r" if shown.signed else "viridis"
+        image = axes.imshow(values.T, origin="lower", aspect="auto", extent=extent, cmap=colors, vmin=low, vmax=high)
+        figure.colorbar(image, ax=axes, label=charts.text(shown.value_label))
+        _label(axes, shown.title, shown.velocity_label)
+        axes.grid(False)
     return figure
 
 
-def portraits_chart(portraits: Sequence[Portrait], *, width: float = 3.6, height: float = 3.2) -> Figure:
-    """Phase portraits side by side; a dot marks the begin of each trajectory. width, height: of each in inches."""
+def portrait_chart(shown: Portrait, *, width: float = 3.6, height: float = 3.2) -> Figure:
+    """A phase portrait; a dot marks the start of each trajectory. width, height: in inches."""
     with charts.style():
-        figure = Figure(figsize=(width * len(portraits), height), layout="constrained")
-        for axes, each in zip(figure.subplots(1, len(portraits), squeeze=False)[0], portraits, strict=True):
-            for number, (angles, velocities) in enumerate(zip(each.angles.T, each.velocities.T, strict=True)):
-                color = charts.COLORS[number % len(charts.COLORS)]
-                x, y = _broken(angles.tolist(), velocities.tolist())
-                axes.plot(x, y, color=color, linewidth=1)
-                axes.plot(x[:1], y[:1], color=color, marker="o", markersize=4)
-            axes.set(xlim=(-TURN, TURN), ylim=(-1.05 * each.speed, 1.05 * each.speed))
-            _label(axes, each.title, each.velocity_label)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        for number, (angles, velocities) in enumerate(zip(shown.angles.T, shown.velocities.T, strict=True)):
+            color = charts.COLORS[number % len(charts.COLORS)]
+            x, y = _broken(angles.tolist(), velocities.tolist())
+            axes.plot(x, y, color=color, linewidth=1)
+            axes.plot(x[:1], y[:1], color=color, marker="o", markersize=4)
+        axes.set(xlim=(-TURN, TURN), ylim=(-1.05 * shown.speed, 1.05 * shown.speed))
+        _label(axes, shown.title, shown.velocity_label)
     return figure
 
 

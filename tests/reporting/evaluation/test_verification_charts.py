@@ -4,7 +4,7 @@ import torch
 
 from mlcli.methods.metric_learning import verification_results
 from mlcli.methods.metric_learning.verification import Pairs
-from mlcli.reporting import verification_charts
+from mlcli.reporting.evaluation import verification_charts
 
 SAME, DIFFERENT = torch.tensor([0.1, 0.2, 0.6]), torch.tensor([0.5, 0.8, 0.9, 1.0])
 

@@ -1,7 +1,7 @@
 """Evaluations as tables: rounded intervals, confusions with headings."""
 
 from mlcli.methods.evaluation.classification import Evaluation
-from mlcli.reporting import evaluation_tables
+from mlcli.reporting.evaluation import evaluation_tables
 
 
 def test_accuracies_classes_and_the_confusion_matrix():
