@@ -37,11 +37,13 @@ class AdaptConfig(common.Trains):
     """The options of all methods; `with_method_options` adds those of each."""
 
     source: Path = argument(
-        "Labeled images of the source: class folders, or images/ and masks/.", metavar="SOURCE", path="input"
+        "Labeled images of the source: class folders, or images/ and masks/. Where one folder alone is given, it is "
+        "TARGET.",
+        metavar="SOURCE",
+        path="input",
     )
     target: Path | None = argument(
-        "Images of the target domain; labels are not read. Where one folder alone is given, it is the target, and "
-        "--model the model of the source ("
+        "Images of the target domain; labels are not read. Without SOURCE, --model is the model of the source ("
         f"{', '.join(name for name, method in METHODS.items() if method.source_free)}).",
         default=None,
         metavar="TARGET",

@@ -53,8 +53,8 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     if None in values:
         return of(uses[0][1]).shown_default or ""
     (common, count), *_ = values.most_common()
-    others = [f"{m} {each.default}" for m, each in uses if each.default != common or 2 * count <= len(uses)]
-    text = ", ".join(others if len(others) == len(uses) else [str(common), *others])
+    others = [f"{m} {_words(each.default)}" for m, each in uses if each.default != common or 2 * count <= len(uses)]
+    text = ", ".join(others if len(others) == len(uses) else [_words(common), *others])
     if name in PRETRAINED:
         text += f"; with --pretrained {PRETRAINED[name]}"
     features = [method for method, _ in uses if issubclass(METHODS[method].config, EncoderOptions)]
@@ -63,6 +63,10 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     if name in MASKS:
         text += f"; with --task segment {MASKS[name]}"
     return text
+
+
+def _words(default: Any) -> str:
+    return ("on" if default else "off") if isinstance(default, bool) else str(default)
 
 
 def hyperparameters(

@@ -95,7 +95,8 @@ def resume_command() -> str:
     call = calls.current()
     if call is None or call.words is None:
         return "the same call with resume=True"
-    return shlex.join(call.words) + ("" if "--resume" in call.words else " --resume")
+    words = [word for word in call.words if word not in ("--overwrite", "--resume")]
+    return shlex.join([*words, "--resume"])
 
 
 # What the record of the results in a folder holds, such as pairs.json and translate.json
@@ -118,13 +119,15 @@ def refuse_others(record_file: Path, options: Mapping[str, Any]) -> None:
     """Raise UsageError where the results in a folder, whose record is `record_file`, were made with other options."""
     then = read_record(record_file)["options"]
     now = {"accept_truncated": None, "stretch": None, **options, **reading.current().settings()}
-    for name, value in now.items():
-        if then.get(name) != value:
-            before, after = (_words(each) for each in (then.get(name), value))
-            raise UsageError(
-                f"{record_file.parent}: its results were made with {name} {before}, not {after}; name another folder, "
-                "or --overwrite makes them from scratch"
-            )
+    if other := [name for name, value in now.items() if then.get(name) != value]:
+        call = calls.current()
+        named = [name for name in other if call and name in call.given]  # the others may follow from these
+        name = (named or other)[0]
+        before, after = (_words(each) for each in (then.get(name), now[name]))
+        raise UsageError(
+            f"{record_file.parent}: its results were made with {name} {before}, not {after}; name another folder, "
+            "or --overwrite makes them from scratch"
+        )
 
 
 def _words(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`mlcli.siamese_train`: a network that tells whether two images show the same identity."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from mlcli.api import common
 from mlcli.api.call import Call, function
 from mlcli.api.events import complain
 from mlcli.api.train import Training
-from mlcli.counting import counted
 from mlcli.errors import DataError, UsageError
 from mlcli.io import input_files
 from mlcli.methods.metric_learning import configs
@@ -220,8 +220,9 @@ def _warn_of_few(asked: float | None, different: int) -> None:
     """Say where the false accepts that are asked for are too few of the pairs of different identities."""
     if asked is not None and asked * different < FEWEST:
         complain(
-            f"--false-accept-rate {asked:g}: {asked * different:.3g} of {counted(different, 'pair')} of different "
-            f"identities; with fewer than {FEWEST} the rate cannot be kept on others. Hold out more identities (--val)"
+            f"--false-accept-rate {asked:g} needs {math.ceil(FEWEST / asked):,} pairs of images of different held-out "
+            f"identities to be kept on others, and there are {different:,}: give more images or identities, or a "
+            "larger --val"
         )
 
 

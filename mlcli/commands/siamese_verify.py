@@ -97,10 +97,10 @@ def _evaluation_text(report: Mapping[str, Any], format: str) -> str:
         (name, report[name], *(report.get(f"{name}_interval") or ("", "")))
         for name in ("eer", "auc", "accuracy", "false_accept_rate", "true_accept_rate")
     ]
-    rows += [
-        (f"true accepts at {one['false_accept']:.1%} false", one["true_accept"], *(one["interval"] or ("", "")))
-        for one in report["true_accepts"]
-    ]
+    for one in report["true_accepts"]:
+        rate = f"{one['false_accept']:.1%} false accepts"
+        rows.append((f"threshold for {rate}", one["threshold"], "", ""))
+        rows.append((f"true accepts at {rate}", one["true_accept"], *(one["interval"] or ("", ""))))
     for name, words in (("one_shot", "groups"), ("one_shot_across", "all")):
         if one := report.get(name):
             within = f" within {words}" if "one_shot_across" in report else ""

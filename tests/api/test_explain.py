@@ -80,6 +80,8 @@ def test_what_is_done_is_left_alone(done, photos, monkeypatch):
     assert len(again.files) == 3 and before == {f: f.stat().st_mtime_ns for f in out.rglob("*") if f.is_file()}
     with pytest.raises(UsageError, match="its results were made with method"):
         explain(photos, output=out, target=["predicted", "conv5:12"], **SMALL)
+    with pytest.raises(UsageError, match="made with method .* not deconvnet"):  # though the layer differs too
+        explain(photos, output=out, method=["deconvnet"], target=["predicted", "conv5:12"], **SMALL)
     os.utime(photos / "cat.png")
     explain(photos, output=out, method=CHEAP, target=["predicted", "conv5:12"], **SMALL)
     assert (out / "cat.json").stat().st_mtime_ns > before[out / "cat.json"]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 import time
@@ -12,7 +14,7 @@ from mlcli.api import row_files
 from mlcli.io import locks
 from mlcli.methods.evaluation import classification
 from tests import killing
-from tests.cli import mlcli
+from tests.cli import mlcli, status_of_main
 from tests.forks import Fork, two_processes
 from tests.tiny import class_folders
 
@@ -87,6 +89,26 @@ def test_a_resumed_command_writes_the_same_bytes(after, format, whole, colors, m
         f"broken.{format}",
         f"broken.{format}.json",
     ]
+
+
+def test_the_command_that_is_said_to_resume_does(whole, colors, monkeypatch, capsys):
+    """Also where the interrupted one replaces a file, which a resumed one must not."""
+    predict = classification.predict
+
+    def signaled(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        return predict(*arguments, **more)
+
+    words = [str(word) for word in command("again.jsonl", colors, "--overwrite")]
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(classification, "predict", signaled)
+            assert status_of_main(*words) == 130
+        (advice,) = re.findall(r"images; (.*) resumes", capsys.readouterr().err)
+        program, *words = shlex.split(advice)
+        assert program == "mlcli"
+    mlcli(*words, status=1)
+    assert result("again.jsonl") == whole["jsonl"]
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])

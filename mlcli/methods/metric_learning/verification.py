@@ -118,8 +118,9 @@ def intervals(pairs: Pairs, identities: Tensor, threshold: float, seed: int) -> 
 def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) -> dict[str, Any]:
     """Metrics over all pairs, with 95 % intervals: equal error rate, AUC, and the error rates at the stored threshold.
 
-    accuracy: balanced accuracy, the mean of the true accept rate and the true reject rate. Raises DataError where there
-    is no pair of one identity, or none of two.
+    accuracy: balanced accuracy, the mean of the true accept rate and the true reject rate.  true_accepts: for a few
+    false accept rates the threshold that keeps them on these pairs, and the true accept rate there. Raises DataError
+    where there is no pair of one identity, or none of two.
     """
     pairs = all_pairs(siamese, points, identities, seed)
     assert siamese.calibration is not None
@@ -136,7 +137,12 @@ def evaluate(siamese: Siamese, points: Tensor, identities: Tensor, seed: int) ->
     }
     figures |= {f"{name}_interval": within.get(name) for name in figures if name != "threshold"}
     figures["true_accepts"] = [
-        {"false_accept": rate, "true_accept": roc.true_accept(rate), "interval": within.get(f"true_accept_{rate}")}
+        {
+            "false_accept": rate,
+            "threshold": roc.at_false_accept(rate),
+            "true_accept": roc.true_accept(rate),
+            "interval": within.get(f"true_accept_{rate}"),
+        }
         for rate in FALSE_ACCEPT_RATES
     ]
     return figures | {"pairs": {"same": len(roc.same), "different": len(roc.different)}}

@@ -104,6 +104,11 @@ def test_figures_of_points_that_are_apart_and_of_noise(siamese):
     apart = evaluate(siamese, clouds(0.05), IDENTITIES, 0)
     assert apart["eer"] == 0 and apart["auc"] == 1 and apart["threshold"] == 0.9
     assert apart["accuracy"] > 0.95 and [one["true_accept"] for one in apart["true_accepts"]] == [1, 1, 1]
+    pairs = all_pairs(siamese, clouds(1.0), IDENTITIES, 0)
+    for one in evaluate(siamese, clouds(1.0), IDENTITIES, 0)["true_accepts"]:
+        accepted = pairs.distances <= one["threshold"]
+        assert accepted[pairs.same].double().mean() == one["true_accept"]
+        assert 0 < accepted[~pairs.same].double().mean() <= one["false_accept"] or one["false_accept"] < 0.01
     noise = evaluate(siamese, clouds(100), IDENTITIES, 0)
     assert noise["eer"] == pytest.approx(0.5, abs=0.1) and noise["auc"] == pytest.approx(0.5, abs=0.1)
     pairs = all_pairs(siamese, clouds(100), IDENTITIES, 0)
