@@ -256,7 +256,8 @@ class Seuda(CycleGanOptions):
     semantic: float = same(CycleGanOptions, "semantic", default=0.5)
     information: float = option(
         1.0,
-        "Weight of the mutual information of translated images and their classes; masks have none.",
+        "Weight of the loss that makes predictions for translated images certain and their classes equally frequent; "
+        "masks have none.",
         minimum=0,
         panel=METHOD,
     )

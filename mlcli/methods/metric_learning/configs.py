@@ -30,7 +30,7 @@ class Siamese:
 
     loss: str = option(
         "softmax",
-        "Loss of the distances; fisher is a metric that is solved for, on the feature maps of a trained --model.",
+        "Loss of the distances; fisher computes a metric in closed form, from the feature maps of a trained --model.",
         choices=(*MARGINS, FISHER),
         panel=METHOD,
     )
