@@ -218,6 +218,7 @@ def _written(
         read=read,
         make=lambda images: explainer(images, [""] * len(images)),
         save=save,
+        whole=explanations.is_whole,
         endings=(".json",),
         batch_size=config.batch_size,
         workers=config.workers,

@@ -1,5 +1,7 @@
 """Explanations of images: each target by each method, the checks of each map, and the files that are written."""
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -284,6 +286,18 @@ def write(explained: ExplainedImage, source: Path, file: Path, record: dict[str,
     if len(explained.explanations) > 1:
         image_io.write(sheet(explained, source.name), file.with_name(f"{name}.{SHEET}.png"), flush=False)
     files.write_json(file, {**record, "predicted": explained.predicted, "explanations": told})
+
+
+def is_whole(file: Path) -> bool:
+    """Whether this is a JSON file of `write`, and all that was written with it is there."""
+    try:
+        told = json.loads(file.read_text("utf-8"))["explanations"]
+        names = [each[kind] for each in told for kind in ("map", "overlay")]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    if len(told) > 1:
+        names.append(f"{file.name.removesuffix('.json')}.{SHEET}.png")
+    return all(os.path.isfile(file.with_name(name)) for name in names)
 
 
 def sheet(explained: ExplainedImage, name: str) -> "Image.Image":

@@ -44,6 +44,7 @@ def each_outdated(
     read: Callable[[Path], "Tensor"],
     make: Callable[["Tensor"], "Sequence[Any] | Tensor"],
     save: Callable[[Any, "Tensor", Path, Path], None],
+    whole: Callable[[Path], bool] = lambda result: True,
     endings: Sequence[str],
     batch_size: int,
     workers: int | None,
@@ -58,10 +59,10 @@ def each_outdated(
     For one image `output` can be the result itself, whose name may end as one of `endings`; its record is beside it.
 
     done: what was done to an image, as a participle for the message.  made_by: what the record says of the weights, of
-    which their `sha256` tells whether they are the same.  name: the file name of a result, given that of
-    its image.  make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image,
-    the file of the image and the file to write.  processes: that divide the images.  part: of the images, which a job
-    of an array makes beside others.
+    which their `sha256` tells whether they are the same.  name: the file name of a result, given that of its image.
+    make: images (N, C, H, W) of one size and depth -> N results.  save: called with a result, its image, the file of
+    the image and the file to write.  whole: whether a result that is there has all that was written with it.
+    processes: that divide the images.  part: of the images, which a job of an array makes beside others.
     Raises UsageError, DataError; Interrupted after a signal, when the results in work are written.
     """
     from mlcli.imaging.decoding import decode
@@ -92,7 +93,7 @@ def each_outdated(
         for result, image in images.items():
             if os.path.exists(result) and os.path.exists(image) and os.path.samefile(result, image):
                 problems.append(UsageError(f"{image}: its result would replace it; name another folder"))
-            elif single or not up_to_date([result], [image], since):
+            elif single or not (up_to_date([result], [image], since) and whole(result)):
                 jobs.append(Job(image, result))
         for problem in problems:
             complain(problem)

@@ -88,6 +88,20 @@ def test_what_is_done_is_left_alone(done, photos, monkeypatch):
     assert (out / "deep/gray.json").stat().st_mtime_ns == before[out / "deep/gray.json"]
 
 
+@pytest.mark.parametrize("lost", ["cat.grad-cam.conv5_12.npy", "cat.grad-cam.conv5_12.png", "cat.sheet.png"])
+def test_what_lacks_a_file_is_made_again(lost, done, photos):
+    _, out = done
+    before = (out / lost).read_bytes()
+    os.remove(out / lost)
+    again = explain(photos, output=out, method=CHEAP, target=["predicted", "conv5:12"], **SMALL)
+    assert len(again.files) == 3 and (out / lost).read_bytes() == before
+    others = {file.name: file.stat().st_mtime_ns for file in (out / "deep").iterdir()}
+    (out / "cat.json").write_text("{")
+    explain(photos, output=out, method=CHEAP, target=["predicted", "conv5:12"], **SMALL)
+    assert json.loads((out / "cat.json").read_text())["explanations"]
+    assert others == {file.name: file.stat().st_mtime_ns for file in (out / "deep").iterdir()}
+
+
 def test_in_memory_as_in_files(done, photos):
     _, out = done
     result = explain(Image.open(photos / "cat.png"), method="grad-cam", target="conv5:12", **SMALL)
