@@ -50,6 +50,8 @@ class ReluRule(TorchFunctionMode):
         if name.rstrip("_") not in RECTIFIERS or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         called = _Call.of(name, args, kwargs)
+        if not isinstance(called.input, Tensor):  # a network is being traced
+            return func(*args, **kwargs)
         if not called.input.requires_grad or called.is_gate:
             return func(*args, **kwargs)
         value, slope = called.value_and_slope() if self.rule == "guided" else (called.value(), None)

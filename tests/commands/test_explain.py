@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlcli.models import registry
+from mlcli.training import run_folder
 from tests.cli import mlcli
 
 
@@ -71,6 +73,32 @@ def test_hostile_options(name, odd, tmp_path):
     result = mlcli("explain", odd / "gray.png", "-o", tmp_path / "out", *model, *words, status=(1, 2))
     assert said in " ".join(result.stderr.split()).replace("│ ", ""), result.stderr
     assert "Traceback" not in result.stderr and not list((tmp_path / "out").glob("*.npy"))
+
+
+ODD_MODELS = {  # architecture, number of classes, size
+    "ten classes of a tie": ("cifarnet", 10, 32),
+    "one class": ("cifarnet", 1, 32),
+    "a transformer": ("timm/test_vit", 10, 160),
+    "gray images of 28 pixels": ("lenet-bn", 10, 28),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_MODELS)
+@pytest.mark.parametrize("method", ["grad-cam", "occlusion", "guided-backprop"])
+def test_models_of_all_kinds(kind, method, odd, tmp_path):
+    architecture, classes, size = ODD_MODELS[kind]
+    model = registry.create(architecture, [f"class {number}" for number in range(classes)], size)
+    if "tie" in kind:
+        for parameter in [*model.network.parameters()][-2:]:
+            parameter.data.zero_()
+    weights = model.network.state_dict()
+    run_folder.save_tensors(tmp_path / "model/model.safetensors", weights, model.describe())
+    words = ["--method", method, "--model", tmp_path / "model", "--faithfulness", "-o", tmp_path / "out"]
+    words += ["--window", size // 2, "--stride", size // 2] if method == "occlusion" else []
+    mlcli("explain", odd / "alpha.png", odd / "pixel.png", *words)
+    for name in ("alpha", "pixel"):
+        (told,) = json.loads((tmp_path / f"out/{name}.json").read_text("utf-8"))["explanations"]
+        assert np.isfinite(np.load(tmp_path / "out" / told["map"])).all() and told["checks"]
 
 
 def test_hostile_files(odd, tmp_path):

@@ -123,6 +123,16 @@ def test_it_reaches_the_traced_layers_of_a_model():
     assert not found[0].allclose(found[1]) and not found[1].allclose(found[2]) and not found[0].allclose(found[2])
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_network_that_calls_functions_is_traced_in_the_context(rule):
+    """Tracing calls them with what is no tensor, and of which nothing may be asked."""
+    model = registry.create("lenet", ["a", "b"], 28)
+    images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with ReluRule(rule):
+        total = Activations(model, ["hidden"])(images)["hidden"].sum()
+    assert torch.autograd.grad(total, images)[0].abs().sum() > 0
+
+
 def test_an_unknown_rule():
     with pytest.raises(ValueError, match="deconv, guided"):
         ReluRule("relu")

@@ -11,6 +11,7 @@ from mlcli.data.preprocessing import Preprocessing
 from mlcli.errors import UsageError
 from mlcli.models import registry, shapes
 from mlcli.models.model import Model
+from mlcli.models.sources import builtin
 from mlcli.models.structure import features
 from mlcli.models.structure.features import Activations
 from mlcli.models.structure.tracing import Trace
@@ -163,3 +164,9 @@ def test_tensors_that_the_code_makes_have_no_numbers_in_the_layers(monkeypatch):
     assert [layer.kind for layer in features.layers(model)] == ["add", "mean", "Linear"]
     assert ran == ["meta"]
     assert torch.equal(Activations(model, ["head"])(image := torch.rand(1, 3, 8, 8))["head"], model(image))
+
+
+@pytest.mark.parametrize("name", [name for name, known in builtin.ARCHITECTURES.items() if known.trainable])
+def test_all_networks_of_our_own_can_be_traced(name):
+    model = registry.create(name, ["a", "b"], 32)
+    assert features.layers(model)[-1].shape[0] == 2
