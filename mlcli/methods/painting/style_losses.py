@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlcli.errors import UsageError
+from mlcli.errors import UsageError, reason
 from mlcli.imaging import image_io
 from mlcli.methods.painting.tiles import Tile, tiles
 from mlcli.models.model import Model
@@ -181,12 +181,17 @@ class Perception:
         try:
             with self.runtime.autocast():
                 found = self.activations(image[None])
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError, ValueError) as error:
+            size = f"{image.shape[2]} x {image.shape[1]} pixels"
+            if not isinstance(error, RuntimeError):  # raised by networks that take images of some sizes alone
+                raise UsageError(
+                    f"{self.model.name} does not take an image, or a tile, of {size} ({reason(error)}); take another "
+                    "model, such as cifarnet"
+                ) from None
             if min(image.shape[1:]) < 64:
                 raise UsageError(
-                    f"an image of {image.shape[2]} x {image.shape[1]} pixels is too small for the layers "
-                    f"{', '.join(self.layers)} of {self.model.name} ({str(error).splitlines()[0]}); take a larger one, "
-                    "a larger --size or earlier layers"
+                    f"an image of {size} is too small for the layers {', '.join(self.layers)} of {self.model.name} "
+                    f"({reason(error)}); take a larger one, a larger --size or earlier layers"
                 ) from None
             raise
         return {name: tile.own(maps.squeeze(0), self.strides[name]) for name, maps in found.items()}

@@ -3,7 +3,8 @@
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mlcli.errors import MlcliError, WeightsError, reason
 from mlcli.io import schema
 from mlcli.io.files import atomic_write
+from mlcli.models.exports.adaptive_pooling import PoolingByProducts
 from mlcli.models.exports.subject import Subject
 from mlcli.runtime import optional_packages
 
@@ -31,7 +33,7 @@ def encoded(
     network.eval()  # the exporter puts it back into the mode that it had, and its parts with it
     content = io.BytesIO()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), _without_log(), PoolingByProducts(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter's remarks on tracing; what counts is measured afterwards
             torch.onnx.export(
                 network,
@@ -46,6 +48,17 @@ def encoded(
     except Exception as error:  # whatever an exporter raises for what it cannot express
         raise MlcliError(f"ONNX has no form for this network: {reason(error)}") from None
     return content.getvalue()
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Where an operation has no counterpart, the exporter prints the whole graph to stdout, whatever it is told."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 def encoded_subject(subject: Subject) -> bytes:

@@ -175,3 +175,13 @@ def test_black_masks_and_images_too_small():
         objective(content, [Style(content, 1.0, torch.zeros(9, 9))])
     with pytest.raises(UsageError, match="too small"):
         objective(content[:, :1], [Style(content)])
+
+
+def test_a_network_of_images_of_some_sizes_says_so():
+    torch.manual_seed(0)
+    model = registry.create("timm/test_vit", ["a", "b"], 160)
+    (layer,) = [each for each in features.layers(model) if each.address == "patch_embed.proj"]
+    perception, image = Perception(model, {layer.address: layer}, CPU, 256), torch.zeros(3, 150, 150)
+    (tile,) = perception.tiles(image)
+    with pytest.raises(UsageError, match="does not take an image, or a tile, of 150 x 150 pixels"):
+        perception.maps(image, tile)
