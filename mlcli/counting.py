@@ -1,4 +1,12 @@
-"""Numbers of things in words: a leaf that anyone may import."""
+"""Numbers and lists of things in words: a leaf that anyone may import."""
+
+from collections.abc import Sequence
+
+
+def joined(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def counted(number: int, noun: str) -> str:

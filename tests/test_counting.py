@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlcli
-from mlcli.counting import counted
+from mlcli.counting import counted, joined
 
 PACKAGE = Path(mlcli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -28,6 +28,10 @@ NO_COUNTS = {"name", "image.format", "number", "most"}  # texts, the number of a
 )
 def test_a_number_of_things(number, noun, words):
     assert counted(number, noun) == words
+
+
+def test_words_of_a_list():
+    assert [joined("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 
 
 def trees() -> list[tuple[Path, ast.AST]]:

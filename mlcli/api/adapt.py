@@ -206,7 +206,8 @@ def _source_model(options: Mapping[str, Any]) -> "Model | None":
     from mlcli.models import artifacts, registry
 
     name, source = options["model"], folders(options)[0]
-    if source is not None and (options["pretrained"] or options["weights"] or not name or not artifacts.is_run(name)):
+    starts_from = options["pretrained"] or options["weights"]
+    if source is not None and (starts_from or not name or not artifacts.holds_model(name)):
         return None
     if source is None:
         if not METHODS[options["method"]].source_free:

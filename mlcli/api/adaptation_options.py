@@ -7,6 +7,7 @@ from dataclasses import Field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcli.api.call import Config
+from mlcli.counting import joined
 from mlcli.errors import UsageError
 from mlcli.methods.adaptation.registry import (
     MASKS,
@@ -59,7 +60,7 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
         text += f"; with --pretrained {PRETRAINED[name]}"
     features = [method for method, _ in uses if issubclass(METHODS[method].config, EncoderOptions)]
     if name in PRETRAINED_FEATURES and features:
-        text += f"; {' and '.join(features)} with --pretrained {PRETRAINED_FEATURES[name]}"
+        text += f"; {joined(features)} with --pretrained {PRETRAINED_FEATURES[name]}"
     if name in MASKS:
         text += f"; with --task segment {MASKS[name]}"
     return text
@@ -84,9 +85,9 @@ def hyperparameters(
         if options.get(name) is not None:
             others = [other for other, _ in command_line_options()[name]]
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag}: an option of --method {' and '.join(others)}, not of {options['method']}")
+            raise UsageError(f"{flag}: an option of --method {joined(others)}, not of {options['method']}")
     if options["task"] not in method.tasks:
-        raise UsageError(f"--task {options['task']}: --method {options['method']} does {' and '.join(method.tasks)}")
+        raise UsageError(f"--task {options['task']}: --method {options['method']} does {joined(method.tasks)}")
     for name in ("generator", "pixel_steps", "pixel_lr") if options.get("stage") == "feature" else ():
         if name in given:
             flag = f"--{name.replace('_', '-')}"

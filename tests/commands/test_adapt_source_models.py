@@ -1,6 +1,7 @@
 """`mlcli adapt` with a model of the source that is there already, and without the source."""
 
 import json
+import shutil
 
 import pytest
 
@@ -45,6 +46,13 @@ def test_a_run_is_the_source_model_of_any_method(method, data, source_run, tmp_p
     ours, theirs = (json.loads((run / "results.json").read_text()) for run in (tmp_path / "run", source_run))
     assert ours["source_only"] == theirs["source_only"]
     assert sorted(each.name for each in (tmp_path / "run/seed-0").iterdir()) == ["adapted"]
+
+
+def test_of_a_run_its_model_alone_may_have_been_kept(data, source_run, tmp_path):
+    (tmp_path / "kept").mkdir()
+    shutil.copy(source_run / "seed-0/source/model.safetensors", tmp_path / "kept")
+    adapt(data, tmp_path / "run", "--model", tmp_path / "kept", "--test", data / "test", method="shot")
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (source_run / "model.safetensors").read_bytes()
 
 
 def test_batch_norm_is_adapted_without_the_source_and_must_be_there(data, tmp_path):

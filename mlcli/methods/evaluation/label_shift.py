@@ -18,6 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mlcli.counting import joined
+
 TOLERANCE, ITERATIONS = 1e-7, 2000
 DISTANT = 0.25  # total variation; mistakes alone came to 0.05 where 90 % were correct, and to 0.26 where 70 % were
 
@@ -66,7 +68,7 @@ def warning(target: Tensor, source: Tensor, classes: Sequence[str], methods: Seq
     return (
         f"the class frequencies of the target seem to differ from those of the source: {'; '.join(examples)}; total "
         f"variation distance {distance:.2f}, part of which may be mistakes of the source model. "
-        f"{', '.join(methods[:-1])} and {methods[-1]} assume equal frequencies, and may mistake frequent classes for "
+        f"{joined(methods)} assume equal frequencies, and may mistake frequent classes for "
         "rare ones. Leave out or copy images of SOURCE until its classes are as frequent as in the target, and compare "
         "with source only on labeled images (--test)"
     )
