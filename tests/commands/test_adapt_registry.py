@@ -8,6 +8,7 @@ import pytest
 from mlcli.api import adapt as function
 from mlcli.api import stored_options
 from mlcli.commands import adapt as command
+from mlcli.counting import joined
 from mlcli.methods.adaptation import registry
 from tests import shapes
 from tests.cli import mlcli
@@ -79,7 +80,7 @@ def test_its_own_option_is_on_the_command_line_and_options_of_training_are_not_i
     assert json.loads((tmp_path / "none/config.json").read_text())["options"]["weight"] == 0
     mlcli(*words, "-o", tmp_path / "none", "--weight", 2, status=2)
     said = mlcli(*words, "-o", tmp_path / "steps", "--steps", 5, status=2).stderr
-    optimizing = " and ".join(name for name in registry.METHODS if name not in ("adabn", "contrast"))
+    optimizing = joined([name for name in registry.METHODS if name not in ("adabn", "contrast")])
     assert f"--steps: an option of --method {optimizing}, not of contrast" in said
     said = mlcli(*words, "-o", tmp_path / "other", "--method", "adda", "--weight", 1, status=2).stderr
     assert "--weight: an option of --method contrast, not of adda" in said
