@@ -65,8 +65,9 @@ class SiameseTrainConfig(common.Trains):
         None,
         "Side of the images in pixels.",
         minimum=16,
-        shown_default=f"that of the first image, at most {LARGEST[SMALLNET]} for {SMALLNET} and {LARGEST[CIFARNET]} "
-        f"for {CIFARNET} with --loss fisher; 64 to their own size for other models",
+        shown_default=f"that of the first image, but at most {LARGEST[SMALLNET]} for {SMALLNET} and "
+        f"{LARGEST[CIFARNET]} for {CIFARNET} with --loss fisher; for other models at least 64, and at most the size "
+        "that they learned on",
         panel=DATA,
     )
     gray: bool | None = option(

@@ -60,7 +60,18 @@ COMMANDS = {
     "cycada": ["adapt", "--method", "cycada", "shapes/source", "shapes/target", "-o", "out", "--filters", "4"]
     + ["--pixel-steps", "4", *ADAPT],
     "seuda": ["adapt", "--method", "seuda", "shapes/source", "shapes/target", "-o", "out", "--filters", "4", *ADAPT],
-    "pendulum-train": ["pendulum-train", "-o", "out", "--episodes", "2", "--hidden", "4", "--batch-size", "4", *RESUMED],
+    "pendulum-train": [
+        "pendulum-train",
+        "-o",
+        "out",
+        "--episodes",
+        "2",
+        "--hidden",
+        "4",
+        "--batch-size",
+        "4",
+        *RESUMED,
+    ],
     "stylize": ["stylize", "styles/1.png", "-o", "out/painted.png", *STYLIZE],
     "stylize-folder": ["stylize", "styles", "-o", "out", *STYLIZE],
     "atlas": ["atlas", "--model", "cifarnet", "--layer", "conv1", "--units", "0-3", "--images", "squares/blue"]
