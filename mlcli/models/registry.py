@@ -43,6 +43,8 @@ def load(
         model = from_file(file, name)
     elif artifacts.is_run(name):
         raise artifacts.no_model_yet(name)
+    elif os.path.isfile(name):
+        model = _of_weights(name)
     else:
         model = _of_source(name, wants_weights=weights is None, untrained=untrained)
     if weights is not None:
@@ -51,6 +53,16 @@ def load(
         model = named(model, classes)
     model.network.eval().requires_grad_(False)
     return model
+
+
+def _of_weights(file: str) -> Model:
+    """The model of a file of weights that this tool wrote; others do not say of which network they are."""
+    if artifacts.kind_of(Path(file)) is None:
+        raise UsageError(
+            f"--model {file}: a file of weights that does not say of which network; give it as --weights, and the "
+            "network as --model"
+        )
+    return from_file(file)
 
 
 def _exported(name: str, weights: str | Path | None, classes: str | Path | None, runs_on: Runtime | None) -> Model:
@@ -71,6 +83,8 @@ def _of_source(name: str, *, wants_weights: bool, untrained: bool) -> Model:
     """The model of an architecture that has pretrained weights. Raises UsageError where there is none."""
     architecture = catalog.resolved(name)
     if architecture is None or catalog.architecture(architecture).pretrained is None:
+        if os.path.isdir(name):
+            raise UsageError(f"--model {name}: a folder without a model; name the folder of a run")
         near = did_you_mean(name, catalog.nameable())
         raise UsageError(f"--model {name}: neither a run folder nor a known model{near}")
     model = as_pretrained(architecture, name)

@@ -66,11 +66,31 @@ def test_an_unknown_name_suggests_the_nearest(name, near):
         registry.create(name, ["a"], 32)
 
 
-@pytest.mark.parametrize("name", ["", ".", "/", "x" * 5000, "no such", "nul\0byte"])
+@pytest.mark.parametrize("name", ["", "x" * 5000, "no such", "nul\0byte"])
 def test_no_name_at_all(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="neither a run folder nor a known model"):
         registry.load(name)
+
+
+@pytest.mark.parametrize("name", [".", "/"])
+def test_a_folder_without_a_model(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"--model {name}: a folder without a model; name the folder of a run"):
+        registry.load(name)
+
+
+def test_the_file_of_a_run_is_its_model(small, tmp_path):
+    described, plain = tmp_path / "model.safetensors", tmp_path / "plain.safetensors"
+    run_folder.save_tensors(described, small.network.state_dict(), small.describe())
+    opened = registry.load(str(described))
+    assert opened.hash == small.hash and opened.classes == small.classes
+    save_file(small.network.state_dict(), plain)
+    with pytest.raises(UsageError, match="does not say of which network; give it as --weights"):
+        registry.load(str(plain))
+    (tmp_path / "text").write_text("no weights")
+    with pytest.raises(WeightsError, match="not a file of weights"):
+        registry.load(str(tmp_path / "text"))
 
 
 def test_every_torchvision_classifier_can_be_named():
