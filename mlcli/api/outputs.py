@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from mlcli.api import call as calls
 from mlcli.api.call import Call, Config, plain
-from mlcli.errors import UsageError
+from mlcli.errors import MlcliError, UsageError
 from mlcli.imaging import reading
 from mlcli.io import locks, schema
 from mlcli.io.descriptors import descriptor_behind
-from mlcli.io.files import check_writable, is_vacant, sweep, write_json
+from mlcli.io.files import check_writable, is_no_folder, is_vacant, sweep, write_json
 from mlcli.runtime.batch_division import WHOLE, Shard
 
 
@@ -48,7 +48,11 @@ def claim_folder(call: Call[Any], folder: Path, check: Callable[[], None], part:
     process can change it any more. Raises BusyError where another process works in the folder.
     """
     if not locks.is_locked(folder):
-        check()
+        try:
+            check()
+        except MlcliError:
+            if not locks.is_locked(folder):  # else another process has begun meanwhile, which is said below
+                raise
     call.hold(locks.folder_locked(folder) if part == WHOLE else locks.part_locked(folder, str(part)))
     check()
     sweep(folder)
@@ -82,11 +86,10 @@ def refuse_existing_folder(output: Path, overwrite: bool) -> None:
 
     And MlcliError where nothing can be written into it.
     """
-    if os.path.isdir(output):
-        if not overwrite and not is_vacant(output):
-            raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
-    elif os.path.lexists(output):
+    if is_no_folder(output):
         raise UsageError(f"{output}: a file; give the name of a folder")
+    if os.path.isdir(output) and not overwrite and not is_vacant(output):
+        raise UsageError(f"{output}: holds something already; name another folder, or --overwrite")
     check_writable(output / "any", output)
 
 

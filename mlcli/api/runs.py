@@ -85,7 +85,11 @@ def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
     if processes.main:
         try:
             if not locks.is_locked(output):
-                inspect()  # a folder that is no run is refused untouched
+                try:
+                    inspect()  # a folder that is no run is refused untouched
+                except MlcliError:
+                    if not locks.is_locked(output):  # else another process has begun meanwhile, which is said below
+                        raise
             call.hold(locks.folder_locked(output, run=True))
             if overwrite:
                 Run(output).check_writable()

@@ -105,6 +105,11 @@ def sweep(folder: str | Path) -> None:
                 _remove_abandoned(os.path.join(folder, name))
 
 
+def is_no_folder(path: str | Path) -> bool:
+    """Whether something other than a folder stands here. A folder that another process makes meanwhile is none."""
+    return os.path.lexists(path) and not os.path.isdir(path)
+
+
 def is_vacant(folder: str | Path) -> bool:
     """Whether there is nothing in a folder, and in the folders of it, but what killed processes leave.
 
@@ -114,6 +119,8 @@ def is_vacant(folder: str | Path) -> bool:
         with os.scandir(folder) as entries:
             others = [entry for entry in entries if not entry.name.startswith((TEMPORARY, LOCK))]
             return all(entry.is_dir(follow_symlinks=False) and is_vacant(entry.path) for entry in others)
+    except FileNotFoundError:  # another process has removed it meanwhile
+        return True
     except OSError as error:
         raise MlcliError(f"{folder}: cannot be looked into: {error.strerror or error}; name another folder") from error
 

@@ -33,7 +33,15 @@ from mlcli.errors import RunError
 from mlcli.io import schema
 from mlcli.io.checkpoints import read_state
 from mlcli.io.descriptors import Descriptor
-from mlcli.io.files import atomic_write, cannot_be_written, check_writable, is_vacant, sweep, write_json
+from mlcli.io.files import (
+    atomic_write,
+    cannot_be_written,
+    check_writable,
+    is_no_folder,
+    is_vacant,
+    sweep,
+    write_json,
+)
 
 KEPT_STATES = 2
 # Of config.json, metrics.jsonl, results.json and the states. 1 (without a number): options and metrics by other names.
@@ -87,13 +95,12 @@ class Run:
 
         With `overwrite` a former run may be replaced; a folder that is no run is never emptied.
         """
-        is_folder = os.path.isdir(self.folder)
-        if os.path.lexists(self.folder) and not is_folder:
+        if is_no_folder(self.folder):
             raise RunError(f"{self.folder}: is a file; name a folder for the run")
         if self.exists():
             if not overwrite:
                 raise RunError(f"{self.folder}: holds a run already; --resume resumes it, --overwrite discards it")
-        elif is_folder and not is_vacant(self.folder):
+        elif os.path.isdir(self.folder) and not is_vacant(self.folder):
             raise RunError(f"{self.folder}: is neither empty nor a run; name another folder")
 
     def check_writable(self) -> None:

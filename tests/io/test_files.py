@@ -288,4 +288,21 @@ def test_a_folder_with_what_killed_processes_left_is_vacant(tmp_path):
         assert not files.is_vacant(tmp_path / "one")
         (tmp_path / "one" / "empty" / name).unlink()
     with pytest.raises(MlcliError, match="cannot be looked into"):
-        files.is_vacant(tmp_path / "absent")
+        files.is_vacant(tmp_path / "one" / ".mlcli.lock")
+
+
+def test_a_folder_that_another_process_makes_or_removes_meanwhile(tmp_path, monkeypatch):
+    folder, lexists, isdir = tmp_path / "made", os.path.lexists, os.path.isdir
+
+    def made_meanwhile(path):
+        Path(path).mkdir(exist_ok=True)
+        return lexists(path)
+
+    assert not files.is_no_folder(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", made_meanwhile)
+        assert not files.is_no_folder(folder) and isdir(folder)
+    assert files.is_vacant(tmp_path / "removed")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert files.is_no_folder(tmp_path / "file") and files.is_no_folder(tmp_path / "link")
