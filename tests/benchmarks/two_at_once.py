@@ -34,6 +34,7 @@ class Pair(kills.Trial):
         os.chdir(self.folder)
         self.figures["started"] += 1
         messages = self.folder / f"messages-{self.figures['started']}"
+        messages.touch()  # it may be killed before it writes any
 
         def redirect() -> None:
             os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
