@@ -203,11 +203,11 @@ def _source_model(options: Mapping[str, Any]) -> "Model | None":
     Raises UsageError where there is neither such a model nor a source to train it on.
     """
     from mlcli.api.adaptation_data import folders
-    from mlcli.models import artifacts, registry
+    from mlcli.models import registry
 
     name, source = options["model"], folders(options)[0]
     starts_from = options["pretrained"] or options["weights"]
-    if source is not None and (starts_from or not name or not artifacts.holds_model(name)):
+    if source is not None and (starts_from or not name or not registry.is_of_run(name)):
         return None
     if source is None:
         if not METHODS[options["method"]].source_free:

@@ -7,6 +7,7 @@ from dataclasses import Field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcli.api.call import Config
+from mlcli.api.option_tables import shown
 from mlcli.counting import joined
 from mlcli.errors import UsageError
 from mlcli.methods.adaptation.registry import (
@@ -54,8 +55,8 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     if None in values:
         return of(uses[0][1]).shown_default or ""
     (common, count), *_ = values.most_common()
-    others = [f"{m} {_words(each.default)}" for m, each in uses if each.default != common or 2 * count <= len(uses)]
-    text = ", ".join(others if len(others) == len(uses) else [_words(common), *others])
+    others = [f"{m} {shown(each.default)}" for m, each in uses if each.default != common or 2 * count <= len(uses)]
+    text = ", ".join(others if len(others) == len(uses) else [shown(common), *others])
     if name in PRETRAINED:
         text += f"; with --pretrained {PRETRAINED[name]}"
     features = [method for method, _ in uses if issubclass(METHODS[method].config, EncoderOptions)]
@@ -64,10 +65,6 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
     if name in MASKS:
         text += f"; with --task segment {MASKS[name]}"
     return text
-
-
-def _words(default: Any) -> str:
-    return ("on" if default else "off") if isinstance(default, bool) else str(default)
 
 
 def hyperparameters(

@@ -1,6 +1,5 @@
 """Explanations of images: each target by each method, the checks of each map, and the files that are written."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from mlcli.api.inputs import one_image
 from mlcli.imaging import image_io
-from mlcli.io import files
+from mlcli.io import files, schema
 from mlcli.methods.evaluation import faithfulness, sanity_check
 from mlcli.methods.explanation import layer_maps
 from mlcli.methods.explanation.attribution import Method, importance
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHEET = "sheet"  # in the name of the file of all overlays
+# What `write` says of the files beside its JSON
+WRITTEN = schema.record({"explanations": schema.items(schema.record({"map": schema.text(), "overlay": schema.text()}))})
 SLUG = 60  # bytes of a target in the name of a file
 
 
@@ -291,13 +292,13 @@ def write(explained: ExplainedImage, source: Path, file: Path, record: dict[str,
 def is_whole(file: Path) -> bool:
     """Whether this is a JSON file of `write`, and all that was written with it is there."""
     try:
-        told = json.loads(file.read_text("utf-8"))["explanations"]
+        told = schema.read_json(file, WRITTEN)["explanations"]
         names = [each[kind] for each in told for kind in ("map", "overlay")]
-    except (OSError, ValueError, LookupError, TypeError):
+        if len(told) > 1:
+            names.append(f"{file.name.removesuffix('.json')}.{SHEET}.png")
+        return all(os.path.isfile(file.with_name(name)) for name in names)
+    except (OSError, ValueError):  # damaged, or with names that are none of files
         return False
-    if len(told) > 1:
-        names.append(f"{file.name.removesuffix('.json')}.{SHEET}.png")
-    return all(os.path.isfile(file.with_name(name)) for name in names)
 
 
 def sheet(explained: ExplainedImage, name: str) -> "Image.Image":

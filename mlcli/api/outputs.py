@@ -47,15 +47,23 @@ def claim_folder(call: Call[Any], folder: Path, check: Callable[[], None], part:
     check: raises where the folder may not be written to; asked before the folder is touched, and again when no other
     process can change it any more. Raises BusyError where another process works in the folder.
     """
+    check_unlocked(folder, check)
+    call.hold(locks.folder_locked(folder) if part == WHOLE else locks.part_locked(folder, str(part)))
+    check()
+    sweep(folder)
+
+
+def check_unlocked(folder: Path, check: Callable[[], object]) -> None:
+    """Let `check` look at a folder in which nobody works, and raise.
+
+    Where another process begins meanwhile, nothing is raised: to be told that it is busy, lock the folder next.
+    """
     if not locks.is_locked(folder):
         try:
             check()
         except MlcliError:
-            if not locks.is_locked(folder):  # else another process has begun meanwhile, which is said below
+            if not locks.is_locked(folder):
                 raise
-    call.hold(locks.folder_locked(folder) if part == WHOLE else locks.part_locked(folder, str(part)))
-    check()
-    sweep(folder)
 
 
 def claim_results(

@@ -17,7 +17,7 @@ from mlcli.api.call import Call
 from mlcli.api.common import Trains
 from mlcli.api.events import Progress, complain, say
 from mlcli.api.inputs import class_folder, files_digest
-from mlcli.api.outputs import resume_command
+from mlcli.api.outputs import check_unlocked, resume_command
 from mlcli.api.stored_options import checked
 from mlcli.counting import counted
 from mlcli.data import class_images
@@ -84,12 +84,7 @@ def begin(call: Call[Any]) -> tuple[Processes, Runtime, Run, dict[str, Any]]:
     problem = None
     if processes.main:
         try:
-            if not locks.is_locked(output):
-                try:
-                    inspect()  # a folder that is no run is refused untouched
-                except MlcliError:
-                    if not locks.is_locked(output):  # else another process has begun meanwhile, which is said below
-                        raise
+            check_unlocked(output, inspect)  # a folder that is no run is refused untouched
             call.hold(locks.folder_locked(output, run=True))
             if overwrite:
                 Run(output).check_writable()

@@ -175,11 +175,6 @@ def is_run(folder: str | Path) -> bool:
     return os.path.isfile(os.path.join(folder, "config.json"))
 
 
-def holds_model(folder: str | Path) -> bool:
-    """Whether a folder holds a model, as a run does, or what was kept of one, which may be the file alone."""
-    return os.path.isfile(os.path.join(folder, MODEL_FILE)) or is_run(folder) or os.path.isfile(folder)
-
-
 def no_model_yet(run: str | Path) -> WeightsError:
     """The error of a run whose training has not ended."""
     return WeightsError(f"{run}: this run has no model yet; let its training end (--resume)")

@@ -43,7 +43,7 @@ def load(
         model = from_file(file, name)
     elif artifacts.is_run(name):
         raise artifacts.no_model_yet(name)
-    elif os.path.isfile(name):
+    elif is_of_run(name):
         model = _of_weights(name)
     else:
         model = _of_source(name, wants_weights=weights is None, untrained=untrained)
@@ -53,6 +53,15 @@ def load(
         model = named(model, classes)
     model.network.eval().requires_grad_(False)
     return model
+
+
+def is_of_run(name: str) -> bool:
+    """Whether `load` reads the model from the folder of a run, what is left of one, or its file.
+
+    The name of a known model stands for that model, whatever file is called so.
+    """
+    is_folder = os.path.isfile(os.path.join(name, artifacts.MODEL_FILE)) or artifacts.is_run(name)
+    return is_folder or (os.path.isfile(name) and catalog.resolved(name) is None)
 
 
 def _of_weights(file: str) -> Model:

@@ -93,6 +93,12 @@ def test_the_file_of_a_run_is_its_model(small, tmp_path):
         registry.load(str(tmp_path / "text"))
 
 
+def test_a_known_name_goes_before_a_file_that_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifarnet").write_text("no weights")
+    assert registry.load("cifarnet").classes and not registry.is_of_run("cifarnet")
+
+
 def test_every_torchvision_classifier_can_be_named():
     names = catalog.nameable()
     assert names[0] == "efficientnet_lite0" and {"cifarnet", "resnet50", "vit_h_14", "maxvit_t"} < set(names)

@@ -53,7 +53,10 @@ def encoded(
 @contextmanager
 def _without_log() -> Iterator[None]:
     """Where an operation has no counterpart, the exporter prints the whole graph to stdout, whatever it is told."""
-    log = torch._C._jit_onnx_log
+    log = getattr(torch._C, "_jit_onnx_log", None)  # of no public interface: a later torch may lack it
+    if log is None:
+        yield
+        return
     torch._C._jit_onnx_log = lambda *_: None
     try:
         yield
