@@ -364,4 +364,4 @@ def upright(pixels: Tensor, orientation: int) -> Tensor:
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 2)
     flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)
-    return (pixels.flip(flips) if flips else pixels).contiguous()
+    return pixels.flip(flips) if flips else pixels

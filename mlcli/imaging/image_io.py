@@ -41,7 +41,8 @@ def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS, enough
     so `srgb.unit_scale` chooses one. `reading.using` says what else is allowed.
 
     enough: pixels of the short side that suffice. A larger JPEG is decoded to a half, a quarter or an eighth of its
-    size, with at least so many, which its coefficients give at a fraction of the time. 0: at its size.
+    size, with at least so many, which its coefficients give at a fraction of the time; and in memory, pixels may lie
+    one after the other, as decoders give them, since resizing takes them so. 0: at its size, contiguous.
 
     Raises ImageError, naming the file, for everything that is no whole image of at most `max_pixels`, and for a
     decoder that exceeds the time limit; Interrupted as `supervision.watched` does.
@@ -53,7 +54,8 @@ def read(path: str | Path | MemoryImage, *, max_pixels: int = MAX_PIXELS, enough
     def pixels() -> Tensor:
         with decoder.opened(path, max_pixels, enough) as (image, orientation):
             values = image if isinstance(image, Tensor) else srgb.from_pillow(image, path)
-            return decoder.upright(values, orientation)
+            values = decoder.upright(values, orientation)
+            return values if enough else values.contiguous()
 
     return _counted(supervision.watched(pixels, path), path)
 
@@ -71,7 +73,7 @@ def read_labels(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
                 raise ImageError(
                     f"{path}: an image of mode {mode}, not a map of classes; these have a palette or 8-bit gray"
                 )
-            return decoder.upright(torch.from_numpy(np.array(image).astype(np.uint8))[None], orientation)
+            return decoder.upright(torch.from_numpy(np.array(image).astype(np.uint8))[None], orientation).contiguous()
 
     return _counted(supervision.watched(numbers, path), path)
 
@@ -93,7 +95,7 @@ def _counted(image: Tensor, path: str | Path) -> Tensor:
 
 def to_unit(image: Tensor) -> Tensor:
     """uint8 to float32 in [0, 1]; what is floating point already passes through."""
-    return image if image.is_floating_point() else image.to(torch.float32) / 255
+    return image if image.is_floating_point() else image.to(torch.float32).div_(255)
 
 
 def to_bytes(image: Tensor) -> Tensor:

@@ -19,22 +19,30 @@ DEPTHS = (8, 10, 12, 14)  # bits of sensors, whose numbers are stored in 16
 def from_pillow(image: Image.Image, name: object = "") -> Tensor:
     """The pixels of a Pillow image of any mode as `image_io.read` gives them, EXIF orientation left alone.
 
+    In memory they may lie channel by channel or pixel by pixel.
+
     name: of its file, for `reading`.
     Raises ValueError for floats that are not finite, and what Pillow raises for a broken image.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_gray(image, name)
     width, height = image.size
-    pixels = torch.empty((3, height, width), dtype=torch.uint8)
     rows = max(1, BAND_PIXELS // width)
+    if rows >= height:
+        values = _values(image)
+        return values.contiguous() if values.stride(0) == 0 else values
+    pixels = torch.empty((3, height, width), dtype=torch.uint8)
     for top in range(0, height, rows):
-        band = image
-        if rows < height:
-            band = image.crop((0, top, width, min(top + rows, height)))
-            band.format = image.format
-        values = torch.from_numpy(np.array(_over_white(_to_srgb(band))))
-        pixels[:, top : top + rows] = values if values.ndim == 2 else values.permute(2, 0, 1)
+        band = image.crop((0, top, width, min(top + rows, height)))
+        band.format = image.format
+        pixels[:, top : top + rows] = _values(band)
     return pixels
+
+
+def _values(image: Image.Image) -> Tensor:
+    """A view (3, H, W) of the pixels of an image of at most 8 bits, in sRGB; gray has the same memory three times."""
+    values = torch.from_numpy(np.array(_over_white(_to_srgb(image))))
+    return values.expand(3, -1, -1) if values.ndim == 2 else values.permute(2, 0, 1)
 
 
 def stretched(values: np.ndarray, name: object) -> np.ndarray:

@@ -27,6 +27,29 @@ def test_prepare_and_normalize_are_torchvisions_transforms(name):
         image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
         prepared = preprocessing.prepare(image)
         assert prepared.dtype == torch.uint8
+        _assert_as_by_pillow(preprocessing, image, transforms)
+
+
+def _assert_as_by_pillow(preprocessing, image, transform):
+    """At most one value of twenty differs from what the transform makes of an image of Pillow, and by two levels."""
+    expected = transform(Image.fromarray(image.permute(1, 2, 0).numpy()))
+    found = preprocessing.normalize(preprocessing.prepare(image)[None])[0]
+    differ = (found - expected).abs() > 1e-6
+    assert differ.double().mean() < 0.05  # bytes from weights of 16 bits, where Pillow's have 22
+    torch.testing.assert_close(found, expected, atol=2 / 255 / min(preprocessing.std) + 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_in_floats_an_image_is_resized_as_by_torchvision_with_tensors(interpolation):
+    mode = torchvision.transforms.InterpolationMode(interpolation)
+    preprocessing = Preprocessing(256, 224, interpolation=interpolation)
+    transforms = torchvision.transforms._presets.ImageClassification(
+        crop_size=224, mean=preprocessing.mean, std=preprocessing.std, interpolation=mode
+    )
+    torch.manual_seed(0)
+    for shape in SHAPES:
+        image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+        prepared = preprocessing.prepare(image)
         torch.testing.assert_close(preprocessing.normalize(prepared[None])[0], transforms(image), atol=1e-6, rtol=0)
 
 
@@ -40,9 +63,26 @@ def test_prepare_and_normalize_are_timms_transforms(name):
         torch.manual_seed(seed)
         smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12), shape, mode="bicubic")[0]
         image = (smooth.clamp(0, 1) * 255).round().to(torch.uint8)
-        expected = transform(Image.fromarray(image.permute(1, 2, 0).numpy()))
-        found = preprocessing.normalize(preprocessing.prepare(image)[None])[0]
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        _assert_as_by_pillow(preprocessing, image, transform)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_an_image_is_prepared_the_same_however_it_lies_in_memory(interpolation):
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (3, 90, 70), dtype=torch.uint8)
+    by_pixels = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for resampling in ("torch", "pillow"):
+        preprocessing = Preprocessing(resize=40, crop=32, interpolation=interpolation, resampling=resampling)
+        prepared = preprocessing.prepare(by_pixels)
+        assert prepared.is_contiguous()
+        assert torch.equal(prepared, preprocessing.prepare(image))
+
+
+def test_normalize_leaves_its_images_alone():
+    for images in (torch.rand(2, 3, 4, 4), torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)):
+        before = images.clone()
+        Preprocessing().normalize(images)
+        assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def _pretrained(name: str) -> PretrainedSpec:
         tuple(transforms.mean),
         tuple(transforms.std),
         transforms.interpolation.value,
+        resampling="pillow",  # by which the accuracies of these weights were measured
     )
     return PretrainedSpec(ClassNames.of(imagenet()), preprocessing, options)
 
