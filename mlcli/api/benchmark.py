@@ -228,12 +228,11 @@ def _quantized(config: BenchmarkConfig, model: "Model", images: "Tensor") -> "It
 
     def encoded() -> bytes:
         if not content:
-            from mlcli.models.exports.quantization import quantized
+            from mlcli.models.exports.quantization import quantized, weight_bits_here
 
             optional_packages.require("onnx", INT8)
-            content.append(
-                quantized(onnx_file.encoded_subject(model_subjects.of_classifier(model)), list(images[:, None]))
-            )
+            plain = onnx_file.encoded_subject(model_subjects.of_classifier(model))
+            content.append(quantized(plain, list(images[:, None]), weight_bits_here()))
         return content[0]
 
     def by_openvino() -> "Callable[[Tensor], Tensor]":

@@ -35,6 +35,11 @@ def opened(
         model.require_features()
     if model.assumed:
         say(model.assumed)
+    if model.overflows:
+        say(
+            f"{name}: has weights of 8 bits, whose sums overflow on this processor, so that it is less accurate here; "
+            "export it again with --weight-bits 7, or as .xml for OpenVINO"
+        )
     return model
 
 

@@ -47,6 +47,14 @@ class ExportConfig(common.ReadsImages):
         panel=NETWORK,
     )
     int8: bool = option(False, "Quantize to 8-bit integers, which many processors compute faster.", panel=METHOD)
+    weight_bits: int | None = option(
+        None,
+        "Bits of the weights of an --int8 file: 8 where it will run on processors with VNNI, else 7.",
+        minimum=7,
+        maximum=8,
+        shown_default="the most with which the sums of this processor are right",
+        panel=METHOD,
+    )
     calibrate: common.Paths = option(
         (),
         "Images to calibrate --int8 on: files, folders, or - for paths on stdin; all words up to the next option.",
@@ -128,6 +136,7 @@ def export(call: Call[ExportConfig]) -> Export:
         file,
         check=check or calibrate,
         calibrate=calibrate,
+        weight_bits=config.weight_bits,
         least_agreement=config.least_agreement,
     )
     if not result.agreement.images:
@@ -148,11 +157,13 @@ def _file(output: Path) -> Path:
 
 
 def _require_images(config: ExportConfig) -> None:
-    """Raise UsageError where --int8 and --calibrate do not come together."""
+    """Raise UsageError where --int8 and what serves it do not come together."""
     if config.int8 and not config.calibrate:
         raise UsageError("--int8 needs images like those that the model will see: --calibrate IMAGES")
     if config.calibrate and not config.int8:
         raise UsageError("--calibrate serves --int8; give both")
+    if config.weight_bits and not config.int8:
+        raise UsageError("--weight-bits serves --int8; give both")
 
 
 def _inputs(

@@ -16,7 +16,7 @@ from mlcli.errors import MlcliError, UsageError
 from mlcli.methods.generation import sampling
 from mlcli.methods.metric_learning import embedder
 from mlcli.models import registry
-from mlcli.models.exports import onnx_file
+from mlcli.models.exports import onnx_file, quantization
 from tests import exportable
 from tests.tiny import class_folders
 
@@ -111,10 +111,44 @@ def test_integers_of_8_bits(runs, photos, plain, tmp_path):
     small = mlcli.export(
         str(runs / "classifier"), output=tmp_path / "small.onnx", int8=True, calibrate=photos, least_agreement=0.5
     )
+    assert small.description["weight_bits"] == quantization.weight_bits_here()
     assert small.bytes < 0.4 * plain.bytes and small.description["quantized"] and not plain.description["quantized"]
     kinds = {node.op_type for node in onnx.load(str(small.file)).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
     assert 1e-5 < small.agreement["largest_difference"] < 0.5 and small.agreement["inputs"] == 9
+
+
+def largest_weight(file):
+    return max(
+        np.abs(onnx.numpy_helper.to_array(values).astype(int)).max()
+        for values in onnx.load(str(file)).graph.initializer
+        if values.data_type == onnx.TensorProto.INT8
+    )
+
+
+def test_weights_of_7_bits_for_processors_whose_sums_overflow(runs, photos, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "mlcli")
+    files = {bits: tmp_path / f"{bits}.onnx" for bits in (7, 8)}
+    for bits, file in files.items():
+        made = mlcli.export(
+            str(runs / "classifier"),
+            output=file,
+            int8=True,
+            calibrate=photos,
+            weight_bits=bits,
+            least_agreement=0,
+        )
+        assert made.description["weight_bits"] == bits
+    assert largest_weight(files[7]) <= 64 < largest_weight(files[8]) <= 127
+    monkeypatch.setattr(quantization, "_sums_are_right", lambda: False)
+    default = mlcli.export(
+        str(runs / "classifier"), output=tmp_path / "d.onnx", int8=True, calibrate=photos, least_agreement=0
+    )
+    assert default.description["weight_bits"] == 7
+    for bits, told in ((7, False), (8, True)):
+        caplog.clear()
+        mlcli.classify(photos, model=str(files[bits]))
+        assert ("--weight-bits 7" in caplog.text) == told
 
 
 def test_openvino(runs, photos, tmp_path):
@@ -162,6 +196,7 @@ def test_images_are_taken_evenly_and_bad_ones_named(runs, photos, tmp_path):
     [
         ("classifier", {"int8": True}, "--calibrate IMAGES"),
         ("classifier", {"calibrate": "photos"}, "serves --int8"),
+        ("classifier", {"weight_bits": 7}, "--weight-bits serves --int8"),
         ("classifier", {"direction": "AtoB"}, "is for generators that translate"),
         ("gan", {"check": "photos"}, "takes no images"),
         ("gan", {"weights": "x.pth"}, "is for classifiers"),

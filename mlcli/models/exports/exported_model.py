@@ -22,6 +22,7 @@ from mlcli.models.artifacts import CLASSIFIER
 from mlcli.models.exports.files import OPENVINO
 from mlcli.models.exports.onnx_file import OnnxRunner
 from mlcli.models.exports.openvino_file import OpenVinoRunner, weights_beside
+from mlcli.models.exports.quantization import weight_bits_here
 from mlcli.models.exports.subject import FEATURES, INSIDE, LOGITS
 from mlcli.models.model import Model
 from mlcli.models.structure.graph import Layer
@@ -84,6 +85,12 @@ class ExportedModel(Model):
     def engine(self) -> str:
         """The library that runs it."""
         return "openvino" if isinstance(self.runs.run, OpenVinoRunner) else "onnxruntime"
+
+    @property
+    def overflows(self) -> bool:
+        """Whether it has 8-bit weights whose sums ONNX Runtime cuts off on this processor."""
+        bits = self.runs.run.description.get("weight_bits", 0)
+        return self.engine == "onnxruntime" and isinstance(bits, int) and bits > weight_bits_here()
 
     @property
     def runs(self) -> RunsFile:

@@ -44,21 +44,25 @@ def export(
     *,
     check: Iterable[Tensor] = (),
     calibrate: Sequence[Tensor] = (),
+    weight_bits: int | None = None,
     least_agreement: float | None = None,
 ) -> Exported:
     """Write a subject to FILE.onnx or FILE.xml, after its outputs have been compared with the original's.
 
     check, calibrate: images, as the network takes them, each a batch. With some to calibrate on, the file is quantized
-    to 8-bit integers, and is refused below `least_agreement`; one in fp32 is refused below LEAST_AGREEMENT and above
+    to 8-bit integers, its weights to `weight_bits` (default the most for this processor), and is refused below
+    `least_agreement`; one in fp32 is refused below LEAST_AGREEMENT and above
     LARGEST_DIFFERENCE. Without images to check on, random inputs are. Raises MlcliError for what cannot be exported,
     and where the outputs differ by more; no file is written then.
     """
     content = onnx_file.encoded_subject(subject)
     description = onnx_file.description_of(subject) | {"quantized": bool(calibrate)}
     if calibrate:
-        from mlcli.models.exports.quantization import quantized
+        from mlcli.models.exports.quantization import quantized, weight_bits_here
 
-        content = quantized(content, calibrate)
+        weight_bits = weight_bits or weight_bits_here()
+        description |= {"weight_bits": weight_bits}
+        content = quantized(content, calibrate, weight_bits)
     content = onnx_file.described(content, description)
     is_openvino = file.suffix.lower() == OPENVINO
     run = openvino_file.OpenVinoRunner(content) if is_openvino else onnx_file.OnnxRunner(content)

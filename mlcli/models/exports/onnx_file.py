@@ -4,7 +4,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mlcli.errors import MlcliError, WeightsError, reason
 from mlcli.io import schema
 from mlcli.io.files import atomic_write
 from mlcli.models.exports.adaptive_pooling import PoolingByProducts
+from mlcli.models.exports.fixed_padding import FixedPadding
 from mlcli.models.exports.subject import Subject
 from mlcli.runtime import optional_packages
 
@@ -30,10 +31,17 @@ def encoded(
     free: dict[str, dict[int, str]],
 ) -> bytes:
     """A network as the content of an ONNX file. Raises MlcliError where an operation has no counterpart in ONNX."""
+    one_size = not any(axis > 1 for axes in free.values() for axis in axes)
     network.eval()  # the exporter puts it back into the mode that it had, and its parts with it
     content = io.BytesIO()
     try:
-        with warnings.catch_warnings(), _without_log(), PoolingByProducts(), torch.no_grad():
+        with (
+            warnings.catch_warnings(),
+            _without_log(),
+            PoolingByProducts(),
+            FixedPadding() if one_size else nullcontext(),
+            torch.no_grad(),
+        ):
             warnings.simplefilter("ignore")  # the exporter's remarks on tracing; what counts is measured afterwards
             torch.onnx.export(
                 network,
