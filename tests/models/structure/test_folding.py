@@ -3,7 +3,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import fx, nn
 
-from mlcli.models.structure.folding import fold_norms
+from mlcli.models.structure.folding import activate_in_place, fold_norms
 
 
 class Network(nn.Module):
@@ -58,3 +58,39 @@ def test_a_norm_that_learns_stays(network):
     folded = traced(network.train())
     fold_norms(folded)
     assert not any("folded" in str(node.target) for node in folded.graph.nodes)
+
+
+class Activated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.norm = nn.BatchNorm2d(3)
+        self.a, self.b, self.c, self.d = nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.Dropout()
+
+    def forward(self, x):
+        asked = self.second(self.a(self.first(x)))
+        sum = self.b(asked) + self.d(x)
+        return self.c(self.norm(self.third(sum))), asked, sum
+
+
+def test_activations_overwrite_what_nothing_else_takes():
+    torch.manual_seed(0)
+    network, images = Activated().eval(), torch.randn(2, 3, 9, 9)
+    before = images.clone()
+    with torch.inference_mode():
+        expected = network(images)
+        quick = traced(network)
+        fold_norms(quick)
+        activate_in_place(quick)
+        for _ in range(2):
+            for found, value in zip(quick(images), expected, strict=True):
+                torch.testing.assert_close(found, value)
+    assert torch.equal(images, before)
+    kinds = {
+        type(module).__name__: module.inplace
+        for node in quick.graph.nodes
+        if node.op == "call_module" and hasattr(module := quick.get_submodule(str(node.target)), "inplace")
+    }
+    # The second convolution's own values are asked for, and the images are not a convolution's output
+    assert kinds == {"ReLU": True, "ReLU6": False, "SiLU": True, "Dropout": False}
+    assert not network.a.inplace and not network.c.inplace
