@@ -7,11 +7,12 @@
     python -m tests.benchmarks.explanations memory PHOTOS [--counts 10 200]
 
 equality: the largest difference relative to the largest attribution of captum, on one sample photograph, the same
-settings, fp32, and how far both are from captum in double precision. resnet18 has random weights. speed: pairs of ours and captum's, alternating, in seconds of the clock and
-of the processor, medians; captum as it is by default but for the window and stride of occlusion, and so are integrated
-gradients (50 points, with what is left of completeness beside them). faithfulness: the table of `--evaluate`.
-synthetic: a small network learns which of three objects lies on an unrelated background; the fraction of the positive
-attribution that is on the object, beside the object's fraction of the area. memory: the most that a process held.
+settings, fp32, and how far both are from captum in double precision. resnet18 has random weights. speed: pairs of ours
+and captum's, alternating, in seconds of the clock and of the processor, medians; captum as it is by default but for the
+window and stride of occlusion, and so are integrated gradients (50 points, with what is left of completeness beside
+them). faithfulness: the table of `--evaluate`. synthetic: a small network learns which of three objects lies on an
+unrelated background; the fraction of the positive attribution that is on the object, beside the object's fraction of
+the area. memory: the most that a process held.
 """
 
 import argparse
@@ -136,8 +137,8 @@ def equality(arguments: argparse.Namespace) -> None:
             norm = (found.values - expected).norm() / expected.norm()
             ours, theirs = ((values - exact).abs().max() / exact.abs().max() for values in (found.values, expected))
             print(
-                f"{name}, {method}: {error:.1e} at most, {norm:.1e} in the mean square; from captum in double precision "
-                f"ours {ours:.1e}, captum's own {theirs:.1e}",
+                f"{name}, {method}: {error:.1e} at most, {norm:.1e} in the mean square; from captum in double "
+                f"precision ours {ours:.1e}, captum's own {theirs:.1e}",
                 flush=True,
             )
 
