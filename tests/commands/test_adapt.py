@@ -244,6 +244,22 @@ def test_reverse_validation_chooses_and_other_class_frequencies_are_said(data, t
     assert "Class frequencies" in page and f"{shift['estimated']['upright']:.2%}" in page
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_where_class_frequencies_differ_no_method_is_worse_without_a_warning(method, data, tmp_path):
+    """By more than 3 points. The domains look alike, and of the target's classes two are rare."""
+    for folder, seed, left in (("target", 1, 3), ("test", 2, 3)):
+        shapes.write(tmp_path / folder, 60, seed)
+        for name in shapes.CLASSES[:2]:
+            for path in sorted((tmp_path / folder / name).iterdir())[left:]:
+                path.unlink()
+    options = ["--source-steps", 200, "--test", tmp_path / "test", "--format", "json"]
+    options += ["--steps", 60] if method in TRAINED else []
+    result = json.loads(adapt(data, tmp_path / "run", *options, method=method, target=tmp_path / "target").stdout)
+    assert result["source_only"]["mean"] > 0.9
+    warned = any("class frequencies of the target seem to differ" in words for words in result["guards"])
+    assert warned or result["adapted"]["mean"] >= result["source_only"]["mean"] - 0.03
+
+
 def test_segmentation(tmp_path):
     """SeUDA on masks: Dice in place of accuracy, the source model as it was, a target without masks."""
     for part, count, target in (("source", 40, False), ("target", 30, True), ("test", 12, True)):
