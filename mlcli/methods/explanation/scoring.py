@@ -14,7 +14,7 @@ from mlcli.methods.visualization.objectives import WARM_UP, Batch, Objective
 from mlcli.models.model import Model
 from mlcli.models.relu_rules import ReluRule
 from mlcli.models.structure.features import Activations
-from mlcli.models.structure.folding import activate_in_place, fold_norms
+from mlcli.models.structure.folding import fold_norms, let_activations_overwrite
 from mlcli.models.structure.graph import Layer
 from mlcli.runtime.device import Runtime
 
@@ -114,7 +114,7 @@ class Scorer:
     def _incremental(self) -> IncrementalNetwork:
         on_the_way = [layer.address for layer in stages(self.model)]
         activations = self.computing([*self.addresses, *on_the_way])
-        activate_in_place(activations.extractor)
+        let_activations_overwrite(activations.extractor)
         return IncrementalNetwork(self.model, activations, self.addresses)
 
     @cached_property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mlcli.errors import UsageError
-from mlcli.models.structure.folding import activate_in_place, fold_norms
+from mlcli.models.structure.folding import fold_norms, let_activations_overwrite
 from mlcli.models.structure.tracing import Trace
 from mlcli.runtime.device import DTYPES, Runtime
 
@@ -39,7 +39,7 @@ def folded(network: nn.Module, runtime: Runtime) -> nn.Module:
         return network
     traced = trace.module({VALUES: end})
     fold_norms(traced)
-    activate_in_place(traced)
+    let_activations_overwrite(traced)
     if runtime.precision != "fp32":
         _convert_weights(traced, DTYPES[runtime.precision])
     return Folded(traced).eval().to(memory_format=runtime.memory_format)

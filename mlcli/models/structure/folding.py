@@ -36,7 +36,7 @@ def fold_norms(extractor: fx.GraphModule) -> None:
     extractor.recompile()
 
 
-def activate_in_place(extractor: fx.GraphModule) -> None:
+def let_activations_overwrite(extractor: fx.GraphModule) -> None:
     """Let activations overwrite the output of the convolution before them, where nothing else takes it.
 
     It saves memory and time, and is for inference alone: gradients may need what is overwritten.

@@ -3,7 +3,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import fx, nn
 
-from mlcli.models.structure.folding import activate_in_place, fold_norms
+from mlcli.models.structure.folding import fold_norms, let_activations_overwrite
 
 
 class Network(nn.Module):
@@ -81,7 +81,7 @@ def test_activations_overwrite_what_nothing_else_takes():
         expected = network(images)
         quick = traced(network)
         fold_norms(quick)
-        activate_in_place(quick)
+        let_activations_overwrite(quick)
         for _ in range(2):
             for found, value in zip(quick(images), expected, strict=True):
                 torch.testing.assert_close(found, value)
