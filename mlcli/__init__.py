@@ -1,8 +1,8 @@
 """mlcli: the classical image-learning methods as single-purpose shell commands, and as functions.
 
     >>> import mlcli
-    >>> mlcli.classify("samples/photos/cat.jpg", top_k=1).predictions[0].classes[0][0]
-    'tiger cat'
+    >>> mlcli.classify("samples/photos/coffee.jpg", top_k=1).predictions[0].classes[0][0]
+    'espresso'
 
 Each command is a function of its name (siamese-train is `siamese_train`, models is `list_models`, docs is `read_docs`).
 `load_policy` is the one that no command is made of.

@@ -126,9 +126,9 @@ def classify(call: Call[ClassifyConfig]) -> Classification:
     images per class, named by label, WordNet id, synonym or number of a class.
 
         >>> import mlcli
-        >>> result = mlcli.classify("samples/photos/cat.jpg", top_k=1)
+        >>> result = mlcli.classify("samples/photos/coffee.jpg", top_k=1)
         >>> result.predictions[0].classes[0][0]
-        'tiger cat'
+        'espresso'
 
     Images that cannot be read have an `error` in place of their predictions. Those whose best class has less than
     `min_probability` are `unknown`, and with `evaluate` they are counted apart. With `output` and the `format` csv,

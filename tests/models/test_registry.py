@@ -282,10 +282,12 @@ def test_weights_where_the_download_puts_them_load(name, tmp_path):
     assert model.weights_file == file and len(model.classes) == 1000
     assert next(entry for entry in catalog.entries() if entry.name == name).weights_on_disk
     image = torch.randint(0, 256, (3, 240, 250), dtype=torch.uint8)
-    normal = torchvision.models.get_model_weights(name).DEFAULT.transforms()(image)[None]
+    prepared = model.preprocessing.prepare(image)
+    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    normal = torchvision.transforms.functional.normalize(prepared / 255, transforms.mean, transforms.std)[None]
     network.transform_input = name == "googlenet"  # as get_model sets it when it loads these weights itself
     with torch.inference_mode():
-        torch.testing.assert_close(model(model.preprocessing.prepare(image)[None]), network(normal))
+        torch.testing.assert_close(model(prepared[None]), network(normal))
 
 
 def test_untrained_weights_serve_where_asked_for():
