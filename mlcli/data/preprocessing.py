@@ -43,8 +43,8 @@ class Preprocessing:
     [0, 1]. channels: 1 for networks of gray images, else 3. resampling: "torch" resizes in floats, as torchvision does
     with tensors; "pillow" resizes images of 8 bits in bytes, as Pillow does, which rounds between its two passes. The
     two differ by one level of 255 in every sixth value, which can decide between classes of almost equal probability.
-    From Pillow itself the second differs in at most one value of a hundred, by one or two levels; it takes a quarter of
-    the time.
+    From Pillow itself the second differs, in photographs, in one value of a hundred by one or two levels; it takes a
+    quarter of the time for bicubic interpolation.
     """
 
     resize: int | None = None

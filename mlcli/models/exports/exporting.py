@@ -51,9 +51,9 @@ def export(
 
     check, calibrate: images, as the network takes them, each a batch. With some to calibrate on, the file is quantized
     to 8-bit integers, its weights to `weight_bits` (default the most for this processor), and is refused below
-    `least_agreement`; one in fp32 is refused below LEAST_AGREEMENT and above
-    LARGEST_DIFFERENCE. Without images to check on, random inputs are. Raises MlcliError for what cannot be exported,
-    and where the outputs differ by more; no file is written then.
+    `least_agreement`; one in fp32 is refused below LEAST_AGREEMENT and above LARGEST_DIFFERENCE. Without images to
+    check on, random inputs are. Raises MlcliError for what cannot be exported, and where the outputs differ by more; no
+    file is written then.
     """
     content = onnx_file.encoded_subject(subject)
     description = onnx_file.description_of(subject) | {"quantized": bool(calibrate)}
