@@ -5,7 +5,7 @@ The functions of mlcli.api, the command line, the documentation and config.json 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_origin
 
 # Headings of the help, in the order in which they are shown; what has none is listed under "Options".
 DATA, NETWORK, METHOD, TRAINING, OUTPUT, COMPUTING = "Data", "Network", "Method", "Training", "Output", "Computing"
@@ -45,6 +45,11 @@ class Option:
     cli_required: bool = False
     applies: Callable[[Mapping[str, Any]], bool] | None = None
     completes: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether it takes several values."""
+        return get_origin(self.cli_type) is list
 
 
 def option(default: Any, help: str, *flags: str, **more: Any) -> Any:

@@ -1,8 +1,7 @@
 """`mlcli.adapt`: a model carried from a labeled domain to one without labels."""
 
-import copy
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,26 +9,17 @@ from mlcli.api import common
 from mlcli.api.adaptation_options import hyperparameters, with_method_options
 from mlcli.api.call import Call, function
 from mlcli.api.events import complain
+from mlcli.api.inputs import listed
 from mlcli.errors import UsageError
 from mlcli.methods.adaptation.registry import MASKS, METHODS, PRETRAINED, Adaptation
 from mlcli.options import DATA, METHOD, NETWORK, OUTPUT, TRAINING, argument, option, required
 
 if TYPE_CHECKING:
-    from mlcli.api.adaptation_data import Data
-    from mlcli.data.domains import Domain
-    from mlcli.methods.adaptation.context import AdaptationContext, AdaptationResult
-    from mlcli.methods.adaptation.results import SeedResult
     from mlcli.models.model import Model
-    from mlcli.runtime.device import Runtime
-    from mlcli.runtime.processes import Processes
-    from mlcli.training.method import Method
-    from mlcli.training.plan import Plan
-    from mlcli.training.run_folder import Run
 
 OTHER_MODELS = [
     f"{name} {method.config.model}" for name, method in METHODS.items() if method.config.model != Adaptation.model
 ]
-STAGE = "adapt (a stage of the run in ../..)"  # the command of the run folder of a stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +39,11 @@ class AdaptConfig(common.Trains):
         metavar="TARGET",
         path="input",
     )
-    method: str = required(
-        f"Method of adaptation: {'; '.join(f'{name}: {method.summary}' for name, method in METHODS.items())}.",
+    method: Sequence[str] = required(
+        "Method of adaptation, or several in one table, separated by commas: "
+        f"{'; '.join(f'{name}: {method.summary}' for name, method in METHODS.items())}.",
         choices=tuple(METHODS),
+        cli_type=list[str],
         panel=METHOD,
     )
     test: Path | None = option(
@@ -122,7 +114,8 @@ class AdaptationRun:
     folder: the run folder, which every function takes as `model`.  results: the table, as results.json has it: for
     "source_only", "adapted" and others the mean, standard deviation, 95 % interval and value of each seed; the test of
     the difference, figures per class, the class frequencies of both domains ("label_shift"), the choice among
-    checkpoints, which model was "kept" and why, and the "guards", which are warnings.
+    checkpoints, which model was "kept" and why, and the "guards", which are warnings. Of several methods "methods" has
+    such a table for each, and "best" which of them seems best, by which criterion.
     """
 
     folder: Path
@@ -147,8 +140,9 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     (Liang et al. 2020). SHOT and adaptive batch norm do without the source where `model` is a model of it: then the
     target alone is given. The run folder holds the model of the first seed: the adapted one or, with keep="best", the
     source model where the adapted one seems worse. Beside it are a generator where the method has one, and each stage
-    of each seed as a run folder of its own. With `resume` an interrupted run continues to the same numbers, and a
-    finished one is left as it is.
+    of each seed as a run folder of its own. Several methods, `method=["adda", "shot"]`, are compared in one table: each
+    has a run folder inside this one, whose model is then that of the method which the criterion of `select` prefers.
+    With `resume` an interrupted run continues to the same numbers, and a finished one is left as it is.
 
         >>> import mlcli
         >>> result = mlcli.adapt(  # doctest: +SKIP
@@ -160,35 +154,46 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     Raises UsageError for options of another method and where the output folder holds something else, DataError for
     data that do not fit together, TrainingError where a loss becomes infinite.
     """
-    from mlcli.api import adaptation_data, run_reports, runs
+    from mlcli.api import adaptation_comparison, adaptation_data, run_reports, runs
+    from mlcli.api.adaptation_run import MethodRun
     from mlcli.methods.adaptation import domain_checks
     from mlcli.models import pretrained
 
     processes, runtime, folder, options = runs.begin(call)
+    methods = listed(options["method"])
+    options["method"] = methods if len(methods) > 1 else methods[0]
     if call.config.resume and folder.exists():  # seeds that are there already stay in the table
         options["seeds"] = max(options["seeds"], folder.load_config()["options"]["seeds"])
-    if runs.finished(call, folder, options, processes, [folder.results_file]) is not None:
+    parts = [folder.part(name) for name in methods] if len(methods) > 1 else []
+    if runs.finished(call, folder, options, processes, [each.results_file for each in (folder, *parts)]) is not None:
         results = folder.results()
         for words in results["guards"]:
             complain(words)
         return AdaptationRun(folder.folder, results)
-    source_model = _source_model(options)
-    config = hyperparameters(options, call.given, source_model)
-    model = pretrained.known(config.model, config.weights) if config.pretrained and not source_model else None
+    source_model = _source_model(options, methods)
+    configs = {name: hyperparameters(options | {"method": name}, call.given, source_model, methods) for name in methods}
+    first = configs[methods[0]]
+    model = pretrained.known(first.model, first.weights) if first.pretrained and not source_model else None
     if learned := source_model or model:
         runtime = runtime.for_training_of(learned.network, options["precision"])
-    data = adaptation_data.read(options, config, model, source_model, call.config)
-    run = _Run(folder, options, config, data, source_model, runtime, processes, call.config.save_every)
-    run.context(0).require_networks()
+    data = adaptation_data.read(options, [*configs.values()], model, source_model, call.config)
+    whole = MethodRun(folder, options, first, data, source_model, runtime, processes, call.config.save_every)
+    of_methods = adaptation_comparison.divided(whole, configs) if parts else {methods[0]: whole}
+    for run in of_methods.values():
+        run.context(0).require_networks()
     if processes.main:
         began = {"model": {"count": 1, "hash": learned.hash}} if learned else {}
-        runs.start(folder, "adapt", options | asdict(config), data.summary() | began, resume=call.config.resume)
+        hyper = {} if parts else asdict(first)
+        runs.start(folder, "adapt", options | hyper, data.summary() | began, resume=call.config.resume)
     processes.wait()
     disagreements = domain_checks.disagreements(*data.native) if len(data.source) else []
     for words in disagreements:
         complain(words)
     with runs.interruptible(folder):
-        results = run.results(disagreements)
+        if parts:
+            results = adaptation_comparison.results(folder, of_methods, disagreements)
+        else:
+            results = whole.results(disagreements)
     for words in results["guards"][len(disagreements) :]:
         complain(words)
     if processes.main:
@@ -197,7 +202,7 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     return AdaptationRun(folder.folder, results)
 
 
-def _source_model(options: Mapping[str, Any]) -> "Model | None":
+def _source_model(options: Mapping[str, Any], methods: Sequence[str]) -> "Model | None":
     """The model of the source, where the options name one; None where it is to be trained.
 
     Raises UsageError where there is neither such a model nor a source to train it on.
@@ -210,7 +215,7 @@ def _source_model(options: Mapping[str, Any]) -> "Model | None":
     if source is not None and (starts_from or not name or not registry.is_of_run(name)):
         return None
     if source is None:
-        if not METHODS[options["method"]].source_free:
+        if not all(METHODS[name].source_free for name in methods):
             able = " and ".join(f"--method {each}" for each, method in METHODS.items() if method.source_free)
             raise UsageError(f"TARGET is missing; the target alone, with the --model of the source, is for {able}")
         if not name:
@@ -220,120 +225,3 @@ def _source_model(options: Mapping[str, Any]) -> "Model | None":
         if options["select"] == "reverse":
             raise UsageError("--select reverse: tests on the images of SOURCE, which is missing")
     return registry.load(name, options["weights"])
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The seeds of a run, whose stages are run folders RUN/seed-N/STAGE."""
-
-    folder: "Run"
-    options: Mapping[str, Any]
-    config: Adaptation
-    data: "Data"
-    source_model: "Model | None"
-    runtime: "Runtime"
-    processes: "Processes"
-    save_every: float
-
-    def results(self, disagreements: list[str]) -> dict[str, Any]:
-        """What is in the table. It is measured, unless it is there for this test set and as many seeds."""
-        from mlcli.methods.adaptation import results
-
-        result = self.folder.results()
-        keep = self.options.get("keep", "best")  # runs of earlier versions have no such option
-        measured_on = {"seeds": self.options["seeds"], "test": self.data.summary().get("test", {}).get("hash")}
-        measured_on["keep"] = keep
-        if result.get("measured_on") == measured_on:
-            return result
-        seeds = []
-        for number in range(self.options["seeds"]):
-            context = self.context(number)
-            adapted = METHODS[self.options["method"]].adapt(context)
-            seeds.append(results.measure(context, adapted, self.data.test, self._supervised(context, number)))
-            if number == 0 and self.processes.main:
-                self._save(adapted, seeds[0].kept(keep))
-        result = {"method": self.options["method"], "task": self.options["task"]}
-        result |= results.result(seeds, self.options["task"], self.data.classes, self.data.test, keep)
-        result |= {"measured_on": measured_on, "guards": disagreements + result["guards"]}
-        if self.processes.main:
-            self._write_images(seeds[0])
-            self.folder.save_results(result)  # last: it says that everything else is there
-        return result
-
-    def context(self, number: int) -> "AdaptationContext[Adaptation]":
-        """What the method is given for the seed of this number."""
-        from mlcli.api import runs
-        from mlcli.methods.adaptation.context import AdaptationContext, frozen
-
-        seed = self.options["seed"] + number
-
-        def stage(name: str) -> "Run":
-            return self.folder.part(f"seed-{seed}", name)
-
-        def fit(run: "Run", method: "Method", plan: "Plan") -> None:
-            if self.processes.main:
-                written = {"method": self.options["method"], "stage": run.folder.name, "seed": seed}
-                written |= {name: getattr(self.config, name) for name in ("model", "pretrained", "weights")}
-                runs.start(run, STAGE, written, {}, resume=True)
-            self.processes.wait()
-            runs.fit(run, method, replace(plan, save_every=self.save_every), self.processes)
-
-        source, held_out = self.data.source.subset(self.options["max_source"], seed), None
-        if (fraction := self.options.get("hold_out")) is not None:
-            source, held_out = source.split(fraction, seed)
-        target, source_model = self._drawn(self.data.target, number), None
-        if self.source_model:  # at the size of these images, and so that no seed changes what the next one begins with
-            preprocessing = replace(self.source_model.preprocessing, resize=None, crop=target.size, squash=False)
-            source_model = replace(self.source_model, preprocessing=preprocessing)
-            source_model.network = copy.deepcopy(source_model.network).to(self.runtime.device)
-        return AdaptationContext(
-            source,
-            target,
-            self.data.classes,
-            self.config,
-            seed,
-            self.runtime,
-            self.processes,
-            stage,
-            fit,
-            held_out,
-            source_model and frozen(source_model),
-        )
-
-    def _drawn(self, target: "Domain", number: int) -> "Domain":
-        """The part of the target that the seed of this number takes."""
-        return target.subset(self.options["max_target"], self.options["seed"] + number)
-
-    def _supervised(self, context: "AdaptationContext[Adaptation]", number: int) -> "Model | None":
-        """The model that is trained on the labels of the target, where these are to be used."""
-        from mlcli.methods.adaptation import supervised_stage
-
-        if self.data.labeled_target is None:
-            return None
-        return supervised_stage.train(context, "target", self._drawn(self.data.labeled_target, number))
-
-    def _save(self, adapted: "AdaptationResult", kept: str) -> None:
-        """Write the model that is kept, "adapted" or "source_only", and a translator where there is one."""
-        from mlcli.models import artifacts, translators
-
-        method = self.options["method"]
-        model = adapted.model if kept == "adapted" else adapted.source_only
-        description = model.describe() | {"method": method if kept == "adapted" else "source only"}
-        artifacts.save(self.folder.model_file, model.network.state_dict(), description)
-        if made := adapted.translator:
-            file = self.folder.folder / "translator.safetensors"
-            translators.save_file(file, {"AtoB": made}, {"AtoB": made.network}, method=method)
-
-    def _write_images(self, seed: "SeedResult") -> None:
-        """Write the samples: translated images, and the features of both domains before and after."""
-        from mlcli.imaging.image_io import write
-        from mlcli.io.files import write_json
-        from mlcli.methods.adaptation import projection
-        from mlcli.reporting import charts
-
-        if seed.features:
-            planes = projection.before_and_after(*seed.features)
-            write(charts.to_image(projection.chart(planes)), self.folder.domains_image)
-            write_json(self.folder.domains_file, projection.as_json(planes))
-        for name, image in seed.images.items():
-            write(image, self.folder.samples_folder / f"{name}.png")

@@ -64,12 +64,17 @@ def folders(options: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def read(
-    options: Mapping[str, Any], config: Adaptation, model: Model | None, source_model: Model | None, trains: Trains
+    options: Mapping[str, Any],
+    configs: Sequence[Adaptation],
+    model: Model | None,
+    source_model: Model | None,
+    trains: Trains,
 ) -> Data:
     """Read the domains that the options name.
 
-    model: what the networks begin with, if anything.  source_model: the model of the source, if none is to be trained.
-    trains: how images are decoded. Raises UsageError, DataError.
+    configs: of the methods that are given the same images.  model: what the networks begin with, if anything.
+    source_model: the model of the source, if none is to be trained.  trains: how images are decoded. Raises UsageError,
+    DataError.
     """
     segment = options["task"] == "segment"
     of_source, of_target = folders(options)
@@ -77,7 +82,7 @@ def read(
     size = options["size"] or (source_model.preprocessing.crop if source_model else None)
     if not size:
         assert of_source is not None
-        size = _size(find_images([str(_images_folder(of_source, segment))]).paths, paths, config, model)
+        size = _size(find_images([str(_images_folder(of_source, segment))]).paths, paths, configs, model)
     reader: _Reader = _Masks(size, trains) if segment else _Classes(size, trains)
     if of_source:
         source, classes = reader.labeled(of_source, source_model.classes if source_model else None)
@@ -94,7 +99,7 @@ def read(
     if learned := source_model or model:
         channels = learned.preprocessing.channels
     else:  # only networks that are made for small images are given one channel
-        channels = 1 if gray and registry.trainable(config.model).follows_images else 3
+        channels = 1 if gray and all(registry.trainable(each.model).follows_images for each in configs) else 3
 
     def converted(domain: Domain) -> Domain:
         return domain.with_images(_gray(domain.images, channels)) if options["gray"] or channels == 1 else domain
@@ -120,14 +125,14 @@ def _images_folder(root: str, segment: bool) -> Path:
     return inside if segment and input_files.is_folder(inside) else Path(root)
 
 
-def _size(source: Sequence[Path], target: Sequence[Path], config: Adaptation, model: Model | None) -> int:
+def _size(source: Sequence[Path], target: Sequence[Path], configs: Sequence[Adaptation], model: Model | None) -> int:
     """The larger of the first images' sides of both domains, at most what suits, as a multiple that generators take."""
-    largest = 0 if model else registry.trainable(config.model).default_size
+    largest = 0 if model else min(registry.trainable(each.model).default_size for each in configs)
     sides = [
         pretrained.default_size(model, paths) if model else sizes.first_side(paths, sizes.LEAST, largest)
         for paths in (source, target)
     ]
-    multiple = 8 if config.translates else 4
+    multiple = 8 if any(each.translates for each in configs) else 4
     return -(-max(sides) // multiple) * multiple
 
 

@@ -2,7 +2,7 @@
 
 import typing
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,21 +68,25 @@ def _shown_default(name: str, uses: list[tuple[str, Field[Any]]]) -> str:
 
 
 def hyperparameters(
-    options: Mapping[str, Any], given: frozenset[str] = frozenset(), source_model: "Model | None" = None
+    options: Mapping[str, Any],
+    given: frozenset[str] = frozenset(),
+    source_model: "Model | None" = None,
+    beside: Sequence[str] = (),
 ) -> Adaptation:
     """The configuration of the method that the options name.
 
     given: names of the options that the caller has named. source_model: the model of the source, if it is trained
-    already; one for photographs has the defaults of those that start from pretrained weights. Raises UsageError for
-    an option of another method or stage, and for labels that the method does not learn.
+    already; one for photographs has the defaults of those that start from pretrained weights. beside: the methods
+    of the same run, which may have options of their own. Raises UsageError for an option of a method that is not
+    named, or of another stage, and for labels that the method does not learn.
     """
-    method = METHODS[options["method"]]
+    method, named = METHODS[options["method"]], [*dict.fromkeys([options["method"], *beside])]
     own = {field.name for field in fields(method.config)}
-    for name in sorted(command_line_options().keys() - own):
-        if options.get(name) is not None:
-            others = [other for other, _ in command_line_options()[name]]
+    for name, uses in sorted(command_line_options().items()):
+        having = [each for each, _ in uses]
+        if options.get(name) is not None and not {*having} & {*named}:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag}: an option of --method {joined(others)}, not of {options['method']}")
+            raise UsageError(f"{flag}: an option of --method {joined(having)}, not of {joined(named)}")
     if options["task"] not in method.tasks:
         raise UsageError(f"--task {options['task']}: --method {options['method']} does {joined(method.tasks)}")
     for name in ("generator", "pixel_steps", "pixel_lr") if options.get("stage") == "feature" else ():

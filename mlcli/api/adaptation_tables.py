@@ -1,6 +1,7 @@
 """The result of `mlcli adapt` as tables of text, for the terminal and for report.html."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from mlcli.reporting import sections
@@ -30,14 +31,49 @@ def figures(result: Mapping[str, Any]) -> Table:
     return ("", result["metric"], "standard deviation", "95 % interval", "runs"), lines
 
 
+def compared(result: Mapping[str, Any]) -> Table:
+    """The table of several methods: a row for each, whose figures stand beside those of its source model."""
+    beside = ("source_only", "target_supervised")
+    lines: list[tuple[str, ...]] = []
+    for name, each in result["methods"].items():
+        (_, *titles), rows = figures(each)
+        of_rows = {row[0]: row[1:] for row in rows}
+        if TITLES["adapted"] not in of_rows:  # without a test set
+            titles, shown = [], []
+        else:
+            shown = [other for other in beside if TITLES[other] in of_rows]
+        cells = [*of_rows.get(TITLES["adapted"], ()), *(of_rows[TITLES[other]][0] for other in shown)]
+        lines.append((name, *cells, _criterion(each["kept"]), TITLES[each["kept"][0]["model"]]))
+    header = ("method", *titles, *(TITLES[other] for other in shown), "criterion, before and after", "handed out")
+    return header, lines
+
+
+def _criterion(kept: Sequence[Mapping[str, Any]]) -> str:
+    """The mean criterion of source only and of the adapted model over the seeds, of which `kept` has an entry each."""
+    if any("criterion" not in each for each in kept):
+        return ""
+    before, after = (mean(each[name] for each in kept) for name in ("source_only", "adapted"))
+    return f"{kept[0]['criterion']} {before:.4f}, {after:.4f}"
+
+
+def best(result: Mapping[str, Any]) -> str:
+    """Which of several methods seems best, and why."""
+    method, criterion = result["best"]["method"], result["best"]["criterion"]
+    return f"that of {method}: " + (
+        f"its {criterion} is the highest" if criterion else "no criterion compares them all"
+    )
+
+
 def numbers(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """`figures` for a program: the names as in the JSON, the values as numbers from 0 to 1, each in its own column."""
-    lines = [
-        (name, entry["mean"], entry["sd"], *entry["interval"], len(entry["runs"]))
-        for name, entry in result.items()
-        if isinstance(entry, Mapping) and "interval" in entry
-    ]
-    return ("model", result["metric"].lower().replace(" ", "_"), "sd", "low", "high", "runs"), lines
+    """The tables for a program: the names as in the JSON, the values as numbers from 0 to 1, each in its own column."""
+    methods = result.get("methods", {"": result})
+    lines: list[tuple[Any, ...]] = []
+    for method, of_method in methods.items():
+        for name, entry in of_method.items():
+            if isinstance(entry, Mapping) and "interval" in entry:
+                lines.append((method, name, entry["mean"], entry["sd"], *entry["interval"], len(entry["runs"])))
+    header = ("method", "model", result["metric"].lower().replace(" ", "_"), "sd", "low", "high", "runs")
+    return (header, lines) if "methods" in result else (header[1:], [line[1:] for line in lines])
 
 
 def facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -99,11 +135,12 @@ def frequencies(shift: Mapping[str, Any]) -> Table:
 
 def report_sections(result: Mapping[str, Any]) -> list[Section]:
     """The tables of report.html."""
+    if "methods" in result:
+        words = f"Each method has a report of its own. The model of this run is {best(result)}."
+        return [Section("Methods", [sections.Table(*compared(result))], words), _warnings(result)]
     header, lines = figures(result)
     found = [Section("Result", [sections.Table(header, lines)])] if lines else []
-    warnings = [(words,) for words in result["guards"]]
-    table = [sections.Table(("warning",), warnings, rows_named=False)] if warnings else []
-    found.append(Section("Warnings", table, "" if warnings else "No check has found anything wrong."))
+    found.append(_warnings(result))
     if details := facts(result):
         found.append(Section("Details", [sections.Table(("", "value"), details)]))
     if shift := result.get("label_shift"):
@@ -116,3 +153,9 @@ def report_sections(result: Mapping[str, Any]) -> list[Section]:
         caption = f"{result['metric'].capitalize()} on the test images of each class, the mean over the runs."
         found.append(Section("Classes", [sections.Table(*per_class(result), caption=caption)]))
     return found
+
+
+def _warnings(result: Mapping[str, Any]) -> Section:
+    warnings = [(words,) for words in result["guards"]]
+    table = [sections.Table(("warning",), warnings, rows_named=False)] if warnings else []
+    return Section("Warnings", table, "" if warnings else "No check has found anything wrong.")

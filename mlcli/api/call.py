@@ -15,7 +15,7 @@ import functools
 import inspect
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -50,12 +50,21 @@ class Config:
                 object.__setattr__(self, each.name, output_paths.KINDS[limits.path](value))
             if limits.cli_type is str and isinstance(value, (int, float, os.PathLike)):  # such as a size, or a fraction
                 object.__setattr__(self, each.name, str(value))
+            if limits.several and limits.choices:
+                value = named_choices(value)
+                object.__setattr__(self, each.name, value)
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 require_within(each.name, one, limits)
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON keeps them."""
         return {each.name: plain(getattr(self, each.name)) for each in options(type(self))}
+
+
+def named_choices(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """The choices that one or several texts name, each once; a text may name several, separated by commas."""
+    texts = [texts] if isinstance(texts, str) else texts
+    return tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
 
 
 def require_within(name: str, value: Any, limits: Option) -> None:

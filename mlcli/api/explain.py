@@ -34,7 +34,7 @@ class ExplainConfig(common.UsesClasses, common.ReadsImages, common.ComputesExact
     )
     method: Sequence[str] = option(
         ("grad-cam",),
-        "Method of explanation; can be given several times.",
+        "Method of explanation, or several, separated by commas.",
         choices=NAMES,
         cli_type=list[str],
         panel=METHOD,

@@ -129,7 +129,7 @@ def write_transfer(folder: Path, record: Mapping[str, Any], transfer: "Transfer"
                 [maps.portrait(titles[name], policy, task.trained.task) for name, policy in shown.items()],
             ),
         ],
-        stages=[],
+        inside=[],
         made_by=[
             option_section("pendulum-transfer", record["options"]),
             Section("Versions", [sections.of_values(record["versions"], ("software", "version"))]),

@@ -14,6 +14,7 @@ from mlcli.reporting.evaluation import evaluation_tables, verification_charts
 from mlcli.reporting.sections import Chart, Section, Table
 from mlcli.training.run_folder import Run, read_json
 
+METHOD = "adapt (a method of the run in ..)"  # the command of the run folder of one of several methods
 MISCLASSIFIED = schema.record(
     {
         "results": schema.items(
@@ -37,7 +38,8 @@ DOMAINS = schema.items(schema.record({"title": schema.text(200), "source": POINT
 def write(run: Run) -> None:
     """Write the report of a run, finished or not; a report that is up to date is left alone."""
     config = run.load_config()
-    command, results = config["command"], run.results()
+    results = run.results()
+    command = "adapt" if config["command"] == METHOD else config["command"]
     found = RESULTS[command](run, results) if results and command in RESULTS else []
     report.write(run, found, config.get("command_line", ""), [option_section(command, config["options"])])
 

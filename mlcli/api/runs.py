@@ -16,7 +16,7 @@ from mlcli.api import run_reports
 from mlcli.api.call import Call
 from mlcli.api.common import Trains
 from mlcli.api.events import Progress, complain, say
-from mlcli.api.inputs import class_folder, files_digest
+from mlcli.api.inputs import class_folder, files_digest, listed
 from mlcli.api.outputs import check_unlocked, resume_command
 from mlcli.api.stored_options import checked
 from mlcli.counting import counted
@@ -123,6 +123,8 @@ def open_run(call: Call[Any], output: Path, *, overwrite: bool, resume: bool) ->
     for key, value in given.items():
         if key not in call.given:
             options.setdefault(key, value)
+            continue
+        if key in options and listed(options[key]) == listed(value):
             continue
         if key in LENGTHS and _longer(value, options.get(key)):
             if options.get("schedule") != "constant":

@@ -48,6 +48,8 @@ def _check(hint: Any, known: Option) -> Check:
     """The check of what an option takes, its bounds and choices among it."""
     if known.choices:
         check = schema.choice(*known.choices)
+        if known.several:
+            check = schema.one_or_several(check)
     else:
         inner = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
         kind = inner[0] if isinstance(hint, types.UnionType) and len(inner) == 1 else hint

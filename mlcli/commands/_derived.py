@@ -13,7 +13,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field
 from enum import Enum, StrEnum
 from typing import Annotated, Any
@@ -67,10 +67,9 @@ def _parameter(each: Field[Any], kind: Any) -> inspect.Parameter:
     """The parameter of a Typer command that an option of a configuration is."""
     known = of(each)
     kind, default = known.cli_type or kind, each.default
-    if known.choices:
-        several = typing.get_origin(kind) is list
+    if known.choices and not known.several:
         choice = StrEnum(each.name, {value: value for value in known.choices})  # type: ignore[misc]  # made here
-        kind = list[choice] if several else choice | None if _optional(kind) else choice
+        kind = choice | None if _optional(kind) else choice
         default = choice(default) if isinstance(default, str) else default
     if isinstance(default, tuple):
         default = list(default)
@@ -89,6 +88,9 @@ def _typer_option(name: str, known: Option, without_default: bool) -> Any:
     more |= {"rich_help_panel": known.panel, "metavar": known.metavar or METAVARS.get(known.path)}
     if known.path in _options.PARSERS:
         more["parser"] = _options.PARSERS[known.path]
+    if known.choices and known.several:
+        more |= {"parser": _parser_of_several(known.choices), "metavar": f"[{'|'.join(known.choices)}]"}
+        more["autocompletion"] = _completion_of_several(known.choices)
     if known.completes:
         more["autocompletion"] = _completion(known.completes)
     if known.shown_default is not None:
@@ -98,6 +100,28 @@ def _typer_option(name: str, known: Option, without_default: bool) -> Any:
     if known.argument:
         return typer.Argument(**more)
     return typer.Option(*(known.flags or (f"--{name.replace('_', '-')}",)), **more)
+
+
+def _parser_of_several(choices: Sequence[str]) -> Callable[[str], str]:
+    """A parser of Typer for a text that names one choice, or several, separated by commas."""
+
+    def parse(text: str) -> str:
+        for part in text.split(","):
+            if part.strip() not in choices:
+                raise typer.BadParameter(f"{part.strip()!r} is not one of {', '.join(map(repr, choices))}.")
+        return text
+
+    return parse
+
+
+def _completion_of_several(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """What Typer asks for the words that a shell offers for such a text."""
+
+    def words(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",")
+        return [before + comma + each for each in choices if each.startswith(begun)]
+
+    return words
 
 
 def _completion(kind: str) -> Callable[..., list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlcli.api.adapt import AdaptConfig, AllOptions, adapt
-from mlcli.api.adaptation_tables import facts, figures, numbers, per_class
+from mlcli.api.adaptation_tables import best, compared, facts, figures, numbers, per_class
 from mlcli.api.call import Call
 from mlcli.api.events import say
 from mlcli.commands import _options as option
@@ -20,6 +20,8 @@ def run(
     call: Call[AdaptConfig], format: option.FormatOption = option.Format.table, quiet: option.Quiet = False
 ) -> None:
     """Adapt a model from a labeled domain to an unlabeled one.
+
+    Several methods in one run, --method adda,shot, are compared in one table.
 
     Where the model of the source is there already, name it with --model; shot and adabn then need TARGET alone.
 
@@ -38,6 +40,9 @@ def run(
 
 def _text(result: Mapping[str, Any]) -> str:
     """The tables as the terminal shows them."""
+    if "methods" in result:
+        header, lines = compared(result)
+        return table(header, lines, right=range(1, len(header) - 2)) + f"\nmodel of the run: {best(result)}\n"
     header, lines = figures(result)
     words = table(header, lines, right=range(1, len(header))) if lines else ""
     words += "\n" + table(("", ""), facts(result))

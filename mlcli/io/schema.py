@@ -121,6 +121,16 @@ def items(check: Check, least: int = 0, most: int = 10_000_000) -> Check:
     return whole
 
 
+def one_or_several(check: Check) -> Check:
+    """A value that `check` takes, or a list of such values."""
+    several = items(check, least=1)
+
+    def whole(value: Any) -> Any:
+        return several(value) if isinstance(value, list) else check(value)
+
+    return whole
+
+
 def mapping(check: Check = anything) -> Check:
     """An object whose values the check takes, whatever their names."""
 

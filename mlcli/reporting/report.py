@@ -1,5 +1,6 @@
 """report.html of a run: results, curves, samples and options in one offline page."""
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +26,8 @@ def write(run: Run, results: Sequence[Section] = (), command_line: str = "", opt
     from mlcli.reporting import pages
 
     config, metrics = run.load_config(), run.metrics()
-    stages = sorted(file.relative_to(run.folder).as_posix() for file in run.folder.glob("seed-*/*/report.html"))
+    reports = [part.report_file for part in run.parts() if os.path.isfile(part.report_file)]
+    inside = sorted(file.relative_to(run.folder).as_posix() for file in reports)
     page = pages.render(
         "report.html",
         title=f"{run.folder.name}: mlcli {config['command']}",
@@ -33,10 +35,10 @@ def write(run: Run, results: Sequence[Section] = (), command_line: str = "", opt
         sections=[
             *results,
             *_last_values(metrics),
-            *_curves(metrics, has_more=bool(results or stages)),
+            *_curves(metrics, has_more=bool(results or inside)),
             *_samples(run),
         ],
-        stages=stages,
+        inside=inside,
         made_by=[*options, *_data(config.get("data", {})), _versions(config["versions"])],
     )
     with suppress(OSError):

@@ -2,7 +2,7 @@
 
 RUN/
   config.json        format version, every option, seed, versions, data summaries; in the end, that the run is finished
-  model.safetensors  the result, self-describing
+  model.safetensors  the result, self-describing; translator.safetensors, the generator of an adaptation, beside it
   state/             step-NNNNNNNN.HASH.pt, the last two
   metrics.jsonl      one line per logged step
   samples/           images by step
@@ -11,7 +11,8 @@ RUN/
   domains.json       images of both domains of an adaptation as points of a plane
   report.html        one offline page
 
-A run that consists of several runs holds them as parts, run folders inside its own: seed-N/STAGE, or baseline.
+A run that consists of several runs holds them as parts, run folders inside its own: seed-N/STAGE, baseline, or the
+methods of an adaptation, each with its own stages.
 """
 
 import hashlib
@@ -73,6 +74,7 @@ class Run:
         self.folder, self.is_part = Path(folder), is_part
         self.config_file = self.folder / "config.json"
         self.model_file = self.folder / "model.safetensors"
+        self.translator_file = self.folder / "translator.safetensors"  # where the model is not all of the result
         self.metrics_file = self.folder / "metrics.jsonl"
         self.results_file = self.folder / "results.json"
         self.misclassified_file = self.folder / "misclassified.png"
@@ -129,6 +131,11 @@ class Run:
         """A run inside this one that belongs to it: replacing this run removes it too."""
         return Run(self.folder.joinpath(*names), is_part=True)
 
+    def parts(self) -> list["Run"]:
+        """The runs in this folder that belong to this run."""
+        files = (*self.folder.glob("*/config.json"), *self.folder.glob("seed-*/*/config.json"))
+        return [Run(file.parent, is_part=True) for file in files if _is_of_part(file)]
+
     def _clear(self) -> None:
         """Remove the files that this run and its parts wrote, and no file that somebody else put beside them."""
         # config.json stays until the new one replaces it, so that an interrupted removal can be repeated.
@@ -150,13 +157,12 @@ class Run:
             for file in self.folder.glob(pattern):
                 file.unlink()
         self.sweep()
-        for file in (*self.folder.glob("*/config.json"), *self.folder.glob("seed-*/*/config.json")):
-            if _is_of_part(file):
-                Run(file.parent)._clear()
-                file.unlink()
-                for folder in (*file.parent.glob("*/"), file.parent):
-                    with suppress(OSError):  # it is not empty: it holds files of others
-                        folder.rmdir()
+        for part in self.parts():
+            part._clear()
+            part.config_file.unlink()
+            for folder in (*part.folder.glob("*/"), part.folder):
+                with suppress(OSError):  # it is not empty: it holds files of others
+                    folder.rmdir()
 
     def require_format(self) -> None:
         """Raise RunError where the run was begun by a version of mlcli that names options and metrics differently."""

@@ -84,7 +84,7 @@ def test_the_target_is_decoded_once(data, task, method, monkeypatch):
     options = {"source": str(root / "source"), "target": str(root / "target"), "test": None, "gray": False, "size": 16}
     options |= {"task": task, "method": method, "target_labels": True}
     trains = Trains(output=root / "run", workers=1)
-    found = read(options, hyperparameters(options), None, None, trains)
+    found = read(options, [hyperparameters(options)], None, None, trains)
     target = [path for path in decoded if str(root / "target") in path and "target/masks" not in path]
     assert len(found.target) == len(found.labeled_target) == 18 and found.target.labels is None
     assert len(target) == len(set(target)) == 18

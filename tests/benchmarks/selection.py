@@ -29,8 +29,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from mlcli.api import adaptation_data
-from mlcli.api.adapt import AdaptConfig, _Run, _source_model
+from mlcli.api.adapt import AdaptConfig, _source_model
 from mlcli.api.adaptation_options import hyperparameters
+from mlcli.api.adaptation_run import MethodRun
 from mlcli.data.domains import Domain
 from mlcli.errors import WeightsError
 from mlcli.methods.adaptation.context import AdaptationContext, frozen, probabilities
@@ -46,18 +47,18 @@ from mlcli.training.run_folder import Run
 Ranked = list[dict[str, float]]  # of each checkpoint: its criteria and its accuracy
 
 
-def opened(run: Run, test: Path) -> tuple[_Run, Domain]:
+def opened(run: Run, test: Path) -> tuple[MethodRun, Domain]:
     """A finished run as `adapt` sees it, and the test set as its stages see it."""
     config = run.load_config()
     options = config["options"] | {"test": str(test), "select": "reverse", "target_labels": False}
-    source_model = _source_model(options)
+    source_model = _source_model(options, [options["method"]])
     method = hyperparameters(options, frozenset(), source_model)
     runtime = Runtime.choose("cpu", "fp32")
     model = pretrained.known(method.model, method.weights) if method.pretrained and not source_model else None
     trains = AdaptConfig(source=Path("."), target=Path("."), method=options["method"], output=run.folder)
-    data = adaptation_data.read(options, method, model, source_model, trains)
+    data = adaptation_data.read(options, [method], model, source_model, trains)
     assert data.test is not None
-    return _Run(run, options, method, data, source_model, runtime, Processes(torch.device("cpu")), 60), data.test
+    return MethodRun(run, options, method, data, source_model, runtime, Processes(torch.device("cpu")), 60), data.test
 
 
 def network_of(stage: Run, source_only: Model) -> tuple[Model, nn.Module]:

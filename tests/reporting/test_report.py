@@ -100,9 +100,11 @@ def test_a_report_that_is_up_to_date_is_left_alone(run):
 
 
 def test_stages_are_linked_by_their_bytes(run):
-    stage = os.fsencode(run.folder) + b"/seed-0/a \xff"
-    os.makedirs(stage)
-    open(stage + b"/report.html", "w").close()
+    stage = run.part("seed-0", os.fsdecode(b"a \xff"))
+    stage.create({"command": "adapt", "options": {}})
+    report.write(stage)
+    os.makedirs(run.folder / "mine")
+    (run.folder / "mine/report.html").write_text("of no run")
     report.write(run)
     page = Page(run.report_file.read_text("utf-8"))
     assert page.sources == ["seed-0/a%20%FF/report.html"] and "seed-0/a \\udcff/report.html" in page.words
