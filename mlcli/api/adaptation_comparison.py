@@ -25,7 +25,7 @@ def divided(whole: MethodRun, configs: Mapping[str, Adaptation]) -> dict[str, Me
         options = {**whole.options, "method": name}
         run = replace(whole, folder=whole.folder.part(name), options=options, config=config)
         alike = [each.folder for each in found.values() if each.trains_the_same_source_model(run)]
-        found[name] = replace(run, shares=alike[0]) if alike else run
+        found[name] = replace(run, stages_of=alike[0]) if alike else run
     return found
 
 
@@ -59,7 +59,7 @@ def seems_best(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The method whose models, as they are handed out, have the highest criterion: {"method", "criterion", "scores"}.
 
     found: the results of each method. The criterion sees no label of the target; scores are means over the seeds. Where
-    the methods were not judged by one and the same criterion, the first of them is taken, and the criterion is None.
+    the methods do not have one and the same criterion, the first of them is taken, and the criterion is None.
     """
     criteria = {entry.get("criterion") for result in found.values() for entry in result["kept"]}
     if len(criteria) > 1 or None in criteria:

@@ -24,14 +24,14 @@ from mlcli.training.run_folder import Run
 
 STAGE = "adapt (a stage of the run in ../..)"  # the command of the run folder of a stage
 # Stages that know nothing of the method: the same training where the configurations agree in what all methods have.
-SHARED_STAGES = ("source", "target")
+COMMON_STAGES = ("source", "target")
 
 
 @dataclass(frozen=True)
 class MethodRun:
     """The seeds of one method, whose stages are run folders FOLDER/seed-N/STAGE.
 
-    shares: the run of another method, in whose folder the shared stages are; None where they are in this one's.
+    stages_of: the run of another method, in whose folder the common stages are; None where they are in this one's.
     """
 
     folder: Run
@@ -42,10 +42,10 @@ class MethodRun:
     runtime: Runtime
     processes: Processes
     save_every: float
-    shares: Run | None = None
+    stages_of: Run | None = None
 
     def trains_the_same_source_model(self, other: "MethodRun") -> bool:
-        """Whether the shared stages of the two are the same training."""
+        """Whether the common stages of the two are the same training."""
         names = [each.name for each in fields(Adaptation)]
         return all(getattr(self.config, name) == getattr(other.config, name) for name in names)
 
@@ -77,7 +77,7 @@ class MethodRun:
         seed = self.options["seed"] + number
 
         def stage(name: str) -> Run:
-            owner = self.shares if self.shares and name in SHARED_STAGES else self.folder
+            owner = self.stages_of if self.stages_of and name in COMMON_STAGES else self.folder
             return owner.part(f"seed-{seed}", name)
 
         def fit(run: Run, method: Method, plan: Plan) -> None:

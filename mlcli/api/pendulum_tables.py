@@ -15,6 +15,7 @@ TITLES = {
     "naive": "as it is (naive)",
     "scaled": "scaled",
     "scaled, identified": "scaled, mass and length identified",
+    "scaled, from images": "scaled, seen in images",
     "optimum": "optimum",
 }
 

@@ -70,7 +70,7 @@ def pendulum_train(call: Call[PendulumTrainConfig]) -> Training:
     Raises UsageError for a motor that is too weak to swing the pendulum up, with the least torque that suffices.
     """
     from mlcli.api import run_reports, runs
-    from mlcli.methods.control.comparison import measured
+    from mlcli.methods.control.learner import measured
     from mlcli.methods.control.pendulum import STEPS
     from mlcli.runtime.device import one_thread
     from mlcli.training.plan import Plan

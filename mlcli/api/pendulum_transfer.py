@@ -1,6 +1,6 @@
 """`mlcli.pendulum_transfer`: a policy carried to another pendulum."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from mlcli.errors import Interrupted
 from mlcli.options import METHOD, PENDULUM, TRAINING, argument, option
 
 if TYPE_CHECKING:
+    from mlcli.methods.control.observer import Observer
     from mlcli.methods.control.pendulum import Pendulum
     from mlcli.methods.control.transfer import Transfer
 
@@ -47,6 +48,20 @@ class PendulumTransferConfig(Config):
         shown_default="no fine-tuning",
         panel=TRAINING,
     )
+    observe: str | None = option(
+        None,
+        "Classifier of angles through which the scaled policy also sees the large pendulum in drawn images: a run that "
+        "was trained on `mlcli render pendulum`.",
+        metavar="MODEL",
+        panel=METHOD,
+        completes="model",
+    )
+    camera: str = option(
+        "b",
+        "Style of the images of --observe, as in `mlcli render pendulum --style`.",
+        choices=("a", "b"),
+        panel=METHOD,
+    )
     seeds: int = option(5, "Number of seeds to measure with.", minimum=1, maximum=MOST_SEEDS, panel=METHOD)
     episodes: int = option(
         100, "Number of episodes per seed that each policy is measured on.", minimum=1, maximum=100_000, panel=METHOD
@@ -77,7 +92,8 @@ def pendulum_transfer(call: Call[PendulumTransferConfig]) -> Transferred:
     by these units is as good on the large one as on the small one. What is not said of the large one (greatest torque,
     damping, time step) follows by similarity; so do its greatest speed and the weights of its reward. With `identify`
     the units come from one episode. With `finetune` the scaled policy is fine-tuned, and the run's method also learns
-    from scratch on as many episodes.
+    from scratch on as many episodes. With `observe` the scaled policy also sees the large pendulum in images: a
+    classifier reads the angle from each, and two of them give the velocity.
 
         >>> import mlcli
         >>> result = mlcli.pendulum_transfer("runs/small", mass=8, length=4, output="large")  # doctest: +SKIP
@@ -101,7 +117,8 @@ def pendulum_transfer(call: Call[PendulumTransferConfig]) -> Transferred:
     large = large_pendulum(config, trained.policy.pendulum)
     pendulums.require_torque(large, trained.task)
     finetune = sorted({config.finetune} if isinstance(config.finetune, int) else set(config.finetune or ()))
-    task = Task(trained, large, large.gravity, config.identify, finetune, config.noise, config.episodes)
+    observer = _observer(config)
+    task = Task(trained, large, large.gravity, config.identify, finetune, config.noise, config.episodes, observer)
     seeds = range(config.seed, config.seed + config.seeds)
     with one_thread(), signals.noted() as caught, Progress(len(seeds), str(config.output)) as bar:
         transfer = Transfer(task)
@@ -114,6 +131,22 @@ def pendulum_transfer(call: Call[PendulumTransferConfig]) -> Transferred:
         pendulum_reports.write_transfer(config.output, record, transfer, call.text)
     say(f"{config.output}: {REPORT}, {ANIMATION}, {RECORD} and the policy")
     return Transferred(config.output, record)
+
+
+def _observer(config: PendulumTransferConfig) -> "Callable[[int], Observer] | None":
+    """What shows the large pendulum in images, of a seed; None without --observe. Raises UsageError, WeightsError."""
+    from functools import partial
+
+    from mlcli.methods.control.observer import Observer
+    from mlcli.models import registry
+    from mlcli.runtime.device import Runtime
+
+    if config.observe is None:
+        return None
+    runtime = Runtime.choose("cpu", "fp32")
+    made = partial(Observer, registry.load(config.observe).to(runtime), config.camera, runtime)
+    made(config.seed)  # a model of other classes is found now
+    return made
 
 
 def large_pendulum(config: PendulumTransferConfig, small: "Pendulum") -> "Pendulum":

@@ -1,4 +1,4 @@
-"""`mlcli.render`: synthetic labeled images, digits or organs with their masks."""
+"""`mlcli.render`: synthetic labeled images: digits, organs with their masks, or a pendulum at its angles."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,23 +18,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECORD = "render.json"
-DIGITS, ORGANS = "digits", "organs"
-SIZES = {DIGITS: 28, ORGANS: 64}  # of the sides of images, in pixels
-SMALLEST = {DIGITS: 12, ORGANS: 32}  # in which something can be recognized
+DIGITS, ORGANS, PENDULUM = "digits", "organs", "pendulum"
+SIZES = {DIGITS: 28, ORGANS: 64, PENDULUM: 32}  # of the sides of images, in pixels
+SMALLEST = {DIGITS: 12, ORGANS: 32, PENDULUM: 16}  # in which something can be recognized
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderConfig(Config):
-    what: str = argument("Images to draw: digits, or organs with masks.", choices=tuple(SIZES), metavar="digits|organs")
+    what: str = argument(
+        "Images to draw: digits, organs with masks, or a pendulum in class folders of its angle in degrees.",
+        choices=tuple(SIZES),
+        metavar="|".join(SIZES),
+    )
     output: Path = required("Folder to write.", "-o", "--output", path="folder", panel=OUTPUT)
     count: int = option(1000, "Number of images.", "-n", "--count", minimum=1, maximum=1_000_000)
     size: int | None = option(
         None,
         "Side of the images in pixels.",
         maximum=512,
-        shown_default=f"{SIZES[DIGITS]} for digits, {SIZES[ORGANS]} for organs",
+        shown_default=", ".join(f"{size} for {what}" for what, size in SIZES.items()),
     )
-    style: str = option("a", "Style of the images: pen and paper of digits, scanner of organs.", choices=("a", "b"))
+    style: str = option(
+        "a",
+        "Style of the images: pen and paper of digits, scanner of organs, camera of a pendulum.",
+        choices=("a", "b"),
+    )
     fonts: bool = option(False, "Set every second digit in a font of this machine instead of drawing it.")
     seed: int = common.seed()
     workers: int | None = option(
@@ -63,8 +71,9 @@ def render(call: Call[RenderConfig]) -> Rendering:
 
     digits: output/0 to output/9, gray, bright strokes on dark, of varied shape and slant (the simulated domain of
     Shrivastava et al. 2017, for handwriting). organs: output/images and output/masks under equal names, chests whose
-    masks hold the number of the class at each pixel. Both styles of one seed have the same shapes, so that their
-    appearance alone differs. Without fonts the images are the same on every machine.
+    masks hold the number of the class at each pixel. pendulum: output/000 to output/355, gray, named for the angle in
+    degrees, in steps of 5: 0 upright, positive counterclockwise. Both styles of one seed have the same shapes, so that
+    their appearance alone differs. Without fonts the images are the same on every machine.
 
         >>> import mlcli
         >>> drawn = mlcli.render("digits", output="drawn", count=500, style="b")  # doctest: +SKIP
@@ -86,7 +95,7 @@ def render(call: Call[RenderConfig]) -> Rendering:
     claim_folder(call, output, lambda: refuse_existing_folder(output, config.overwrite))
     name = f"{{:0{len(str(count - 1))}d}}.png".format
     _refuse_others(config, name)
-    draw, facts = (_digits if config.what == DIGITS else _organs)(config, size)
+    draw, facts = {DIGITS: _digits, ORGANS: _organs, PENDULUM: _pendulum}[config.what](config, size)
 
     def work(file: str | Path) -> None:
         for folder, image in draw(int(Path(file).stem)).items():
@@ -139,18 +148,33 @@ def _organs(config: RenderConfig, size: int) -> _Drawing:
     return draw, {"classes": list(phantoms.CLASSES)}
 
 
+def _pendulum(config: RenderConfig, size: int) -> _Drawing:
+    from mlcli.methods.synthesis import pendulum_images
+
+    def draw(number: int) -> "dict[str, Tensor]":
+        image, angle = pendulum_images.labeled(number, config.seed, size, config.style)
+        return {f"{angle:03d}": image}
+
+    return draw, {"angles": list(pendulum_images.ANGLES)}
+
+
 def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
     """Raise UsageError where the folder holds an image that would not be replaced."""
     from mlcli.data.sources import find_images
     from mlcli.methods.synthesis.digits import DIGITS as CLASSES
+    from mlcli.methods.synthesis.pendulum_images import ANGLES
 
     output = config.output
     if not os.path.isdir(output):
         return
-    folders = [
-        [str(number % CLASSES)] if config.what == DIGITS else ["images", "masks"] for number in range(config.count)
-    ]
-    paths = {output / folder / name(number) for number in range(config.count) for folder in folders[number]}
+    folders = {
+        DIGITS: [[str(number)] for number in range(CLASSES)],
+        ORGANS: [["images", "masks"]],
+        PENDULUM: [[f"{angle:03d}"] for angle in ANGLES],
+    }[config.what]  # of the images, in turns
+    paths = {
+        output / folder / name(number) for number in range(config.count) for folder in folders[number % len(folders)]
+    }
     if others := [path for path in find_images([str(output)]).paths if path not in paths]:
         raise UsageError(
             f"{output}: holds {counted(len(others), 'other image')}, such as {others[0].name}; take another folder"
@@ -158,7 +182,7 @@ def _refuse_others(config: RenderConfig, name: Callable[[int], str]) -> None:
 
 
 def _check(config: RenderConfig) -> None:
-    """Raise UsageError for options of the other kind of images, and for a size in which nothing can be recognized."""
+    """Raise UsageError for options of another kind of images, and for a size in which nothing can be recognized."""
     if config.fonts and config.what != DIGITS:
         raise UsageError("--fonts: digits can be set in them; leave it out")
     if config.size is not None and config.size < SMALLEST[config.what]:

@@ -1,4 +1,4 @@
-"""What both methods of learning have in common: their experience, and how training.loop drives them.
+"""What both methods of learning have in common: their experience, how training.loop drives them, how they are measured.
 
 A step of the loop is a step of the pendulum, and an epoch is an episode.
 """
@@ -11,14 +11,18 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from mlcli.methods.control import dynamic_programming, linear_quadratic
 from mlcli.methods.control.equations import advance, evaluated, observation, starts
 from mlcli.methods.control.identification import Seen
 from mlcli.methods.control.pendulum import STEPS, Pendulum
 from mlcli.methods.control.policies import Policy
+from mlcli.methods.evaluation.significance import bootstrap
 from mlcli.runtime.random_streams import rng
 from mlcli.training.run_folder import Run
 
 EVALUATED = 200  # episodes of each point of the learning curve
+MEASURED = 1000  # episodes that a finished policy is measured on
+LEARNED, OPTIMUM, REGULATOR = "learned", "dynamic programming", "LQR"
 KEPT = ("observations", "torques", "rewards", "next_observations")  # of Experience, with its state
 
 
@@ -123,3 +127,24 @@ class Learner(ABC):
 
     def save_model(self, run: Run) -> None:
         self.policy.save(run, task=self.task, method=self.name)
+
+
+def measured(policy: Policy, task: str) -> dict[str, Any]:
+    """The returns of a policy on its own pendulum, beside those of the best ones, over the same episodes.
+
+    The best are by dynamic programming and, for balance, by the Riccati equation.
+    """
+    pendulum = policy.pendulum
+    policies = {LEARNED: policy, OPTIMUM: dynamic_programming.plan(pendulum).policy}
+    if task == "balance":
+        policies[REGULATOR] = linear_quadratic.regulator(pendulum)
+    rows = []
+    for name, each in policies.items():
+        episodes = evaluated(pendulum, each, task, MEASURED)
+        returns = {
+            "mean": episodes.returns.mean().item(),
+            "sd": episodes.returns.std().item(),
+            "interval": list(bootstrap(episodes.returns)),
+        }
+        rows.append({"name": name, "return": returns, "upright": episodes.upright, "fallen": episodes.fallen})
+    return {"task": task, "count": MEASURED, "pendulum": pendulum.as_json(), "policies": rows}

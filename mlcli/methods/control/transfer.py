@@ -6,17 +6,18 @@ in each of several seeds, which also decide the experience and the noise.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from mlcli.methods.control.configs import Sac
-from mlcli.methods.control.equations import Episodes, evaluated, simulate, starts
+from mlcli.methods.control.equations import Control, Episodes, evaluated, simulate, starts
 from mlcli.methods.control.identification import Coefficients, Seen, identify, seen
 from mlcli.methods.control.learner import Learner
 from mlcli.methods.control.model_based import ModelBasedLearner, best_policy, random_torques
+from mlcli.methods.control.observer import Observer, from_images
 from mlcli.methods.control.pendulum import STEPS, Pendulum
 from mlcli.methods.control.policies import Policy, Trained
 from mlcli.methods.control.sac import SacLearner
@@ -37,6 +38,7 @@ class Task:
 
     gravity: under which mass and length are told from identified coefficients.  finetune: numbers of episodes, each a
     row of the table.  noise: of observations, a fraction of their ranges.  count: episodes that a row is measured on.
+    observer: makes, of a seed, what shows the large pendulum to the scaled policy in images; None where nothing does.
     """
 
     trained: Trained
@@ -46,6 +48,7 @@ class Task:
     finetune: Sequence[int]
     noise: float
     count: int
+    observer: Callable[[int], Observer] | None = None
 
     @property
     def small(self) -> Pendulum:
@@ -121,6 +124,8 @@ class Transfer:
         self._add("naive", policy.on(large), seed)
         scaling = best_scaling(policy, large, task.trained.task)
         self._add("scaled", scaling.policy, seed)
+        if task.observer:
+            self._add("scaled, from images", from_images(scaling.policy, task.observer(seed), large.time_step), seed)
         result = SeedResult(scaling, {"small": policy, "naive": policy.on(large), "scaled": scaling.policy})
         experience: list[Seen] = []
         if task.identify:
@@ -145,7 +150,7 @@ class Transfer:
     def _add(
         self,
         name: str,
-        policy: Policy,
+        policy: Control,
         seed: int,
         *,
         on: Pendulum | None = None,
