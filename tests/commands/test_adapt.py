@@ -303,22 +303,19 @@ def test_a_refiner_is_a_translator(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "method, options, message",
     [
-        (["--history", 5], "--history: an option of --method simgan, not of adda"),
-        (["--task", "segment"], "--method adda does classify"),
-        (["--method", "seuda", "--task", "segment", "--select", "reverse"], "--select reverse: is for classes"),
-        (["--model", "lenett"], "did you mean lenet"),
-        (["--model", "squeezenet1_1", "--size", 64], "SqueezeNet has no linear layer"),
-        (["--method", "seuda", "--size", 30], "resnet-6 takes sides that are multiples of 4"),
-        (
-            ["--method", "cycada", "--stage", "feature", "--generator", "unet"],
-            "--generator: an option of the pixel stage",
-        ),
+        ("adda", ["--history", 5], "--history: an option of --method simgan, not of adda"),
+        ("adda", ["--task", "segment"], "--method adda does classify"),
+        ("seuda", ["--task", "segment", "--select", "reverse"], "--select reverse: is for classes"),
+        ("adda", ["--model", "lenett"], "did you mean lenet"),
+        ("adda", ["--model", "squeezenet1_1", "--size", 64], "SqueezeNet has no linear layer"),
+        ("seuda", ["--size", 30], "resnet-6 takes sides that are multiples of 4"),
+        ("cycada", ["--stage", "feature", "--generator", "unet"], "--generator: an option of the pixel stage"),
     ],
 )
-def test_mistakes_are_said(options, message, data, tmp_path):
-    result = adapt(data, tmp_path / "run", *options, status=2)
+def test_mistakes_are_said(method, options, message, data, tmp_path):
+    result = adapt(data, tmp_path / "run", *options, method=method, status=2)
     assert message in result.stderr and not (tmp_path / "run").exists()
 
 
