@@ -53,6 +53,7 @@ COMMANDS = {
     "cyclegan": ["cyclegan", "drawn/A", "drawn/B", "-o", "out", "--steps", "6", "--pool", "2", "--generator", "unet"]
     + [*SMALL, *RESUMED],
     "adda": ["adapt", "--method", "adda", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
+    "adda-dann": ["adapt", "--method", "adda,dann", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
     "dann": ["adapt", "--method", "dann", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
     "self-ensembling": ["adapt", "--method", "self-ensembling", "shapes/source", "shapes/target", "-o", "out", *ADAPT],
     "shot": ["adapt", "--method", "shot", "shapes/source", "shapes/target", "-o", "out", *ADAPT],

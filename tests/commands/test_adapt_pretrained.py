@@ -115,7 +115,7 @@ def test_photographs_are_taken_at_their_own_size_within_what_the_model_knows(sid
     options = {"source": tmp_path / "source", "target": tmp_path / "source", "task": "classify", "method": "adda"}
     config = hyperparameters(options | {"model": NAME, "weights": weights})
     paths = find_images([str(tmp_path / "source")]).paths
-    assert _size(paths, paths, config, registry.load(NAME, weights)) == size
+    assert _size(paths, paths, [config], registry.load(NAME, weights)) == size
 
 
 def test_the_defaults_are_those_of_photographs():
@@ -131,13 +131,13 @@ def test_the_defaults_are_those_of_photographs():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "method, options, message",
     [
-        (["--model", "lenet", "--pretrained"], "--pretrained: lenet comes without weights"),
-        (["--method", "seuda", "--task", "segment", "--pretrained"], "--task segment takes unet"),
-        (["--pretrained", "--size", 30, "--method", "seuda"], "resnet-6 takes sides that are multiples of 4"),
+        ("adda", ["--model", "lenet", "--pretrained"], "--pretrained: lenet comes without weights"),
+        ("seuda", ["--task", "segment", "--pretrained"], "--task segment takes unet"),
+        ("seuda", ["--pretrained", "--size", 30], "resnet-6 takes sides that are multiples of 4"),
     ],
 )
-def test_mistakes_are_said(options, message, data, tmp_path):
-    assert message in adapt(data, tmp_path / "run", *options, status=2).stderr
+def test_mistakes_are_said(method, options, message, data, tmp_path):
+    assert message in adapt(data, tmp_path / "run", *options, method=method, status=2).stderr
     assert not (tmp_path / "run").exists()
