@@ -112,3 +112,30 @@ def test_a_folder_with_something_in_it_is_kept(run, tmp_path):
     assert "holds something already" in mlcli("pendulum-transfer", *words, status=2).stderr
     mlcli("pendulum-transfer", *words, "--overwrite")
     assert (tmp_path / "large" / "mine").exists()
+
+
+def test_the_scaled_policy_sees_the_large_pendulum_in_images(run, tmp_path):
+    mlcli("render", "pendulum", "-n", 144, "-o", tmp_path / "camera")
+    mlcli(
+        "train",
+        tmp_path / "camera",
+        "--gray",
+        "--no-flip",
+        "--epochs",
+        1,
+        "--model",
+        "smallnet",
+        "-o",
+        tmp_path / "angle",
+    )
+    words = ("pendulum-transfer", run / "balance", *LARGE, *BRIEF, "--camera", "a")
+    done = mlcli(*words, "--observe", tmp_path / "angle", "-o", tmp_path / "seen")
+    found = rows(tmp_path / "seen")
+    assert list(found) == ["small", "naive", "scaled", "scaled, from images", "optimum"]
+    assert "scaled, seen in images" in done.stdout
+    by_images = found["scaled, from images"]["return"]["runs"]
+    assert by_images != found["scaled"]["return"]["runs"], "so little trained, it reads other angles"
+    mlcli(*words, "--observe", tmp_path / "angle", "-o", tmp_path / "again")
+    assert rows(tmp_path / "again")["scaled, from images"]["return"]["runs"] == by_images
+    said = mlcli(*words, "--observe", "cifarnet", "-o", tmp_path / "other", status=2).stderr
+    assert "the classes of this model are no angles in degrees" in said and not (tmp_path / "other").exists()

@@ -106,3 +106,20 @@ def test_an_interrupt_leaves_whole_images(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / RECORD).exists()
     left = list((tmp_path / "out").rglob("*.png"))
     assert 8 < len(left) == done < 200 and all(image_io.read(path).shape == (3, 28, 28) for path in left)
+
+
+def test_a_pendulum_is_in_folders_of_its_angle(tmp_path):
+    for style in "ab":
+        mlcli("render", "pendulum", "-n", 144, "--style", style, "-o", tmp_path / style)
+    folders = sorted(path.name for path in (tmp_path / "a").iterdir() if path.is_dir())
+    assert folders == [f"{angle:03d}" for angle in range(0, 360, 5)]
+    images = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.png"))
+    assert len(images) == 144 and all((tmp_path / "b" / path).exists() for path in images)
+    with Image.open(tmp_path / "a" / images[0]) as image:
+        assert image.size == (32, 32) and image.mode == "L"
+    assert json.loads((tmp_path / "a/render.json").read_text())["angles"] == list(range(0, 360, 5))
+    assert (
+        "pendulum take at least 16 pixels"
+        in mlcli("render", "pendulum", "--size", 8, "-o", tmp_path / "small", status=2).stderr
+    )
+    mlcli("render", "pendulum", "-n", 72, "-o", tmp_path / "a", "--overwrite", status=2)  # others would stay
