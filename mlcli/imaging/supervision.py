@@ -31,6 +31,7 @@ MEMORY = 1_500_000_000  # bytes, for all images that are being decoded or wait t
 
 _local = threading.local()
 _running: set["Job"] = set()
+_parting = threading.Event()  # from now on no job begins
 
 
 class Job:
@@ -49,8 +50,12 @@ class Job:
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        _running.add(self)  # before the question whether to begin: `part` waits for this job, or it does not begin
+        if _parting.is_set():
+            self.done.set()
+            _running.discard(self)
+            return
         _local.job = self
-        _running.add(self)
         try:
             self.result = self.context.run(self.work)
         except BaseException as error:
@@ -215,10 +220,15 @@ def claim(amount: int) -> None:
 
 @atexit.register
 def part() -> None:
-    """Let threads that are at work end theirs, so that they do not meet an interpreter that is half gone."""
+    """Let threads that are at work end theirs, so that they do not meet an interpreter that is half gone.
+
+    There they would be ended in the middle of C++ code, which aborts the process. After an exception jobs may still be
+    waiting, since its traceback keeps alive what would drop them; they do not begin any more.
+    """
+    _parting.set()
     until = time.monotonic() + PARTING
-    for job in list(_running):
-        job.done.wait(max(0.0, until - time.monotonic()))
+    while _running and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def _trim() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,24 @@ def test_a_stuck_image_does_not_hold_up_the_first_for_ever(tmp_path, monkeypatch
     assert next(results)[0] == 0
     release.set()
     assert next(results)[0] == 1
+
+
+def test_at_the_end_of_the_process_nothing_begins_and_what_has_begun_ends(monkeypatch):
+    """A thread in C++ code when the interpreter ends aborts the process; the queue is not empty after an exception."""
+    monkeypatch.setattr(supervision, "_parting", threading.Event())
+    begun, ended = [], []
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.1)
+        ended.append(number)
+
+    workers = supervision.Workers(2)
+    jobs = [workers.submit(supervision.Job(partial(work, n), n, supervision.budget)) for n in range(20)]
+    while len(begun) < 2:
+        time.sleep(0.001)
+    supervision.part()
+    assert len(begun) < 6 and sorted(ended) == sorted(begun) and not supervision._running
+    time.sleep(0.3)
+    assert len(begun) == len(ended) < 6, "the others are dropped"
+    assert all(job.done.is_set() for job in jobs), "nobody waits for them for ever"
