@@ -159,6 +159,8 @@ def adapt(call: Call[AdaptConfig]) -> AdaptationRun:
     from mlcli.methods.adaptation import domain_checks
     from mlcli.models import pretrained
 
+    if not call.config.method:
+        raise UsageError(f"no method; name one of {', '.join(METHODS)}")
     processes, runtime, folder, options = runs.begin(call)
     methods = listed(options["method"])
     options["method"] = methods if len(methods) > 1 else methods[0]

@@ -51,7 +51,7 @@ class Config:
             if limits.cli_type is str and isinstance(value, (int, float, os.PathLike)):  # such as a size, or a fraction
                 object.__setattr__(self, each.name, str(value))
             if limits.several and limits.choices:
-                value = named_choices(value)
+                value = named_choices(each.name, value)
                 object.__setattr__(self, each.name, value)
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 require_within(each.name, one, limits)
@@ -61,9 +61,14 @@ class Config:
         return {each.name: plain(getattr(self, each.name)) for each in options(type(self))}
 
 
-def named_choices(texts: str | Sequence[str]) -> tuple[str, ...]:
-    """The choices that one or several texts name, each once; a text may name several, separated by commas."""
-    texts = [texts] if isinstance(texts, str) else texts
+def named_choices(name: str, texts: str | Sequence[str]) -> tuple[str, ...]:
+    """The choices that one or several texts name, each once; a text may name several, separated by commas.
+
+    Raises UsageError for what is no text.
+    """
+    texts = texts if isinstance(texts, (list, tuple)) else [texts]
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{name} {texts}: name one or several")
     return tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlcli.api import common, pendulums
 from mlcli.api.call import Call, Config, function
 from mlcli.api.events import Progress, say
-from mlcli.errors import Interrupted
+from mlcli.errors import Interrupted, UsageError
 from mlcli.options import METHOD, PENDULUM, TRAINING, argument, option
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def pendulum_transfer(call: Call[PendulumTransferConfig]) -> Transferred:
     from mlcli.runtime.device import one_thread
 
     config = call.config
+    if config.observe is None and "camera" in call.given:
+        raise UsageError("--camera: is that of --observe, which is missing")
     claim_folder(call, config.output, lambda: refuse_existing_folder(config.output, config.overwrite))
     trained = policies.load(config.run)
     large = large_pendulum(config, trained.policy.pendulum)

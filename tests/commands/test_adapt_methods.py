@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+import mlcli as package
+from mlcli.errors import UsageError
 from tests.adaptations import QUICK, adapt, files, write_domains
 from tests.cli import mlcli
 
@@ -136,3 +138,10 @@ def test_methods_without_a_source(data, tmp_path):
     result = json.loads(mlcli(*words, "--method", "shot,adabn", "-o", tmp_path / "run").stdout)
     shot, adabn = (result["methods"][name] for name in ("shot", "adabn"))
     assert shot["source_only"] == adabn["source_only"], "the model that was given"
+
+
+@pytest.mark.parametrize("given", (None, [], [None], 5))
+def test_what_names_no_method_is_refused_in_python_too(given, data, tmp_path):
+    with pytest.raises(UsageError, match="name one"):
+        package.adapt(data / "source", data / "target", method=given, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -139,3 +139,4 @@ def test_the_scaled_policy_sees_the_large_pendulum_in_images(run, tmp_path):
     assert rows(tmp_path / "again")["scaled, from images"]["return"]["runs"] == by_images
     said = mlcli(*words, "--observe", "cifarnet", "-o", tmp_path / "other", status=2).stderr
     assert "the classes of this model are no angles in degrees" in said and not (tmp_path / "other").exists()
+    assert "--camera: is that of --observe" in mlcli(*words, "-o", tmp_path / "other", status=2).stderr
