@@ -15,7 +15,7 @@ import functools
 import inspect
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -61,14 +61,14 @@ class Config:
         return {each.name: plain(getattr(self, each.name)) for each in options(type(self))}
 
 
-def named_choices(name: str, texts: str | Sequence[str]) -> tuple[str, ...]:
+def named_choices(name: str, given: Any) -> tuple[str, ...]:
     """The choices that one or several texts name, each once; a text may name several, separated by commas.
 
     Raises UsageError for what is no text.
     """
-    texts = texts if isinstance(texts, (list, tuple)) else [texts]
+    texts: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
     if not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{name} {texts}: name one or several")
+        raise UsageError(f"{name} {given}: name one or several")
     return tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
 
 
